@@ -1,0 +1,220 @@
+"""The loop: proposals of the black box in, corrected tokens of one choice out."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Literal
+
+from server.decoding.correction import Corrected, correct
+from server.decoding.draft_length import DraftLength
+from server.decoding.noise import Noise
+from server.decoding.protocols import Draft, DraftParams, Floats, Ids, OffsetSession, Proposal, Upstream
+from server.decoding.ranking import most_probable
+from server.decoding.sampling import History, SamplingParams, target
+from server.decoding.text import Detokenizer, StopStrings
+from server.decoding.verification import verify
+from server.errors import UpstreamError, UpstreamUnreachable
+
+FinishReason = Literal["stop", "length"]
+
+# Upstream calls in a row that may fail or give nothing before the answer fails.
+_MAX_BARREN_CALLS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One emitted token and how it came about."""
+
+    token_id: int
+    proposed_id: int | None  # None: the upstream swallowed the position
+    certified: bool | None  # greedy steps only
+    tail_mass: float  # probability that M's list left out
+    logprob: float | None = None  # log q(token), corrected, before penalties and temperature; when asked for
+    top: tuple[Ids, Floats] | None = None  # the most probable ids of q and their log q, descending; when asked for
+
+    @property
+    def replaced(self) -> bool:
+        return self.token_id != self.proposed_id
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text that may be shown now, with the steps that led to it."""
+
+    text: str
+    steps: tuple[Step, ...]
+    finish_reason: FinishReason | None = None
+    stop_reason: int | str | None = None
+
+
+@dataclass(slots=True)
+class StreamStats:
+    """What one choice cost and how exact it was."""
+
+    upstream_calls: int = 0
+    upstream_faults: int = 0
+    proposed: int = 0
+    accepted: int = 0
+    replaced: int = 0
+    swallowed: int = 0  # positions whose token the upstream never showed
+    blind: int = 0  # of these, positions with no list either: drawn from the pair alone
+    wasted: int = 0  # proposals that had arrived and were void
+    certified: int = 0
+    tail_mass_sum: float = 0.0
+
+
+@dataclass(slots=True)
+class Stream:
+    """One choice: its ids, its pinned offset session, its randomness, its text."""
+
+    prompt_ids: Sequence[int]
+    params: SamplingParams
+    session: OffsetSession
+    detokenizer: Detokenizer
+    index: int = 0
+    draft_length: DraftLength = field(default_factory=DraftLength)
+    stats: StreamStats = field(default_factory=StreamStats)
+    ids: list[int] = field(init=False)
+    history: History = field(init=False)
+    noise: Noise = field(init=False)
+    stops: StopStrings = field(init=False)
+    finish_reason: FinishReason | None = field(init=False, default=None)
+    stop_reason: int | str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.ids = list(self.prompt_ids)
+        self.history = History(self.params, self.prompt_ids)
+        self.noise = Noise(self.params.seed, self.index)
+        self.stops = StopStrings(self.params.stop)
+
+    @property
+    def emitted(self) -> int:
+        return self.history.length
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None
+
+    def draft_params(self) -> DraftParams:
+        remaining = self.params.max_tokens - self.emitted
+        return DraftParams(self.params.temperature, self.draft_length.limit(remaining), self.params.seed)
+
+    def decide(self, proposal: Proposal, corrected: Corrected, draft_temperature: float | None) -> Step:
+        """The step at this position: an exact draw from the target."""
+        goal = target(corrected, self.params, self.history)
+        token_id = verify(proposal, goal, draft_temperature, self.noise, self.emitted)
+        greedy = self.params.temperature == 0.0
+        wanted = self.params.top_logprobs
+        return Step(
+            token_id,
+            proposal.token_id,
+            goal.certified if greedy else None,
+            corrected.tail_mass,
+            None if wanted is None else corrected.log_q(token_id),
+            most_probable(corrected, wanted) if wanted else None,
+        )
+
+    def advance(self, step: Step) -> Step:
+        """Take the step: ids, penalties, counts, the end."""
+        self.ids.append(step.token_id)
+        self.history.add(step.token_id)
+        self._count(step)
+        if step.token_id in self.params.final_ids:
+            self.finish_reason = "stop"
+            self.stop_reason = None if step.token_id in self.params.eos_ids else step.token_id
+        elif self.emitted >= self.params.max_tokens:
+            self.finish_reason = "length"
+        else:
+            self.session.prefetch(self.ids)
+        return step
+
+    def _count(self, step: Step) -> None:
+        stats = self.stats
+        stats.tail_mass_sum += step.tail_mass
+        stats.certified += bool(step.certified)
+        if step.proposed_id is None:
+            stats.swallowed += 1
+            stats.blind += step.tail_mass == 1.0
+            return
+        stats.proposed += 1
+        stats.accepted += not step.replaced
+        stats.replaced += step.replaced
+
+
+async def decode(stream: Stream, upstream: Upstream) -> AsyncGenerator[Step, None]:
+    """Corrected tokens of one choice; every yielded token is an exact draw from the corrected target.
+
+    Raises UpstreamError when the black box fails for good, OffsetUnavailable when the pair does.
+    """
+    barren = 0
+    while not stream.finished:
+        before = stream.emitted
+        try:
+            async with aclosing(_one_draft(stream, upstream)) as steps:
+                async for step in steps:
+                    yield step
+            fault: UpstreamError = UpstreamUnreachable("the black box ended its answer without a token")
+        except UpstreamError as error:
+            if not error.retryable:
+                raise
+            stream.stats.upstream_faults += 1
+            fault = error
+        barren = 0 if stream.emitted > before else barren + 1
+        if barren >= _MAX_BARREN_CALLS:
+            raise fault
+
+
+async def _one_draft(stream: Stream, upstream: Upstream) -> AsyncGenerator[Step, None]:
+    """Steps of one upstream call: up to its end, or up to the first token that differs from what it proposed."""
+    stream.session.prefetch(stream.ids)
+    stream.stats.upstream_calls += 1
+    accepted = 0
+    async with upstream.draft(stream.ids, stream.draft_params()) as draft:
+        async for proposal in draft:
+            corrected = await _corrected(stream, draft, proposal)
+            step = stream.advance(stream.decide(proposal, corrected, draft.temperature))
+            yield step
+            if step.replaced or stream.finished:
+                stream.stats.wasted += len(draft.pending())
+                stream.draft_length.ended(accepted, replaced=step.replaced)
+                return
+            accepted += 1
+    stream.draft_length.ended(accepted, replaced=False)
+
+
+async def _corrected(stream: Stream, draft: Draft, proposal: Proposal) -> Corrected:
+    pending = draft.pending()
+    if pending and proposal.token_id is not None:  # the black box is ahead: score what has arrived in one go
+        stream.session.prefetch([*stream.ids, proposal.token_id, *pending])
+    row = await stream.session.row(stream.ids)
+    return correct(proposal, row, stream.params.tail, stream.history.touched())
+
+
+async def generate(stream: Stream, upstream: Upstream) -> AsyncGenerator[Piece, None]:
+    """Steps as text: whole characters, stop strings applied. Closing it closes the upstream call."""
+    waiting: list[Step] = []
+    async with aclosing(decode(stream, upstream)) as steps:
+        async for step in steps:
+            waiting.append(step)
+            text = _shown(stream, step)
+            if text or stream.finished:
+                yield Piece(text, tuple(waiting), stream.finish_reason, stream.stop_reason)
+                waiting.clear()
+            if stream.finished:
+                return
+
+
+def _shown(stream: Stream, step: Step) -> str:
+    """Text of this step that may be shown; a matched stop string finishes the stream."""
+    final = step.token_id in stream.params.final_ids
+    text = "" if final else stream.detokenizer.step(step.token_id)
+    if stream.finished:
+        text += stream.detokenizer.flush()
+    if stream.emitted < stream.params.min_tokens:
+        return text
+    shown = stream.stops.push(text)
+    if stream.stops.matched is not None:
+        stream.finish_reason, stream.stop_reason = "stop", stream.stops.matched
+    elif stream.finished:
+        shown += stream.stops.flush()
+    return shown

@@ -1,0 +1,111 @@
+"""What the core asks of the two sides it joins: a black box that proposes, a pair that offsets.
+
+Legend (docs/how-it-works.md, "The arithmetic"): M black box, K `top_ids`, ℓ `top_logprobs`, o initial, u unlearned,
+δ(i) = log p_u(i) − log p_o(i), α strength. An `offset` here is already Σ_j α_j·δ_j(i). All logs are natural (nats).
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+NO_IDS: Ids = np.empty(0, np.int64)
+NO_FLOATS: Floats = np.empty(0, np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One position of a draft: the token M drew and M's k most probable tokens there.
+
+    `token_id` is None and `top_ids` empty where the upstream swallowed the position: nothing is known of it.
+    `top_ids` are M's k best by rank, whatever was drawn: a drawn token outside them is not appended.
+    """
+
+    token_id: int | None
+    top_ids: Ids  # [k] unique, most probable first
+    top_logprobs: Floats  # [k] nats, descending, normalised over the whole vocabulary, before temperature
+
+
+@dataclass(frozen=True, slots=True)
+class DraftParams:
+    """What the core wants of a draft; `Draft.temperature` says what it got."""
+
+    temperature: float
+    max_tokens: int
+    seed: int | None = None
+
+
+class Draft(Protocol):
+    """Proposals of one upstream call, in order, first position right after the prefix it was opened with."""
+
+    @property
+    def temperature(self) -> float | None:
+        """Temperature the proposals are drawn at from all of p_M (0: greedy); None when that is unknown."""
+
+    def __aiter__(self) -> AsyncIterator[Proposal]: ...
+
+    def pending(self) -> Sequence[int]:
+        """Ids of proposals that have arrived and were not yet iterated: what rows to compute ahead of time."""
+
+
+class Upstream(Protocol):
+    """A black box. Leaving a draft's context closes the connection, which stops the upstream's work."""
+
+    def draft(self, token_ids: Sequence[int], params: DraftParams) -> AbstractAsyncContextManager[Draft]: ...
+
+
+class Tail(Protocol):
+    """The ids outside an explicit set, each with weight w(i) = min(log_scale + log p_o(i), log_cap) + offset(i).
+
+    Computed on demand: a greedy step needs `best` and `max_offset`, a sampled one `log_weight`, a draw `weights`.
+    """
+
+    def best(self) -> tuple[int, float]:
+        """(heaviest id, its w); the lowest id among equals; (-1, -inf) when the tail is empty."""
+
+    def max_offset(self) -> float:
+        """max offset(i) over the tail (ids the tokenizer has), for the certificate; -inf when the tail is empty."""
+
+    def log_weight(self, temperature: float) -> float:
+        """log Σ exp(w(i) / temperature); -inf when the tail is empty."""
+
+    def weights(self) -> Floats:
+        """w over the whole vocabulary, shape [V], -inf at explicit ids. Moves a whole row."""
+
+
+class OffsetRow(Protocol):
+    """The pair (or sum of pairs) at one position. A row may live on a device: ask for as little as possible."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def offset(self, ids: Ids) -> Floats:
+        """Σ_j α_j·δ_j at `ids`; shape [n], nats; 0 where the tokenizer has no such id."""
+
+    def base(self, ids: Ids) -> Floats:
+        """log p_o at `ids` (of the first pair when there are several); shape [n]; -inf for padded vocabulary rows."""
+
+    def log_outside(self, ids: Ids) -> float:
+        """log Σ_{i∉ids} p_o(i)."""
+
+    def tail(self, explicit: Ids, log_scale: float, log_cap: float) -> Tail:
+        """The weights outside `explicit`; a log_scale of -inf means an empty tail."""
+
+
+class OffsetSession(Protocol):
+    """One stream's place in the engine. Ids only ever grow or are replaced from some position on (rewind)."""
+
+    def prefetch(self, token_ids: Sequence[int]) -> None:
+        """Start computing the rows of every prefix up to and including `token_ids`; returns at once."""
+
+    async def row(self, token_ids: Sequence[int]) -> OffsetRow:
+        """The row for the position right after `token_ids`. Raises OffsetUnavailable when the engine cannot answer."""
+
+    def close(self) -> None:
+        """Give the slot back at once; work not yet started is dropped."""

@@ -1,0 +1,214 @@
+"""Sampling parameters → the target distribution q̃ that every emitted token is drawn from.
+
+Order, as in vLLM: penalties and logit_bias on corrected log-probabilities, then temperature, min_p, top_k, top_p.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+
+from server.decoding.correction import Corrected, TailPolicy
+from server.decoding.protocols import NO_IDS, Floats, Ids
+from server.decoding.rows import log_sum_exp
+
+_FIRST_SORT = 512  # filters look at this many of the most probable ids before they sort the vocabulary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """What a request asks of its target. Validated where it enters the house; ids lie in the vocabulary."""
+
+    max_tokens: int
+    temperature: float = 1.0  # 0: greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    eos_ids: frozenset[int] = frozenset()
+    stop_token_ids: frozenset[int] = frozenset()
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None  # None: no logprobs; 0: the emitted token's only
+    tail: TailPolicy = "impute"
+
+    @property
+    def filtered(self) -> bool:
+        """True when min_p, top_k or top_p may cut ids off."""
+        return self.top_p < 1.0 or self.top_k > 0 or self.min_p > 0.0
+
+    @property
+    def final_ids(self) -> frozenset[int]:
+        """Ids that end the answer."""
+        return self.stop_token_ids if self.ignore_eos else self.stop_token_ids | self.eos_ids
+
+
+class History:
+    """What has been said so far, as penalties need it."""
+
+    def __init__(self, params: SamplingParams, prompt_ids: Sequence[int]) -> None:
+        self._params = params
+        self._prompt = frozenset(prompt_ids) if params.repetition_penalty != 1.0 else frozenset()
+        self._counting = params.repetition_penalty != 1.0 or bool(params.presence_penalty or params.frequency_penalty)
+        self.counts: Counter[int] = Counter()
+        self.length = 0
+
+    def add(self, token_id: int) -> None:
+        self.length += 1
+        if self._counting:
+            self.counts[token_id] += 1
+
+    @property
+    def banned(self) -> frozenset[int]:
+        """Ids that may not be emitted yet (`min_tokens`)."""
+        params = self._params
+        return params.eos_ids | params.stop_token_ids if self.length < params.min_tokens else frozenset()
+
+    def touched(self) -> Ids:
+        """Ids whose weight a penalty, a bias or `min_tokens` changes now; shape [m], unique."""
+        params, banned = self._params, self.banned
+        if not (self._counting or params.logit_bias or banned):
+            return NO_IDS
+        ids = set(chain(params.logit_bias, banned, self.counts, self._prompt))
+        return np.fromiter(ids, np.int64, len(ids))
+
+    def shifts(self, corrected: Corrected) -> Floats | None:
+        """What penalties and bias add to the weights of the explicit ids, shape [h]; None when they add nothing."""
+        if not (self._counting or self._params.logit_bias or self.banned):
+            return None
+        ids = corrected.ids.tolist()
+        shifts = np.array([self._additive(token_id) for token_id in ids])
+        if self._params.repetition_penalty != 1.0:
+            seen = np.array([i in self.counts or i in self._prompt for i in ids])
+            log_q = corrected.log_weights - corrected.log_z  # never positive, so the penalty multiplies
+            shifts[seen] += np.where(np.isfinite(log_q), log_q * (self._params.repetition_penalty - 1.0), 0.0)[seen]
+        return shifts
+
+    def _additive(self, token_id: int) -> float:
+        params, count = self._params, self.counts[token_id]
+        if token_id in self.banned:
+            return -math.inf
+        penalty = count * params.frequency_penalty + (params.presence_penalty if count else 0.0)
+        return params.logit_bias.get(token_id, 0.0) - penalty
+
+
+@dataclass(frozen=True)
+class Target:
+    """q̃ at one position."""
+
+    corrected: Corrected
+    params: SamplingParams
+    shifts: Floats | None = None  # [h] penalties and bias of the explicit ids
+
+    @cached_property
+    def weights(self) -> Floats:
+        """Of the explicit ids, shape [h], before temperature, on the scale of the tail's weights."""
+        weights = self.corrected.log_weights
+        return weights if self.shifts is None else weights + self.shifts
+
+    def best(self, preferred: int | None = None) -> int:
+        """argmax q̃; among equals `preferred`, then a listed id, then the lowest id."""
+        peak = float(self.weights.max()) if self.weights.size else -math.inf
+        tail_id, tail_peak = self.corrected.tail.best()
+        if tail_peak > peak:
+            return tail_id
+        if peak == -math.inf:
+            raise ArithmeticError("no id has any weight")
+        equals = self.corrected.ids[self.weights == peak]
+        return preferred if preferred is not None and preferred in equals else int(equals.min())
+
+    @property
+    def certified(self) -> bool:
+        """True when full-vocabulary δ-unlearning provably has the same argmax (greedy steps)."""
+        head = self.weights[: self.corrected.k]
+        if not head.size or self.params.repetition_penalty != 1.0:
+            return False
+        return bool(head.max() >= self._bound_outside())
+
+    def _bound_outside(self) -> float:
+        """min_K ℓ + max_{i∉K} offset(i), penalties and bias included: no id outside K can weigh more."""
+        corrected = self.corrected
+        extra = slice(corrected.k, None)
+        bounds = corrected.offsets[extra] if self.shifts is None else corrected.offsets[extra] + self.shifts[extra]
+        known = corrected.row.base(corrected.ids[extra]) > -math.inf
+        return corrected.log_cap + max(corrected.tail.max_offset(), float(bounds[known].max(initial=-math.inf)))
+
+    @cached_property
+    def _log_norm(self) -> float:
+        """log Σ exp(weight / T) over the vocabulary (unfiltered targets)."""
+        temperature = self.params.temperature
+        return float(np.logaddexp(log_sum_exp(self.weights / temperature), self.corrected.tail.log_weight(temperature)))
+
+    def prob(self, token_id: int) -> float:
+        """q̃(token_id)."""
+        if self.params.filtered or "probs" in self.__dict__:
+            return float(self.probs[token_id])
+        at = np.flatnonzero(self.corrected.ids == token_id)
+        if not at.size:
+            return float(self.probs[token_id])
+        return math.exp(float(self.weights[at[0]]) / self.params.temperature - self._log_norm)
+
+    @cached_property
+    def probs(self) -> Floats:
+        """q̃ over the whole vocabulary, shape [V], sums to 1."""
+        weights = self.corrected.tail.weights()
+        weights[self.corrected.ids] = self.weights
+        weights /= self.params.temperature
+        peak = float(weights.max())
+        if peak == -math.inf:
+            raise ArithmeticError("no id has any weight")
+        probs = np.exp(weights - peak)
+        if self.params.filtered:
+            keep_probable(probs, self.params)
+        probs /= probs.sum()
+        return probs
+
+
+def target(corrected: Corrected, params: SamplingParams, history: History) -> Target:
+    """The distribution that the next token is drawn from."""
+    return Target(corrected, params, history.shifts(corrected))
+
+
+def keep_probable(probs: Floats, params: SamplingParams) -> None:
+    """Set to 0, in place, what min_p, top_k and top_p cut off; `probs` [V] need not sum to 1; ties keep low ids."""
+    if params.min_p > 0.0:
+        probs[probs < params.min_p * probs.max()] = 0.0
+    if params.top_k <= 0 and params.top_p >= 1.0:
+        return
+    kept = _nucleus(probs, params)
+    survivors = probs[kept]
+    probs[:] = 0.0
+    probs[kept] = survivors
+
+
+def _nucleus(probs: Floats, params: SamplingParams) -> Ids:
+    """Ids that top_k, then top_p over what top_k left, keep; most probable first."""
+    need = min(params.top_k, probs.size) if params.top_k > 0 else probs.size
+    total = None if params.top_k > 0 else float(probs.sum())
+    for size in (min(max(need if params.top_k > 0 else 0, _FIRST_SORT), probs.size), probs.size):
+        order = _most_probable(probs, size)[:need]
+        mass = np.cumsum(probs[order])
+        goal = params.top_p * (float(mass[-1]) if total is None else total)
+        if params.top_p >= 1.0:
+            return order
+        if order.size == need or mass[-1] >= goal:
+            return order[: int(np.searchsorted(mass, goal)) + 1]
+    raise AssertionError("the whole vocabulary holds the whole mass")
+
+
+def _most_probable(probs: Floats, size: int) -> Ids:
+    """Ids of the `size` largest entries, descending, the lowest id first among equals."""
+    if size >= probs.size:
+        return np.argsort(-probs, kind="stable")
+    floor = np.partition(probs, probs.size - size)[probs.size - size]
+    candidates = np.flatnonzero(probs >= floor)
+    return candidates[np.argsort(-probs[candidates], kind="stable")][:size]

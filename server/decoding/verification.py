@@ -1,0 +1,61 @@
+"""Proposal + target → the emitted token, an exact draw from the target.
+
+Speculative sampling (Leviathan et al. 2023; Chen et al. 2023) with the black box as the draft: y is what M drew at
+temperature T_d, p̂(i) = exp(ℓ(i)/T_d) / Σ_K exp(ℓ/T_d) is M's draw given that it fell in K, q̃ is the target.
+  y ∈ K: accept with probability min(1, q̃(y)/p̂(y)), else draw from max(q̃ − p̂, 0).
+  y ∉ K, or M's draw distribution is unknown or a point: draw from q̃.
+"""
+
+import numpy as np
+
+from server.decoding.noise import Noise
+from server.decoding.protocols import Floats, Proposal
+from server.decoding.sampling import Target
+
+
+def verify(proposal: Proposal, target: Target, draft_temperature: float | None, noise: Noise, position: int) -> int:
+    """The id to emit at `position` (0 is the first emitted token); equal to the proposed one when that is accepted."""
+    if target.params.temperature == 0.0:
+        return target.best(preferred=proposal.token_id)
+    if noise.seeded:
+        return _gumbel_draw(target.probs, noise, position)
+    share = _draft_probs(proposal, draft_temperature)
+    if share is None:
+        return draw(target.probs, noise.uniform())
+    return _accept_or_resample(proposal, target, share, noise)
+
+
+def _draft_probs(proposal: Proposal, temperature: float | None) -> Floats | None:
+    """p̂ on K, shape [k]; None where the proposal tells nothing about how it was drawn."""
+    if not temperature or proposal.token_id is None or proposal.token_id not in proposal.top_ids:
+        return None
+    weights = np.exp((proposal.top_logprobs - proposal.top_logprobs[0]) / temperature)
+    share: Floats = weights / weights.sum()
+    return share
+
+
+def _accept_or_resample(proposal: Proposal, target: Target, share: Floats, noise: Noise) -> int:
+    token_id = proposal.token_id
+    if token_id is None:
+        raise ValueError("a swallowed position has no draft to accept")
+    drafted = float(share[np.flatnonzero(proposal.top_ids == token_id)[0]])
+    if noise.uniform() * drafted < target.prob(token_id):
+        return token_id
+    residual = target.probs.copy()
+    residual[proposal.top_ids] -= share
+    np.maximum(residual, 0.0, out=residual)
+    # Nothing left can only be rounding: then p̂ and q̃ agree and any draw from q̃ is right.
+    return draw(residual if residual.any() else target.probs, noise.uniform())
+
+
+def draw(weights: Floats, uniform: float) -> int:
+    """An id drawn in proportion to `weights` [V] ≥ 0 with `uniform` in [0, 1)."""
+    mass = np.cumsum(weights)
+    at = int(np.searchsorted(mass, uniform * mass[-1], side="right"))
+    return at if at < mass.size else int(np.flatnonzero(weights)[-1])
+
+
+def _gumbel_draw(probs: Floats, noise: Noise, position: int) -> int:
+    """argmax_i (log q̃(i) + G(i))."""
+    with np.errstate(divide="ignore"):
+        return int(np.argmax(np.log(probs) + noise.gumbel(position, probs.size)))

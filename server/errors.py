@@ -1,0 +1,139 @@
+"""Every error a caller can meet, as one tree; each knows its HTTP status, its OpenAI type and code, and if a retry helps.
+
+DeltaserveError
+├── BadRequest                     400 invalid_request_error
+│   ├── UnsupportedParameter       400 unsupported_parameter   known to OpenAI or to us, not built or not possible here
+│   └── ContextLengthExceeded      400 context_length_exceeded
+├── Unauthorized                   401 authentication_error
+├── ModelNotFound                  404 model_not_found
+├── Conflict                       409
+├── PayloadTooLarge                413
+├── RateLimited                    429 with Retry-After         a queue of ours is full
+├── Unavailable                    503 with Retry-After         starting, draining, no offset active
+│   └── OffsetUnavailable          503                          the engine cannot give a row
+├── UpstreamError                  502                          the black box failed, or its answer cannot be corrected
+│   ├── UpstreamUnreachable        502 retryable
+│   ├── UpstreamBusy               503 retryable                it said 429 or 503
+│   ├── UpstreamTimeout            504 retryable
+│   ├── UpstreamRefused            502                          it answered 4xx: its sentence is kept for the log
+│   └── MalformedTopK              502                          NaN, unsorted, repeated, out of range, not normalised
+├── UncorrectableUpstream          start-up: what was probed cannot be corrected exactly; names the missing setting
+├── CorruptState                   start-up: the registry's state file is torn or missing; never guessed
+└── BadCheckpoint                  400                          an offset checkpoint that must not be loaded
+"""
+
+from typing import ClassVar
+
+
+class DeltaserveError(Exception):
+    """Base of the tree. `message` is a sentence for the caller; it never holds prompt or answer text."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str | None] = None
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class BadRequest(DeltaserveError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class UnsupportedParameter(BadRequest):
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(BadRequest):
+    code = "context_length_exceeded"
+
+
+class Unauthorized(DeltaserveError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class ModelNotFound(DeltaserveError):
+    status = 404
+    type = "not_found_error"
+    code = "model_not_found"
+
+
+class Conflict(DeltaserveError):
+    status = 409
+    type = "conflict_error"
+
+
+class PayloadTooLarge(DeltaserveError):
+    status = 413
+    type = "invalid_request_error"
+    code = "payload_too_large"
+
+
+class RateLimited(DeltaserveError):
+    status = 429
+    type = "rate_limit_error"
+    code = "too_many_requests"
+    retryable = True
+
+
+class Unavailable(DeltaserveError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "unavailable"
+    retryable = True
+
+
+class OffsetUnavailable(Unavailable):
+    code = "offset_unavailable"
+
+
+class UpstreamError(DeltaserveError):
+    status = 502
+    type = "upstream_error"
+    code = "upstream_error"
+
+
+class UpstreamUnreachable(UpstreamError):
+    code = "upstream_unreachable"
+    retryable = True
+
+
+class UpstreamBusy(UpstreamError):
+    status = 503
+    code = "upstream_busy"
+    retryable = True
+
+
+class UpstreamTimeout(UpstreamError):
+    status = 504
+    code = "upstream_timeout"
+    retryable = True
+
+
+class UpstreamRefused(UpstreamError):
+    code = "upstream_refused"
+
+
+class MalformedTopK(UpstreamError):
+    code = "upstream_malformed_top_k"
+
+
+class UncorrectableUpstream(DeltaserveError):
+    code = "upstream_uncorrectable"
+
+
+class BadCheckpoint(DeltaserveError):
+    status = 400
+    type = "invalid_request_error"
+    code = "bad_checkpoint"
+
+
+class CorruptState(DeltaserveError):
+    code = "state_corrupt"

@@ -1,0 +1,198 @@
+"""The loop over a toy world: restarts, ends, faults, seeds, and what a stream costs."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from server.decoding.decoder import decode, generate
+from server.decoding.sampling import SamplingParams
+from server.errors import MalformedTopK, OffsetUnavailable, UpstreamUnreachable
+from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
+
+pytestmark = pytest.mark.anyio
+GREEDY = SamplingParams(max_tokens=20, temperature=0.0)
+
+
+async def tokens(stream, black_box):
+    return [step.token_id async for step in decode(stream, black_box)]
+
+
+async def pieces(stream, black_box):
+    return [piece async for piece in generate(stream, black_box)]
+
+
+def oracle(size, count, prompt=(1, 2, 3), strength=1.0):
+    """Greedy full-vocabulary δ-unlearning."""
+    ids = list(prompt)
+    for _ in range(count):
+        m, o, u = (toy_logprobs(name, ids, size) for name in ("black box", "initial", "unlearned"))
+        ids.append(int(np.argmax(m + strength * (u - o))))
+    return ids[len(prompt) :]
+
+
+async def test_with_the_whole_vocabulary_listed_the_text_is_that_of_the_oracle():
+    black_box = ToyBlackBox(k=12)
+    assert await tokens(toy_stream(GREEDY), black_box) == oracle(12, 20)
+    assert len(black_box.calls) > 1
+    assert black_box.closed == len(black_box.calls)
+
+
+async def test_strength_zero_is_the_black_box_itself_in_one_call():
+    black_box = ToyBlackBox()
+    assert await tokens(toy_stream(GREEDY, session=ToySession(strength=0.0)), black_box) == oracle(12, 20, strength=0.0)
+    assert len(black_box.calls) == 1
+
+
+async def test_after_a_replaced_token_the_next_call_starts_from_the_corrected_prefix():
+    black_box, stream = ToyBlackBox(), toy_stream(GREEDY)
+    steps = [step async for step in decode(stream, black_box)]
+    prefix, expected = [1, 2, 3], [[1, 2, 3]]
+    for step in steps[:-1]:
+        prefix = [*prefix, step.token_id]
+        if step.replaced:
+            expected.append(prefix)
+    assert [call for call, _ in black_box.calls] == expected
+    assert stream.stats.replaced + stream.stats.accepted == 20
+    assert stream.stats.upstream_calls == len(expected)
+
+
+@pytest.mark.parametrize(
+    "params", [{"temperature": 1.0}, {"temperature": 0.7, "top_p": 0.9}, {"temperature": 1.3, "min_p": 0.05}]
+)
+async def test_seeded_text_is_the_same_for_any_draft_length_and_any_arrival(params):
+    texts = set()
+    for length, burst, draws_at in itertools.product((1, 4, None), (1, 3, 50), (None, 1.0, 0.0)):
+        black_box = ToyBlackBox(burst=burst, draws_at=draws_at, rng=np.random.default_rng(burst))
+        stream = toy_stream(SamplingParams(max_tokens=40, seed=123, **params), draft_length=length)
+        texts.add(tuple(await tokens(stream, black_box)))
+    assert len(texts) == 1
+    other = toy_stream(SamplingParams(max_tokens=40, seed=124, **params))
+    assert tuple(await tokens(other, ToyBlackBox())) not in texts
+
+
+async def test_rows_of_proposals_that_piled_up_are_asked_for_in_one_go():
+    session = ToySession(strength=0.0)
+    await tokens(toy_stream(GREEDY, session=session), ToyBlackBox(burst=10))
+    assert max(map(len, session.prefetched)) == 3 + 20
+    assert [len(p) for p in session.prefetched if len(p) == 13]
+
+
+async def test_an_answer_resumes_from_the_last_emitted_id_after_a_fault():
+    whole = await tokens(toy_stream(GREEDY), ToyBlackBox())
+    faults = [UpstreamUnreachable("cut"), None, UpstreamUnreachable("cut")]
+    black_box = ToyBlackBox(faults=faults, fault_after=1)
+    stream = toy_stream(GREEDY)
+    assert await tokens(stream, black_box) == whole
+    assert stream.stats.upstream_faults == 2
+
+
+async def test_a_black_box_that_keeps_failing_ends_the_answer_with_its_error():
+    black_box = ToyBlackBox(faults=[UpstreamUnreachable("cut")] * 9)
+    with pytest.raises(UpstreamUnreachable, match="cut"):
+        await tokens(toy_stream(GREEDY), black_box)
+    assert len(black_box.calls) == 3
+
+
+async def test_a_black_box_that_ends_at_once_is_an_error_not_an_empty_answer():
+    class Silent(ToyBlackBox):
+        def _proposals(self, prefix, count, temperature):
+            return []
+
+    with pytest.raises(UpstreamUnreachable, match="without a token"):
+        await tokens(toy_stream(GREEDY), Silent())
+
+
+async def test_an_error_that_no_retry_helps_is_not_retried():
+    black_box = ToyBlackBox(faults=[MalformedTopK("NaN")])
+    with pytest.raises(MalformedTopK):
+        await tokens(toy_stream(GREEDY), black_box)
+    assert len(black_box.calls) == 1
+
+
+async def test_without_a_row_nothing_is_emitted():
+    stream = toy_stream(GREEDY, session=ToySession(fails=OffsetUnavailable("the engine is dead")))
+    with pytest.raises(OffsetUnavailable):
+        await tokens(stream, ToyBlackBox())
+    assert stream.emitted == 0
+
+
+async def test_end_of_sequence_stops_and_shows_no_text():
+    plain = await tokens(toy_stream(GREEDY), ToyBlackBox())
+    eos = plain[4]
+    params = SamplingParams(max_tokens=20, temperature=0.0, eos_ids=frozenset({eos}))
+    found = await pieces(toy_stream(params), ToyBlackBox(eos_id=eos))
+    ended = plain.index(eos)
+    assert "".join(p.text for p in found) == "".join(chr(97 + i) for i in plain[:ended])
+    assert found[-1].finish_reason == "stop"
+    assert sum(len(p.steps) for p in found) == ended + 1
+
+
+async def test_ignoring_the_end_goes_on_with_a_new_call():
+    plain = await tokens(toy_stream(GREEDY), ToyBlackBox())
+    params = SamplingParams(max_tokens=20, temperature=0.0, eos_ids=frozenset({plain[4]}), ignore_eos=True)
+    assert await tokens(toy_stream(params), ToyBlackBox(eos_id=plain[4])) == plain
+
+
+async def test_the_token_limit_ends_with_length_and_asks_for_no_more():
+    black_box, stream = ToyBlackBox(), toy_stream(GREEDY)
+    found = await pieces(stream, black_box)
+    assert found[-1].finish_reason == "length"
+    assert all(len(call) - 3 + params.max_tokens <= 20 for call, params in black_box.calls)
+
+
+async def test_stop_strings_cut_the_text_across_tokens_and_close_the_call():
+    plain = "".join(chr(97 + i) for i in await tokens(toy_stream(GREEDY), ToyBlackBox()))
+    stop = plain[5:8]
+    black_box = ToyBlackBox()
+    params = SamplingParams(max_tokens=20, temperature=0.0, stop=(stop, "zzz"))
+    found = await pieces(toy_stream(params), black_box)
+    assert "".join(p.text for p in found) == plain[: plain.index(stop)]
+    assert (found[-1].finish_reason, found[-1].stop_reason) == ("stop", stop)
+    assert black_box.closed == len(black_box.calls)
+
+
+async def test_every_step_is_reported_once_and_in_order():
+    params = SamplingParams(max_tokens=20, temperature=0.0, stop=("abcdefgh",), top_logprobs=3)
+    plain = await tokens(toy_stream(GREEDY), ToyBlackBox())
+    found = await pieces(toy_stream(params), ToyBlackBox())
+    steps = [step for piece in found for step in piece.steps]
+    assert [step.token_id for step in steps] == plain
+    for step in steps:
+        ids, values = step.top
+        assert step.token_id == ids[0]
+        assert step.logprob == pytest.approx(values[0])
+        assert (np.diff(values) <= 0).all()
+
+
+async def test_leaving_the_generator_closes_the_upstream_call():
+    black_box = ToyBlackBox()
+    stream = toy_stream(GREEDY, session=ToySession(strength=0.0))
+    generator = generate(stream, black_box)
+    await anext(generator)
+    await generator.aclose()
+    assert (len(black_box.calls), black_box.closed) == (1, 1)
+
+
+async def test_swallowed_positions_are_counted_and_the_answer_goes_on():
+    for kind, blind in (("hole", 0), ("blind", 1)):
+        black_box = ToyBlackBox(swallow=lambda position, kind=kind: kind if position == 6 else None)
+        stream = toy_stream(GREEDY)
+        found = await tokens(stream, black_box)
+        assert len(found) == 20
+        assert (stream.stats.swallowed, stream.stats.blind) == (1, blind)
+        if kind == "hole":
+            assert found == await tokens(toy_stream(GREEDY), ToyBlackBox())
+
+
+async def test_drafts_get_short_where_they_are_replaced_and_long_again_where_not():
+    from server.decoding.draft_length import DraftLength
+
+    length = DraftLength()
+    assert length.limit(500) == 500
+    length.ended(1, replaced=True)
+    assert length.limit(500) == 8
+    length.ended(8, replaced=False)
+    assert length.limit(500) == 32
+    length.ended(32, replaced=False)
+    assert length.limit(100) == 100

@@ -1,0 +1,116 @@
+"""The target distribution equals the reference chain: penalties, bias, temperature, min_p, top_k, top_p."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.decoding.correction import correct
+from server.decoding.protocols import Proposal
+from server.decoding.rows import NumpyRow
+from server.decoding.sampling import History, SamplingParams, keep_probable, target
+from tests.support import reference
+
+SIZE = 16
+
+
+def position(seed, k=6, scale=2.0):
+    rng = np.random.default_rng(seed)
+    black_box, base, unlearned = (np.array(reference.log_softmax(rng.normal(0, scale, SIZE))) for _ in range(3))
+    order = np.argsort(-black_box, kind="stable")[:k]
+    row = NumpyRow(base, unlearned - base)
+    return (
+        Proposal(int(order[0]), order, black_box[order]),
+        row,
+        dict(zip(order.tolist(), black_box[order], strict=True)),
+    )
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    k=st.integers(1, SIZE),
+    temperature=st.sampled_from([0.3, 0.7, 1.0, 1.3]),
+    top_p=st.sampled_from([1.0, 0.9, 0.5, 0.01]),
+    top_k=st.sampled_from([0, 1, 3, 40]),
+    min_p=st.sampled_from([0.0, 0.05, 0.5]),
+    repetition=st.sampled_from([1.0, 1.3, 0.8]),
+    presence=st.sampled_from([0.0, 1.5, -0.5]),
+    frequency=st.sampled_from([0.0, 0.7]),
+    bias=st.dictionaries(st.integers(0, SIZE - 1), st.floats(-9, 9), max_size=3),
+    output=st.lists(st.integers(0, SIZE - 1), max_size=6),
+)
+@settings(max_examples=400, deadline=None)
+def test_target_equals_the_reference_chain(
+    seed, k, temperature, top_p, top_k, min_p, repetition, presence, frequency, bias, output
+):
+    proposal, row, top = position(seed, k)
+    chain = {
+        "temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p, "repetition_penalty": repetition,
+        "presence_penalty": presence, "frequency_penalty": frequency, "logit_bias": bias,
+    }  # fmt: skip
+    params, prompt = SamplingParams(max_tokens=9, **chain), [1, 2]
+    history = History(params, prompt)
+    for token_id in output:
+        history.add(token_id)
+    goal = target(correct(proposal, row, extra_ids=history.touched()), params, history)
+    log_q = reference.log_softmax(reference.weights(top, row.log_base, row.log_offset, "impute")[0])
+    expected = np.array(reference.target(log_q, prompt=prompt, output=output, **chain))
+    probs = [goal.prob(i) for i in range(SIZE)]
+    np.testing.assert_allclose(probs, expected, atol=1e-9)
+    np.testing.assert_allclose(goal.probs, expected, atol=1e-9)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.7]), min_size=1, max_size=40), st.integers(1, 40))
+def test_ties_at_the_cut_keep_the_lowest_ids(weights, top_k):
+    if not any(weights):
+        return
+    probs = np.array(weights)
+    keep_probable(probs, SamplingParams(max_tokens=1, top_k=top_k))
+    order = sorted(range(len(weights)), key=lambda i: (-weights[i], i))[:top_k]
+    assert np.flatnonzero(probs).tolist() == sorted(i for i in order if weights[i] > 0)
+
+
+def test_a_nucleus_wider_than_the_first_sort_is_still_exact():
+    probs = np.full(5000, 1 / 5000)
+    keep_probable(probs, SamplingParams(max_tokens=1, top_p=0.49995))
+    assert np.count_nonzero(probs) == 2500
+    assert probs[:2500].all()
+
+
+def test_min_tokens_bans_the_end_until_it_is_met():
+    params = SamplingParams(max_tokens=9, min_tokens=1, eos_ids=frozenset({3}), stop_token_ids=frozenset({5}))
+    proposal, row, _ = position(1)
+    history = History(params, ())
+    before = target(correct(proposal, row, extra_ids=history.touched()), params, history)
+    assert before.prob(3) == before.prob(5) == 0.0
+    history.add(0)
+    after = target(correct(proposal, row, extra_ids=history.touched()), params, history)
+    assert after.prob(3) > 0.0
+
+
+def test_a_bias_of_an_unlisted_id_can_win_and_voids_the_certificate():
+    params = SamplingParams(max_tokens=9, temperature=0.0, logit_bias={15: 30.0})
+    proposal, row, top = position(2)
+    assert 15 not in top
+    history = History(params, ())
+    goal = target(correct(proposal, row, extra_ids=history.touched()), params, history)
+    assert goal.best() == 15
+    assert not goal.certified
+
+
+def test_a_repetition_penalty_is_never_certified():
+    params = SamplingParams(max_tokens=9, temperature=0.0, repetition_penalty=1.1)
+    proposal, row, _ = position(3, k=SIZE)
+    assert not target(correct(proposal, row), params, History(params, ())).certified
+
+
+def test_a_target_without_any_weight_is_an_error_not_a_token():
+    row = NumpyRow(np.log([0.5, 0.5]), np.array([-math.inf, -math.inf]))
+    corrected = correct(Proposal(0, np.array([0, 1]), np.log([0.5, 0.5])), row)
+    for temperature in (0.0, 1.0):
+        params = SamplingParams(max_tokens=1, temperature=temperature)
+        with np.errstate(divide="ignore"), pytest.raises(ArithmeticError):
+            goal = target(corrected, params, History(params, ()))
+            _ = goal.probs if temperature else goal.best()

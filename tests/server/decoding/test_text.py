@@ -1,0 +1,69 @@
+"""Streamed text equals decoded text, and stop strings are found wherever tokens split them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from server.decoding.text import IncrementalDetokenizer, StopStrings
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(["hello world, hello café"], trainer)
+    return made
+
+
+@given(text=st.text(max_size=30), context=st.text(max_size=5))
+def test_streamed_text_is_the_decoded_text(tokenizer, text, context):
+    ids = tokenizer.encode(text).ids
+    detokenizer = IncrementalDetokenizer(tokenizer, tokenizer.encode(context).ids)
+    assert "".join(map(detokenizer.step, ids)) + detokenizer.flush() == text
+
+
+def test_half_a_character_is_held_back_and_shown_as_a_replacement_at_the_end(tokenizer):
+    ids = tokenizer.encode("a🦙").ids
+    detokenizer = IncrementalDetokenizer(tokenizer)
+    assert [detokenizer.step(i) for i in ids[:-1]] == ["a", "", "", ""]
+    assert set(detokenizer.flush()) == {"\ufffd"}
+
+
+def test_special_tokens_have_no_text(tokenizer):
+    detokenizer = IncrementalDetokenizer(tokenizer)
+    end = tokenizer.token_to_id("<|end|>")
+    assert detokenizer.step(end) + detokenizer.flush() == ""
+
+
+@given(st.text("ab.", max_size=20), st.lists(st.text("ab.", min_size=1, max_size=4), max_size=3), st.data())
+def test_stop_strings_cut_at_the_earliest_match_for_any_chunking(text, stops, data):
+    found, stop_strings, rest = [], StopStrings(stops), text
+    while rest and stop_strings.matched is None:
+        size = data.draw(st.integers(1, len(rest)))
+        found.append(stop_strings.push(rest[:size]))
+        rest = rest[size:]
+    if stop_strings.matched is None:
+        found.append(stop_strings.flush())
+        assert not any(stop in text for stop in stops)
+        assert "".join(found) == text
+    else:
+        ends = {text.find(stop) + len(stop) for stop in stops if stop in text}
+        shown = "".join(found)
+        assert text.startswith(shown + stop_strings.matched)
+        assert not any(stop in shown for stop in stops)
+        assert len(shown) + len(stop_strings.matched) >= min(ends)
+
+
+def test_nothing_is_shown_after_a_match():
+    stops = StopStrings(["END"])
+    assert stops.push("abcEN") == "abc"
+    assert stops.push("D more") == ""
+    assert stops.push("x") == "" and stops.matched == "END"

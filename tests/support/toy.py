@@ -1,0 +1,146 @@
+"""A toy world for the core: a black box, a pair and a vocabulary of a few ids, with known logits for every prefix."""
+
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from server.decoding.decoder import Stream
+from server.decoding.draft_length import DraftLength
+from server.decoding.protocols import NO_FLOATS, NO_IDS, DraftParams, Floats, Proposal
+from server.decoding.rows import NumpyRow
+from server.decoding.sampling import SamplingParams
+
+
+def log_softmax(logits: Floats) -> Floats:
+    shifted = logits - logits.max()
+    return shifted - np.log(np.exp(shifted).sum())
+
+
+def toy_logprobs(name: str, token_ids: Sequence[int], size: int) -> Floats:
+    """Log-probabilities of model `name` after a prefix: any fixed function of both."""
+    seed = zlib.crc32(name.encode() + bytes(str(list(token_ids[-3:])), "ascii"))
+    return log_softmax(np.random.default_rng(seed).normal(0.0, 2.0, size))
+
+
+@dataclass
+class ToyDraft:
+    temperature: float | None
+    proposals: list[Proposal]
+    burst: int  # proposals that arrive together
+    close: Callable[[], None]
+    at: int = 0
+
+    def pending(self) -> Sequence[int]:
+        arrived = -(-self.at // self.burst) * self.burst if self.at else 0
+        waiting = self.proposals[self.at : max(arrived, self.at)]
+        return [p.token_id for p in waiting if p.token_id is not None]
+
+    async def __aiter__(self) -> AsyncIterator[Proposal]:
+        while self.at < len(self.proposals):
+            self.at += 1
+            yield self.proposals[self.at - 1]
+
+
+@dataclass
+class ToyBlackBox:
+    """Draws ahead like a real server: the whole draft is fixed when the call is opened."""
+
+    size: int = 12
+    k: int = 5
+    burst: int = 1
+    eos_id: int | None = None
+    draws_at: float | None = None  # the temperature really drawn at, when it is not the one asked for
+    swallow: Callable[[int], str | None] = lambda position: None  # "hole": list but no token; "blind": nothing
+    calls: list[tuple[list[int], DraftParams]] = field(default_factory=list)
+    faults: list[Exception | None] = field(default_factory=list)  # one a call: raised after `fault_after` proposals
+    fault_after: int = 0
+    closed: int = 0
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
+
+    @asynccontextmanager
+    async def draft(self, token_ids: Sequence[int], params: DraftParams) -> AsyncIterator["ToyDraft"]:
+        self.calls.append((list(token_ids), params))
+        fault = self.faults.pop(0) if self.faults else None
+        temperature = params.temperature if self.draws_at is None else self.draws_at
+        proposals = list(self._proposals(list(token_ids), params.max_tokens, temperature))
+        draft = ToyDraft(temperature, proposals, self.burst, lambda: None)
+        if fault is not None:
+            draft.proposals = draft.proposals[: self.fault_after]
+        try:
+            yield draft
+            if fault is not None and draft.at >= len(draft.proposals):
+                raise fault
+        finally:
+            self.closed += 1
+
+    def _proposals(self, prefix: list[int], count: int, temperature: float) -> Iterable[Proposal]:
+        for _ in range(count):
+            logprobs = toy_logprobs("black box", prefix, self.size)
+            top = np.argsort(-logprobs, kind="stable")[: self.k]
+            swallowed = self.swallow(len(prefix))
+            if swallowed:
+                yield Proposal(None, NO_IDS, NO_FLOATS) if swallowed == "blind" else Proposal(None, top, logprobs[top])
+                return
+            token_id = self._draw(logprobs, temperature)
+            yield Proposal(token_id, top, logprobs[top])
+            prefix.append(token_id)
+            if token_id == self.eos_id:
+                return
+
+    def _draw(self, logprobs: Floats, temperature: float) -> int:
+        if temperature == 0.0:
+            return int(logprobs.argmax())
+        probs = np.exp(logprobs / temperature)
+        return int(self.rng.choice(self.size, p=probs / probs.sum()))
+
+
+@dataclass
+class ToySession:
+    """Offset rows of a toy pair; remembers what was asked for."""
+
+    size: int = 12
+    strength: float = 1.0
+    prefetched: list[list[int]] = field(default_factory=list)
+    closed: bool = False
+    fails: Exception | None = None
+
+    def prefetch(self, token_ids: Sequence[int]) -> None:
+        self.prefetched.append(list(token_ids))
+
+    async def row(self, token_ids: Sequence[int]) -> NumpyRow:
+        if self.fails is not None:
+            raise self.fails
+        base = toy_logprobs("initial", token_ids, self.size)
+        return NumpyRow(base, self.strength * (toy_logprobs("unlearned", token_ids, self.size) - base))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class ToyDetokenizer:
+    """Id 0 is 'a', 1 is 'b', …"""
+
+    def step(self, token_id: int) -> str:
+        return chr(ord("a") + token_id)
+
+    def flush(self) -> str:
+        return ""
+
+
+def toy_stream(
+    params: SamplingParams,
+    *,
+    session: ToySession | None = None,
+    prompt: Sequence[int] = (1, 2, 3),
+    draft_length: int | None = None,
+) -> Stream:
+    return Stream(
+        prompt_ids=list(prompt),
+        params=params,
+        session=session or ToySession(),
+        detokenizer=ToyDetokenizer(),
+        draft_length=DraftLength(draft_length, fixed=True),
+    )
