@@ -7,6 +7,7 @@ from typing import Literal
 
 from server.decoding.correction import Corrected, correct
 from server.decoding.draft_length import DraftLength
+from server.decoding.explanation import Explanation, explain
 from server.decoding.noise import Noise
 from server.decoding.protocols import Draft, DraftParams, Floats, Ids, OffsetSession, Proposal, Upstream
 from server.decoding.ranking import most_probable
@@ -31,6 +32,7 @@ class Step:
     tail_mass: float  # probability that M's list left out
     logprob: float | None = None  # log q(token), corrected, before penalties and temperature; when asked for
     top: tuple[Ids, Floats] | None = None  # the most probable ids of q and their log q, descending; when asked for
+    explanation: Explanation | None = None  # when asked for
 
     @property
     def replaced(self) -> bool:
@@ -112,6 +114,7 @@ class Stream:
             corrected.tail_mass,
             None if wanted is None else corrected.log_q(token_id),
             most_probable(corrected, wanted) if wanted else None,
+            explain(corrected, self.params.explain) if self.params.explain else None,
         )
 
     def advance(self, step: Step) -> Step:

@@ -40,6 +40,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None  # None: no logprobs; 0: the emitted token's only
     tail: TailPolicy = "impute"
+    explain: int = 0  # candidates to explain at each position; 0: none
 
     @property
     def filtered(self) -> bool:

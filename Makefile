@@ -1,0 +1,48 @@
+# Every target makes its environment first, so each is one command on a fresh machine with Python 3.11+ and make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm docker-lint clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with everything pinned in constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "deltaserve needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup ## black box on :8001, server and playground on :8000, six questions answered before and after
+	$(BIN)/deltaserve demo
+
+check: setup ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## let ruff put the code in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: check ## check + the test suite
+	$(BIN)/python -m pytest
+
+test-slow: setup ## the heavier tests too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+e2e-llamacpp: setup ## real llama.cpp (xllamacpp) as the black box
+	$(BIN)/python -m pytest -m llamacpp tests/e2e
+
+e2e-vllm: setup ## real vLLM as the black box; VLLM_BIN names its command
+	$(BIN)/python -m pytest -m vllm tests/e2e -s
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
