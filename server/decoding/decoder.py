@@ -5,13 +5,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Literal
 
-from server.decoding.correction import Corrected, correct
-from server.decoding.draft_length import DraftLength
+from server.decoding.correction import correct
+from server.decoding.drafts import Drafts
 from server.decoding.explanation import Explanation, explain
 from server.decoding.noise import Noise
-from server.decoding.protocols import Draft, DraftParams, Floats, Ids, OffsetSession, Proposal, Upstream
+from server.decoding.protocols import Draft, Floats, Ids, OffsetSession, Proposal
 from server.decoding.ranking import most_probable
-from server.decoding.sampling import History, SamplingParams, target
+from server.decoding.sampling import History, SamplingParams, Target, target
 from server.decoding.text import Detokenizer, StopStrings
 from server.decoding.verification import verify
 from server.errors import UpstreamError, UpstreamUnreachable
@@ -61,6 +61,7 @@ class StreamStats:
     swallowed: int = 0  # positions whose token the upstream never showed
     blind: int = 0  # of these, positions with no list either: drawn from the pair alone
     wasted: int = 0  # proposals that had arrived and were void
+    block_positions: int = 0  # positions of locally drafted blocks that the black box scored
     certified: int = 0
     tail_mass_sum: float = 0.0
 
@@ -74,7 +75,6 @@ class Stream:
     session: OffsetSession
     detokenizer: Detokenizer
     index: int = 0
-    draft_length: DraftLength = field(default_factory=DraftLength)
     stats: StreamStats = field(default_factory=StreamStats)
     ids: list[int] = field(init=False)
     history: History = field(init=False)
@@ -97,13 +97,9 @@ class Stream:
     def finished(self) -> bool:
         return self.finish_reason is not None
 
-    def draft_params(self) -> DraftParams:
-        remaining = self.params.max_tokens - self.emitted
-        return DraftParams(self.params.temperature, self.draft_length.limit(remaining), self.params.seed)
-
-    def decide(self, proposal: Proposal, corrected: Corrected, draft_temperature: float | None) -> Step:
+    def decide(self, proposal: Proposal, goal: Target, draft_temperature: float | None) -> Step:
         """The step at this position: an exact draw from the target."""
-        goal = target(corrected, self.params, self.history)
+        corrected = goal.corrected
         token_id = verify(proposal, goal, draft_temperature, self.noise, self.emitted)
         greedy = self.params.temperature == 0.0
         wanted = self.params.top_logprobs
@@ -144,7 +140,7 @@ class Stream:
         stats.replaced += step.replaced
 
 
-async def decode(stream: Stream, upstream: Upstream) -> AsyncGenerator[Step, None]:
+async def decode(stream: Stream, drafts: Drafts) -> AsyncGenerator[Step, None]:
     """Corrected tokens of one choice; every yielded token is an exact draw from the corrected target.
 
     Raises UpstreamError when the black box fails for good, OffsetUnavailable when the pair does.
@@ -153,7 +149,7 @@ async def decode(stream: Stream, upstream: Upstream) -> AsyncGenerator[Step, Non
     while not stream.finished:
         before = stream.emitted
         try:
-            async with aclosing(_one_draft(stream, upstream)) as steps:
+            async with aclosing(_one_draft(stream, drafts)) as steps:
                 async for step in steps:
                     yield step
             fault: UpstreamError = UpstreamUnreachable("the black box ended its answer without a token")
@@ -167,36 +163,39 @@ async def decode(stream: Stream, upstream: Upstream) -> AsyncGenerator[Step, Non
             raise fault
 
 
-async def _one_draft(stream: Stream, upstream: Upstream) -> AsyncGenerator[Step, None]:
-    """Steps of one upstream call: up to its end, or up to the first token that differs from what it proposed."""
+async def _one_draft(stream: Stream, drafts: Drafts) -> AsyncGenerator[Step, None]:
+    """Steps of one draft: up to its end, or up to the first token that differs from what it proposed."""
     stream.session.prefetch(stream.ids)
-    stream.stats.upstream_calls += 1
     accepted = 0
-    async with upstream.draft(stream.ids, stream.draft_params()) as draft:
+    async with drafts.open(stream) as draft:
         async for proposal in draft:
-            corrected = await _corrected(stream, draft, proposal)
-            step = stream.advance(stream.decide(proposal, corrected, draft.temperature))
-            yield step
+            goal = await _target(stream, draft, proposal)
+            step = stream.decide(proposal, goal, draft.temperature)
+            drafts.observe(stream, proposal, goal, step.token_id)
+            yield stream.advance(step)
             if step.replaced or stream.finished:
                 stream.stats.wasted += len(draft.pending())
-                stream.draft_length.ended(accepted, replaced=step.replaced)
+                drafts.ended(accepted, replaced=step.replaced)
                 return
             accepted += 1
-    stream.draft_length.ended(accepted, replaced=False)
+    drafts.ended(accepted, replaced=False)
 
 
-async def _corrected(stream: Stream, draft: Draft, proposal: Proposal) -> Corrected:
-    pending = draft.pending()
-    if pending and proposal.token_id is not None:  # the black box is ahead: score what has arrived in one go
-        stream.session.prefetch([*stream.ids, proposal.token_id, *pending])
-    row = await stream.session.row(stream.ids)
-    return correct(proposal, row, stream.params.tail, stream.history.touched())
+async def _target(stream: Stream, draft: Draft, proposal: Proposal) -> Target:
+    row = proposal.row
+    if row is None:
+        pending = draft.pending()
+        if pending and proposal.token_id is not None:  # the black box is ahead: score what has arrived in one go
+            stream.session.prefetch([*stream.ids, proposal.token_id, *pending])
+        row = await stream.session.row(stream.ids)
+    corrected = correct(proposal, row, stream.params.tail, stream.history.touched())
+    return target(corrected, stream.params, stream.history)
 
 
-async def generate(stream: Stream, upstream: Upstream) -> AsyncGenerator[Piece, None]:
+async def generate(stream: Stream, drafts: Drafts) -> AsyncGenerator[Piece, None]:
     """Steps as text: whole characters, stop strings applied. Closing it closes the upstream call."""
     waiting: list[Step] = []
-    async with aclosing(decode(stream, upstream)) as steps:
+    async with aclosing(decode(stream, drafts)) as steps:
         async for step in steps:
             waiting.append(step)
             text = _shown(stream, step)

@@ -30,6 +30,8 @@ class Proposal:
     token_id: int | None
     top_ids: Ids  # [k] unique, most probable first
     top_logprobs: Floats  # [k] nats, descending, normalised over the whole vocabulary, before temperature
+    drawn_from: Floats | None = None  # [V] what a local draft was drawn from; None: drawn by M, or a point
+    row: "OffsetRow | None" = None  # this position's row, where drafting has already fetched it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,21 @@ class Draft(Protocol):
 
     def pending(self) -> Sequence[int]:
         """Ids of proposals that have arrived and were not yet iterated: what rows to compute ahead of time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """M's lists along a block that somebody else drafted."""
+
+    temperature: float | None  # what M drew at, as `Draft.temperature`
+    proposals: Sequence[Proposal]  # after the prefix, after the first drafted id, …, after the last; m + 1 in all
+
+
+class BlockScorer(Protocol):
+    """A black box that tells, in one call, its list at every position of a block that somebody else drafted."""
+
+    async def block(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
+        """M's list after token_ids + drafted[:i] for i = 0 … m, with what M itself drew there."""
 
 
 class Upstream(Protocol):

@@ -6,6 +6,7 @@ Order, as in vLLM: penalties and logit_bias on corrected log-probabilities, then
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -62,6 +63,12 @@ class History:
         self._counting = params.repetition_penalty != 1.0 or bool(params.presence_penalty or params.frequency_penalty)
         self.counts: Counter[int] = Counter()
         self.length = 0
+
+    def fork(self) -> "History":
+        """A copy that may run ahead."""
+        ahead = copy(self)
+        ahead.counts = self.counts.copy()
+        return ahead
 
     def add(self, token_id: int) -> None:
         self.length += 1

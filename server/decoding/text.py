@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
 # A decoder needs a little context to know whether a first token starts with a space.
 _CONTEXT_IDS = 6
+# Ids that may wait for the end of a character; more than that are no character, and would make the window grow.
+_LONGEST_WAIT = 32
 
 
 class Detokenizer(Protocol):
@@ -19,31 +20,44 @@ class Detokenizer(Protocol):
 
 
 class IncrementalDetokenizer:
-    """`tokenizers`' own incremental decoder; special tokens have no text."""
+    """Decodes a window of the latest ids with and without the new one; special tokens have no text.
+
+    The window always starts at a place where whole characters began. `tokenizers.decoders.DecodeStream` does the
+    same faster, but raises in mid-stream on vocabularies with byte fallback.
+    """
 
     def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._context = list(prompt_ids[-_CONTEXT_IDS:])
-        self._stream = DecodeStream(self._context, True)
-        self._ids: list[int] = []
-        self._shown = 0
-        self._incomplete = False
+        self._window = list(prompt_ids[-_CONTEXT_IDS:])
+        self._shown_ids = len(self._window)
+        self._shown = self._decode(self._window)
 
     def step(self, token_id: int) -> str:
-        self._ids.append(token_id)
-        text = self._stream.step(self._tokenizer, token_id)
-        self._incomplete = text is None
-        if text is None:
+        self._window.append(token_id)
+        text = self._decode(self._window)
+        if len(text) <= len(self._shown) or (text.endswith("\ufffd") and self._waiting <= _LONGEST_WAIT):
             return ""
-        self._shown += len(text)
-        return str(text)
+        new = text[len(self._shown) :]
+        self._slide()
+        return new
 
     def flush(self) -> str:
-        if not self._incomplete:
-            return ""
-        before = self._tokenizer.decode(self._context, skip_special_tokens=True)
-        whole = self._tokenizer.decode(self._context + self._ids, skip_special_tokens=True)
-        return str(whole[len(before) + self._shown :])
+        text = self._decode(self._window)[len(self._shown) :]
+        self._slide()
+        return text
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._window) - self._shown_ids
+
+    def _slide(self) -> None:
+        """The ids just shown become the context of those to come."""
+        del self._window[: self._shown_ids]
+        self._shown_ids = len(self._window)
+        self._shown = self._decode(self._window)
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
 
 class StopStrings:

@@ -4,12 +4,13 @@ Speculative sampling (Leviathan et al. 2023; Chen et al. 2023) with the black bo
 temperature T_d, p̂(i) = exp(ℓ(i)/T_d) / Σ_K exp(ℓ/T_d) is M's draw given that it fell in K, q̃ is the target.
   y ∈ K: accept with probability min(1, q̃(y)/p̂(y)), else draw from max(q̃ − p̂, 0).
   y ∉ K, or M's draw distribution is unknown or a point: draw from q̃.
+A local draft is drawn from a known p over the whole vocabulary: the same rule with p in place of p̂.
 """
 
 import numpy as np
 
 from server.decoding.noise import Noise
-from server.decoding.protocols import Floats, Proposal
+from server.decoding.protocols import Floats, Ids, Proposal
 from server.decoding.sampling import Target
 
 
@@ -19,10 +20,12 @@ def verify(proposal: Proposal, target: Target, draft_temperature: float | None, 
         return target.best(preferred=proposal.token_id)
     if noise.seeded:
         return _gumbel_draw(target.probs, noise, position)
+    if proposal.drawn_from is not None and proposal.token_id is not None:
+        return _accept_or_resample(proposal.token_id, target, slice(None), proposal.drawn_from, noise)
     share = _draft_probs(proposal, draft_temperature)
-    if share is None:
+    if share is None or proposal.token_id is None:
         return draw(target.probs, noise.uniform())
-    return _accept_or_resample(proposal, target, share, noise)
+    return _accept_or_resample(proposal.token_id, target, proposal.top_ids, share, noise)
 
 
 def _draft_probs(proposal: Proposal, temperature: float | None) -> Floats | None:
@@ -34,15 +37,13 @@ def _draft_probs(proposal: Proposal, temperature: float | None) -> Floats | None
     return share
 
 
-def _accept_or_resample(proposal: Proposal, target: Target, share: Floats, noise: Noise) -> int:
-    token_id = proposal.token_id
-    if token_id is None:
-        raise ValueError("a swallowed position has no draft to accept")
-    drafted = float(share[np.flatnonzero(proposal.top_ids == token_id)[0]])
-    if noise.uniform() * drafted < target.prob(token_id):
+def _accept_or_resample(token_id: int, target: Target, support: Ids | slice, share: Floats, noise: Noise) -> int:
+    """Accept with min(1, q̃/p̂), else resample. `share` is p̂ at the ids of `support` and 0 elsewhere."""
+    drafted = share[token_id] if isinstance(support, slice) else share[np.flatnonzero(support == token_id)[0]]
+    if noise.uniform() * float(drafted) < target.prob(token_id):
         return token_id
     residual = target.probs.copy()
-    residual[proposal.top_ids] -= share
+    residual[support] -= share
     np.maximum(residual, 0.0, out=residual)
     # Nothing left can only be rounding: then p̂ and q̃ agree and any draw from q̃ is right.
     return draw(residual if residual.any() else target.probs, noise.uniform())

@@ -4,12 +4,12 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
 from server.decoding.decoder import Stream
-from server.decoding.draft_length import DraftLength
-from server.decoding.protocols import NO_FLOATS, NO_IDS, DraftParams, Floats, Proposal
+from server.decoding.protocols import NO_FLOATS, NO_IDS, Block, DraftParams, Floats, Proposal
 from server.decoding.rows import NumpyRow
 from server.decoding.sampling import SamplingParams
 
@@ -21,8 +21,15 @@ def log_softmax(logits: Floats) -> Floats:
 
 def toy_logprobs(name: str, token_ids: Sequence[int], size: int) -> Floats:
     """Log-probabilities of model `name` after a prefix: any fixed function of both."""
-    seed = zlib.crc32(name.encode() + bytes(str(list(token_ids[-3:])), "ascii"))
-    return log_softmax(np.random.default_rng(seed).normal(0.0, 2.0, size))
+    return _toy_logprobs(name, tuple(token_ids[-3:]), size)
+
+
+@cache
+def _toy_logprobs(name: str, ending: tuple[int, ...], size: int) -> Floats:
+    seed = zlib.crc32(f"{name}{ending}".encode())
+    made = log_softmax(np.random.default_rng(seed).normal(0.0, 2.0, size))
+    made.flags.writeable = False
+    return made
 
 
 @dataclass
@@ -55,6 +62,7 @@ class ToyBlackBox:
     draws_at: float | None = None  # the temperature really drawn at, when it is not the one asked for
     swallow: Callable[[int], str | None] = lambda position: None  # "hole": list but no token; "blind": nothing
     calls: list[tuple[list[int], DraftParams]] = field(default_factory=list)
+    blocks: list[tuple[list[int], list[int]]] = field(default_factory=list)
     faults: list[Exception | None] = field(default_factory=list)  # one a call: raised after `fault_after` proposals
     fault_after: int = 0
     closed: int = 0
@@ -75,6 +83,12 @@ class ToyBlackBox:
                 raise fault
         finally:
             self.closed += 1
+
+    async def block(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
+        self.blocks.append((list(token_ids), list(drafted)))
+        temperature = params.temperature if self.draws_at is None else self.draws_at
+        prefixes = [[*token_ids, *drafted[:i]] for i in range(len(drafted) + 1)]
+        return Block(temperature, [next(iter(self._proposals(prefix, 1, temperature))) for prefix in prefixes])
 
     def _proposals(self, prefix: list[int], count: int, temperature: float) -> Iterable[Proposal]:
         for _ in range(count):
@@ -135,12 +149,10 @@ def toy_stream(
     *,
     session: ToySession | None = None,
     prompt: Sequence[int] = (1, 2, 3),
-    draft_length: int | None = None,
 ) -> Stream:
     return Stream(
         prompt_ids=list(prompt),
         params=params,
         session=session or ToySession(),
         detokenizer=ToyDetokenizer(),
-        draft_length=DraftLength(draft_length, fixed=True),
     )

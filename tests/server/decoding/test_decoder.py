@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from server.decoding.decoder import decode, generate
+from server.decoding.draft_length import DraftLength
+from server.decoding.drafts import UpstreamDrafts
 from server.decoding.sampling import SamplingParams
 from server.errors import MalformedTopK, OffsetUnavailable, UpstreamUnreachable
 from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
@@ -14,12 +16,16 @@ pytestmark = pytest.mark.anyio
 GREEDY = SamplingParams(max_tokens=20, temperature=0.0)
 
 
-async def tokens(stream, black_box):
-    return [step.token_id async for step in decode(stream, black_box)]
+def drafts(black_box, length=None):
+    return UpstreamDrafts(black_box, DraftLength(length, fixed=True))
+
+
+async def tokens(stream, black_box, length=None):
+    return [step.token_id async for step in decode(stream, drafts(black_box, length))]
 
 
 async def pieces(stream, black_box):
-    return [piece async for piece in generate(stream, black_box)]
+    return [piece async for piece in generate(stream, drafts(black_box))]
 
 
 def oracle(size, count, prompt=(1, 2, 3), strength=1.0):
@@ -46,7 +52,7 @@ async def test_strength_zero_is_the_black_box_itself_in_one_call():
 
 async def test_after_a_replaced_token_the_next_call_starts_from_the_corrected_prefix():
     black_box, stream = ToyBlackBox(), toy_stream(GREEDY)
-    steps = [step async for step in decode(stream, black_box)]
+    steps = [step async for step in decode(stream, drafts(black_box))]
     prefix, expected = [1, 2, 3], [[1, 2, 3]]
     for step in steps[:-1]:
         prefix = [*prefix, step.token_id]
@@ -64,8 +70,8 @@ async def test_seeded_text_is_the_same_for_any_draft_length_and_any_arrival(para
     texts = set()
     for length, burst, draws_at in itertools.product((1, 4, None), (1, 3, 50), (None, 1.0, 0.0)):
         black_box = ToyBlackBox(burst=burst, draws_at=draws_at, rng=np.random.default_rng(burst))
-        stream = toy_stream(SamplingParams(max_tokens=40, seed=123, **params), draft_length=length)
-        texts.add(tuple(await tokens(stream, black_box)))
+        stream = toy_stream(SamplingParams(max_tokens=40, seed=123, **params))
+        texts.add(tuple(await tokens(stream, black_box, length)))
     assert len(texts) == 1
     other = toy_stream(SamplingParams(max_tokens=40, seed=124, **params))
     assert tuple(await tokens(other, ToyBlackBox())) not in texts
@@ -168,7 +174,7 @@ async def test_every_step_is_reported_once_and_in_order():
 async def test_leaving_the_generator_closes_the_upstream_call():
     black_box = ToyBlackBox()
     stream = toy_stream(GREEDY, session=ToySession(strength=0.0))
-    generator = generate(stream, black_box)
+    generator = generate(stream, drafts(black_box))
     await anext(generator)
     await generator.aclose()
     assert (len(black_box.calls), black_box.closed) == (1, 1)
@@ -186,8 +192,6 @@ async def test_swallowed_positions_are_counted_and_the_answer_goes_on():
 
 
 async def test_drafts_get_short_where_they_are_replaced_and_long_again_where_not():
-    from server.decoding.draft_length import DraftLength
-
     length = DraftLength()
     assert length.limit(500) == 500
     length.ended(1, replaced=True)

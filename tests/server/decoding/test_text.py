@@ -37,6 +37,14 @@ def test_half_a_character_is_held_back_and_shown_as_a_replacement_at_the_end(tok
     assert set(detokenizer.flush()) == {"\ufffd"}
 
 
+def test_bytes_that_never_become_a_character_do_not_pile_up(tokenizer):
+    lone = tokenizer.encode("🦙").ids[-1]
+    detokenizer = IncrementalDetokenizer(tokenizer)
+    shown = [detokenizer.step(lone) for _ in range(500)]
+    assert "".join(shown) + detokenizer.flush() == "\ufffd" * 500
+    assert max(map(len, shown)) < 50
+
+
 def test_special_tokens_have_no_text(tokenizer):
     detokenizer = IncrementalDetokenizer(tokenizer)
     end = tokenizer.token_to_id("<|end|>")

@@ -1,0 +1,193 @@
+"""Where a stream's drafts come from: the black box's own stream, or blocks that the pair drafts. Chosen by what pays.
+
+Both are verified by the same rule, so the choice changes speed and upstream cost, never the distribution.
+"""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from server.decoding.agreement import Acceptance, local_agreement, upstream_agreement
+from server.decoding.draft_length import DraftLength
+from server.decoding.local_drafts import BlockDraft, blind_target, propose, verified_block
+from server.decoding.pace import Pace
+from server.decoding.protocols import BlockScorer, Draft, DraftParams, Proposal, Upstream
+from server.decoding.sampling import Target
+
+if TYPE_CHECKING:
+    from server.decoding.decoder import Stream
+
+_BLOCK_LENGTHS = (1, 2, 4, 8, 16, 32)
+_SAMPLED_EVERY = 4  # sampled steps whose agreement is worked out: it takes the whole vocabulary
+
+
+class Drafts(Protocol):
+    """A stream's draft source. One object a stream."""
+
+    def open(self, stream: "Stream") -> AbstractAsyncContextManager[Draft]: ...
+
+    def observe(self, stream: "Stream", proposal: Proposal, target: Target, emitted: int) -> None:
+        """Learn from one verified position."""
+
+    def ended(self, accepted: int, *, replaced: bool) -> None:
+        """Learn from one finished draft."""
+
+
+@dataclass(slots=True)
+class UpstreamDrafts:
+    """The black box's own stream, always."""
+
+    upstream: Upstream
+    length: DraftLength = field(default_factory=DraftLength)
+
+    def open(self, stream: "Stream") -> AbstractAsyncContextManager[Draft]:
+        remaining = stream.params.max_tokens - stream.emitted
+        params = DraftParams(stream.params.temperature, self.length.limit(remaining), stream.params.seed)
+        stream.stats.upstream_calls += 1
+        return self.upstream.draft(stream.ids, params)
+
+    def observe(self, stream: "Stream", proposal: Proposal, target: Target, emitted: int) -> None:
+        pass  # there is nothing to choose
+
+    def ended(self, accepted: int, *, replaced: bool) -> None:
+        self.length.ended(accepted, replaced=replaced)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalDraftLimits:
+    """What an operator allows local drafts to cost."""
+
+    longest_block: int = 16
+    positions_per_token: float = 4.0  # upstream positions scored per emitted token, running
+    concurrent_positions: int = 256  # over all streams of one black box
+
+
+@dataclass(slots=True)
+class AdaptiveDrafts:
+    """The source with the better expected rate, from running acceptances and measured times."""
+
+    upstream: Upstream
+    scorer: BlockScorer
+    pace: Pace
+    limits: LocalDraftLimits
+    streaming: UpstreamDrafts = field(init=False)
+    upstream_accepted: Acceptance = field(default_factory=lambda: Acceptance(0.95))
+    local_accepted: Acceptance = field(default_factory=lambda: Acceptance(0.85))
+    _seen: int = 0
+    _local: bool = False
+
+    def __post_init__(self) -> None:
+        self.streaming = UpstreamDrafts(self.upstream)
+
+    def open(self, stream: "Stream") -> AbstractAsyncContextManager[Draft]:
+        length = self.block_length(stream)
+        self._local = length > 0
+        return self._block(stream, length) if self._local else self._stream(stream)
+
+    def observe(self, stream: "Stream", proposal: Proposal, target: Target, emitted: int) -> None:
+        """Credit both sources, also the one that was not asked."""
+        self._seen += 1
+        if stream.params.temperature > 0.0 and self._seen % _SAMPLED_EVERY:
+            return
+        seeded = stream.noise.seeded
+        self.upstream_accepted.add(upstream_agreement(target, proposal, emitted, seeded))
+        blind = blind_target(target.corrected.row, stream, stream.history)
+        self.local_accepted.add(local_agreement(target, blind, seeded))
+
+    def ended(self, accepted: int, *, replaced: bool) -> None:
+        if not self._local:
+            self.streaming.ended(accepted, replaced=replaced)
+
+    def block_length(self, stream: "Stream") -> int:
+        """Length of the block that beats the black box's own stream; 0 when none does."""
+        remaining = stream.params.max_tokens - stream.emitted
+        best, best_rate = 0, self._streaming_rate(remaining)
+        for length in _BLOCK_LENGTHS:
+            if length > min(self.limits.longest_block, remaining) or not self._affordable(stream, length):
+                break
+            if (rate := self._local_rate(length)) > best_rate:
+                best, best_rate = length, rate
+        return best
+
+    def _affordable(self, stream: "Stream", length: int) -> bool:
+        gain = _expected_run(self.local_accepted.value, length)
+        positions = stream.stats.block_positions + length + 1
+        return (
+            positions <= self.limits.positions_per_token * (stream.emitted + gain)
+            and self.pace.block_positions + length + 1 <= self.limits.concurrent_positions
+        )
+
+    def _streaming_rate(self, remaining: int) -> float:
+        """Expected tokens a second of the black box's own stream, opening it included."""
+        tokens = _expected_run(self.upstream_accepted.value, remaining - 1)
+        return tokens / (self.pace.first_token_s.value + (tokens - 1.0) * self.pace.token_s.value)
+
+    def _local_rate(self, length: int) -> float:
+        tokens = _expected_run(self.local_accepted.value, length)
+        return tokens / (length * self.pace.local_s.value + self.pace.block_s(length + 1))
+
+    @asynccontextmanager
+    async def _stream(self, stream: "Stream") -> AsyncGenerator[Draft, None]:
+        started = time.perf_counter()
+        async with self.streaming.open(stream) as draft:
+            yield TimedDraft(draft, self.pace, started)
+
+    @asynccontextmanager
+    async def _block(self, stream: "Stream", length: int) -> AsyncGenerator[Draft, None]:
+        started = time.perf_counter()
+        drafted = await propose(stream, length)
+        asked = time.perf_counter()
+        self.pace.local_s.add((asked - started) / len(drafted))
+        positions = len(drafted) + 1
+        stream.stats.upstream_calls += 1
+        stream.stats.block_positions += positions
+        self.pace.block_positions += positions
+        try:
+            block = await verified_block(stream, self.scorer, drafted)
+        finally:
+            self.pace.block_positions -= positions
+        self.pace.block_s.add(positions, time.perf_counter() - asked)
+        yield block
+
+
+class TimedDraft:
+    """A draft whose arrivals are timed."""
+
+    def __init__(self, draft: Draft, pace: Pace, opened: float) -> None:
+        self._draft = draft
+        self._pace = pace
+        self._proposals = aiter(draft)
+        self._last = opened
+        self._first = True
+
+    @property
+    def temperature(self) -> float | None:
+        return self._draft.temperature
+
+    def pending(self) -> "list[int]":
+        return list(self._draft.pending())
+
+    def __aiter__(self) -> "TimedDraft":
+        return self
+
+    async def __anext__(self) -> Proposal:
+        asked = time.perf_counter()
+        proposal = await anext(self._proposals)
+        now = time.perf_counter()
+        if self._first:
+            self._pace.first_token_s.add(now - self._last)
+        elif now - asked > 1e-4:  # one that had not arrived yet: the black box set the pace
+            self._pace.token_s.add(now - self._last)
+        self._first, self._last = False, now
+        return proposal
+
+
+def _expected_run(accepted: float, length: int) -> float:
+    """Expected emitted tokens of a draft of `length`: its accepted run and the token after it."""
+    accepted = min(accepted, 0.999)
+    return float((1.0 - accepted ** (length + 1)) / (1.0 - accepted))
+
+
+__all__ = ["AdaptiveDrafts", "BlockDraft", "Drafts", "LocalDraftLimits", "UpstreamDrafts"]

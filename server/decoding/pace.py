@@ -1,0 +1,55 @@
+"""How long the black box and the pair take, measured while serving; shared by the streams of one black box."""
+
+from dataclasses import dataclass, field
+
+_FORGET = 0.8  # weight that earlier measurements keep with each new one
+
+
+@dataclass(slots=True)
+class Measured:
+    """An exponentially weighted mean that starts from a guess."""
+
+    value: float
+    known: bool = False
+
+    def add(self, sample: float) -> None:
+        self.value = _FORGET * self.value + (1.0 - _FORGET) * sample if self.known else sample
+        self.known = True
+
+
+@dataclass(slots=True)
+class Line:
+    """y ≈ a + b·x by exponentially weighted least squares, b ≥ 0; from a guess until two different x were seen."""
+
+    guess: tuple[float, float]
+    _n: float = 0.0
+    _x: float = 0.0
+    _y: float = 0.0
+    _xx: float = 0.0
+    _xy: float = 0.0
+
+    def add(self, x: float, y: float) -> None:
+        self._n = _FORGET * self._n + 1.0
+        self._x = _FORGET * self._x + x
+        self._y = _FORGET * self._y + y
+        self._xx = _FORGET * self._xx + x * x
+        self._xy = _FORGET * self._xy + x * y
+
+    def __call__(self, x: float) -> float:
+        if self._n == 0.0:
+            return self.guess[0] + self.guess[1] * x
+        spread = self._n * self._xx - self._x * self._x
+        slope = (self._n * self._xy - self._x * self._y) / spread if spread > 1e-6 * self._xx else self.guess[1]
+        slope = max(slope, 0.0)
+        return (self._y - slope * self._x) / self._n + slope * x
+
+
+@dataclass(slots=True)
+class Pace:
+    """Seconds. The guesses are replaced by what is measured from the first call on."""
+
+    first_token_s: Measured = field(default_factory=lambda: Measured(0.2))  # opening a call → its first proposal
+    token_s: Measured = field(default_factory=lambda: Measured(0.03))  # between proposals of one call
+    local_s: Measured = field(default_factory=lambda: Measured(0.01))  # one locally drafted token
+    block_s: Line = field(default_factory=lambda: Line((0.2, 0.002)))  # a block call against its number of positions
+    block_positions: int = 0  # in flight now, over all streams

@@ -1,0 +1,196 @@
+"""Two draft sources, one distribution: blocks drafted by the pair are verified losslessly and chosen where they pay."""
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from server.decoding.correction import correct
+from server.decoding.decoder import decode
+from server.decoding.drafts import AdaptiveDrafts, LocalDraftLimits, UpstreamDrafts
+from server.decoding.local_drafts import propose
+from server.decoding.noise import Noise
+from server.decoding.pace import Line, Measured, Pace
+from server.decoding.sampling import History, SamplingParams, target
+from server.decoding.verification import verify
+from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
+
+pytestmark = pytest.mark.anyio
+GREEDY = SamplingParams(max_tokens=24, temperature=0.0)
+
+
+@dataclass
+class Scripted(AdaptiveDrafts):
+    """Adaptive drafts that follow a script of block lengths instead of choosing; 0 is the black box's own stream."""
+
+    script: tuple[int, ...] = (0,)
+
+    def block_length(self, stream):
+        self.turn = getattr(self, "turn", -1) + 1
+        return self.script[self.turn % len(self.script)]
+
+
+def scripted(black_box, *script):
+    return Scripted(black_box, black_box, Pace(), LocalDraftLimits(), script=script)
+
+
+async def tokens(stream, drafts):
+    return [step.token_id async for step in decode(stream, drafts)]
+
+
+@pytest.mark.parametrize("script", [(4,), (1,), (0, 3, 1), (16,)])
+async def test_greedy_text_does_not_depend_on_who_drafts(script):
+    expected = await tokens(toy_stream(GREEDY), UpstreamDrafts(ToyBlackBox()))
+    black_box = ToyBlackBox()
+    assert await tokens(toy_stream(GREEDY), scripted(black_box, *script)) == expected
+    assert black_box.blocks
+
+
+async def test_seeded_text_does_not_depend_on_who_drafts():
+    params = SamplingParams(max_tokens=40, temperature=0.8, top_p=0.95, presence_penalty=0.3, seed=5)
+    scripts = [(0,), (4,), (1, 0), (8, 2, 0)]
+    texts = {tuple(await tokens(toy_stream(params), scripted(ToyBlackBox(), *script))) for script in scripts}
+    assert len(texts) == 1
+
+
+@pytest.mark.parametrize(
+    "params", [{"temperature": 1.0}, {"temperature": 1.3, "top_p": 0.98, "frequency_penalty": 0.4}]
+)
+async def test_two_sampled_tokens_of_a_block_follow_the_exact_joint_distribution(params):
+    size, draws = 4, 6_000
+    sampling = SamplingParams(max_tokens=2, **params)
+    counts = np.zeros((size, size))
+    black_box, session = ToyBlackBox(size=size, k=2), ToySession(size=size)
+    drafts = scripted(black_box, 2)
+    for _ in range(draws):
+        first, second = await tokens(toy_stream(sampling, session=session), drafts)
+        counts[first, second] += 1
+    expected = joint(sampling, size, k=2)
+    kept = expected > 0
+    assert not counts[~kept].any()
+    assert chisquare(counts[kept], expected[kept] * draws).pvalue > 1e-6
+
+
+def joint(params, size, k):
+    """q̃(first)·q̃(second | first), worked out without any draft."""
+    expected = np.zeros((size, size))
+    first = step_probs(params, [1, 2, 3], [], size, k)
+    for token_id in range(size):
+        expected[token_id] = first[token_id] * step_probs(params, [1, 2, 3], [token_id], size, k)
+    return expected
+
+
+def step_probs(params, prompt, output, size, k):
+    history = History(params, prompt)
+    for token_id in output:
+        history.add(token_id)
+    ids = [*prompt, *output]
+    proposal = next(iter(ToyBlackBox(size=size, k=k)._proposals(list(ids), 1, 1.0)))
+    base = toy_logprobs("initial", ids, size)
+    from server.decoding.rows import NumpyRow
+
+    row = NumpyRow(base, toy_logprobs("unlearned", ids, size) - base)
+    return target(correct(proposal, row, extra_ids=history.touched()), params, history).probs
+
+
+async def test_a_block_that_lies_about_its_draft_distribution_is_detected():
+    params = SamplingParams(max_tokens=1)
+    black_box, stream = ToyBlackBox(k=4), toy_stream(SamplingParams(max_tokens=5))
+    (own,) = await propose(stream, 1)
+    proposal = next(iter(black_box._proposals([1, 2, 3], 1, 1.0)))
+    history, noise = History(params, ()), Noise(None)
+    goal = target(correct(proposal, own.row), params, history)
+    lie = np.full(own.drawn_from.size, 1 / own.drawn_from.size)
+    rng = np.random.default_rng(2)
+    for claimed, fair in ((own.drawn_from, True), (lie, False)):
+        drawn = rng.choice(claimed.size, size=20_000, p=own.drawn_from)
+        emitted = [verify(replace(proposal, token_id=int(d), drawn_from=claimed), goal, None, noise, 0) for d in drawn]
+        found = chisquare(np.bincount(emitted, minlength=claimed.size), goal.probs * 20_000).pvalue
+        assert (found > 1e-6) if fair else (found < 1e-12)
+
+
+async def test_a_block_ends_at_a_final_id_and_never_passes_the_token_limit():
+    plain = await tokens(toy_stream(GREEDY), UpstreamDrafts(ToyBlackBox()))
+    drafted = [own.token_id for own in await propose(toy_stream(replace(GREEDY, max_tokens=5)), 16)]
+    assert len(drafted) == 5
+    ended = await propose(toy_stream(replace(GREEDY, eos_ids=frozenset({drafted[1]}))), 16)
+    assert [own.token_id for own in ended] == drafted[: drafted.index(drafted[1]) + 1]
+    stream = toy_stream(GREEDY)
+    assert await tokens(stream, scripted(ToyBlackBox(), 16)) == plain
+    assert stream.emitted == 24
+
+
+async def test_blocks_are_counted_as_calls_and_positions():
+    black_box, stream = ToyBlackBox(), toy_stream(GREEDY)
+    await tokens(stream, scripted(black_box, 4))
+    assert stream.stats.upstream_calls == len(black_box.blocks)
+    assert stream.stats.block_positions == sum(len(drafted) + 1 for _, drafted in black_box.blocks)
+
+
+def paced(**seconds):
+    pace = Pace()
+    for name, value in seconds.items():
+        getattr(pace, name).add(value) if name != "block_s" else pace.block_s.add(8, value)
+    return pace
+
+
+def adaptive(pace, black_box=None, **limits):
+    black_box = black_box or ToyBlackBox()
+    return AdaptiveDrafts(black_box, black_box, pace, LocalDraftLimits(**limits))
+
+
+FAST_PAIR = {"first_token_s": 0.04, "token_s": 0.02, "local_s": 0.003, "block_s": 0.05}
+
+
+def test_where_the_black_box_is_overruled_the_pair_drafts():
+    drafts = adaptive(paced(**FAST_PAIR))
+    for _ in range(20):
+        drafts.upstream_accepted.add(0.3)
+        drafts.local_accepted.add(1.0)
+    assert drafts.block_length(toy_stream(GREEDY)) >= 4
+
+
+def test_where_the_pair_is_slow_or_wrong_the_black_box_streams():
+    slow = adaptive(paced(**{**FAST_PAIR, "local_s": 0.1}))
+    wrong = adaptive(paced(**{**FAST_PAIR, "token_s": 0.01}))
+    for _ in range(40):
+        wrong.local_accepted.add(0.05)
+    for drafts in (slow, wrong):
+        assert drafts.block_length(toy_stream(GREEDY)) == 0
+
+
+def test_an_operator_bounds_what_blocks_may_cost():
+    stream = toy_stream(GREEDY)
+    eager = adaptive(paced(**{**FAST_PAIR, "token_s": 0.5, "block_s": 0.3}))
+    assert eager.block_length(stream) > 2
+    assert adaptive(eager.pace, longest_block=2).block_length(stream) <= 2
+    assert adaptive(eager.pace, positions_per_token=0.5).block_length(stream) == 0
+    assert adaptive(eager.pace, concurrent_positions=1).block_length(stream) == 0
+
+
+async def test_the_policy_learns_from_the_stream_itself_and_keeps_the_text():
+    expected = await tokens(toy_stream(replace(GREEDY, max_tokens=60)), UpstreamDrafts(ToyBlackBox()))
+    black_box = ToyBlackBox()
+    drafts = adaptive(paced(**FAST_PAIR), black_box)
+    assert await tokens(toy_stream(replace(GREEDY, max_tokens=60)), drafts) == expected
+    assert drafts.upstream_accepted.value < 0.8
+
+
+def test_a_line_is_fitted_to_what_was_measured():
+    line = Line((0.2, 0.005))
+    assert line(10) == pytest.approx(0.25)
+    for x, _ in itertools.product((2, 5, 9), range(5)):
+        line.add(x, 0.04 + 0.01 * x)
+    assert line(20) == pytest.approx(0.24, rel=1e-3)
+    falling = Line((0.2, 0.005))
+    for x in (2, 5, 9):
+        falling.add(x, 1.0 - 0.1 * x)
+    assert falling(100) == pytest.approx(falling(1))
+
+
+def test_the_first_measurement_replaces_the_guess():
+    mean = Measured(1.0)
+    mean.add(0.1)
+    assert mean.value == pytest.approx(0.1)
