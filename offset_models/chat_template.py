@@ -1,0 +1,110 @@
+"""A chat as its model's prompt text: transformers' sandboxed Jinja environment, with errors a caller may see."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import TemplateError
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from offset_models.safe_files import read_bounded, read_json
+from server.errors import BadRequest
+
+DEFAULT: Final = "default"
+TOOL_USE: Final = "tool_use"
+# Names the template call itself binds; `chat_template` among a caller's arguments would run a template of theirs.
+RESERVED: Final = frozenset(
+    {
+        "add_generation_prompt",
+        "chat_template",
+        "continue_final_message",
+        "conversations",
+        "messages",
+        "return_assistant_tokens_mask",
+        "tools",
+    }
+)
+
+
+def read_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """Chat templates of a model folder by name; empty when it has none. A .jinja file wins over the JSON ones."""
+    if (folder / "chat_template.jinja").is_file():
+        return {DEFAULT: read_bounded(folder / "chat_template.jinja").decode()}
+    declared = config.get("chat_template")
+    if declared is None and (folder / "chat_template.json").is_file():
+        declared = read_json(folder / "chat_template.json").get("chat_template")
+    if isinstance(declared, str):
+        return {DEFAULT: declared}
+    return {entry["name"]: entry["template"] for entry in declared or ()}
+
+
+class ChatTemplate:
+    """The chat templates of one tokenizer. Its errors never quote a message, only words of the template itself."""
+
+    def __init__(self, templates: Mapping[str, str], special_tokens: Mapping[str, str]) -> None:
+        self._templates = dict(templates)
+        self._special_tokens = dict(special_tokens)
+
+    @property
+    def source(self) -> str | None:
+        """The default template; None when there is none."""
+        return self._templates.get(DEFAULT)
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The prompt's text, special tokens included: encode it with add_special False. Raises BadRequest."""
+        arguments = dict(chat_template_kwargs or {})
+        _refuse_reserved(arguments)
+        if continue_final_message and add_generation_prompt:
+            raise BadRequest(
+                "continue_final_message and add_generation_prompt cannot both be true.", param="continue_final_message"
+            )
+        template = self._template(with_tools=bool(tools))
+        try:
+            rendered, _ = render_jinja_template(  # type: ignore[str-unpack]  # it is annotated -> str, and returns (texts, spans)
+                conversations=[[dict(message) for message in messages]],
+                tools=[dict(tool) for tool in tools] if tools else None,
+                chat_template=template,
+                continue_final_message=continue_final_message,
+                add_generation_prompt=add_generation_prompt,
+                **{**self._special_tokens, **arguments},
+            )
+        except TemplateError as error:
+            raise BadRequest(_refusal(template, error), param="messages") from None
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, LookupError, RecursionError):
+            raise BadRequest(_failure(continue_final_message), param="messages") from None
+        return str(rendered[0])
+
+    def _template(self, *, with_tools: bool) -> str:
+        if with_tools and TOOL_USE in self._templates:
+            return self._templates[TOOL_USE]
+        if self.source is None:
+            raise BadRequest("The model has no chat template; use /v1/completions.", param="messages")
+        return self.source
+
+
+def _refuse_reserved(arguments: Mapping[str, Any]) -> None:
+    for name in sorted(RESERVED & arguments.keys()):
+        raise BadRequest(f"chat_template_kwargs may not set {name}.", param="chat_template_kwargs")
+
+
+def _refusal(template: str, error: TemplateError) -> str:
+    # raise_exception may build its sentence from a message; only words that stand in the template itself are passed on.
+    words = (error.message or "").strip()
+    if words and words in template:
+        return f"The chat template refused the messages: {words}"
+    return "The chat template refused the messages."
+
+
+def _failure(continuing: bool) -> str:
+    # transformers' own error texts quote the whole chat.
+    if continuing:
+        return "The chat template cannot continue the final message: it needs text that the template keeps as it is."
+    return "The chat template cannot render these messages; check their roles and fields."

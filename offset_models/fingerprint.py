@@ -1,0 +1,64 @@
+"""Which tokenizer this is, as digests that do not depend on how its file was written."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class TokenizerFingerprint(BaseModel):
+    """sha256 digests (hex). The first three decide what an id means; the chat template only how a chat becomes text."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    vocabulary: Digest
+    merges: Digest
+    specials: Digest
+    chat_template: Digest | None = None
+
+    @property
+    def ids(self) -> str:
+        """One digest of vocabulary, merges and specials: equal means that the same id is the same token."""
+        return digest_of([self.vocabulary, self.merges, self.specials])
+
+    def mismatch(self, other: "TokenizerFingerprint") -> str | None:
+        """What differs between the two, in words; None when ids mean the same in both."""
+        parts = ("vocabulary", "merges", "specials")
+        differing = [part for part in parts if getattr(self, part) != getattr(other, part)]
+        return ", ".join(differing) or None
+
+
+def digest_of(value: Any) -> str:
+    """sha256 (hex) of a JSON value, independent of key order."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)).hexdigest()
+
+
+def fingerprint_of(
+    tokenizer_json: Mapping[str, Any], specials: Mapping[int, str], template: str | None
+) -> TokenizerFingerprint:
+    """Fingerprint of a parsed `tokenizer.json`, the added tokens (id → text) and the chat template."""
+    model = tokenizer_json["model"]
+    return TokenizerFingerprint(
+        vocabulary=digest_of(_vocabulary(model["vocab"])),
+        merges=digest_of(_merges(model)),
+        specials=digest_of(sorted(specials.items())),
+        chat_template=None if template is None else digest_of(template),
+    )
+
+
+def _vocabulary(vocab: Mapping[str, int] | Sequence[Sequence[Any]]) -> list[tuple[int, str]]:
+    if isinstance(vocab, Mapping):
+        return sorted((index, token) for token, index in vocab.items())
+    return [(index, entry[0]) for index, entry in enumerate(vocab)]  # Unigram: [[token, score], …]
+
+
+def _merges(model: Mapping[str, Any]) -> list[Any]:
+    """How text becomes pieces: BPE merges (written as "a b" or ["a", "b"], one form here) or Unigram scores."""
+    if "merges" in model:
+        return [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in model["merges"]]
+    vocab = model["vocab"]
+    return [] if isinstance(vocab, Mapping) else [entry[1] for entry in vocab]

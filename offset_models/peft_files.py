@@ -1,0 +1,128 @@
+"""Reads a LoRA in peft's layout (adapter_config.json + adapter_model.safetensors) and checks it against its base."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from offset_models.lora import AdapterWeights, LoraWeights
+from server.errors import BadCheckpoint
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+# Fields that do not change what a saved adapter computes. Any other field that is set is refused by name.
+_UNDERSTOOD = {"peft_type", "r", "lora_alpha", "target_modules", "use_rslora", "rank_pattern", "alpha_pattern"}
+_HARMLESS = {
+    "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "inference_mode", "lora_dropout", "megatron_core",
+    "peft_version", "qalora_group_size", "revision", "runtime_config", "task_type",
+}  # fmt: skip
+_PLAIN_STARTS = (True, False, "gaussian", "orthogonal")  # other starts change the base's weights too
+
+
+def load_adapter(folder: Path, base: nn.Module) -> AdapterWeights:
+    """The adapter of `folder` for `base`. Raises BadCheckpoint naming the field or the layer that does not fit."""
+    config = _read_config(folder)
+    linears = dict(_targets(base, config["target_modules"]))
+    if not linears:
+        raise BadCheckpoint("target_modules of the adapter match no linear layer of the base.")
+    tensors = _read_tensors(folder)
+    expected = {_tensor_name(name, part) for name in linears for part in "AB"}
+    _require_same(expected, set(tensors))
+    return {name: _update(name, linear, tensors, config) for name, linear in linears.items()}
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadCheckpoint(f"{CONFIG_FILE} cannot be read: {type(error).__name__}.") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise BadCheckpoint(f"{CONFIG_FILE}: peft_type must be LORA.")
+    _refuse_unknown(config)
+    if not (_positive(config.get("r")) and _positive(config.get("lora_alpha"))):
+        raise BadCheckpoint(f"{CONFIG_FILE}: r and lora_alpha must be positive numbers.")
+    targets = config.get("target_modules")
+    if not isinstance(targets, str) and not (isinstance(targets, list) and all(isinstance(t, str) for t in targets)):
+        raise BadCheckpoint(f"{CONFIG_FILE}: target_modules must be a string or a list of strings.")
+    return config
+
+
+def _refuse_unknown(config: Mapping[str, Any]) -> None:
+    for field, value in config.items():
+        plain = field == "bias" and value == "none"
+        plain |= field == "init_lora_weights" and value in _PLAIN_STARTS
+        if value and not plain and field not in _UNDERSTOOD | _HARMLESS:
+            raise BadCheckpoint(f"{CONFIG_FILE}: {field} is set, which is not supported.")
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0 and math.isfinite(value)
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise BadCheckpoint(f"{WEIGHTS_FILE} cannot be read: {type(error).__name__}.") from error
+
+
+def _targets(base: nn.Module, wanted: str | list[str]) -> Iterator[tuple[str, nn.Linear]]:
+    """The linear layers that peft would adapt: a list names suffixes, a string is a pattern for the whole name."""
+    for name, module in base.named_modules():
+        if isinstance(module, nn.Linear) and _is_target(name, wanted):
+            yield name, module
+
+
+def _is_target(name: str, wanted: str | list[str]) -> bool:
+    if wanted == "all-linear":
+        return name != "lm_head"
+    if isinstance(wanted, str):
+        return _matches(wanted, name)
+    return any(name == target or name.endswith(f".{target}") for target in wanted)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.fullmatch(pattern, name) is not None
+    except re.error as error:
+        raise BadCheckpoint(f"{CONFIG_FILE}: a layer pattern is not a regular expression.") from error
+
+
+def _tensor_name(layer: str, part: str) -> str:
+    return f"{_PREFIX}{layer}.lora_{part}.weight"
+
+
+def _require_same(expected: set[str], found: set[str]) -> None:
+    for title, names in (("lacks", expected - found), ("has the unexpected", found - expected)):
+        if names:
+            raise BadCheckpoint(f"{WEIGHTS_FILE} {title} {min(names)} ({len(names)} such in all).")
+
+
+def _update(name: str, linear: nn.Linear, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> LoraWeights:
+    rank = _by_pattern(config, "rank_pattern", name, config["r"])
+    alpha = _by_pattern(config, "alpha_pattern", name, config["lora_alpha"])
+    a, b = tensors[_tensor_name(name, "A")], tensors[_tensor_name(name, "B")]
+    if a.shape != (rank, linear.in_features) or b.shape != (linear.out_features, rank):
+        raise BadCheckpoint(f"{WEIGHTS_FILE}: {name} has other shapes than rank {rank} on this base.")
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise BadCheckpoint(f"{WEIGHTS_FILE}: {name} holds numbers that are not finite.")
+    return LoraWeights(a, b, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank))
+
+
+def _by_pattern(config: Mapping[str, Any], field: str, name: str, default: float) -> Any:
+    """A pattern's value where one matches the end of the layer's name, as peft reads them; the first that does."""
+    patterns = config.get(field) or {}
+    if not isinstance(patterns, dict) or not all(_positive(value) for value in patterns.values()):
+        raise BadCheckpoint(f"{CONFIG_FILE}: {field} must map layer patterns to positive numbers.")
+    for pattern, value in patterns.items():
+        if _matches(rf"(.*\.)?({pattern})", name):
+            return value
+    return default

@@ -1,0 +1,191 @@
+"""The tokenizer of a model folder: ids, bytes, chat prompts. Reads JSON and a Jinja template; never torch or code."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as Backend
+
+from offset_models.chat_template import ChatTemplate, read_templates
+from offset_models.fingerprint import TokenizerFingerprint, fingerprint_of
+from offset_models.safe_files import read_json
+from offset_models.token_bytes import speller
+from server.decoding.text import IncrementalDetokenizer
+from server.errors import BadCheckpoint, BadRequest
+
+SPECIAL_TOKENS: Final = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+ADDED_TOKEN_FLAGS: Final = ("lstrip", "rstrip", "single_word", "normalized", "special")
+
+
+class Tokenizer:
+    """One tokenizer. Immutable after `load`; safe to share between threads."""
+
+    def __init__(
+        self, source: Mapping[str, Any], backend: Backend, config: Mapping[str, Any], chat: ChatTemplate
+    ) -> None:
+        backend.no_truncation()  # a saved tokenizer.json may carry the limits of its training run
+        backend.no_padding()
+        self.backend = backend
+        self._source = source
+        self._config = config
+        self._chat = chat
+        self._added = backend.get_added_tokens_decoder()
+        self._spell = speller(source)
+        self._bytes: dict[int, bytes] = {}
+        self.eos_ids: tuple[int, ...] = ()
+
+    @classmethod
+    def load(cls, folder: Path) -> "Tokenizer":
+        """From tokenizer.json and the JSON files beside it. Raises BadCheckpoint."""
+        if not (folder / "tokenizer.json").is_file():
+            raise BadCheckpoint(f"{folder.name} has no tokenizer.json; save it with a fast tokenizer.")
+        config = _optional_json(folder / "tokenizer_config.json")
+        try:
+            backend = Backend.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # tokenizers raises its base class for every fault of the file
+            raise BadCheckpoint(f"{folder.name}/tokenizer.json cannot be read as a tokenizer.") from error
+        source = read_json(folder / "tokenizer.json")
+        _refuse_moved(backend, {token["id"]: token for token in source.get("added_tokens") or ()})
+        _add_missing(backend, config)
+        special = {name: text for name in SPECIAL_TOKENS if (text := _token_text(config.get(name))) is not None}
+        chat = ChatTemplate(read_templates(folder, config), special)
+        tokenizer = cls(source, backend, config, chat)
+        generation = _optional_json(folder / "generation_config.json")
+        tokenizer.eos_ids = tokenizer._find_eos(generation.get("eos_token_id"))
+        return tokenizer
+
+    def encode(self, text: str, add_special: bool = False) -> list[int]:
+        """Ids of `text`; special tokens written in it become their ids. Raises BadRequest for invalid Unicode."""
+        try:
+            return self.backend.encode(text, add_special_tokens=add_special).ids
+        except (UnicodeEncodeError, TypeError) as error:
+            raise BadRequest("The text holds half of a surrogate pair; it is not valid Unicode.") from error
+
+    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
+        """Text of `ids`; bytes that are not UTF-8 become U+FFFD. Raises BadRequest for unknown ids."""
+        self.check_ids(ids)
+        return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+
+    def check_ids(self, ids: Iterable[int]) -> None:
+        """Raises BadRequest naming the first id that is no token."""
+        size, masked = self.vocab_size, self._masked
+        for token_id in ids:
+            if not 0 <= token_id < size or token_id in masked:
+                raise BadRequest(f"Token id {token_id} is not in the vocabulary (0 to {size - 1}).")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes this id adds to the output; an added token's are its text. Raises BadRequest for an unknown id."""
+        known = self._bytes.get(token_id)
+        if known is None:
+            known = self._bytes[token_id] = self._bytes_of(token_id)
+        return known
+
+    def token_text(self, token_id: int) -> str:
+        """`token_bytes` as text, alone: half a character shows as U+FFFD."""
+        return self.token_bytes(token_id).decode(errors="replace")
+
+    def detokenizer(self, prompt_ids: Sequence[int] = ()) -> IncrementalDetokenizer:
+        """A new incremental decoder without special tokens; `prompt_ids` decide whether a leading space is text."""
+        return IncrementalDetokenizer(self.backend, prompt_ids)
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """A chat as prompt text; encode it once, with add_special False. Raises BadRequest."""
+        return self._chat.render(
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            tools=tools,
+            chat_template_kwargs=chat_template_kwargs,
+        )
+
+    @property
+    def chat_template(self) -> str | None:
+        """Source of the default chat template."""
+        return self._chat.source
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """Largest id + 1. A model may have more rows; those beyond are padding."""
+        return max(self._ids) + 1
+
+    @cached_property
+    def masked_ids(self) -> tuple[int, ...]:
+        """Ids below `vocab_size` that are no token, ascending."""
+        return tuple(i for i in range(self.vocab_size) if i not in self._ids)
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that `skip_special` leaves out of text."""
+        return frozenset(i for i, token in self._added.items() if token.special)
+
+    @property
+    def bos_id(self) -> int | None:
+        text = _token_text(self._config.get("bos_token"))
+        return None if text is None else self.backend.token_to_id(text)
+
+    @cached_property
+    def fingerprint(self) -> TokenizerFingerprint:
+        added = {i: token.content for i, token in self._added.items()}
+        return fingerprint_of(self._source, added, self._chat.source)
+
+    @cached_property
+    def _ids(self) -> frozenset[int]:
+        return frozenset(self.backend.get_vocab(with_added_tokens=True).values())
+
+    @cached_property
+    def _masked(self) -> frozenset[int]:
+        return frozenset(self.masked_ids)
+
+    def _bytes_of(self, token_id: int) -> bytes:
+        self.check_ids((token_id,))
+        if token_id in self._added:
+            return self._added[token_id].content.encode()
+        return self._spell(self.backend.id_to_token(token_id) or "")
+
+    def _find_eos(self, declared: int | Sequence[int] | None) -> tuple[int, ...]:
+        """Ids that end an answer: the tokenizer's own, then those generation_config.json adds."""
+        text = _token_text(self._config.get("eos_token"))
+        own = None if text is None else self.backend.token_to_id(text)
+        more = [declared] if isinstance(declared, int) else list(declared or ())
+        ids = dict.fromkeys([*([] if own is None else [own]), *more])
+        return tuple(i for i in ids if i in self._ids)
+
+
+def _optional_json(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise BadCheckpoint(f"{path.name} must hold one JSON object.")
+    return value
+
+
+def _token_text(declared: str | Mapping[str, Any] | None) -> str | None:
+    return declared["content"] if isinstance(declared, Mapping) else declared
+
+
+def _refuse_moved(backend: Backend, declared: Mapping[int, Mapping[str, Any]]) -> None:
+    """The library numbers added tokens anew when they do not follow the vocabulary; other readers trust the file."""
+    for token_id, about in declared.items():
+        if (found := backend.token_to_id(about["content"])) != token_id:
+            raise BadCheckpoint(f"The tokenizer declares id {token_id} for an added token that it reads as {found}.")
+
+
+def _add_missing(backend: Backend, config: Mapping[str, Any]) -> None:
+    """Older folders list some added tokens only in tokenizer_config.json; they must land on the ids written there."""
+    listed = {int(token_id): about for token_id, about in (config.get("added_tokens_decoder") or {}).items()}
+    for _, about in sorted(listed.items()):
+        if backend.token_to_id(about["content"]) is None:
+            flags = {flag: about.get(flag, False) for flag in ADDED_TOKEN_FLAGS}
+            backend.add_tokens([AddedToken(about["content"], **flags)])
+    _refuse_moved(backend, listed)

@@ -1,0 +1,78 @@
+"""Tiny random decoders and adapters, and the slow way to their logits."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers.models.gemma3 import Gemma3ForCausalLM, Gemma3TextConfig
+
+from offset_models.lora import LoraWeights
+
+VOCAB = 61
+
+_SHAPE = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+}
+
+
+def tiny_llama(seed: int = 0, **changes: object) -> LlamaForCausalLM:
+    """Random weights, large enough that tokens differ clearly."""
+    return _made(LlamaForCausalLM, LlamaConfig(**{**_SHAPE, **changes}), seed)
+
+
+def tiny_qwen2(seed: int = 0, **changes: object) -> Qwen2ForCausalLM:
+    """With biases on q, k and v."""
+    return _made(Qwen2ForCausalLM, Qwen2Config(**{**_SHAPE, **changes}), seed)
+
+
+def tiny_gemma3(seed: int = 0, **changes: object) -> Gemma3ForCausalLM:
+    """Alternates sliding (window 5) and full attention."""
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    config = Gemma3TextConfig(**{**_SHAPE, "sliding_window": 5, "layer_types": kinds, **changes})
+    return _made(Gemma3ForCausalLM, config, seed)
+
+
+def _made(kind, config, seed):  # type: ignore[no-untyped-def]
+    torch.manual_seed(seed)
+    model = kind(config).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+@torch.inference_mode()
+def plain_logits(model: PreTrainedModel, token_ids: Sequence[int]) -> Tensor:
+    """[n, V] float32 of one uncached forward."""
+    return model(input_ids=torch.tensor([list(token_ids)]), use_cache=False).logits[0].float()
+
+
+def random_adapter(
+    model: PreTrainedModel, seed: int = 0, rank: int = 4, targets: Sequence[str] = ("q_proj", "v_proj", "down_proj")
+) -> dict[str, LoraWeights]:
+    """An adapter that changes the answers clearly (B is not zero)."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: LoraWeights(
+            torch.randn(rank, module.in_features, generator=generator) * 0.2,
+            torch.randn(module.out_features, rank, generator=generator) * 0.2,
+            scale=1.5,
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.endswith(tuple(targets))
+    }
+
+
+def merged(model: PreTrainedModel, adapter: dict[str, LoraWeights]) -> PreTrainedModel:
+    """The model with the adapter added into its weights (changes `model`)."""
+    with torch.no_grad():
+        for name, update in adapter.items():
+            model.get_submodule(name).weight += update.scale * update.b @ update.a  # type: ignore[operator]
+    return model
