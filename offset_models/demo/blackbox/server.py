@@ -1,0 +1,48 @@
+"""The process: one model, one engine thread, one uvicorn on one socket."""
+
+import logging
+import socket
+import sys
+
+import uvicorn
+
+from offset_models.demo.blackbox.app import App
+from offset_models.demo.blackbox.faults import FaultPlan
+from offset_models.demo.blackbox.model import folder_exists, load
+from offset_models.demo.blackbox.options import Options
+from offset_models.demo.blackbox.service import Service
+
+
+class ReadyServer(uvicorn.Server):
+    """Says on stdout where it listens as soon as it does: whoever started the process waits for that line."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            sys.stdout.write(f"ready http://{host}:{port}\n")
+            sys.stdout.flush()
+
+
+def serve(options: Options) -> None:
+    """Blocks until the process is told to stop. Ends it with a sentence when the model folder is missing."""
+    if not folder_exists(options.model):
+        sys.exit(f"no model in {options.model}: give a folder with config.json and safetensors, --model FOLDER")
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    # Faults leave answers unfinished on purpose; uvicorn reports each as an error of the application.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    try:
+        plan = FaultPlan(options.faults)
+    except ValueError as error:
+        sys.exit(str(error))
+    app = App(Service(load(options), options, plan))
+    config = uvicorn.Config(
+        app,
+        host=options.host,
+        port=options.port,
+        access_log=False,
+        log_config=None,
+        lifespan="on",
+        timeout_graceful_shutdown=1,
+    )
+    ReadyServer(config).run()
