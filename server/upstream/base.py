@@ -1,0 +1,69 @@
+"""A black box as the rest of the server sees it: what was probed, and the drafts it gives."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+from server.decoding.protocols import Draft, DraftParams
+
+Dialect = Literal["vllm", "llamacpp", "openai"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the start-up probe found; decides how drafts are requested. Shown by `deltaserve doctor`."""
+
+    dialect: Dialect
+    server: str  # what the server calls itself, with its version where it says one
+    model: str  # the name to send in `model`
+    k: int  # top-k that drafts will ask for
+    max_k: int  # largest the server gave or admitted
+    vocab_size: int | None  # ids the upstream's model can emit, where the server tells
+    max_context: int | None  # prompt + answer, in tokens
+    ids_in: bool  # the prompt may be token ids
+    ids_out: bool  # the alternatives carry token ids
+    raw_logprobs: bool  # the list does not change with the temperature asked for
+    prompt_list: bool  # several prompts in one call
+    prompt_logprobs: bool  # top-k of prompt positions
+    prefix_cache: bool | None  # a second identical call reads the cache; None: the server does not say
+    notes: tuple[str, ...] = ()  # sentences for the operator: what was worked around, what is slower than it need be
+
+    def describe(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return asdict(self)
+
+
+class TokenizerView(Protocol):
+    """The pair's tokenizer as far as upstreams need it. Called on the hot path: lookups should be tables."""
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids the tokenizer really has; model rows past it are padding."""
+
+    def encode(self, text: str, add_special: bool = False) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that the token stands for; for a special token its text."""
+
+    def token_text(self, token_id: int) -> str:
+        """The token as people see it, special tokens included; fragments of characters as U+FFFD."""
+
+
+class BlackBox(Protocol):
+    """A probed upstream. `draft` raises errors of the UpstreamError branch only; they carry no prompt text."""
+
+    swallowed_positions: int  # positions whose draw the upstream did not show; their top-k was asked for again
+    blind_positions: int  # of these, positions where even that failed
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def draft(self, token_ids: Sequence[int], params: DraftParams) -> AbstractAsyncContextManager[Draft]: ...
+
+    async def ping(self) -> None:
+        """One cheap call; raises UpstreamError when the black box does not answer."""
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,58 @@
+"""The black box's list at every position of a block that somebody else drafted: one call, a prompt per position.
+
+The prompts are prefix, prefix + d₁, prefix + d₁d₂, …; each asks for one token with its top-k. The upstream's prefix
+cache makes all but the first nearly free; no prompt log-probabilities are needed, which bypass that cache.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from server.decoding.protocols import Block, DraftParams, Proposal
+from server.errors import MalformedTopK, UpstreamUnreachable
+from server.upstream.refusals import error_from, error_of
+
+if TYPE_CHECKING:
+    from server.upstream.completions import CompletionsBox
+    from server.upstream.transport import EventStream
+
+
+async def score_block(
+    box: "CompletionsBox", token_ids: Sequence[int], drafted: Sequence[int], temperature: float, params: DraftParams
+) -> Block:
+    """M's list after token_ids + drafted[:i], i = 0 … m. Raises UpstreamError; a partial answer is none."""
+    prompts = [[*token_ids, *drafted[:i]] for i in range(len(drafted) + 1)]
+    body = box.request(prompts[0], temperature, params) | {"prompt": prompts, "max_tokens": 1}
+    found: list[Proposal | None] = [None] * len(prompts)
+    async with box.opened(body) as events:
+        while await events.wait():
+            while events.arrived:
+                _collect(box, events, events.arrived.popleft(), found)
+    return Block(temperature, [await _known(box, prompt, seen) for prompt, seen in zip(prompts, found, strict=True)])
+
+
+def _collect(box: "CompletionsBox", events: "EventStream", payload: bytes, found: list[Proposal | None]) -> None:
+    if payload == b"[DONE]":
+        events.finish()
+        return
+    try:
+        chunk = orjson.loads(payload)
+        if "choices" not in chunk or chunk.get("error"):
+            raise error_from(200, error_of(chunk) or {})
+        for choice in chunk["choices"]:
+            _take(box, choice, found)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError):
+        raise MalformedTopK("The upstream's answer does not have the shape of its dialect.") from None
+
+
+def _take(box: "CompletionsBox", choice: dict[str, Any], found: list[Proposal | None]) -> None:
+    if choice.get("finish_reason") in ("error", "abort"):
+        raise UpstreamUnreachable("The upstream broke off its answer.")
+    if choice.get("logprobs") and found[choice["index"]] is None:
+        found[choice["index"]] = next(iter(box.proposals(choice)), None)
+
+
+async def _known(box: "CompletionsBox", prompt: list[int], seen: Proposal | None) -> Proposal:
+    """The list of one position; asked for once more where the upstream swallowed it."""
+    return seen if seen is not None and seen.top_ids.size else await box.shown_again(prompt)

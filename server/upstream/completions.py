@@ -1,0 +1,241 @@
+"""What the dialects of `/v1/completions` share: one streamed call is one draft, parsed event by event."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from server.decoding.protocols import NO_FLOATS, NO_IDS, Block, Draft, DraftParams, Proposal
+from server.errors import MalformedTopK, UpstreamError, UpstreamRefused, UpstreamUnreachable
+from server.upstream.base import Capabilities, TokenizerView
+from server.upstream.blocks import score_block
+from server.upstream.refusals import error_from, error_of
+from server.upstream.topk import TopKRules
+from server.upstream.transport import EventStream, Transport
+
+PATH = "/v1/completions"
+HIDDEN = Proposal(None, NO_IDS, NO_FLOATS)  # something was drawn here and not shown: nothing later belongs here
+
+
+@dataclass(frozen=True, slots=True)
+class Temperatures:
+    """At which temperatures an upstream really draws, greedy (0) aside."""
+
+    lowest: float = 0.0
+    highest: float = float("inf")
+
+    def clamp(self, asked: float) -> float:
+        return asked if asked == 0 else min(max(asked, self.lowest), self.highest)
+
+
+class CompletionsBox:
+    """A black box behind `/v1/completions`; a dialect says what to send (`request`) and how to read (`proposals`)."""
+
+    temperatures = Temperatures()
+
+    def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
+        self.swallowed_positions = 0
+        self.blind_positions = 0
+        self._transport = transport
+        self._tokenizer = tokenizer
+        self.adopt(capabilities)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def adopt(self, capabilities: Capabilities) -> None:
+        """Go on with what the probe has learned so far."""
+        size = self._tokenizer.vocab_size
+        self._capabilities = capabilities
+        self._rules = TopKRules(capabilities.k, size, max(size, capabilities.vocab_size or size))
+
+    def draft(self, token_ids: Sequence[int], params: DraftParams) -> AbstractAsyncContextManager[Draft]:
+        """One streamed call from `token_ids`; leaving the context closes the connection."""
+        return self._draft(list(token_ids), params)
+
+    async def block(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
+        """The lists along a locally drafted block, in one call; only where `capabilities.prompt_list`."""
+        return await score_block(self, token_ids, drafted, self._temperature(params.temperature), params)
+
+    def opened(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[EventStream]:
+        """One streamed call; leaving the context closes the connection."""
+        return self._transport.stream(PATH, body)
+
+    async def ping(self) -> None:
+        await self._transport.get_json("/v1/models")
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    def request(self, token_ids: list[int], temperature: float, params: DraftParams) -> dict[str, Any]:
+        """The call's body: every sampling field explicit, because servers have defaults of their own."""
+        raise NotImplementedError
+
+    def proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
+        """The positions of one chunk; HIDDEN where the upstream skipped some. Raises UpstreamError."""
+        raise NotImplementedError
+
+    def forcing(self) -> dict[str, Any] | None:
+        """Body fields that make the next token a plain one without changing the list, where the dialect has such."""
+        return None
+
+    async def shown_again(self, prefix: list[int]) -> Proposal:
+        """The top-k right after `prefix`, where the draw was swallowed; HIDDEN itself when it stays unknown."""
+        self.swallowed_positions += 1
+        forcing = self.forcing()
+        if forcing is not None:
+            try:
+                return await self._forced(prefix, forcing)
+            except (UpstreamRefused, MalformedTopK):
+                pass  # counted below; the core has its own answer to an unknown position
+        self.blind_positions += 1
+        return HIDDEN
+
+    async def _forced(self, prefix: list[int], forcing: dict[str, Any]) -> Proposal:
+        body = self.request(prefix, 0.0, DraftParams(0.0, 1)) | forcing
+        async with self.opened(body) as events:
+            async for proposal in CompletionDraft(self, events, prefix, 0.0, 1, recover=False):
+                return Proposal(None, proposal.top_ids, proposal.top_logprobs)
+        raise MalformedTopK("The upstream shows no top-k where it swallowed a token.")
+
+    def _temperature(self, asked: float) -> float:
+        # A processed list is the distribution the token was drawn from; at temperature 1 it is p_M as well.
+        return self.temperatures.clamp(asked) if self._capabilities.raw_logprobs else 1.0
+
+    @asynccontextmanager
+    async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[Draft]:
+        temperature = self._temperature(params.temperature)
+        async with self.opened(self.request(token_ids, temperature, params)) as events:
+            yield CompletionDraft(self, events, token_ids, temperature, params.max_tokens)
+
+
+class CompletionDraft:
+    """Proposals of one call in order. Events that arrived are parsed when the core looks, all of them at once."""
+
+    def __init__(
+        self,
+        box: CompletionsBox,
+        events: EventStream,
+        prefix: list[int],
+        temperature: float,
+        max_tokens: int,
+        *,
+        recover: bool = True,
+    ) -> None:
+        self._box, self._events = box, events
+        self._prefix = prefix  # grows by every proposal handed out: the core goes on only from what it accepted
+        self._temperature = temperature
+        self._left = max_tokens  # positions not parsed yet
+        self._recover = recover
+        self._ready: deque[Proposal] = deque()
+        self._error: UpstreamError | None = None
+        self._shown = 0
+        self._drawn: int | None = None  # what the upstream says it drew, hidden ones included
+        self._finish: str | None = None
+        self._ended = False  # nothing more will be parsed
+
+    @property
+    def temperature(self) -> float | None:
+        return self._temperature
+
+    def pending(self) -> Sequence[int]:
+        """Ids of proposals that arrived and were not iterated."""
+        self._parse_arrived()
+        return [proposal.token_id for proposal in self._ready if proposal.token_id is not None]
+
+    def __aiter__(self) -> AsyncIterator[Proposal]:
+        return self
+
+    async def __anext__(self) -> Proposal:
+        while not self._ready:
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            if not self._events.arrived:
+                await self._wait()
+            self._parse_arrived()
+        proposal = self._ready.popleft()
+        if proposal is HIDDEN:
+            return await self._reveal()
+        if proposal.token_id is not None:
+            self._prefix.append(proposal.token_id)
+        return proposal
+
+    async def _reveal(self) -> Proposal:
+        if not self._recover:
+            raise MalformedTopK("The upstream swallowed a token that it was made to draw.")
+        await self._events.aclose()  # a server with one slot could not answer the next call otherwise
+        return await self._box.shown_again(self._prefix)
+
+    async def _wait(self) -> None:
+        try:
+            if not await self._events.wait():
+                self._end()
+        except UpstreamError as error:
+            if self._finish is None:
+                raise
+            self._error = error if isinstance(error, MalformedTopK) else None  # the answer itself was complete
+            self._end()
+
+    def _parse_arrived(self) -> None:
+        arrived = self._events.arrived
+        while arrived and not self._ended:
+            try:
+                self._parse(arrived.popleft())
+            except UpstreamError as error:
+                self._fail(error)
+            except (KeyError, TypeError, AttributeError, IndexError, ValueError):
+                self._fail(MalformedTopK("The upstream's answer does not have the shape of its dialect."))
+        if self._ended:
+            arrived.clear()
+
+    def _parse(self, payload: bytes) -> None:
+        if payload == b"[DONE]":
+            self._end()
+            return
+        chunk = orjson.loads(payload)
+        if "choices" not in chunk or chunk.get("error"):
+            raise error_from(200, error_of(chunk) or {})
+        if usage := chunk.get("usage"):
+            self._drawn = usage.get("completion_tokens")
+        for choice in chunk["choices"]:
+            self._parse_choice(choice)
+
+    def _parse_choice(self, choice: dict[str, Any]) -> None:
+        if self._left > 0 and choice.get("logprobs"):
+            for proposal in self._box.proposals(choice):
+                self._take(proposal)
+                if self._ended:
+                    return
+        reason = choice.get("finish_reason")
+        if reason in ("error", "abort"):
+            raise UpstreamUnreachable("The upstream broke off its answer.")
+        self._finish = reason or self._finish
+
+    def _take(self, proposal: Proposal) -> None:
+        self._ready.append(proposal)
+        self._shown += 1
+        self._left -= 1
+        if proposal.token_id is None:
+            self._ended = True  # what follows was drawn after a token that we cannot name
+
+    def _end(self) -> None:
+        """The upstream said all it has to say; see whether it also showed all it drew."""
+        self._ended = True
+        if self._error is not None:
+            return
+        if self._finish is None:
+            self._error = UpstreamUnreachable("The upstream's answer was cut off.")
+            return
+        self._events.finish()
+        if self._left > 0 and (self._shown == 0 or (self._drawn or 0) > self._shown):
+            self._ready.append(HIDDEN)
+
+    def _fail(self, error: UpstreamError) -> None:
+        self._ended = True
+        self._error = error

@@ -1,0 +1,122 @@
+"""llama.cpp's server: ids in, ids out, raw log-probabilities, and tokens that vanish inside a character.
+
+A token that ends inside a UTF-8 character is not streamed, nor is what follows until the text looks whole again; then
+only the last token's entry comes, its `bytes` holding the text of all of them. So an entry whose bytes are more than
+its own token's says that earlier positions were swallowed: nothing of it belongs to the position it seems to be at.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from server.decoding.protocols import DraftParams, Proposal
+from server.errors import MalformedTopK, UpstreamRefused
+from server.upstream.base import Capabilities, TokenizerView
+from server.upstream.completions import HIDDEN, CompletionsBox
+from server.upstream.forcing import plain_token
+from server.upstream.topk import checked_proposal
+from server.upstream.transport import Transport
+
+_REPLACEMENT = "\ufffd".encode()
+_FORCE = 1000.0  # a bias that no logit outweighs
+
+_NEUTRAL: dict[str, Any] = {
+    "samplers": ["temperature"],
+    "top_k": 0,
+    "top_p": 1.0,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "top_n_sigma": -1.0,
+    "xtc_probability": 0.0,
+    "dynatemp_range": 0.0,
+    "mirostat": 0,
+    "dry_multiplier": 0.0,
+    "repeat_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "post_sampling_probs": False,
+}
+
+
+class LlamaCpp(CompletionsBox):
+    """`/v1/completions` of llama.cpp's server. No X-Conversation-Id is sent: with it a disconnect stops nothing."""
+
+    def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
+        super().__init__(transport, tokenizer, capabilities)
+        self._plain_token = plain_token(tokenizer)
+
+    async def ping(self) -> None:
+        await self._transport.get_json("/health")
+
+    def request(self, token_ids: list[int], temperature: float, params: DraftParams) -> dict[str, Any]:
+        body = _NEUTRAL | {
+            "model": self._capabilities.model,
+            "prompt": token_ids,
+            "max_tokens": params.max_tokens,
+            "temperature": temperature,
+            "n": 1,
+            "ignore_eos": False,
+            "stop": [],
+            "logprobs": self._rules.k,
+            "cache_prompt": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if params.seed is not None:
+            body["seed"] = params.seed % (1 << 32)
+        return body
+
+    def proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
+        for entry in choice["logprobs"]["content"]:
+            drawn, listed = entry["id"], entry["top_logprobs"]
+            if not listed:
+                raise _nothing_listed(entry)
+            if self._follows_swallowed(drawn, entry["bytes"], listed):
+                yield HIDDEN
+                return
+            # Keyed by id: special tokens all have the same empty text.
+            ids = [candidate["id"] for candidate in listed]
+            yield checked_proposal(drawn, ids, [candidate["logprob"] for candidate in listed], self._rules)
+
+    def forcing(self) -> dict[str, Any] | None:
+        return None if self._plain_token is None else {"logit_bias": [[self._plain_token, _FORCE]]}
+
+    def _follows_swallowed(self, drawn: int, shown: list[int], listed: list[dict[str, Any]]) -> bool:
+        # The list has the server's own bytes of every token: anything more that is shown was held back.
+        for candidate in listed:
+            if candidate["id"] == drawn:
+                own = candidate["bytes"]
+                return shown != own and bool(held_back(bytes(shown), bytes(own)))
+        if not shown or not 0 <= drawn < self._tokenizer.vocab_size:
+            return False
+        # Outside the list only the pair's tokenizer knows, which may see a leading space otherwise; that is text.
+        return not is_text(held_back(bytes(shown), self._tokenizer.token_bytes(drawn)))
+
+
+def held_back(shown: bytes, own: bytes) -> bytes:
+    """What of the `shown` bytes belongs to earlier, swallowed tokens: all that stands before the token's `own`.
+
+    Raises MalformedTopK when they do not end in them: then the ids are not what we think.
+    """
+    if shown in (b"", own, _REPLACEMENT):  # a lone continuation byte may be shown as U+FFFD
+        return b""
+    if not shown.endswith(own):
+        raise MalformedTopK("The upstream's text for a token is not that token's: the tokenizers differ.")
+    return shown[: len(shown) - len(own)]
+
+
+def is_text(raw: bytes) -> bool:
+    """Whether the bytes are whole UTF-8 characters, as nothing that was held back ever is."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _nothing_listed(entry: dict[str, Any]) -> UpstreamRefused | MalformedTopK:
+    if entry["logprob"] == 0.0:
+        return UpstreamRefused(
+            "The upstream gives no top-k for tokens of its speculative decoding: "
+            "start llama.cpp without a draft model (no --model-draft, no --spec-type)."
+        )
+    return MalformedTopK("The upstream listed no tokens at a position.")

@@ -1,0 +1,169 @@
+"""Connect to a black box: detect its dialect, then measure with tiny requests what it really does.
+
+What cannot be corrected exactly is refused here, with a sentence that names the setting to change.
+"""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import structlog
+
+from server.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused
+from server.upstream.base import BlackBox, Capabilities, Dialect, TokenizerView
+from server.upstream.completions import CompletionsBox
+from server.upstream.detect import Detected, detect
+from server.upstream.llamacpp import LlamaCpp
+from server.upstream.measure import Probe
+from server.upstream.openai import OpenAI
+from server.upstream.refusals import Refusal
+from server.upstream.tokens import check_tokenizer, probe_prompt
+from server.upstream.transport import Limits, Timeouts, Transport
+from server.upstream.vllm import Vllm
+
+_log = structlog.get_logger(__name__)
+_HOSTED_K = 5  # OpenAI's limit, tried when a refusal does not name the server's
+
+
+async def connect(
+    url: str,
+    *,
+    tokenizer: TokenizerView,
+    model: str | None = None,
+    key: str | None = None,
+    dialect: Dialect | Literal["auto"] = "auto",
+    k: int = 20,
+    timeouts: Timeouts | None = None,
+    limits: Limits | None = None,
+    cache_salt: str | None = None,
+) -> BlackBox:
+    """A probed black box. Raises UncorrectableUpstream when it cannot be corrected, UpstreamError when it is away."""
+    transport = Transport(url, key=key, timeouts=timeouts, limits=limits)
+    try:
+        found = await detect(transport, model, None if dialect == "auto" else dialect)
+        box = _box(transport, tokenizer, _assumed(found, k), cache_salt)
+        await _measure(Probe(transport, box, probe_prompt(tokenizer)), tokenizer)
+    except (MalformedTopK, UpstreamRefused) as error:
+        await transport.aclose()
+        raise UncorrectableUpstream(error.message) from error
+    except BaseException:
+        await transport.aclose()
+        raise
+    _log.info("upstream_probed", **box.capabilities.describe())
+    return box
+
+
+async def _measure(probe: Probe, tokenizer: TokenizerView) -> None:
+    box, asked = probe.box, probe.box.capabilities.k
+    await _settle_on_k(probe)
+    _learn(box, raw_logprobs=await probe.is_raw())
+    await probe.check_continuation()
+    _learn(box, **await _vocabulary(probe, tokenizer))
+    notes = await check_tokenizer(probe, tokenizer)
+    _learn(
+        box,
+        prompt_list=await probe.accepts_prompt_lists(),
+        prompt_logprobs=await probe.gives_prompt_logprobs(),
+        prefix_cache=await probe.reads_its_cache(),
+    )
+    _learn(box, notes=(*box.capabilities.notes, *notes, *_remarks(box.capabilities, asked)))
+
+
+def _learn(box: CompletionsBox, **facts: Any) -> None:
+    box.adopt(replace(box.capabilities, **facts))
+
+
+def _assumed(found: Detected, k: int) -> Capabilities:
+    """What the probe starts from and then corrects."""
+    return Capabilities(
+        dialect=found.dialect,
+        server=found.server,
+        model=found.model,
+        k=k,
+        max_k=k,
+        vocab_size=found.vocab_size,
+        max_context=found.max_context,
+        ids_in=True,
+        ids_out=found.dialect != "openai",
+        raw_logprobs=True,
+        prompt_list=False,
+        prompt_logprobs=False,
+        prefix_cache=None,
+        notes=found.notes,
+    )
+
+
+def _box(
+    transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities, cache_salt: str | None
+) -> CompletionsBox:
+    if capabilities.dialect == "vllm":
+        return Vllm(transport, tokenizer, capabilities, cache_salt=cache_salt)
+    return (LlamaCpp if capabilities.dialect == "llamacpp" else OpenAI)(transport, tokenizer, capabilities)
+
+
+async def _settle_on_k(probe: Probe) -> None:
+    """The largest k up to the asked one, and for text dialects whether ids are taken as the prompt."""
+    facts = probe.box.capabilities
+    while True:
+        try:
+            await probe.listed(1.0)
+            return
+        except Refusal as refusal:
+            facts = _after_refusal(facts, refusal)
+        except MalformedTopK as error:
+            facts = _after_short_list(facts, error)
+        probe.box.adopt(facts)
+
+
+def _after_refusal(facts: Capabilities, refusal: Refusal) -> Capabilities:
+    if refusal.http_status not in (400, 422):
+        raise refusal
+    limit = refusal.largest_k
+    if limit is not None and limit < 1:
+        raise UncorrectableUpstream("The upstream gives no log-probabilities: allow them (vLLM: --max-logprobs 20).")
+    if limit is None and facts.dialect == "openai":
+        limit = _HOSTED_K
+    if limit is not None and limit < facts.k:
+        return replace(facts, k=limit, max_k=limit)
+    if facts.dialect == "openai" and facts.ids_in:
+        return replace(facts, ids_in=False)
+    raise refusal
+
+
+def _after_short_list(facts: Capabilities, error: MalformedTopK) -> Capabilities:
+    if facts.dialect == "openai" and facts.k > _HOSTED_K:
+        return replace(facts, k=_HOSTED_K, max_k=_HOSTED_K)  # some servers cut the list without a word
+    hint = " Start vLLM with --logprobs-mode raw_logprobs." if "not normalised" in error.message else ""
+    raise UncorrectableUpstream(error.message + hint) from error
+
+
+async def _vocabulary(probe: Probe, tokenizer: TokenizerView) -> dict[str, int]:
+    """The upstream's number of ids and largest k, where it tells; refuses fewer ids than ours."""
+    facts = probe.box.capabilities
+    told = await probe.asked_for_everything() if facts.dialect == "vllm" else {}
+    size = told.get("vocab_size") or facts.vocab_size
+    if facts.dialect == "llamacpp" and size:
+        told = {"max_k": size}
+    if size is not None and size < tokenizer.vocab_size:
+        raise UncorrectableUpstream(
+            f"The upstream's model has {size} token ids and the pair's tokenizer {tokenizer.vocab_size}: "
+            "they are different tokenizers."
+        )
+    return told
+
+
+def _remarks(facts: Capabilities, asked: int) -> list[str]:
+    remarks = []
+    if facts.k < asked:
+        remarks.append(f"It lists at most {facts.k} tokens a position; {asked} were wanted.")
+    if not facts.raw_logprobs:
+        remarks.append(
+            "Its log-probabilities change with the temperature, so drafts are drawn at temperature 1 and more of them "
+            "are replaced (vLLM: --logprobs-mode raw_logprobs)."
+        )
+    if facts.dialect == "openai":
+        remarks.append(
+            "Its own top_k, min_p and repetition penalty cannot be switched off here: they must be off there."
+        )
+    if not facts.ids_in:
+        remarks.append("It takes prompts as text only: prefixes that do not survive re-tokenising are refused.")
+    return remarks

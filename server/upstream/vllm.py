@@ -1,0 +1,108 @@
+"""vLLM: ids in, ids out, raw log-probabilities by default."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from server.decoding.protocols import DraftParams, Proposal
+from server.errors import MalformedTopK
+from server.upstream.base import Capabilities, TokenizerView
+from server.upstream.completions import CompletionsBox, Temperatures
+from server.upstream.forcing import plain_token
+from server.upstream.topk import TopKRules, checked_proposal
+from server.upstream.transport import Transport
+
+_PREFIX = "token_id:"
+
+
+class TokenIds(dict[str, int]):
+    """`token_id:634` → 634, remembered: the same names come back at every position."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size = size
+
+    def __missing__(self, name: str) -> int:
+        digits = name.removeprefix(_PREFIX)
+        if digits == name or not digits.isdecimal():
+            raise MalformedTopK("The upstream does not name tokens by id: it ignores return_tokens_as_token_ids.")
+        token_id = int(digits)
+        if token_id < self._size:  # names of ids that cannot be are refused later and must not fill the memory
+            self[name] = token_id
+        return token_id
+
+
+class Vllm(CompletionsBox):
+    """`/v1/completions` of vLLM, and of servers that answer in its shape."""
+
+    temperatures = Temperatures(lowest=0.01)  # it draws at 0.01 what is asked below
+
+    def __init__(
+        self,
+        transport: Transport,
+        tokenizer: TokenizerView,
+        capabilities: Capabilities,
+        *,
+        cache_salt: str | None = None,
+    ) -> None:
+        super().__init__(transport, tokenizer, capabilities)
+        self._cache_salt = cache_salt
+        self._ids = TokenIds(max(tokenizer.vocab_size, capabilities.vocab_size or 0))
+        self._plain_token = plain_token(tokenizer)
+
+    def request(self, token_ids: list[int], temperature: float, params: DraftParams) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self._capabilities.model,
+            "prompt": token_ids,
+            "max_tokens": params.max_tokens,
+            "temperature": temperature,
+            "top_p": 1.0,
+            "top_k": -1,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "n": 1,
+            "min_tokens": 0,
+            "ignore_eos": False,
+            "stop": [],
+            "stop_token_ids": [],
+            "logprobs": self._rules.k,
+            "return_tokens_as_token_ids": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if params.seed is not None:
+            body["seed"] = params.seed
+        if self._cache_salt is not None:
+            body["cache_salt"] = self._cache_salt
+        return body
+
+    def proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
+        logprobs = choice["logprobs"]
+        for token, listed in zip(logprobs["tokens"], logprobs["top_logprobs"], strict=True):
+            ids = list(map(self._ids.__getitem__, listed))
+            yield ranked_proposal(self._ids[token], ids, list(listed.values()), self._rules)
+
+    def forcing(self) -> dict[str, Any] | None:
+        # Only a raw list stays what it is under a bias.
+        if self._plain_token is None or not self._capabilities.raw_logprobs:
+            return None
+        return {"logit_bias": {str(self._plain_token): 100.0}}
+
+
+def ranked_proposal(drawn: int, ids: list[int], logprobs: list[float], rules: TopKRules) -> Proposal:
+    """Undo "drawn token first": a drawn one past the k listed is taken out, one among them goes back to its rank."""
+    if drawn in ids and (len(ids) > rules.k or ids[0] == drawn):
+        at = ids.index(drawn)
+        if len(ids) > rules.k:
+            del ids[at], logprobs[at]
+        elif len(ids) > 1 and logprobs[0] < logprobs[1]:
+            _move_first_to_rank(ids, logprobs)
+    return checked_proposal(drawn, ids, logprobs, rules)
+
+
+def _move_first_to_rank(ids: list[int], logprobs: list[float]) -> None:
+    token, value = ids.pop(0), logprobs.pop(0)
+    rank = next((at for at, other in enumerate(logprobs) if other < value), len(ids))
+    ids.insert(rank, token)
+    logprobs.insert(rank, value)

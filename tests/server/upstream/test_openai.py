@@ -1,0 +1,139 @@
+"""The text dialect: token strings mapped back to ids, only where that is one to one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from server.decoding.protocols import DraftParams, Proposal
+from server.errors import MalformedTopK, UpstreamRefused
+from server.upstream.base import Capabilities
+from server.upstream.openai import OpenAI, name_bytes
+from server.upstream.transport import Transport
+from tests.support.replay import DONE, Replay, Reply, event, replaying
+from tests.support.table_tokenizer import TableTokenizer, byte_tokenizer
+
+pytestmark = pytest.mark.anyio
+
+HELLO, WORLD, LEAD, TWIN = 256, 257, 258, 259
+TOKENIZER = byte_tokenizer([b"hello", b" world", b" \xf0\x9f", b"hello"])
+
+
+def openai(replay: Replay, k: int = 2, ids_in: bool = True, tokenizer: TableTokenizer = TOKENIZER) -> OpenAI:
+    capabilities = Capabilities(
+        dialect="openai", server="hosted", model="m", k=k, max_k=5, vocab_size=None, max_context=None, ids_in=ids_in,
+        ids_out=False, raw_logprobs=True, prompt_list=True, prompt_logprobs=False, prefix_cache=None,
+    )  # fmt: skip
+    return OpenAI(Transport(replay.url), tokenizer, capabilities)
+
+
+async def drafted(box: OpenAI, prefix: Sequence[int] = (97, 98), temperature: float = 1.0) -> list[Proposal]:
+    try:
+        async with box.draft(prefix, DraftParams(temperature, 1)) as draft:
+            return [proposal async for proposal in draft]
+    finally:
+        await box.aclose()
+
+
+def legacy(token: str, table: dict[str, float]) -> Reply:
+    logprobs = {"tokens": [token], "token_logprobs": [-1.0], "top_logprobs": [table], "text_offset": [0]}
+    return _reply(logprobs)
+
+
+def chat_shaped(token: dict[str, Any], listed: list[dict[str, Any]]) -> Reply:
+    return _reply({"content": [token | {"logprob": -1.0, "top_logprobs": listed}]})
+
+
+def _reply(logprobs: dict[str, Any]) -> Reply:
+    choice = {"index": 0, "text": "x", "logprobs": logprobs, "finish_reason": "length"}
+    return Reply([event({"choices": [choice], "obfuscation": "abc", "usage": None}), DONE])
+
+
+async def test_token_strings_become_ids_and_are_sorted() -> None:
+    async with replaying(legacy(" world", {"a": -2.0, " world": -0.5})) as replay:
+        (proposal,) = await drafted(openai(replay))
+    assert (proposal.token_id, proposal.top_ids.tolist()) == (WORLD, [WORLD, 97])
+
+
+async def test_a_fragment_spelled_in_bytes_becomes_its_id() -> None:
+    async with replaying(legacy("bytes: \\xf0\\x9f", {"bytes: \\xf0\\x9f": -0.5, "a": -2.0})) as replay:
+        (proposal,) = await drafted(openai(replay))
+    assert proposal.token_id == LEAD
+
+
+async def test_a_drawn_token_past_the_k_listed_is_not_part_of_the_list() -> None:
+    async with replaying(legacy("c", {"c": -5.0, "b": -1.0, "a": -0.6})) as replay:
+        (proposal,) = await drafted(openai(replay))
+    assert (proposal.token_id, proposal.top_ids.tolist()) == (99, [97, 98])
+
+
+async def test_a_text_that_two_ids_share_is_refused() -> None:
+    async with replaying(legacy("hello", {"hello": -0.5, "a": -2.0})) as replay:
+        with pytest.raises(MalformedTopK, match="several token ids"):
+            await drafted(openai(replay))
+
+
+async def test_a_text_that_is_no_token_is_refused() -> None:
+    async with replaying(legacy("a", {"a": -0.5, "\ufffd": -2.0})) as replay:
+        with pytest.raises(MalformedTopK, match="no token of the tokenizer"):
+            await drafted(openai(replay))
+
+
+async def test_a_list_that_lost_entries_to_equal_texts_is_refused() -> None:
+    async with replaying(legacy("a", {"a": -0.5})) as replay:
+        with pytest.raises(MalformedTopK, match="listed 1 tokens where 2"):
+            await drafted(openai(replay))
+
+
+async def test_chat_shaped_entries_go_by_their_bytes() -> None:
+    listed = [{"token": "", "bytes": [32, 240, 159], "logprob": -0.5}, {"token": "a", "bytes": None, "logprob": -2.0}]
+    async with replaying(chat_shaped({"token": "a", "bytes": None}, listed)) as replay:
+        (proposal,) = await drafted(openai(replay))
+    assert (proposal.token_id, proposal.top_ids.tolist()) == (97, [LEAD, 97])
+
+
+async def test_chat_shaped_entries_go_by_their_ids_where_they_have_them() -> None:
+    listed = [{"token": "hello", "token_id": TWIN, "logprob": -0.5}, {"token": "hello", "id": HELLO, "logprob": -2.0}]
+    async with replaying(chat_shaped({"token": "hello", "token_id": TWIN}, listed)) as replay:
+        (proposal,) = await drafted(openai(replay))
+    assert (proposal.token_id, proposal.top_ids.tolist()) == (TWIN, [TWIN, HELLO])
+
+
+async def test_the_request_has_only_fields_that_openai_knows_and_no_obfuscation() -> None:
+    async with replaying(legacy("a", {"a": -0.5, "b": -2.0})) as replay:
+        await drafted(openai(replay), temperature=2.7)
+    assert replay.bodies() == [
+        {
+            "model": "m", "prompt": [97, 98], "max_tokens": 1, "temperature": 2.0, "top_p": 1.0,
+            "presence_penalty": 0.0, "frequency_penalty": 0.0, "n": 1, "logprobs": 2, "stream": True,
+            "stream_options": {"include_usage": True, "include_obfuscation": False},
+        }
+    ]  # fmt: skip
+
+
+async def test_a_text_only_upstream_gets_text_that_comes_back_as_the_same_tokens() -> None:
+    async with replaying(legacy("a", {"a": -0.5, "b": -2.0})) as replay:
+        await drafted(openai(replay, ids_in=False), [97, WORLD])
+    assert replay.bodies()[0]["prompt"] == "a world"
+
+
+@pytest.mark.parametrize("prefix", [[32, *b"world"], [0xF0]], ids=["other tokens", "half a character"])
+async def test_a_prefix_that_text_cannot_carry_is_refused(prefix: list[int]) -> None:
+    tokenizer = byte_tokenizer([b"hello", b" world", "\ufffd".encode()])
+    async with replaying(legacy("a", {"a": -0.5, "b": -2.0})) as replay:
+        with pytest.raises(UpstreamRefused, match="text only"):
+            await drafted(openai(replay, ids_in=False, tokenizer=tokenizer), prefix)
+    assert not replay.requests
+
+
+@pytest.mark.parametrize(
+    ("text", "raw"),
+    [
+        ("é", "é".encode()),
+        ("bytes:\\xe2\\x80", b"\xe2\x80"),
+        ("bytes:", b"bytes:"),
+        ("bytes:é", "bytes:é".encode()[:0] + b"\xe9"),
+    ],
+)
+def test_names_spell_their_bytes(text: str, raw: bytes) -> None:
+    assert name_bytes(text) == raw

@@ -1,0 +1,118 @@
+"""A small black box in three dialects for the probe: a random but fixed distribution for every prefix."""
+
+import math
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.support.replay import DONE, Reply, Request, event, json_reply
+from tests.support.table_tokenizer import TableTokenizer, byte_tokenizer
+
+
+@dataclass
+class FakeUpstream:
+    """Answers like vLLM, llama.cpp or a hosted API; every field is one way to be a good or a bad upstream."""
+
+    dialect: str
+    tokenizer: TableTokenizer = field(default_factory=byte_tokenizer)
+    vocab_size: int = 256  # rows of the model
+    max_k: int = 20
+    processed: bool = False
+    scale: float = 1.0  # of the listed numbers: more than log-probabilities are logits
+    shift: float = 0.0
+    template: tuple[int, ...] = ()  # what the server puts before every prompt
+    hole: bool = False  # speculative decoding: no list after the first token
+    lists: bool = True
+    takes_ids: bool = True
+    tokenize: bool = True
+    cached: int | None = None
+
+    def __call__(self, request: Request) -> Reply:
+        pages = {"/v1/models": self._models, "/version": self._version, "/props": self._props}
+        if request.path in pages:
+            return pages[request.path]()
+        if request.path == "/tokenize" and self.tokenize and self.dialect != "openai":
+            text = request.body["content" if self.dialect == "llamacpp" else "prompt"]
+            return json_reply({"tokens": self.tokenizer.encode(text)})
+        return self._complete(request.body) if request.path == "/v1/completions" else _missing()
+
+    def _models(self) -> Reply:
+        owner = {"vllm": "vllm", "llamacpp": "llamacpp"}.get(self.dialect, "system")
+        card = {"id": "tiny", "owned_by": owner, "max_model_len": 512}
+        meta = {"meta": {"n_vocab": self.vocab_size, "n_ctx": 512}} if self.dialect == "llamacpp" else {}
+        return json_reply({"data": [card | meta]})
+
+    def _version(self) -> Reply:
+        return json_reply({"version": "0.0"}) if self.dialect == "vllm" else _missing()
+
+    def _props(self) -> Reply:
+        return json_reply({"build_info": "b1"}) if self.dialect == "llamacpp" else _missing()
+
+    def _complete(self, body: dict[str, Any]) -> Reply:
+        k = self.vocab_size if body["logprobs"] == -1 else body["logprobs"]
+        if k > self.max_k:
+            said = f"Requested sample logprobs of {k}, which is greater than max allowed: {self.max_k}"
+            return json_reply({"error": {"message": said, "type": "BadRequestError"}}, 400)
+        prompt = body["prompt"]
+        prompts = prompt if isinstance(prompt, list) and isinstance(prompt[0], list | str) else [prompt]
+        if not self.takes_ids and not all(isinstance(one, str) for one in prompts):
+            return json_reply({"error": {"message": "prompt must be a string", "type": "invalid"}}, 400)
+        ids = [self.tokenizer.encode(one) if isinstance(one, str) else list(one) for one in prompts]
+        return self._streamed(ids[0], body, k) if body.get("stream") else self._whole(ids, body, k)
+
+    def _whole(self, prompts: list[list[int]], body: dict[str, Any], k: int) -> Reply:
+        choices = [
+            {"index": n, "logprobs": self._entry(ids, body, k, 0)[1], "finish_reason": "length"} | self._scored(body)
+            for n, ids in enumerate(prompts)
+        ]
+        usage: dict[str, Any] = {"prompt_tokens": len(prompts[0]), "completion_tokens": 1}
+        if self.cached is not None:
+            usage["prompt_tokens_details"] = {"cached_tokens": self.cached}
+        return json_reply({"choices": choices, "usage": usage})
+
+    def _scored(self, body: dict[str, Any]) -> dict[str, Any]:
+        return {"prompt_logprobs": [None]} if "prompt_logprobs" in body else {}
+
+    def _streamed(self, ids: list[int], body: dict[str, Any], k: int) -> Reply:
+        pieces, ids = [], list(ids)
+        for position in range(body["max_tokens"]):
+            token, logprobs = self._entry(ids, body, k, position)
+            pieces.append(event({"choices": [{"index": 0, "logprobs": logprobs, "finish_reason": None}]}))
+            ids.append(token)
+        end = {"choices": [{"index": 0, "finish_reason": "length"}], "usage": {"completion_tokens": body["max_tokens"]}}
+        return Reply([*pieces, event(end), DONE])
+
+    def _entry(self, ids: list[int], body: dict[str, Any], k: int, position: int) -> tuple[int, Any]:
+        rng = random.Random(str([*self.template, *ids]))
+        logits = [rng.gauss(0.0, 3.0) for _ in range(self.vocab_size)]
+        temperature = body["temperature"] if self.processed and body["temperature"] else 1.0
+        norm = math.log(sum(math.exp(logit / temperature) for logit in logits))
+        listed = [self.scale * (logit / temperature - norm) + self.shift for logit in logits]
+        best = sorted(range(self.vocab_size), key=listed.__getitem__, reverse=True)[:k]
+        if not self.lists:
+            return best[0], None
+        if self.hole and position:
+            return best[0], {"content": [{"id": best[0], "bytes": [], "logprob": 0.0, "top_logprobs": []}]}
+        return best[0], self._shape(best, listed)
+
+    def _shape(self, best: list[int], listed: list[float]) -> Any:
+        if self.dialect == "llamacpp":
+            entries = [{"id": i, "bytes": list(self.tokenizer.token_bytes(i)), "logprob": listed[i]} for i in best]
+            return {"content": [entries[0] | {"top_logprobs": entries}]}
+        if self.dialect == "vllm":
+            names = {i: f"token_id:{i}" for i in best}
+        else:
+            names = {i: _spelled(self.tokenizer.token_bytes(i)) for i in best}
+        table = {names[i]: listed[i] for i in best}
+        return {"tokens": [names[best[0]]], "token_logprobs": [listed[best[0]]], "top_logprobs": [table]}
+
+
+def _spelled(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+def _missing() -> Reply:
+    return json_reply({"error": {"message": "File Not Found", "type": "not_found_error", "code": 404}}, 404)
