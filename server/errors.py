@@ -1,4 +1,4 @@
-"""Every error a caller can meet, as one tree; each knows its HTTP status, its OpenAI type and code, and if a retry helps.
+"""Every error a caller can meet, as one tree; each knows its HTTP status, OpenAI type and code, and if a retry helps.
 
 DeltaserveError
 ├── BadRequest                     400 invalid_request_error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from server.decoding.agreement import Acceptance, local_agreement, upstream_agreement
 from server.decoding.draft_length import DraftLength
-from server.decoding.local_drafts import BlockDraft, blind_target, propose, verified_block
+from server.decoding.local_drafts import blind_target, propose, verified_block
 from server.decoding.pace import Pace
 from server.decoding.protocols import BlockScorer, Draft, DraftParams, Proposal, Upstream
 from server.decoding.sampling import Target
@@ -152,6 +152,21 @@ class AdaptiveDrafts:
         yield block
 
 
+@dataclass(slots=True)
+class DraftSources:
+    """What the streams of one black box draft from, and what they learned of its pace."""
+
+    upstream: Upstream
+    scorer: BlockScorer | None  # None: blocks cannot be scored, or do not pay
+    limits: LocalDraftLimits
+    pace: Pace = field(default_factory=Pace)
+
+    def for_stream(self) -> Drafts:
+        if self.scorer is None:
+            return UpstreamDrafts(self.upstream)
+        return AdaptiveDrafts(self.upstream, self.scorer, self.pace, self.limits)
+
+
 class TimedDraft:
     """A draft whose arrivals are timed."""
 
@@ -188,6 +203,3 @@ def _expected_run(accepted: float, length: int) -> float:
     """Expected emitted tokens of a draft of `length`: its accepted run and the token after it."""
     accepted = min(accepted, 0.999)
     return float((1.0 - accepted ** (length + 1)) / (1.0 - accepted))
-
-
-__all__ = ["AdaptiveDrafts", "BlockDraft", "Drafts", "LocalDraftLimits", "UpstreamDrafts"]

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-from server.decoding.protocols import Draft, DraftParams
+from server.decoding.protocols import Block, Draft, DraftParams
 
 Dialect = Literal["vllm", "llamacpp", "openai"]
 
@@ -62,6 +62,9 @@ class BlackBox(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     def draft(self, token_ids: Sequence[int], params: DraftParams) -> AbstractAsyncContextManager[Draft]: ...
+
+    async def block(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
+        """The lists along a block drafted elsewhere, in one call; only where `capabilities.prompt_list`."""
 
     async def ping(self) -> None:
         """One cheap call; raises UpstreamError when the black box does not answer."""

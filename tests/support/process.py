@@ -1,41 +1,38 @@
-"""A process that a test starts and ends, by its pid; what it says is kept for when it fails."""
+"""A server process that a test starts and ends, by its pid; what it says is kept for when it fails."""
 
-import queue
-import signal
+import socket
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import httpx2 as httpx
+
 ENDED_WITHIN_S = 15.0
+_KEPT_LINES = 60
 
 
 @dataclass(slots=True)
 class Running:
-    """Lines of stdout and stderr together, read as they come so that no pipe fills up."""
+    """A process; its output is read as it comes so that no pipe fills up."""
 
     popen: "subprocess.Popen[str]"
-    lines: list[str] = field(default_factory=list)
-    _news: "queue.SimpleQueue[str | None]" = field(default_factory=queue.SimpleQueue)
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_LINES))
 
-    def said(self, beginning: str, within_s: float) -> str:
-        """The rest of the first line that begins so; fails with all that was said when none comes."""
+    def wait_until_ok(self, client: httpx.Client, path: str, within_s: float) -> None:
+        """Until `path` answers 200; fails with what the process said."""
         end = time.monotonic() + within_s
-        while (left := end - time.monotonic()) > 0:
+        while time.monotonic() < end and self.popen.poll() is None:
             try:
-                line = self._news.get(timeout=left)
-            except queue.Empty:
-                break
-            if line is None:
-                break
-            if line.startswith(beginning):
-                return line.removeprefix(beginning).strip()
-        raise AssertionError(f"no line {beginning!r} in {within_s:g} s, but:\n" + self.output())
-
-    def output(self, last: int = 60) -> str:
-        return "".join(self.lines[-last:])
+                if client.get(path).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError("the server did not become ready:\n" + "".join(self.lines))
 
     def kill(self) -> None:
         """At once, as a crash would."""
@@ -44,15 +41,12 @@ class Running:
 
     def read(self) -> None:
         assert self.popen.stdout is not None
-        for line in self.popen.stdout:
-            self.lines.append(line)
-            self._news.put(line)
-        self._news.put(None)
+        self.lines.extend(self.popen.stdout)
 
 
 @contextmanager
 def running(*command: str, env: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """Starts the command; interrupts it at the end, and kills it when it does not listen."""
+    """Starts the command; terminates it at the end, and kills it when it does not listen."""
     popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
     process = Running(popen)
     reader = threading.Thread(target=process.read, daemon=True)
@@ -66,9 +60,17 @@ def running(*command: str, env: Mapping[str, str] | None = None) -> Iterator[Run
         popen.stdout.close()
 
 
+def free_port() -> int:
+    """A port of loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def _end(popen: "subprocess.Popen[str]") -> None:
     if popen.poll() is None:
-        popen.send_signal(signal.SIGTERM)
+        popen.terminate()
         try:
             popen.wait(ENDED_WITHIN_S)
         except subprocess.TimeoutExpired:

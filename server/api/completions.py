@@ -1,0 +1,118 @@
+"""POST /v1/completions"""
+
+from collections.abc import Sequence
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from server.api.parameters import completion_wants, encode, known_ids, plan
+from server.api.replies import Exchange, Reply, respond
+from server.api.schema import CompletionRequest
+from server.api.tokens import LegacyLogprobs, NoLogprobs, Spelling
+from server.api.writers import Envelope, Unsent
+from server.errors import BadRequest, UnsupportedParameter
+from server.serving import Choice, Tokenizer, Version
+from server.settings import Settings
+
+router = APIRouter()
+
+
+@router.post("/v1/completions")
+async def completions(body: CompletionRequest, request: Request) -> Response:
+    """Continue one or more prompts with corrected tokens."""
+    _check(body, request.app.state.settings)
+
+    async def prepare(exchange: Exchange, version: Version) -> Reply:
+        return await _prepare(body, exchange, version)
+
+    return await respond(request, body, prepare)
+
+
+def _check(body: CompletionRequest, settings: Settings) -> None:
+    if body.echo and body.logprobs is not None:
+        raise UnsupportedParameter(
+            "`echo` with `logprobs` is not supported: scoring of prompts is not built yet. Send one of the two.",
+            param="echo",
+        )
+    if body.max_tokens == 0 and not body.echo:
+        raise BadRequest("`max_tokens` must be a whole number, 1 or more (0 only with echo).", param="max_tokens")
+    if body.best_of is not None and body.best_of < body.n:
+        raise BadRequest("`best_of` must not be less than `n`.", param="best_of")
+    if body.best_of is not None and body.best_of > body.n:
+        raise UnsupportedParameter("`best_of` above `n` is not supported: every choice is returned.", param="best_of")
+    if len(_prompts(body)) > settings.max_prompts:
+        raise BadRequest(f"`prompt` may list at most {settings.max_prompts} prompts.", param="prompt")
+
+
+def _prompts(body: CompletionRequest) -> Sequence[str | list[int]]:
+    prompt = body.prompt
+    if isinstance(prompt, str):
+        return [prompt]
+    if prompt and isinstance(prompt[0], int):
+        return [[i for i in prompt if isinstance(i, int)]]
+    return [item for item in prompt if not isinstance(item, int)]
+
+
+async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version) -> Reply:
+    serving, tokenizer = exchange.serving, version.tokenizer
+    texts = _prompts(body)
+    if not texts:
+        raise BadRequest("`prompt` is an empty list.", param="prompt")
+    ids = [await _ids(prompt, body, tokenizer) for prompt in texts]
+    choices = plan(body, completion_wants(body), ids, tokenizer, serving.max_context(version), serving.settings)
+    spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
+    unsent = [_unsent(body, choice, spelling) for choice in choices]
+    if body.echo:
+        _echo(unsent, [_text(prompt, tokenizer) for prompt in texts], body)
+    envelope = Envelope("cmpl", "text_completion", body.model or serving.parts.served_name, version.fingerprint)
+    return CompletionReply(exchange, envelope, choices, unsent)
+
+
+async def _ids(prompt: str | list[int], body: CompletionRequest, tokenizer: Tokenizer) -> Sequence[int]:
+    if isinstance(prompt, str):
+        return await encode(tokenizer, prompt, body.add_special_tokens is not False) if prompt else []
+    return known_ids(tokenizer, prompt, "prompt")
+
+
+def _text(prompt: str | list[int], tokenizer: Tokenizer) -> str:
+    return prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
+
+
+def _unsent(body: CompletionRequest, choice: Choice, spelling: Spelling) -> Unsent:
+    logprobs = NoLogprobs() if body.logprobs is None else LegacyLogprobs(spelling, 0)
+    return Unsent(choice.index, logprobs, body.return_token_ids)
+
+
+def _echo(unsent: Sequence[Unsent], prompts: Sequence[str], body: CompletionRequest) -> None:
+    for choice in unsent:
+        choice.text.append(prompts[choice.index // body.n])
+        if body.max_tokens == 0:
+            choice.finish_reason = "length"
+
+
+class CompletionReply(Reply):
+    """Legacy completions: a streamed choice and a whole one have the same fields."""
+
+    def opening(self) -> bytes:
+        return b""
+
+    def delta(self, unsent: Unsent) -> bytes:
+        return b'{"index":%d,"text":%b,%b%b}' % (
+            unsent.index,
+            unsent.take_text(),
+            unsent.take_rest(),
+            self._prompt_ids(unsent),
+        )
+
+    choice = delta
+
+    def document(self) -> bytes:
+        return self.envelope.document([self.choice(unsent) for unsent in self.unsent], self.usage)
+
+    def _prompt_ids(self, unsent: Unsent) -> bytes:
+        """Once per choice, in its first chunk."""
+        if not unsent.with_ids or unsent.prompt_ids_sent:
+            return b""
+        unsent.prompt_ids_sent = True
+        return b',"prompt_token_ids":' + orjson.dumps(list(self.choices[unsent.index].prompt_ids))

@@ -1,0 +1,42 @@
+"""How the server is: liveness, readiness, version, metrics. Open to all, and silent about requests."""
+
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from server.serving import Serving
+
+health_router = APIRouter()
+metrics_router = APIRouter()
+
+
+@health_router.get("/health/live")
+async def live() -> dict[str, str]:
+    """The process runs; nothing else is asked."""
+    return {"status": "live"}
+
+
+@health_router.get("/health")
+@health_router.get("/health/ready")
+async def ready(request: Request) -> Response:
+    """200 when requests are answered: an offset is active, the black box answered lately, nothing is draining."""
+    serving: Serving = request.app.state.serving
+    problems = serving.problems()
+    body = orjson.dumps({"status": "not ready" if problems else "ready", "problems": problems})
+    return Response(body, 503 if problems else 200, media_type="application/json")
+
+
+@health_router.get("/version")
+async def version() -> dict[str, Any]:
+    return {"version": installed_version("deltaserve")}
+
+
+@metrics_router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus text format."""
+    serving: Serving = request.app.state.serving
+    serving.metrics.ready.set(not serving.problems())
+    return Response(serving.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,91 @@
+"""What is served, and its tokenizer: /v1/models, /tokenize, /detokenize, /tokenizer_info (vLLM's shapes)."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from server.api.chat import chat_ids
+from server.api.parameters import encode, known_ids
+from server.api.schema import DetokenizeRequest, TokenizeRequest
+from server.errors import BadRequest, ModelNotFound
+from server.serving import Serving, Version
+
+router = APIRouter()
+
+
+@router.get("/v1/models")
+async def list_models(request: Request) -> dict[str, Any]:
+    """One card for each served name."""
+    return {"object": "list", "data": _cards(request.app.state.serving)}
+
+
+@router.get("/v1/models/{model_id:path}")
+async def retrieve_model(model_id: str, request: Request) -> dict[str, Any]:
+    """The card of one served name."""
+    for card in _cards(request.app.state.serving):
+        if card["id"] == model_id:
+            return card
+    raise ModelNotFound("There is no such model; /v1/models lists those there are.", param="model")
+
+
+def _cards(serving: Serving) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": name,
+            "object": "model",
+            "created": int(created),
+            "owned_by": "deltaserve",
+            "root": name,
+            "parent": None,
+            "max_model_len": serving.max_context(version),
+            "system_fingerprint": version.fingerprint,
+        }
+        for name, created, version in serving.parts.registry.cards()
+    ]
+
+
+@router.post("/tokenize")
+async def tokenize(body: TokenizeRequest, request: Request) -> dict[str, Any]:
+    """Ids of a prompt or of a rendered chat."""
+    serving: Serving = request.app.state.serving
+    if (body.prompt is None) == (body.messages is None):
+        raise BadRequest("Send either `prompt` or `messages`.", param="prompt")
+    with serving.pinned(body.model) as version:
+        tokenizer = version.tokenizer
+        if body.prompt is not None:
+            ids = await encode(tokenizer, body.prompt, body.add_special_tokens is not False)
+        else:
+            ids = await chat_ids(body, tokenizer, body.add_generation_prompt)
+        names = [tokenizer.backend.id_to_token(i) for i in ids] if body.return_token_strs else None
+        return {"count": len(ids), "max_model_len": serving.max_context(version), "tokens": ids, "token_strs": names}
+
+
+@router.post("/detokenize")
+async def detokenize(body: DetokenizeRequest, request: Request) -> dict[str, Any]:
+    """Text of token ids."""
+    with request.app.state.serving.pinned(body.model) as version:
+        return {"prompt": version.tokenizer.decode(known_ids(version.tokenizer, body.tokens, "tokens"))}
+
+
+@router.get("/tokenizer_info")
+async def tokenizer_info(request: Request) -> dict[str, Any]:
+    """What a client needs to know of the tokenizer without having it."""
+    serving: Serving = request.app.state.serving
+    with serving.pinned(None) as version:
+        tokenizer = version.tokenizer
+        eos = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "backend": "tokenizers",
+            "bos_token": _spelled(version, tokenizer.bos_id),
+            "eos_token": _spelled(version, eos),
+            "pad_token": _spelled(version, eos),
+            "chat_template": tokenizer.chat_template,
+            "vocab_size": tokenizer.vocab_size,
+            "model_max_length": serving.max_context(version),
+            "added_tokens_decoder": {str(i): _spelled(version, i) for i in sorted(tokenizer.special_ids)},
+        }
+
+
+def _spelled(version: Version, token_id: int | None) -> str | None:
+    return None if token_id is None else version.tokenizer.backend.id_to_token(token_id)

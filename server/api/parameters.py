@@ -1,0 +1,136 @@
+"""What a request's numbers mean for one tokenizer and one context: checked here, trusted from here on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import anyio.to_thread
+
+from server.api.schema import ChatRequest, CompletionRequest, Generation
+from server.decoding.sampling import SamplingParams
+from server.errors import BadRequest, ContextLengthExceeded
+from server.serving import Choice, Tokenizer
+from server.settings import Settings
+
+_INLINE_CHARACTERS = 8_000  # longer texts are encoded in a thread: the loop must not stand still
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How long an answer may be, and which logprobs it carries."""
+
+    max_tokens: int | None  # None: what fits
+    default_tokens: int | None  # when not asked for; None: what fits
+    top_logprobs: int | None
+    logprobs_field: str
+
+
+def completion_wants(request: CompletionRequest) -> Wanted:
+    return Wanted(request.max_tokens, 16, request.logprobs, "logprobs")
+
+
+def chat_wants(request: ChatRequest) -> Wanted:
+    if request.top_logprobs is not None and not request.logprobs:
+        raise BadRequest("`top_logprobs` needs `logprobs` to be true.", param="top_logprobs")
+    top = (request.top_logprobs or 0) if request.logprobs else None
+    asked = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+    return Wanted(asked, None, top, "top_logprobs")
+
+
+async def encode(tokenizer: Tokenizer, text: str, add_special: bool) -> list[int]:
+    """Ids of `text`."""
+    if len(text) <= _INLINE_CHARACTERS:
+        return tokenizer.encode(text, add_special)
+    return await anyio.to_thread.run_sync(tokenizer.encode, text, add_special)
+
+
+def plan(
+    request: Generation,
+    wanted: Wanted,
+    prompts: Sequence[Sequence[int]],
+    tokenizer: Tokenizer,
+    max_context: int,
+    settings: Settings,
+) -> list[Choice]:
+    """Every choice of the request, in the order of their indices: prompt by prompt, n for each."""
+    _check(request, wanted, settings)
+    shared = _params(request, wanted, tokenizer, settings)
+    choices = []
+    for at, prompt in enumerate(prompts):
+        params = replace(shared, max_tokens=_room(prompt, wanted, max_context))
+        if params.min_tokens > params.max_tokens:
+            raise BadRequest(
+                f"`min_tokens` is more than the {params.max_tokens} tokens of the answer.", param="min_tokens"
+            )
+        choices += [Choice(at * request.n + i, i, prompt, params) for i in range(request.n)]
+    return choices
+
+
+def _check(request: Generation, wanted: Wanted, settings: Settings) -> None:
+    if request.n > settings.max_n:
+        raise BadRequest(f"`n` must be a whole number from 1 to {settings.max_n}.", param="n")
+    if (wanted.top_logprobs or 0) > settings.max_logprobs:
+        name = wanted.logprobs_field
+        raise BadRequest(f"`{name}` must be a whole number from 0 to {settings.max_logprobs}.", param=name)
+    if request.stream_options is not None and not request.stream:
+        raise BadRequest("`stream_options` needs `stream` to be true.", param="stream_options")
+
+
+def _params(request: Generation, wanted: Wanted, tokenizer: Tokenizer, settings: Settings) -> SamplingParams:
+    """All but the length, which depends on the prompt."""
+    return SamplingParams(
+        max_tokens=0,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=max(request.top_k, 0),
+        min_p=request.min_p,
+        repetition_penalty=request.repetition_penalty,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        logit_bias=_bias(request, tokenizer),
+        seed=request.seed,
+        min_tokens=request.min_tokens,
+        ignore_eos=request.ignore_eos,
+        eos_ids=frozenset(tokenizer.eos_ids),
+        stop_token_ids=frozenset(known_ids(tokenizer, request.stop_token_ids, "stop_token_ids")),
+        stop=request.stop_strings,
+        top_logprobs=wanted.top_logprobs,
+        tail=settings.tail,
+    )
+
+
+def known_ids(tokenizer: Tokenizer, ids: Sequence[int], param: str) -> Sequence[int]:
+    """`ids`, all of them in the vocabulary. Raises BadRequest naming `param`."""
+    try:
+        tokenizer.check_ids(ids)
+    except BadRequest as error:
+        error.param = param
+        raise
+    return ids
+
+
+def _bias(request: Generation, tokenizer: Tokenizer) -> dict[int, float]:
+    if not all(key.isascii() and key.isdigit() and len(key) < 10 for key in request.logit_bias):
+        raise BadRequest("`logit_bias`: every key must be a token id written as a string.", param="logit_bias")
+    bias = {int(key): value for key, value in request.logit_bias.items()}
+    known_ids(tokenizer, list(bias), "logit_bias")
+    return bias
+
+
+def _room(prompt: Sequence[int], wanted: Wanted, max_context: int) -> int:
+    """Tokens of the answer. Raises ContextLengthExceeded."""
+    if not prompt:
+        raise BadRequest("The prompt is empty: it needs at least one token.", param="prompt")
+    room = max_context - len(prompt)
+    if room < 1:
+        raise ContextLengthExceeded(
+            f"The context holds {max_context} tokens and the prompt alone has {len(prompt)}.", param="prompt"
+        )
+    if wanted.max_tokens is None:
+        return room if wanted.default_tokens is None else min(room, wanted.default_tokens)
+    if wanted.max_tokens > room:
+        raise ContextLengthExceeded(
+            f"The context holds {max_context} tokens: {len(prompt)} of prompt leave {room} for the answer,"
+            f" and {wanted.max_tokens} were asked for.",
+            param="max_tokens",
+        )
+    return wanted.max_tokens

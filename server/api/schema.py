@@ -1,0 +1,152 @@
+"""Request bodies. Each field's description says what it accepts: it is the API document and the error sentence.
+
+A field is here, or refused (`unsupported.py`), or OpenAI's and without effect on the text, or unknown and ignored.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from server.api.unsupported import CHAT, COMMON, COMPLETION, refuse_misspelled, refuse_unsupported
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+StopString = Annotated[str, Field(min_length=1)]
+JsonObject = dict[str, JsonValue]
+
+
+class Body(BaseModel):
+    """Strict types; null means not given."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, data: Any) -> Any:
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+class StreamOptions(Body):
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+
+
+class Generation(Body):
+    """What completions and chat have in common."""
+
+    model: str | None = Field(None, description="a model name that /v1/models lists")
+    stream: bool = Field(False, description="true or false")
+    stream_options: StreamOptions | None = Field(
+        None, description="an object with include_usage and continuous_usage_stats, each true or false"
+    )
+    n: int = Field(1, ge=1, description="a whole number, 1 or more")
+    temperature: Number = Field(1.0, ge=0, le=2, description="a number from 0 (greedy) to 2")
+    top_p: Number = Field(1.0, gt=0, le=1, description="a number above 0, at most 1")
+    top_k: int = Field(0, ge=-1, le=2**31 - 1, description="a whole number; 0 or -1 turns it off")
+    min_p: Number = Field(0.0, ge=0, le=1, description="a number from 0 to 1")
+    presence_penalty: Number = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
+    frequency_penalty: Number = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
+    repetition_penalty: Number = Field(1.0, gt=0, le=10, description="a number above 0, at most 10")
+    logit_bias: dict[str, Annotated[Number, Field(ge=-100, le=100)]] = Field(
+        default_factory=dict, description="an object from token ids (as strings) to numbers from -100 to 100"
+    )
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1, description="a 64-bit whole number")
+    stop: StopString | Annotated[list[StopString], Field(max_length=16)] = Field(
+        default_factory=list, description="a non-empty string or a list of at most 16 of them"
+    )
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=128)] = Field(
+        default_factory=list, description="a list of at most 128 token ids"
+    )
+    min_tokens: int = Field(0, ge=0, le=2**31 - 1, description="a whole number, 0 or more, at most max_tokens")
+    ignore_eos: bool = Field(False, description="true or false")
+    add_special_tokens: bool | None = Field(None, description="true or false")
+    return_token_ids: bool = Field(False, description="true or false")
+    return_tokens_as_token_ids: bool = Field(False, description="true or false")
+    user: str | None = Field(None, description="a string")
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+    @property
+    def usage_chunk(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def usage_in_chunks(self) -> bool:
+        return self.usage_chunk and self.stream_options is not None and self.stream_options.continuous_usage_stats
+
+
+class CompletionRequest(Generation):
+    """POST /v1/completions"""
+
+    prompt: str | list[str] | list[TokenId] | list[list[TokenId]] = Field(
+        description="a string, a list of strings, a list of token ids, or a list of lists of token ids"
+    )
+    max_tokens: int | None = Field(None, ge=0, le=2**31 - 1, description="a whole number, 1 or more (0 with echo)")
+    echo: bool = Field(False, description="true or false")
+    logprobs: int | None = Field(None, ge=0, description="a whole number, 0 or more")
+    best_of: int | None = Field(None, ge=1, description="a whole number equal to n")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, data: Any) -> Any:
+        return _checked(cls, data, {**COMMON, **COMPLETION})
+
+
+class Message(Body):
+    """One turn. Fields beyond these (tool_calls, tool_call_id, name) go to the template as they are."""
+
+    model_config = ConfigDict(extra="allow", strict=True, hide_input_in_errors=True)
+
+    role: str = Field(min_length=1)
+    content: str | list[JsonObject] | None = None
+
+
+class ChatRequest(Generation):
+    """POST /v1/chat/completions"""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_tokens: int | None = Field(None, ge=1, le=2**31 - 1, description="a whole number, 1 or more")
+    max_completion_tokens: int | None = Field(None, ge=1, le=2**31 - 1, description="a whole number, 1 or more")
+    logprobs: bool = Field(False, description="true or false")
+    top_logprobs: int | None = Field(None, ge=0, description="a whole number, 0 or more")
+    add_generation_prompt: bool | None = Field(None, description="true or false")
+    continue_final_message: bool = Field(False, description="true or false")
+    chat_template_kwargs: JsonObject | None = Field(None, description="an object")
+    tools: list[JsonObject] | None = Field(None, description="a list of objects")
+    tool_choice: Literal["none"] | None = Field(None, description='"none"')
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, data: Any) -> Any:
+        return _checked(cls, data, {**COMMON, **CHAT})
+
+
+class TokenizeRequest(Body):
+    """POST /tokenize: a prompt or a chat."""
+
+    model: str | None = Field(None, description="a model name that /v1/models lists")
+    prompt: str | None = Field(None, description="a string")
+    messages: list[Message] | None = None
+    add_special_tokens: bool | None = Field(None, description="true or false")
+    add_generation_prompt: bool = Field(True, description="true or false")
+    continue_final_message: bool = Field(False, description="true or false")
+    chat_template_kwargs: JsonObject | None = Field(None, description="an object")
+    tools: list[JsonObject] | None = Field(None, description="a list of objects")
+    return_token_strs: bool = Field(False, description="true or false")
+
+
+class DetokenizeRequest(Body):
+    """POST /detokenize"""
+
+    model: str | None = Field(None, description="a model name that /v1/models lists")
+    tokens: list[TokenId] = Field(description="a list of token ids")
+
+
+def _checked(model: type[Generation], data: Any, unsupported: Mapping[str, Any]) -> Any:
+    if isinstance(data, dict):
+        refuse_unsupported(data, unsupported)
+        refuse_misspelled(data, [*model.model_fields, *unsupported])
+    return data

@@ -1,0 +1,169 @@
+"""The app: parts wired in the lifespan, layers around the routes. No module holds state."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from server.api import chat, completions, errors, health, models
+from server.api.auth import Keys, RequireKey
+from server.api.middleware import BodyLimit, RequestContext
+from server.api.replies import Spellings
+from server.errors import DeltaserveError
+from server.parts import connect_upstream, open_registry
+from server.serving import Parts, Registry, Serving
+from server.settings import Settings, load_settings
+from server.telemetry import Metrics, log_config, logger, send_structlog_to_logging
+
+Open = Callable[[Settings, AsyncExitStack], Awaitable[Registry]]
+Connect = Callable[[Settings, Registry], Awaitable[Parts]]
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How the two sides are made: the registry first, since the black box is probed with its tokenizer."""
+
+    registry: Open = open_registry
+    upstream: Connect = connect_upstream
+
+
+def create_app(settings: Settings | None = None, *, parts: Parts | None = None, build: Build | None = None) -> FastAPI:
+    """The ASGI app. `parts`: both sides, ready made; else they are built when the app starts."""
+    settings = settings or load_settings()
+    metrics, log = Metrics(), logger()
+    serving = Serving(settings, metrics)
+    app = FastAPI(
+        title="deltaserve",
+        docs_url=None,
+        redoc_url=None,
+        strict_content_type=False,
+        lifespan=_lifespan(serving, parts, build or Build(), log),
+        middleware=_layers(settings, metrics, log),
+    )
+    app.state.settings, app.state.serving, app.state.log = settings, serving, log
+    app.state.spellings = Spellings()
+    errors.install(app, settings.retry_after_s)
+    _add_routes(app, settings)
+    return app
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM; running answers may finish within the drain timeout."""
+    send_structlog_to_logging()
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=log_config(settings.log_level, settings.log_json),
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
+    )
+    _Server(config, app.state.serving).run()
+
+
+class _Server(uvicorn.Server):
+    """Says that it is draining from the first signal on."""
+
+    def __init__(self, config: uvicorn.Config, serving: Serving) -> None:
+        super().__init__(config)
+        self._serving = serving
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig in (signal.SIGINT, signal.SIGTERM):
+            self._serving.draining = True
+        super().handle_exit(sig, frame)
+
+
+def _layers(settings: Settings, metrics: Metrics, log: Any) -> list[Middleware]:
+    """Outermost first."""
+    layers = [Middleware(RequestContext, metrics, log)]
+    if keys := Keys(key.get_secret_value() for key in settings.api_keys):
+        layers.append(Middleware(RequireKey, keys))
+    return [*layers, Middleware(BodyLimit, settings.max_body_bytes)]
+
+
+def _add_routes(app: FastAPI, settings: Settings) -> None:
+    for router in (completions.router, chat.router, models.router, health.health_router):
+        app.include_router(router)
+    if settings.metrics:
+        app.include_router(health.metrics_router)
+
+
+def _lifespan(serving: Serving, parts: Parts | None, build: Build, log: Any) -> Any:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if not serving.settings.api_keys:
+            log.warning("no api_keys: listening on loopback only", host=serving.settings.host)
+        async with AsyncExitStack() as stack:
+            if parts is None:
+                registry = await build.registry(serving.settings, stack)
+                joiner = _Joiner(serving, registry, build.upstream, stack, log)
+                await joiner.join()
+            else:
+                joiner = None
+                serving.attach(parts)
+            watcher = asyncio.create_task(_watch(serving, joiner))
+            try:
+                yield
+            finally:
+                serving.draining = True
+                await _cancelled(watcher)
+
+    return lifespan
+
+
+@dataclass(slots=True)
+class _Joiner:
+    """Connects to the black box: now, or, when it is not there yet, as soon as it is."""
+
+    serving: Serving
+    registry: Registry
+    connect: Connect
+    stack: AsyncExitStack
+    log: Any
+
+    async def join(self) -> bool:
+        """True when both sides stand; False when another try may help. What no try can mend is raised."""
+        try:
+            parts = await self.connect(self.serving.settings, self.registry)
+        except DeltaserveError as error:
+            if not error.retryable:
+                raise
+            self.log.warning("not ready", reason=error.message)
+            return False
+        self.stack.push_async_callback(parts.upstream.aclose)
+        self.serving.attach(parts)
+        self.log.info("ready", model=parts.served_name, upstream=parts.upstream.capabilities.describe())
+        return True
+
+    async def keep_trying(self) -> None:
+        """Until it stands, or cannot."""
+        try:
+            while not self.serving.attached:
+                await asyncio.sleep(self.serving.settings.connect_timeout_s)
+                await self.join()
+        except DeltaserveError as error:
+            self.serving.failure = error.message
+            self.log.error("cannot start", reason=error.message)
+
+
+async def _watch(serving: Serving, joiner: _Joiner | None) -> None:
+    if joiner is not None:
+        await joiner.keep_trying()
+    if serving.attached:
+        await serving.watch_upstream()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,136 @@
+"""The two sides, built from settings: the registry of offset versions, and the probed black box."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from server.errors import BadCheckpoint, UncorrectableUpstream
+from server.serving import Parts, Registry
+from server.settings import Settings
+from server.upstream.probe import connect
+from server.upstream.transport import Timeouts
+
+_LONGEST_CONTEXT = 4096  # of one stream in the pair, where neither the operator nor the base says less
+
+
+async def open_registry(settings: Settings, stack: AsyncExitStack) -> Registry:
+    """The engine and the versions it serves, restored or loaded. Raises BadCheckpoint. Imports torch."""
+    from offset_models.engine import Engine
+    from offset_models.pair_engine import PairEngine
+    from offset_models.registry import Registry as Versions
+    from offset_models.settings import EngineSettings
+    from offset_models.weights import WeightsPool
+
+    root, path = _place(settings)
+    engine = Engine(
+        EngineSettings(
+            max_streams=settings.max_streams,
+            max_len=_max_len(settings, root / (path or "")),
+            max_waiting=settings.max_queue,
+            retry_after_s=settings.retry_after_s,
+            threads=settings.torch_threads,
+            device=settings.device,
+            dtype=None if settings.dtype == "auto" else settings.dtype,
+        )
+    )
+    engine.start()
+    stack.push_async_callback(asyncio.to_thread, engine.close)
+    pool = WeightsPool(PairEngine(engine), root, OneBase(settings.base) if settings.base else {})
+    registry = Versions(
+        pool,
+        root=root,
+        served=settings.served_name or settings.upstream_model or "",
+        folder=settings.state_folder,
+        target={"tail": settings.tail, "k": settings.upstream_k},
+    )
+    stack.push_async_callback(registry.close)
+    await registry.start(path, settings.strength)
+    return registry
+
+
+async def connect_upstream(settings: Settings, registry: Any) -> Parts:
+    """The black box, probed with the active version's tokenizer. Raises UpstreamError, UncorrectableUpstream."""
+    if not settings.upstream_url:
+        raise UncorrectableUpstream("No black box is configured: set upstream_url (DELTASERVE_UPSTREAM_URL).")
+    key = settings.upstream_key
+    box = await connect(
+        settings.upstream_url,
+        tokenizer=registry.resolve(None).tokenizer,
+        model=settings.upstream_model,
+        key=key.get_secret_value() if key else None,
+        dialect=settings.upstream_dialect,
+        k=settings.upstream_k,
+        timeouts=_timeouts(settings),
+    )
+    registry.served = settings.served_name or box.capabilities.model
+    return Parts(box, registry, registry.served)
+
+
+def _timeouts(settings: Settings) -> Timeouts:
+    return Timeouts(
+        connect_s=settings.connect_timeout_s,
+        first_token_s=settings.first_token_timeout_s,
+        between_tokens_s=settings.between_tokens_timeout_s,
+        total_s=settings.total_timeout_s,
+    )
+
+
+def _place(settings: Settings) -> tuple[Path, str | None]:
+    """(root of all checkpoints, path of the first one under it)."""
+    if settings.offsets_root is not None:
+        return settings.offsets_root, settings.offset
+    if settings.offset is None:
+        raise BadCheckpoint("No offset is configured: set offset (DELTASERVE_OFFSET) or offsets_root.")
+    folder = Path(settings.offset).resolve()
+    return folder.parent, folder.name
+
+
+def _max_len(settings: Settings, checkpoint: Path) -> int:
+    """What the operator says, else the positions of the base that the settings or the checkpoint name."""
+    if settings.max_context is not None:
+        return settings.max_context
+    positions = [_positions(folder) for folder in (settings.base, *_models_of(checkpoint)) if folder is not None]
+    return min([_LONGEST_CONTEXT, *filter(None, positions)])
+
+
+def _models_of(checkpoint: Path) -> list[Path]:
+    """Folders of the pair's models, as far as the checkpoint itself says where they are."""
+    base = (_json(checkpoint / "offset.json").get("base") or {}).get("path")
+    return [checkpoint / "initial", checkpoint / "unlearned", *([checkpoint / base] if base else [])]
+
+
+def _positions(model: Path) -> int | None:
+    found = _json(model / "config.json").get("max_position_embeddings")
+    return found if isinstance(found, int) else None
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """An empty object where there is no readable file: whoever loads the checkpoint says what is wrong with it."""
+    try:
+        value = orjson.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+class OneBase(Mapping[str, Path]):
+    """One folder under every name: which base it is, its digest says, and the checkpoint checks that."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> Path:
+        return self._folder
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self._folder.name,))
+
+    def __len__(self) -> int:
+        return 1

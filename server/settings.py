@@ -1,0 +1,173 @@
+"""Everything an operator can set, in one frozen object: command line > environment > file > defaults.
+
+The environment is DELTASERVE_<FIELD>; the file is TOML with the same names, given by DELTASERVE_CONFIG.
+"""
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+PREFIX = "DELTASERVE_"
+CONFIG_FILE = f"{PREFIX}CONFIG"
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class SettingsError(ValueError):
+    """The server must not start with these settings; one sentence a line, without values (they may be secret)."""
+
+
+class Settings(BaseSettings):
+    """Read once at start. Build it with `load_settings`, which turns every mistake into a sentence."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    # the black box
+    upstream_url: str = Field("", description="base URL of the black box, for example http://127.0.0.1:8001")
+    upstream_model: str | None = Field(None, description="model name to ask for; default: the only one it lists")
+    upstream_key: SecretStr | None = Field(None, description="its API key; sent to upstream_url only")
+    upstream_dialect: Literal["auto", "vllm", "llamacpp", "openai"] = "auto"
+    upstream_k: int = Field(20, ge=1, description="how many alternatives to ask for at each position")
+    upstream_max_context: int | None = Field(None, ge=1, description="tokens; overrides what the black box says")
+    upstream_ping_s: Seconds = Field(10.0, description="how often an idle black box is asked whether it is there")
+
+    # the offset pair
+    offsets_root: Path | None = Field(None, description="folder that every offset checkpoint must lie under")
+    offset: str | None = Field(None, description="checkpoint (name under offsets_root, or path) active at start")
+    base: Path | None = Field(None, description="folder of the pair's shared base model")
+    strength: float | None = Field(
+        None, ge=0, le=10, allow_inf_nan=False, description="how much of the offset is applied; default: its own"
+    )
+    max_context: int | None = Field(None, ge=1, description="tokens of prompt and answer that the pair may hold")
+    state_folder: Path | None = Field(None, description="where the registry's state and audit log survive a restart")
+    tail: Literal["impute", "truncate"] = "impute"
+    device: str = "cpu"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    torch_threads: int | None = Field(None, ge=1)
+
+    # who drafts
+    local_drafts: bool = Field(
+        True, description="let the pair draft where that pays"
+    )
+    local_draft_block: int = Field(16, ge=1, le=64, description="longest block that the pair drafts")
+    local_draft_positions_per_token: float = Field(
+        4.0, gt=0, description="most positions the black box is asked to score per emitted token"
+    )
+    local_draft_concurrent_positions: int = Field(256, ge=2, description="of all blocks on their way to the black box")
+
+    # the public side
+    served_name: str | None = Field(None, description="model name that clients use; default: the black box's")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), description="Bearer keys, comma separated")
+    admin_key: SecretStr | None = None
+    playground: bool = True
+    metrics: bool = True
+
+    # bounds
+    max_streams: int = Field(8, ge=1, description="choices generated at the same time")
+    max_queue: int = Field(64, ge=0, description="choices that may wait for a place")
+    queue_timeout_s: Seconds = 30.0
+    retry_after_s: Seconds = Field(1.0, description="Retry-After of 429 and 503 answers")
+    connect_timeout_s: Seconds = 5.0
+    first_token_timeout_s: Seconds = 60.0
+    between_tokens_timeout_s: Seconds = 30.0
+    total_timeout_s: Seconds = 600.0
+    drain_timeout_s: Seconds = Field(30.0, description="how long running answers may go on after SIGTERM")
+    max_body_bytes: int = Field(4_000_000, ge=1024)
+    max_n: int = Field(16, ge=1, description="largest n")
+    max_prompts: int = Field(256, ge=1, description="most prompts in one completion request")
+    max_logprobs: int = Field(20, ge=0)
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_json: bool = True
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _without_keys_only_loopback(self) -> "Settings":
+        if not self.api_keys and not self.loopback:
+            raise ValueError(
+                "without api_keys the server listens on loopback only: set DELTASERVE_API_KEYS, or host to 127.0.0.1"
+            )
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (pydantic passes all of them by name)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = InitSettingsSource(settings_cls, init_kwargs=_read_file(os.environ.get(CONFIG_FILE)))
+        return init_settings, env_settings, file
+
+
+def load_settings(**given: Any) -> Settings:
+    """Settings from `given` (command line; None means not given), environment, file, defaults. Raises SettingsError."""
+    _refuse_unknown((key.removeprefix(PREFIX).lower() for key in _environment()), "environment variable", PREFIX)
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("\n".join(map(_sentence, error.errors(include_input=False, include_url=False)))) from None
+
+
+def _environment() -> list[str]:
+    return [key for key in os.environ if key.startswith(PREFIX) and key != CONFIG_FILE]
+
+
+def _read_file(path: str | None) -> dict[str, Any]:
+    if not path:
+        return {}
+    try:
+        content = tomllib.loads(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{CONFIG_FILE}: {path} cannot be read as TOML: {error}") from error
+    _refuse_unknown(content, f"key in {path}", "")
+    return content
+
+
+def _refuse_unknown(names: Iterable[str], kind: str, prefix: str) -> None:
+    unknown = [name for name in names if name not in Settings.model_fields]
+    if unknown:
+        raise SettingsError("\n".join(_unknown(name, kind, prefix) for name in unknown))
+
+
+def _unknown(name: str, kind: str, prefix: str) -> str:
+    shown = f"{prefix}{name.upper()}" if prefix else name
+    nearest = get_close_matches(name, Settings.model_fields, n=1, cutoff=0.0)[0]
+    return f"unknown {kind} {shown}: did you mean {f'{prefix}{nearest.upper()}' if prefix else nearest}?"
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    name = ".".join(map(str, error["loc"]))
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message

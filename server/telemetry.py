@@ -1,0 +1,177 @@
+"""Logs and metrics of one app. Numbers, ids and names only: never a prompt or an answer."""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LOGGER = "deltaserve"
+
+_LATENCY_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+_TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 4.0)
+_REQUEST_S = (0.1, 0.3, 0.6, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+class Stats(Protocol):
+    """Counts of one choice, as the decoder keeps them."""
+
+    upstream_calls: int
+    proposed: int
+    accepted: int
+    replaced: int
+    swallowed: int
+    blind: int
+    wasted: int
+    block_positions: int
+    certified: int
+    tail_mass_sum: float
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """What the access log says of one request; filled in while it is answered."""
+
+    id: str
+    started: float = field(default_factory=time.perf_counter)
+    model: str | None = None
+    fingerprint: str | None = None
+    error: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    upstream_calls: int = 0
+    replaced: int = 0
+
+    def add(self, stats: Stats) -> None:
+        self.upstream_calls += stats.upstream_calls
+        self.replaced += stats.replaced
+
+
+class Metrics:
+    """One registry per app; the names mirror vLLM's."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.running = self._gauge("num_requests_running", "Choices being generated.")
+        self.waiting = self._gauge("num_requests_waiting", "Choices waiting for a place.")
+        self.ready = self._gauge("ready", "1 when requests are answered.")
+        self.first_token = self._histogram("time_to_first_token_seconds", "Admission to first token.", _LATENCY_S)
+        self.inter_token = self._histogram("inter_token_latency_seconds", "Between two tokens.", _TOKEN_S)
+        self.request_time = self._histogram("e2e_request_latency_seconds", "A whole generation.", _REQUEST_S)
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens read.")
+        self.generation_tokens = self._counter("generation_tokens", "Corrected tokens emitted.")
+        self.upstream_calls = self._counter("upstream_calls", "Calls to the black box.")
+        self.restarts = self._counter("upstream_restarts", "Calls after a choice's first.")
+        self.proposed = self._counter("proposed_tokens", "Tokens the black box proposed.")
+        self.accepted = self._counter("accepted_tokens", "Proposals emitted as they were.")
+        self.replaced = self._counter("replaced_tokens", "Proposals overruled.")
+        self.swallowed = self._counter("swallowed_tokens", "Positions whose token the black box never showed.")
+        self.blind = self._counter("blind_tokens", "Of these, positions drawn from the pair alone.")
+        self.wasted = self._counter("wasted_tokens", "Proposals that arrived and were void.")
+        self.block_positions = self._counter("block_positions", "Positions of local blocks the black box scored.")
+        self.certified = self._counter("certified_tokens", "Greedy tokens proven equal to full-vocabulary correction.")
+        self.tail_mass = self._counter("tail_mass", "Sum over tokens of the mass outside the listed alternatives.")
+        self.responses = Counter(
+            "deltaserve_http_responses", "HTTP answers.", labelnames=("status",), registry=self.registry
+        )
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"deltaserve_{name}", text, registry=self.registry)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"deltaserve_{name}", text, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"deltaserve_{name}", text, buckets=buckets, registry=self.registry)
+
+    def add(self, stats: Stats) -> None:
+        """Counts of a choice that has ended, however it ended."""
+        self.upstream_calls.inc(stats.upstream_calls)
+        self.restarts.inc(max(stats.upstream_calls - 1, 0))
+        self.proposed.inc(stats.proposed)
+        self.accepted.inc(stats.accepted)
+        self.replaced.inc(stats.replaced)
+        self.swallowed.inc(stats.swallowed)
+        self.blind.inc(stats.blind)
+        self.wasted.inc(stats.wasted)
+        self.block_positions.inc(stats.block_positions)
+        self.certified.inc(stats.certified)
+        self.tail_mass.inc(stats.tail_mass_sum)
+
+    def exposition(self) -> bytes:
+        """Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+def logger() -> Any:
+    """A structlog logger over the standard library's, so that uvicorn's lines and ours share one format."""
+    return structlog.wrap_logger(
+        logging.getLogger(LOGGER), wrapper_class=structlog.stdlib.BoundLogger, processors=_processors()
+    )
+
+
+def send_structlog_to_logging() -> None:
+    """For the whole process: modules that use `structlog.get_logger` log where `log_config` says (stderr)."""
+    structlog.configure(
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=_processors(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _processors() -> list[Any]:
+    return [
+        structlog.stdlib.filter_by_level,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ]
+
+
+def log_config(level: str, as_json: bool) -> dict[str, Any]:
+    """For logging.config.dictConfig: everything to stderr, one JSON object a line or coloured text."""
+    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    foreign = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": foreign,
+                "processors": [
+                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    structlog.processors.format_exc_info,
+                    renderer,
+                ],
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+        "loggers": {
+            **{name: {"level": level.upper()} for name in (LOGGER, "server", "offset_models")},
+            "uvicorn": {"level": "WARNING"},
+        },
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+    }
+
+
+def log_request(log: Any, record: RequestRecord, method: str, route: str, status: int) -> None:
+    """The access line: one a request."""
+    log.info(
+        "request",
+        id=record.id,
+        method=method,
+        route=route,
+        status=status,
+        ms=round((time.perf_counter() - record.started) * 1000, 1),
+        model=record.model,
+        fingerprint=record.fingerprint,
+        error=record.error,
+        prompt_tokens=record.prompt_tokens,
+        completion_tokens=record.completion_tokens,
+        upstream_calls=record.upstream_calls,
+        replaced=record.replaced,
+    )

@@ -1,0 +1,84 @@
+"""Settings: where they come from, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from server.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("DELTASERVE_")]:
+        monkeypatch.delenv(name)
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file_over_defaults(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "deltaserve.toml"
+    file.write_text('port = 1\nmax_n = 2\nmax_queue = 3\nupstream_url = "http://file"\n')
+    monkeypatch.setenv("DELTASERVE_CONFIG", str(file))
+    monkeypatch.setenv("DELTASERVE_PORT", "10")
+    monkeypatch.setenv("DELTASERVE_MAX_N", "20")
+    settings = load_settings(port=100, max_n=None)
+    assert (settings.port, settings.max_n, settings.max_queue, settings.max_streams) == (100, 20, 3, 8)
+    assert settings.upstream_url == "http://file"
+
+
+def test_keys_are_split_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELTASERVE_API_KEYS", "alpha, beta,")
+    settings = load_settings(host="0.0.0.0")
+    assert [key.get_secret_value() for key in settings.api_keys] == ["alpha", "beta"]
+    assert "alpha" not in repr(settings)
+
+
+def test_without_keys_only_loopback_is_allowed() -> None:
+    for host in ("127.0.0.1", "::1", "localhost", "127.9.9.9"):
+        assert load_settings(host=host).loopback
+    for host in ("0.0.0.0", "::", "example.org", "10.0.0.1"):
+        with pytest.raises(SettingsError, match="loopback only: set DELTASERVE_API_KEYS"):
+            load_settings(host=host)
+
+
+def test_an_empty_variable_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELTASERVE_PORT", "")
+    assert load_settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("DELTASERVE_UPSTREAM_URI", "DELTASERVE_UPSTREAM_URL"), ("DELTASERVE_APIKEYS", "DELTASERVE_API_KEYS")],
+)
+def test_an_unknown_variable_is_an_error_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, near: str
+) -> None:
+    monkeypatch.setenv(name, "secret")
+    with pytest.raises(SettingsError, match=near) as caught:
+        load_settings()
+    assert "secret" not in str(caught.value)
+
+
+def test_an_unknown_key_in_the_file_is_an_error_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "deltaserve.toml"
+    file.write_text("max_stream = 1\n")
+    monkeypatch.setenv("DELTASERVE_CONFIG", str(file))
+    with pytest.raises(SettingsError, match="did you mean max_streams"):
+        load_settings()
+
+
+def test_a_bad_value_is_a_sentence_without_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELTASERVE_PORT", "verysecret")
+    with pytest.raises(SettingsError, match="port") as caught:
+        load_settings(strength=-1.0)
+    assert "verysecret" not in str(caught.value)
+    assert "strength" in str(caught.value)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().port = 1

@@ -1,0 +1,231 @@
+"""A whole server on loopback around a scripted black box and a flat offset pair."""
+
+import asyncio
+import json
+import math
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+
+from offset_models.tokenizer import Tokenizer
+from server.app import create_app
+from server.decoding.protocols import DraftParams, OffsetRow, Proposal
+from server.decoding.rows import NumpyRow
+from server.errors import ModelNotFound
+from server.serving import Parts, Serving
+from server.settings import Settings
+from server.upstream.base import Capabilities
+
+START, END = 256, 257
+VOCAB = 258
+TEXT = "abcdefgh é 漢字 ijklm ".encode()  # what the black box says, position by position, over and over
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
+    "{% if not loop.last or not continue_final_message %}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def byte_tokenizer(folder: Path) -> Tokenizer:
+    """One id per byte, in the order of their values, and two special tokens."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, pre_tokenizers
+    from tokenizers.models import BPE
+
+    backend = Backend(BPE({_letter(byte): byte for byte in range(256)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    backend.save(str(folder / "tokenizer.json"))
+    config = {"eos_token": "<|im_end|>", "chat_template": TEMPLATE}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return Tokenizer.load(folder)
+
+
+def _letter(byte: int) -> str:
+    """GPT-2's printable stand-in for a byte."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return chr(byte) if byte in printable else chr(256 + [b for b in range(256) if b not in printable].index(byte))
+
+
+@dataclass
+class ScriptedDraft:
+    box: "ScriptedBlackBox"
+    ids: list[int]
+    params: DraftParams
+
+    @property
+    def temperature(self) -> float | None:
+        return self.params.temperature
+
+    def pending(self) -> Sequence[int]:
+        return ()
+
+    async def __aiter__(self) -> AsyncIterator[Proposal]:
+        await asyncio.sleep(self.box.first_delay_s)
+        for count in range(self.params.max_tokens):
+            await asyncio.sleep(self.box.delay_s)
+            if self.box.fault is not None and count >= self.box.fault_after:
+                raise self.box.fault
+            yield self._proposal()
+
+    def _proposal(self) -> Proposal:
+        at = len(self.ids)
+        token = END if at >= self.box.ends_at else TEXT[at % len(TEXT)]
+        self.ids.append(token)
+        self.box.proposed += 1
+        others = [i for i in b"xyz!" if i != token]
+        return Proposal(token, np.array([token, *others]), np.log([0.6, 0.15, 0.1, 0.05, 0.04][: 1 + len(others)]))
+
+
+@dataclass
+class ScriptedBlackBox:
+    """Says TEXT at 60 %, one of `xyz!` at 34 %, anything else at the rest."""
+
+    delay_s: float = 0.0
+    first_delay_s: float = 0.0
+    fault: Exception | None = None
+    fault_after: int = 0
+    ends_at: float = math.inf
+    max_context: int | None = 512
+    proposed: int = 0
+    open: int = 0
+    calls: int = 0
+    down: Exception | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            "vllm", "scripted", "scripted", 5, 5, VOCAB, self.max_context, True, True, True, True, False, None
+        )
+
+    @asynccontextmanager
+    async def draft(self, token_ids: Sequence[int], params: DraftParams) -> AsyncIterator[ScriptedDraft]:
+        self.open += 1
+        self.calls += 1
+        try:
+            yield ScriptedDraft(self, list(token_ids), params)
+        finally:
+            self.open -= 1
+
+    async def ping(self) -> None:
+        if self.down is not None:
+            raise self.down
+
+    async def aclose(self) -> None:
+        pass
+
+
+@dataclass
+class FlatSession:
+    version: "FlatVersion"
+
+    def prefetch(self, token_ids: Sequence[int]) -> None:
+        self.version.prefetched += 1
+
+    async def row(self, token_ids: Sequence[int]) -> OffsetRow:
+        if self.version.row_fault is not None:
+            raise self.version.row_fault
+        return self.version.flat
+
+    def close(self) -> None:
+        self.version.sessions -= 1
+
+
+@dataclass
+class FlatVersion:
+    """A pair that corrects nothing but what `offset` says."""
+
+    tokenizer: Tokenizer
+    name: str = "flat"
+    max_context: int = 600
+    pins: int = 0
+    sessions: int = 0
+    prefetched: int = 0
+    row_fault: Exception | None = None
+    flat: NumpyRow = field(default_factory=lambda: NumpyRow(np.full(VOCAB, -math.log(VOCAB)), np.zeros(VOCAB)))
+
+    @property
+    def fingerprint(self) -> str:
+        return f"ds-{self.name}-0123456789ab"
+
+    @contextmanager
+    def pin(self) -> Iterator[None]:
+        self.pins += 1
+        try:
+            yield
+        finally:
+            self.pins -= 1
+
+    async def open(self, timeout_s: float) -> FlatSession:
+        self.sessions += 1
+        return FlatSession(self)
+
+
+@dataclass
+class OneVersion:
+    version: FlatVersion
+    alive: bool = True
+
+    def resolve(self, model: str | None) -> FlatVersion:
+        if model not in (None, "tiny"):
+            raise ModelNotFound("There is no such model; /v1/models lists those there are.", param="model")
+        return self.version
+
+    def cards(self) -> list[tuple[str, float, FlatVersion]]:
+        return [("tiny", 1_700_000_000.0, self.version)]
+
+
+@dataclass
+class RunningApp:
+    """A server in a thread, and what it runs on."""
+
+    url: str
+    box: ScriptedBlackBox
+    version: FlatVersion
+    registry: OneVersion
+    server: uvicorn.Server
+    serving: Serving
+
+    def idle(self) -> bool:
+        return self.box.open == 0 and self.version.sessions == 0 and self.version.pins == 0
+
+
+@contextmanager
+def running_app(tokenizer: Tokenizer, box: ScriptedBlackBox | None = None, **settings: object) -> Iterator[RunningApp]:
+    """Real HTTP on an ephemeral port of loopback; stopped at the end."""
+    box, version = box or ScriptedBlackBox(), FlatVersion(tokenizer)
+    registry = OneVersion(version)
+    app = create_app(Settings(**settings), parts=Parts(box, registry, "tiny"))
+    with serve(app) as (server, url):
+        yield RunningApp(url, box, version, registry, server, app.state.serving)
+
+
+@contextmanager
+def serve(app: object) -> Iterator[tuple[uvicorn.Server, str]]:
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        eventually(lambda: server.started or not thread.is_alive())
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield server, f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=5)
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 3.0) -> None:
+    """Waits for the condition; fails after `within_s`."""
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.005)
