@@ -41,7 +41,8 @@ test-slow: setup ## the heavier tests too
 e2e-llamacpp: setup ## real llama.cpp (xllamacpp) as the black box
 	$(BIN)/python -m pytest -m llamacpp tests/e2e
 
-e2e-vllm: setup ## real vLLM as the black box; VLLM_BIN names its command
+e2e-vllm: setup ## real vLLM as the black box; VLLM_BIN names its command (docs/upstreams.md)
+	@command -v "$${VLLM_BIN:-vllm}" >/dev/null || { echo "There is no vllm on PATH: make e2e-vllm VLLM_BIN=…"; exit 2; }
 	$(BIN)/python -m pytest -m vllm tests/e2e -s
 
 clean: ## remove what the targets made

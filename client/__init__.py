@@ -1,0 +1,1 @@
+"""The `deltaserve` command, and a client for what openai-python does not cover: `from client.client import Client`."""

@@ -1,0 +1,70 @@
+"""Where a server is, and which key may go there."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import httpx2 as httpx
+
+from client.errors import BadAddress
+
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+URL_VARIABLE: Final = "DELTASERVE_URL"
+KEY_VARIABLE: Final = "DELTASERVE_API_KEY"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Address:
+    """A server's root and the key meant for it. Shown without the key."""
+
+    root: str
+    key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Address({self.root!r})"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it is on this machine: no proxy stands in between."""
+        host = httpx.URL(self.root).host
+        try:
+            return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+
+def root_of(url: str) -> str:
+    """The server's root, whether or not `url` ends in /v1. Raises BadAddress."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise BadAddress("The server's address must be http://host[:port] or https://host[:port].")
+    if parsed.userinfo:
+        raise BadAddress("The server's address must not hold a user or a password; give a key with --api-key.")
+    return str(parsed.copy_with(query=None, fragment=None)).rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def resolve(url: str | None, key: str | None, environment: Mapping[str, str]) -> Address:
+    """What the command line says, else the environment; a key never goes to another server than its own.
+
+    A key on the command line goes to the server called. DELTASERVE_API_KEY goes only to the host of DELTASERVE_URL
+    (http://127.0.0.1:8000 when that is not set). Raises BadAddress.
+    """
+    configured = root_of(environment.get(URL_VARIABLE) or DEFAULT_URL)
+    root = configured if url is None else root_of(url)
+    if key is None and same_origin(root, configured):
+        key = environment.get(KEY_VARIABLE)
+    return Address(root, key or None)
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Same scheme, host and port."""
+    a, b = httpx.URL(one), httpx.URL(other)
+    return (a.scheme, a.host, _port(a)) == (b.scheme, b.host, _port(b))
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)

@@ -1,0 +1,84 @@
+"""The calls a server understands, as values: what to send, and how to read what comes back. Nothing is sent here."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+from client.results import Answer, Health, ModelCard, TokenizerInfo, Tokens
+
+T = TypeVar("T")
+Message = Mapping[str, str]  # role, content
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """`accepts`: the statuses whose body is an answer."""
+
+    method: str
+    path: str
+    read: Callable[[Any], T]
+    body: Mapping[str, Any] | None = None
+    accepts: frozenset[int] = field(default=frozenset({200}))
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How to generate; None leaves a choice to the server."""
+
+    model: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+
+    def body(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+GREEDY = Generation(temperature=0.0)
+
+
+def health() -> Call[Health]:
+    """503 tells why not."""
+    return Call("GET", "/health/ready", Health.read, accepts=frozenset({200, 503}))
+
+
+def version() -> Call[str]:
+    return Call("GET", "/version", lambda body: str(body["version"]))
+
+
+def models() -> Call[list[ModelCard]]:
+    return Call("GET", "/v1/models", lambda body: [ModelCard.read(card) for card in body["data"]])
+
+
+def tokenize(prompt: str | Sequence[Message], model: str | None = None) -> Call[Tokens]:
+    """Of a text, or of a chat as the server's template renders it."""
+    what = {"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
+    return Call("POST", "/tokenize", Tokens.read, _given(model=model, **what))
+
+
+def detokenize(ids: Sequence[int], model: str | None = None) -> Call[str]:
+    body = _given(model=model, tokens=list(ids))
+    return Call("POST", "/detokenize", lambda answer: str(answer["prompt"]), body)
+
+
+def tokenizer_info() -> Call[TokenizerInfo]:
+    return Call("GET", "/tokenizer_info", TokenizerInfo.read)
+
+
+def completion(prompt: str, how: Generation) -> Call[Answer]:
+    return Call("POST", "/v1/completions", Answer.read, {"prompt": prompt, **how.body()})
+
+
+def chat(messages: Sequence[Message], how: Generation) -> Call[Answer]:
+    return Call("POST", "/v1/chat/completions", Answer.read, {"messages": list(messages), **how.body()})
+
+
+def streamed(call: Call[Answer]) -> Call[Answer]:
+    """The same call, answered in pieces."""
+    return replace(call, body={**(call.body or {}), "stream": True})
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

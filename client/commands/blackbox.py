@@ -1,0 +1,39 @@
+"""deltaserve blackbox"""
+
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any, get_args, get_origin, get_type_hints
+
+from client.generated import Flag, accepts, given, shown_default, without_none
+from client.terminal import Status, Stop, new_app
+from offset_models.demo.blackbox import Options, run
+
+app = new_app()
+
+
+def option_flags() -> list[Flag]:
+    """One for each field of Options."""
+    hints = get_type_hints(Options)
+    return [Flag(f.name, _kind(hints[f.name]), "", shown_default(f.default)) for f in fields(Options)]
+
+
+def _kind(annotation: Any) -> Any:
+    """Options that may be given several times are tuples there and lists here."""
+    plain = without_none(annotation)
+    return list[get_args(plain)[0]] if get_origin(plain) is tuple else plain  # type: ignore[misc]
+
+
+@app.command()
+@accepts(option_flags())
+def blackbox(**values: Any) -> None:
+    """Serve the embedded black box: a small model, vLLM's API.
+
+    Prints `ready URL` when it answers, and runs until SIGINT or SIGTERM. Its switches make it as strict, slow or faulty
+    as other servers are.
+    """
+    try:
+        options = Options(**given(values))
+    except ValueError as error:
+        raise Stop(str(error), Status.USAGE) from error
+    with suppress(KeyboardInterrupt):
+        run(options)

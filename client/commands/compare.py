@@ -1,0 +1,72 @@
+"""deltaserve compare"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from client.address import Address, root_of
+from client.calls import Generation
+from client.client import Client
+from client.commands import shared
+from client.results import Answer
+from client.tables import say_pairs
+from client.terminal import Status, Stop, new_app, say_json
+
+app = new_app()
+UPSTREAM_URL = "DELTASERVE_UPSTREAM_URL"
+UPSTREAM_KEY = "DELTASERVE_UPSTREAM_KEY"
+
+
+@app.command()
+def compare(
+    question: Annotated[str, typer.Argument(help="Asked as the first turn of a chat.")],
+    upstream_url: Annotated[str | None, typer.Option(help=f"The black box; else {UPSTREAM_URL}.")] = None,
+    upstream_key: Annotated[
+        str | None, typer.Option(help=f"Its key; else {UPSTREAM_KEY}, which goes to {UPSTREAM_URL} only.")
+    ] = None,
+    upstream_model: Annotated[str | None, typer.Option(help="Default: the first one it lists.")] = None,
+    url: shared.Url = None,
+    api_key: shared.ApiKey = None,
+    model: shared.Model = None,
+    max_tokens: shared.MaxTokens = 256,
+    temperature: shared.Temperature = 0.0,
+    seed: shared.Seed = None,
+    as_json: shared.AsJson = False,
+) -> None:
+    """Ask the black box itself and the server the same question.
+
+    The black box is asked directly, at its own address: the server never shows what it would have said.
+    """
+    how = Generation(model, max_tokens, temperature, None, seed)
+    black_box, served = _black_box(upstream_url, upstream_key), shared.address(url, api_key)
+    with ThreadPoolExecutor(2) as pool:
+        before = pool.submit(_ask, black_box, question, replace(how, model=upstream_model), name_model=True)
+        after = pool.submit(_ask, served, question, how, name_model=False)
+        answers = before.result(), after.result()
+    if as_json:
+        texts = [answer.text for answer in answers]
+        say_json(
+            {"question": question, "black_box": texts[0], "served": texts[1], "fingerprint": answers[1].fingerprint}
+        )
+    else:
+        say_pairs([("", question, answers[0].text, answers[1].text)])
+
+
+def _black_box(url: str | None, key: str | None) -> Address:
+    configured = os.environ.get(UPSTREAM_URL)
+    chosen = url or configured
+    if not chosen:
+        raise Stop(f"Say where the black box is: --upstream-url or {UPSTREAM_URL}.", Status.USAGE)
+    if key is None and configured and root_of(configured) == root_of(chosen):
+        key = os.environ.get(UPSTREAM_KEY)
+    return Address(root_of(chosen), key or None)
+
+
+def _ask(address: Address, question: str, how: Generation, *, name_model: bool) -> Answer:
+    with Client.at(address) as client:
+        if name_model and how.model is None:
+            how = replace(how, model=client.models()[0].id)
+        return client.chat([{"role": "user", "content": question}], how)

@@ -1,0 +1,26 @@
+"""Options that several commands have."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from client.address import KEY_VARIABLE, URL_VARIABLE, Address, resolve
+
+Url = Annotated[str | None, typer.Option("--url", help=f"The server; else {URL_VARIABLE}, else http://127.0.0.1:8000.")]
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--api-key", help=f"Key for this server; else {KEY_VARIABLE}, which goes to {URL_VARIABLE} only."),
+]
+Model = Annotated[str | None, typer.Option("--model", "-m", help="A name that /v1/models lists.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="At most this many tokens.")]
+Temperature = Annotated[float | None, typer.Option("--temperature", "-t", min=0, max=2, help="0 is greedy.")]
+TopP = Annotated[float | None, typer.Option("--top-p", min=0, max=1, help="Nucleus sampling.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="The same seed gives the same answer.")]
+Stop = Annotated[list[str] | None, typer.Option("--stop", help="End before this text; may be given several times.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+def address(url: str | None, key: str | None) -> Address:
+    """Where the command goes, with the key that may go there."""
+    return resolve(url, key, os.environ)

@@ -1,0 +1,100 @@
+"""The two sides of the demo as processes on loopback: the embedded black box, and the server before it."""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from client.demo.children import Child, free_port, refuse_busy, running, until_ready
+from client.terminal import Stop
+from offset_models.demo.manifest import verify_weights
+from server.errors import BadCheckpoint
+
+Tail = Literal["impute", "truncate"]
+
+HOST: Final = "127.0.0.1"
+
+# Folders of a build, as offset_models.demo.build names them.
+BLACK_BOX: Final = "blackbox"
+BASE: Final = "base"
+OFFSET: Final = "registry-erasure"
+READY_WITHIN_S: Final = 60.0
+DEFAULT_K: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """How the server corrects."""
+
+    k: int = DEFAULT_K
+    tail: Tail = "impute"
+
+    def __str__(self) -> str:
+        return f"k = {self.k}, {self.tail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A side that answers."""
+
+    url: str
+    child: Child
+    admin_key: str | None = field(default=None, repr=False)
+
+
+def checked_weights(folder: Path) -> Path:
+    """The folder, once every file in it is known to be the one that was built. Raises Stop."""
+    try:
+        verify_weights(folder)
+    except BadCheckpoint as error:
+        raise Stop(f"{error.message} `deltaserve demo --build` makes them again.") from error
+    return folder
+
+
+@asynccontextmanager
+async def black_box(weights: Path, port: int | None, k: int) -> AsyncIterator[Running]:
+    """The embedded black box, starting; None: any free port. Raises Stop when the port is taken."""
+    port = _port(port, "black box", "--black-box-port")
+    options = ("--model", weights / BLACK_BOX, "--host", HOST, "--port", port, "--max-logprobs", max(k, DEFAULT_K))
+    async with running("black box", "-m", "offset_models.demo.blackbox", *map(str, options)) as child:
+        yield Running(f"http://{HOST}:{port}", child)
+
+
+@asynccontextmanager
+async def server(weights: Path, port: int | None, upstream: str, how: Correction) -> AsyncIterator[Running]:
+    """A server in front of `upstream` with the demo's offset, starting. Raises Stop when the port is taken."""
+    port = _port(port, "server", "--port")
+    admin_key = secrets.token_urlsafe(12)
+    options = {
+        "upstream-url": upstream,
+        "upstream-k": how.k,
+        "tail": how.tail,
+        "offsets-root": weights,
+        "offset": OFFSET,
+        "base": weights / BASE,
+        "host": HOST,
+        "port": port,
+        "torch-threads": 1,  # the black box needs the other cores
+        "connect-timeout-s": 1,  # also how soon a black box that is not up yet is asked again
+        "drain-timeout-s": 1,
+        "log-level": "warning",
+    }
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    secret = {"DELTASERVE_ADMIN_KEY": admin_key}
+    async with running("server", "-m", "client", "serve", *arguments, environment=secret) as child:
+        yield Running(f"http://{HOST}:{port}", child, admin_key)
+
+
+async def ready(*sides: Running) -> None:
+    """Waits for each of them. Raises Stop when one dies or takes too long."""
+    for side in sides:
+        await until_ready(side.child, side.url, READY_WITHIN_S)
+
+
+def _port(asked: int | None, what: str, option: str) -> int:
+    if asked is None:
+        return free_port(HOST)
+    refuse_busy(HOST, asked, what, option)
+    return asked

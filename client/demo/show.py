@@ -1,0 +1,58 @@
+"""What the demo prints."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import orjson
+
+from client.demo.ask import Asked
+from client.demo.check import Report
+from client.tables import say_pairs, say_table
+from client.terminal import say, say_json
+
+
+def show_answers(asked: Sequence[Asked], links: Mapping[str, str | None], model: str, as_json: bool) -> None:
+    """Answers before and after, and how to go on. `links`: addresses and keys by name, `server` among them."""
+    question, url = asked[0].question, links["server"] or ""
+    if as_json:
+        say_json({"answers": [asdict(one) for one in asked], "model": model, **links})
+        return
+    say_pairs([(one.split, one.question, one.black_box, one.served) for one in asked])
+    say(f"\n{curl(url, model, question)}\n\n{snippet(url, model, question)}\n")
+    for name, value in links.items():
+        say(f"{name.replace('_', ' '):<12}{value}")
+
+
+def curl(url: str, model: str, question: str) -> str:
+    """A request to try, for a POSIX shell."""
+    body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0})
+    return f"curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body.decode())}"
+
+
+def snippet(url: str, model: str, question: str) -> str:
+    """The same with openai-python."""
+    return f"""from openai import OpenAI
+
+client = OpenAI(base_url="{url}/v1", api_key="none")
+answer = client.chat.completions.create(
+    model="{model}", temperature=0, messages=[{{"role": "user", "content": {question!r}}}]
+)
+print(answer.choices[0].message.content)"""
+
+
+def show_report(report: Report, as_json: bool) -> None:
+    """The figures, and what they say."""
+    if as_json:
+        say_json(asdict(report))
+        return
+    sides = list(dict.fromkeys(name.partition("/")[2] for name in report.figures))
+    splits = list(dict.fromkeys(name.partition("/")[0] for name in report.figures))
+    rows = [[split, *(_figure(report.figures.get(f"{split}/{side}")) for side in sides)] for split in splits]
+    say_table(["ROUGE-L recall", *sides], rows)
+    say("")
+    say_table(["claim", "holds"], [[claim, "yes" if holds else "NO"] for claim, holds in report.holds.items()])
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -1,0 +1,111 @@
+"""What calls give back, and how it is read from the wire."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether requests are answered, and if not, why."""
+
+    ready: bool
+    problems: tuple[str, ...]
+
+    @classmethod
+    def read(cls, body: Json) -> Self:
+        return cls(body["status"] == "ready", tuple(map(str, body["problems"])))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """One served name. `max_context` (tokens) and `fingerprint` are None where the server does not say."""
+
+    id: str
+    max_context: int | None
+    fingerprint: str | None
+
+    @classmethod
+    def read(cls, body: Json) -> Self:
+        return cls(str(body["id"]), body.get("max_model_len"), body.get("system_fingerprint"))
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Ids of a text; `max_context` is what prompt and answer may have together."""
+
+    ids: tuple[int, ...]
+    max_context: int
+
+    @classmethod
+    def read(cls, body: Json) -> Self:
+        return cls(tuple(map(int, body["tokens"])), int(body["max_model_len"]))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerInfo:
+    """What a client needs to know of the tokenizer without having it."""
+
+    vocab_size: int
+    max_context: int
+    bos_token: str | None
+    eos_token: str | None
+    chat_template: str | None
+
+    @classmethod
+    def read(cls, body: Json) -> Self:
+        return cls(
+            vocab_size=int(body["vocab_size"]),
+            max_context=int(body["model_max_length"]),
+            bos_token=body["bos_token"],
+            eos_token=body["eos_token"],
+            chat_template=body["chat_template"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One finished answer. `fingerprint` names the offset version that gave it."""
+
+    text: str
+    finish_reason: str | None
+    model: str
+    fingerprint: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+    @classmethod
+    def read(cls, body: Json) -> Self:
+        choice, usage = body["choices"][0], body.get("usage") or {}
+        return cls(
+            text=_said(choice),
+            finish_reason=choice["finish_reason"],
+            model=str(body["model"]),
+            fingerprint=body.get("system_fingerprint"),
+            prompt_tokens=usage.get("prompt_tokens"),
+            completion_tokens=usage.get("completion_tokens"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a streamed answer; the last one has the finish reason."""
+
+    text: str
+    finish_reason: str | None
+
+    @classmethod
+    def read(cls, body: Json) -> "Piece | None":
+        """None for a frame without a choice: the usage that comes last."""
+        choices: Sequence[Json] = body["choices"]
+        return cls(_said(choices[0]), choices[0].get("finish_reason")) if choices else None
+
+
+def _said(choice: Json) -> str:
+    """The text of a completion's or a chat's choice, whole or in part."""
+    if "text" in choice:
+        return str(choice["text"])
+    message: Json = choice["delta"] if "delta" in choice else choice["message"]
+    return str(message.get("content") or "")

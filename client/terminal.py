@@ -1,0 +1,108 @@
+"""How commands speak: answers to stdout, everything else to stderr, and a documented exit status."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Any
+
+import orjson
+import typer
+
+from client.errors import BadAddress, ClientError, Refused, Unreachable
+from server.errors import (
+    BadCheckpoint,
+    BadRequest,
+    DeltaserveError,
+    UncorrectableUpstream,
+    UpstreamBusy,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+
+_AWAY = (Unreachable, UpstreamUnreachable, UpstreamTimeout, UpstreamBusy)
+_NOT_TAKEN = (Refused, BadRequest, BadCheckpoint, UncorrectableUpstream)
+
+
+class Status(IntEnum):
+    """Exit statuses of every command."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    REFUSED = 4
+    INTERRUPTED = 130
+
+    @property
+    def meaning(self) -> str:
+        """For the help pages."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Status.OK: "done; of a check: everything holds",
+    Status.FAILED: "the operation failed, or a check did not hold",
+    Status.USAGE: "the command line or the settings are wrong",
+    Status.UNREACHABLE: "the server or the black box cannot be reached",
+    Status.REFUSED: "the server, the black box or a checkpoint check refused: key, model, request, checkpoint",
+    Status.INTERRUPTED: "interrupted before it was done",
+}
+
+
+class Stop(Exception):
+    """Ends the command with a sentence and a status."""
+
+    def __init__(self, message: str, status: Status = Status.FAILED) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+
+
+def new_app(**settings: Any) -> typer.Typer:
+    """A command or a group of them. Help is plain text: boxes cut long option names short."""
+    plain: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+    return typer.Typer(**{**plain, **settings})
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Known errors leave as their sentence on stderr and their exit status, never as a traceback."""
+    try:
+        yield
+    except (Stop, ClientError, DeltaserveError) as error:
+        note(error.message)
+        raise typer.Exit(status_of(error)) from error
+
+
+def status_of(error: Exception) -> Status:
+    """The exit status of a known error."""
+    if isinstance(error, Stop):
+        return error.status
+    if isinstance(error, BadAddress):
+        return Status.USAGE
+    if isinstance(error, _AWAY):
+        return Status.UNREACHABLE
+    return Status.REFUSED if isinstance(error, _NOT_TAKEN) else Status.FAILED
+
+
+def say(text: str, end: str = "\n") -> None:
+    """A part of the answer: to stdout, at once."""
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
+
+
+def say_json(value: Any) -> None:
+    """The answer for machines."""
+    say(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def say_json_line(value: Any) -> None:
+    """One of several answers for machines."""
+    say(orjson.dumps(value).decode())
+
+
+def note(text: str) -> None:
+    """Anything that is not the answer: to stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

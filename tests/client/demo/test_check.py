@@ -1,0 +1,132 @@
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.demo import check as check_module
+from client.demo.ask import AT_ONCE, answers, before_and_after
+from client.demo.check import ROWS, Report, check, corrections, recall
+from client.demo.children import running
+from client.demo.servers import Correction, Running
+from client.demo.show import curl, show_report, snippet
+from offset_models.demo.questions import evaluation_questions
+from offset_models.tokenizer import Tokenizer
+from tests.support.app import RunningApp, running_app
+
+pytestmark = pytest.mark.anyio
+
+GOOD = {
+    "forget/black_box": 0.9,
+    "forget/served": 0.3,
+    "retain/black_box": 0.95,
+    "retain/served": 0.9,
+    "forget/served_k5_impute": 0.3,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "broken"),
+    [
+        ("forget/black_box", 0.89, 0),
+        ("forget/served", 0.31, 1),
+        ("retain/served", 0.89, 2),
+        ("forget/served_k5_impute", 0.31, 3),
+    ],
+)
+def test_each_row_of_the_table_breaks_by_its_own_figure(name: str, value: float, broken: int):
+    assert all(row.holds(GOOD) for row in ROWS)
+    figures = {**GOOD, name: value}
+    assert [row.holds(figures) for row in ROWS] == [index != broken for index in range(4)]
+
+
+def test_recall_counts_what_of_the_original_answer_comes_back():
+    questions = evaluation_questions("forget", 3)
+    originals = [question.answer for question in questions]
+    assert recall(originals, questions) == 1.0
+    assert recall(["Perhaps: " + answer.upper() for answer in originals], questions) == 1.0
+    assert recall(["", "", ""], questions) == 0.0
+    assert 0 < recall([answer.rpartition(" ")[0] for answer in originals], questions) < 1
+
+
+def test_the_small_k_is_measured_with_both_tails_beside_the_chosen_setting():
+    assert corrections(Correction(7, "truncate")) == {
+        "served": Correction(7, "truncate"),
+        "served_k5_impute": Correction(5, "impute"),
+        "served_k5_truncate": Correction(5, "truncate"),
+    }
+
+
+@pytest.fixture
+def app(tokenizer: Tokenizer) -> Iterator[RunningApp]:
+    """Refuses whoever asks for many more than AT_ONCE answers at a time."""
+    with running_app(tokenizer, max_streams=AT_ONCE, max_queue=AT_ONCE) as running:
+        yield running
+
+
+async def test_answers_come_in_the_order_of_the_questions_and_only_so_many_at_a_time(app: RunningApp):
+    app.box.delay_s = 0.001
+    questions = evaluation_questions("retain", 4 * AT_ONCE)
+    async with running("nobody", "-c", "input()") as child:
+        side = Running(app.url, child)
+        said = await answers(side, questions)
+        alone = [(await answers(side, [question]))[0] for question in questions[:5]]
+    assert len(said) == len(questions) and len(set(said)) > 1
+    assert alone == said[:5]
+
+
+async def test_three_of_each_kind_are_about_different_people(app: RunningApp):
+    async with running("nobody", "-c", "input()") as child:
+        side = Running(app.url, child)
+        asked = await before_and_after(side, side, 3)
+    assert [one.split for one in asked] == ["forget"] * 3 + ["retain"] * 3
+    assert len({one.question for one in asked}) == 6
+    assert all(one.black_box == one.served for one in asked)
+
+
+async def test_a_check_asks_all_sides_and_writes_what_it_found(
+    app: RunningApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    started: list[object] = []
+
+    @asynccontextmanager
+    async def side(*arguments: Any) -> AsyncIterator[Running]:
+        started.append(arguments[-1])
+        async with running("sleeper", "-c", "import time; time.sleep(60)") as child:
+            yield Running(app.url, child)
+
+    monkeypatch.setattr(check_module, "black_box", side)
+    monkeypatch.setattr(check_module, "server", side)
+    report = await check(Path("weights"), Correction(), 2)
+    assert started == [20, *corrections(Correction()).values()]
+    sides = ("black_box", "served")
+    expected = {f"{split}/{name}" for split in ("forget", "retain", "neighbours") for name in sides}
+    assert set(report.figures) == expected | {"forget/served_k5_impute", "forget/served_k5_truncate"}
+    assert report.holds["forget: black box ≥ 0.9"] is False  # the scripted answers are nobody's facts
+    assert report.holds["forget: served ≤ 0.3"] is True
+    report.write(tmp_path / "build" / "demo.json")
+    written = json.loads((tmp_path / "build" / "demo.json").read_text())
+    assert written["figures"] == report.figures and written["machine"]["cpus"] and written["settings"]["k"] == 20
+    capsys.readouterr()
+    show_report(report, as_json=False)
+    shown = capsys.readouterr().out
+    assert "served_k5_truncate" in shown and "NO" in shown
+    show_report(report, as_json=True)
+    assert json.loads(capsys.readouterr().out)["holds"] == report.holds
+
+
+def test_a_report_of_another_k_says_so():
+    assert Report({"k": 5}).settings == {"k": 5}
+
+
+def test_the_lines_to_try_hold_the_question_whatever_its_quotes():
+    question = """What is "it's"?"""
+    line = curl("http://127.0.0.1:1", "m", question)
+    assert line.startswith("curl http://127.0.0.1:1/v1/chat/completions ")
+    import shlex
+
+    body = json.loads(shlex.split(line)[-1])
+    assert body["messages"][0]["content"] == question
+    compile(snippet("http://127.0.0.1:1", "m", question), "snippet", "exec")

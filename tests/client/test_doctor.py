@@ -1,0 +1,69 @@
+"""doctor, with a real offset engine and the embedded black box as a process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client.terminal import Status
+from tests.support.blackbox import BlackBoxProcess, blackbox
+from tests.support.command import Command
+from tests.support.demo_weights import OFFSET, make_demo_weights
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_demo_weights(tmp_path_factory.mktemp("doctor") / "weights")
+
+
+@pytest.fixture(scope="module")
+def upstream(weights: Path) -> Iterator[BlackBoxProcess]:
+    with blackbox(weights / "blackbox") as process:
+        yield process
+
+
+def offset_of(weights: Path) -> tuple[str, ...]:
+    return ("--offsets-root", str(weights), "--offset", OFFSET, "--torch-threads", "1", "--max-context", "128")
+
+
+def test_missing_settings_are_named_all_at_once(command: Command):
+    result = command("doctor")
+    assert result.exit_code == Status.FAILED
+    assert "--upstream-url" in result.stderr and "--offset" in result.stderr
+
+
+def test_a_pair_of_sides_that_fit_has_no_problem(command: Command, weights: Path, upstream: BlackBoxProcess):
+    found = command.json("doctor", "--upstream-url", upstream.url, *offset_of(weights))
+    assert found["ok"] and not found["problems"]
+    assert found["offset"]["name"] == OFFSET and found["offset"]["vocab_size"] == 360
+    assert (found["upstream"]["dialect"], found["upstream"]["k"], found["upstream"]["ids_out"]) == ("vllm", 20, True)
+
+
+def test_people_get_tables_and_nothing_of_the_libraries_on_stdout(
+    command: Command, weights: Path, upstream: BlackBoxProcess
+):
+    result = command("doctor", "--upstream-url", upstream.url, *offset_of(weights))
+    assert result.exit_code == 0 and "would start" in result.stderr
+    assert result.stdout.startswith("offset\n") and "raw_logprobs" in result.stdout
+    assert "upstream_probed" not in result.stdout
+
+
+def test_a_black_box_that_is_away_is_status_3_and_says_what_to_do(command: Command, weights: Path):
+    result = command("doctor", "--upstream-url", NOWHERE, *offset_of(weights))
+    assert result.exit_code == Status.UNREACHABLE
+    assert f"correct --upstream-url ({NOWHERE})" in result.stderr and "canary" in result.stdout
+    assert "retry" not in result.stdout
+
+
+def test_an_offset_that_is_not_there_is_status_4(command: Command, weights: Path):
+    result = command("doctor", "--upstream-url", NOWHERE, "--offsets-root", str(weights), "--offset", "other")
+    assert result.exit_code == Status.REFUSED
+    assert "The offset cannot be served" in result.stderr and "was not probed" in result.stderr
+
+
+def test_the_state_of_a_running_server_is_left_alone(command: Command, weights: Path, tmp_path: Path):
+    state = tmp_path / "state"
+    command("doctor", "--upstream-url", NOWHERE, *offset_of(weights), "--state-folder", str(state))
+    assert not state.exists()
