@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +33,10 @@ class PairEngine:
     @property
     def max_context(self) -> int:
         return self._engine.settings.max_len
+
+    def stats(self) -> dict[str, float]:
+        """The engine's counters since its start, by name."""
+        return asdict(self._engine.stats())
 
     async def load(self, checkpoint: Checkpoint) -> PairHandle:
         return await self._engine.add_pair(pair_of(checkpoint))

@@ -81,6 +81,10 @@ class Registry:
         """Whether the engine can answer."""
         return self._pool.engine.alive
 
+    def engine_stats(self) -> dict[str, float]:
+        """Counters of the engine since its start, by name."""
+        return self._pool.engine.stats()
+
     @property
     def active(self) -> Version | None:
         return self._catalogue.active

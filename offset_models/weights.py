@@ -31,6 +31,9 @@ class Engine(Protocol):
     def max_context(self) -> int:
         """Tokens of prompt and answer that one stream can hold."""
 
+    def stats(self) -> dict[str, float]:
+        """Counters since the start, by name."""
+
     async def load(self, checkpoint: Checkpoint) -> Handle:
         """Raises BadCheckpoint; then nothing of it stays in memory."""
 

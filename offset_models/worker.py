@@ -45,6 +45,7 @@ class EngineStats:
     rows: int = 0
     tokens: int = 0
     forward_s: float = 0.0  # forwards and the rows made of them
+    forward_cpu_s: float = 0.0  # the same, as CPU time of the engine's thread
     failed_streams: int = 0
     streams: int = 0  # open now
     waiting: int = 0  # for a place, now
@@ -123,9 +124,10 @@ class Worker:
         chunks = choose(self._running, self._settings)
         if not chunks:
             raise RuntimeError("Streams wait for each other.")
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.thread_time()
         deliveries = self._run(chunks)
         self.stats.forward_s += time.perf_counter() - started
+        self.stats.forward_cpu_s += time.thread_time() - cpu_started
         for chunk in chunks:
             if chunk.stream.todo == 0:
                 self._running.pop(chunk.stream, None)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -34,7 +34,7 @@ async def open_registry(settings: Settings, stack: AsyncExitStack) -> Registry:
             retry_after_s=settings.retry_after_s,
             threads=settings.torch_threads,
             device=settings.device,
-            dtype=None if settings.dtype == "auto" else settings.dtype,
+            dtype=_dtype(settings),
         )
     )
     engine.start()
@@ -68,6 +68,13 @@ async def connect_upstream(settings: Settings, registry: Any) -> Parts:
     )
     registry.served = settings.served_name or box.capabilities.model
     return Parts(box, registry, registry.served)
+
+
+def _dtype(settings: Settings) -> Literal["float32", "bfloat16", "float16"] | None:
+    """As stored on accelerators; float32 on CPUs, where half precision is slower and only less exact."""
+    if settings.dtype == "auto":
+        return "float32" if settings.device == "cpu" else None
+    return settings.dtype
 
 
 def _timeouts(settings: Settings) -> Timeouts:

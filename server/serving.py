@@ -74,6 +74,7 @@ class Registry(Protocol):
 
     @property
     def alive(self) -> bool: ...
+    def engine_stats(self) -> Mapping[str, float]: ...
     def resolve(self, model: str | None) -> Version: ...
     def cards(self) -> Sequence[tuple[str, float, Version]]: ...
 
@@ -147,6 +148,10 @@ class Serving:
         version = self.parts.registry.resolve(model)
         with version.pin():
             yield version
+
+    def engine_stats(self) -> Mapping[str, float]:
+        """The engine's counters; empty before there is one."""
+        return {} if self._parts is None else self._parts.registry.engine_stats()
 
     def drafts(self) -> Drafts:
         """A draft source for one stream."""

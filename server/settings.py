@@ -61,9 +61,7 @@ class Settings(BaseSettings):
     torch_threads: int | None = Field(None, ge=1)
 
     # who drafts
-    local_drafts: bool = Field(
-        True, description="let the pair draft where that pays"
-    )
+    local_drafts: bool = Field(True, description="let the pair draft where that pays")
     local_draft_block: int = Field(16, ge=1, le=64, description="longest block that the pair drafts")
     local_draft_positions_per_token: float = Field(
         4.0, gt=0, description="most positions the black box is asked to score per emitted token"

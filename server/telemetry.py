@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -73,6 +74,7 @@ class Metrics:
         self.block_positions = self._counter("block_positions", "Positions of local blocks the black box scored.")
         self.certified = self._counter("certified_tokens", "Greedy tokens proven equal to full-vocabulary correction.")
         self.tail_mass = self._counter("tail_mass", "Sum over tokens of the mass outside the listed alternatives.")
+        self.engine = Gauge("deltaserve_engine", "Counters of the engine.", ("counter",), registry=self.registry)
         self.responses = Counter(
             "deltaserve_http_responses", "HTTP answers.", labelnames=("status",), registry=self.registry
         )
@@ -99,6 +101,11 @@ class Metrics:
         self.block_positions.inc(stats.block_positions)
         self.certified.inc(stats.certified)
         self.tail_mass.inc(stats.tail_mass_sum)
+
+    def show_engine(self, stats: Mapping[str, float]) -> None:
+        """Take over the engine's own counters, as gauges: deltaserve_engine{counter="forward_cpu_s"} and so on."""
+        for name, value in stats.items():
+            self.engine.labels(name).set(value)
 
     def exposition(self) -> bytes:
         """Prometheus text format."""

@@ -39,4 +39,5 @@ async def metrics(request: Request) -> Response:
     """Prometheus text format."""
     serving: Serving = request.app.state.serving
     serving.metrics.ready.set(not serving.problems())
+    serving.metrics.show_engine(serving.engine_stats())
     return Response(serving.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -88,6 +88,10 @@ class BookkeepingEngine:
     loaded: dict[int, Checkpoint] = field(default_factory=dict)
     loads: int = 0
     sessions: int = 0
+
+    def stats(self) -> dict[str, float]:
+        return {}
+
     opened: list[list[tuple[int, float]]] = field(default_factory=list)
     gate: asyncio.Event | None = None  # loads wait for it
 
