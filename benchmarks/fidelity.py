@@ -1,0 +1,130 @@
+"""How close a top-k correction comes to full-vocabulary δ-unlearning, position by position, for k and tail policy.
+
+python -m benchmarks.fidelity                                    the demo's pair, black box listing its whole vocabulary
+python -m benchmarks.fidelity --url URL --root DIR --offset NAME --k-oracle 2000    a real pair; the widest list is the oracle
+"""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.support import report
+from benchmarks.support.local import LocalPair
+from benchmarks.support.processes import WEIGHTS, black_box
+from offset_models.demo.questions import Split, evaluation_questions
+from server.decoding.correction import TailPolicy, correct
+from server.decoding.decoder import Stream, decode
+from server.decoding.drafts import UpstreamDrafts
+from server.decoding.protocols import Floats, OffsetRow, Proposal
+from server.decoding.sampling import History, SamplingParams, Target, target
+
+KS = (1, 5, 20, 100)
+POLICIES: tuple[TailPolicy, ...] = ("impute", "truncate")
+GREEDY = SamplingParams(max_tokens=48, temperature=0.0)
+
+
+@dataclass(slots=True)
+class Recording(UpstreamDrafts):
+    """The black box's drafts, remembering every position that was decided."""
+
+    positions: list[tuple[Proposal, OffsetRow]] = field(default_factory=list)
+
+    def observe(self, stream: Stream, proposal: Proposal, target: Target, emitted: int) -> None:
+        self.positions.append((proposal, target.corrected.row))
+
+
+async def positions(pair: LocalPair, questions: Sequence[str]) -> list[tuple[Proposal, OffsetRow]]:
+    """Every position of the corrected greedy answers, with the widest list that the black box gives."""
+    found = []
+    for question in questions:
+        drafts = Recording(pair.box)
+        stream = await pair.stream(question, GREEDY)
+        try:
+            async for _ in decode(stream, drafts):
+                pass
+        finally:
+            stream.session.close()
+        found += drafts.positions
+    return found
+
+
+def cut(proposal: Proposal, k: int) -> Proposal:
+    return Proposal(proposal.token_id, proposal.top_ids[:k], proposal.top_logprobs[:k])
+
+
+def figures_at(seen: Sequence[tuple[Proposal, OffsetRow]], k: int, policy: TailPolicy) -> dict[str, float]:
+    agreed, distances, certified, wrong, tails = [], [], [], [], []
+    for proposal, row in seen:
+        whole = correct(proposal, row)
+        part = correct(cut(proposal, k), row, policy)
+        oracle, found = (target(c, GREEDY, History(GREEDY, ())) for c in (whole, part))
+        best = found.best(proposal.token_id) == oracle.best(proposal.token_id)
+        agreed.append(best)
+        certified.append(found.certified)
+        wrong.append(found.certified and not best)
+        distances.append(0.5 * float(np.abs(_probs(whole.dense()) - _probs(part.dense())).sum()))
+        tails.append(part.tail_mass)
+    return {
+        "greedy_agreement": float(np.mean(agreed)),
+        "total_variation": float(np.mean(distances)),
+        "worst": max(distances),
+        "certified": float(np.mean(certified)),
+        "certified_and_wrong": float(np.sum(wrong)),
+        "tail_mass": float(np.mean(tails)),
+    }
+
+
+def _probs(weights: Floats) -> Floats:
+    probs = np.exp(weights - weights.max())
+    share: Floats = probs / probs.sum()
+    return share
+
+
+async def run(pair: LocalPair, limit: int, questions: dict[str, Sequence[str]]) -> list[dict[str, Any]]:
+    rows = []
+    for split, texts in questions.items():
+        seen = await positions(pair, texts[:limit])
+        for policy in POLICIES:
+            for k in KS:
+                rows.append({"questions": split, "policy": policy, "k": k, "positions": len(seen)})
+                rows[-1] |= figures_at(seen, k, policy)
+    return rows
+
+
+async def main_async(args: argparse.Namespace) -> None:
+    splits: tuple[Split, ...] = ("forget", "retain")
+    questions = {split: [q.text for q in evaluation_questions(split)] for split in splits}
+    if args.questions is not None:
+        questions = {"given": args.questions.read_text().splitlines()}
+    with ExitStack() as stack:
+        url = args.url or stack.enter_context(black_box("--max-logprobs", "-1")).url
+        async with LocalPair.open(url, args.root, args.offset, k=args.k_oracle) as pair:
+            rows = await run(pair, args.limit, questions)
+    report.show("against the widest list", list(rows[0]), [list(row.values()) for row in rows])
+    figures = {
+        f"{r['questions']}_{r['policy']}_{r['k']}_{name}": r[name]
+        for r in rows
+        for name in ("greedy_agreement", "total_variation", "certified", "tail_mass")
+    }
+    print(report.write("fidelity", figures, {"limit": args.limit, "k_oracle": args.k_oracle}, rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", help="a black box that already runs")
+    parser.add_argument("--root", type=Path, default=WEIGHTS)
+    parser.add_argument("--offset", default="registry-erasure")
+    parser.add_argument("--k-oracle", type=int, default=1 << 20, help="as many as the black box lists")
+    parser.add_argument("--limit", type=int, default=40, help="questions of each kind")
+    parser.add_argument("--questions", type=Path, help="a file with one question a line, instead of the demo's")
+    asyncio.run(main_async(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
