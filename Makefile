@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm docker-lint clean
+.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything pinned in constraints.txt
 
@@ -44,6 +44,9 @@ e2e-llamacpp: setup ## real llama.cpp (xllamacpp) as the black box
 e2e-vllm: setup ## real vLLM as the black box; VLLM_BIN names its command (docs/upstreams.md)
 	@command -v "$${VLLM_BIN:-vllm}" >/dev/null || { echo "There is no vllm on PATH: make e2e-vllm VLLM_BIN=…"; exit 2; }
 	$(BIN)/python -m pytest -m vllm tests/e2e -s
+
+bench-%: setup ## serving, engine, fidelity, memory: side by side, a table and build/bench/NAME.json
+	$(BIN)/python -m benchmarks.$* $(ARGS)
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -85,7 +85,7 @@ def lora_pair(base: Path, adapter: Path) -> Pair:
 
 
 def compare(name: str, base: Path, adapter: Path, steps: int, rounds: int) -> list[dict[str, Any]]:
-    model = AutoModelForCausalLM.from_pretrained(base, dtype="float32").eval()
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="float32")
     pair, rows = lora_pair(base, adapter), []
     for streams in STREAMS:
         turns = [_turn(model, pair, streams, max(steps // streams, 4)) for _ in range(rounds)]

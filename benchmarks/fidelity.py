@@ -99,7 +99,7 @@ async def run(pair: LocalPair, limit: int, questions: dict[str, Sequence[str]]) 
 
 async def main_async(args: argparse.Namespace) -> None:
     splits: tuple[Split, ...] = ("forget", "retain")
-    questions = {split: [q.text for q in evaluation_questions(split)] for split in splits}
+    questions: dict[str, Sequence[str]] = {s: [q.text for q in evaluation_questions(s)] for s in splits}
     if args.questions is not None:
         questions = {"given": args.questions.read_text().splitlines()}
     with ExitStack() as stack:
