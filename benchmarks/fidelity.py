@@ -1,7 +1,7 @@
 """How close a top-k correction comes to full-vocabulary δ-unlearning, position by position, for k and tail policy.
 
-python -m benchmarks.fidelity                                    the demo's pair, black box listing its whole vocabulary
-python -m benchmarks.fidelity --url URL --root DIR --offset NAME --k-oracle 2000    a real pair; the widest list is the oracle
+python -m benchmarks.fidelity                          the demo pair; the whole vocabulary is listed
+python -m benchmarks.fidelity --url URL --root DIR --offset NAME --k-oracle 2000
 """
 
 import argparse
