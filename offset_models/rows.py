@@ -93,6 +93,10 @@ class DeviceRow:
     def vocab_size(self) -> int:
         return self.log_base.shape[0]
 
+    @cached_property
+    def max_offset(self) -> float:
+        return float(self.log_offset.max())
+
     def offset(self, ids: Ids) -> Floats:
         return _to_host(self.log_offset[self.index(ids)])
 

@@ -63,6 +63,7 @@ class Worker:
         self._store = store
         self._settings = settings
         self._running: dict[Stream, None] = {}  # with ids to compute, in the order they came
+        self._open = 0  # streams that have slots
 
     def run(self) -> None:
         """Until told to end; sleeps while there is nothing to compute."""
@@ -80,17 +81,21 @@ class Worker:
                 message.future.set_exception(error)
 
     def _receive(self) -> bool:
-        message = self._next(block=not self._running)
+        idle = not self._running
+        message = self._next(block=idle)
+        until = time.perf_counter() + self._settings.gather_s if idle else 0.0
         while message is not _EMPTY:
             if message is None:
                 return False
             self._handle(message)  # type: ignore[arg-type]
             message = self._next(block=False)
+            if message is _EMPTY and self._running and len(self._running) < self._open:
+                message = self._next(block=True, timeout=until - time.perf_counter())
         return True
 
-    def _next(self, *, block: bool) -> object:
+    def _next(self, *, block: bool, timeout: float | None = None) -> object:
         try:
-            return self.inbox.get(block)
+            return self.inbox.get(block and (timeout is None or timeout > 0.0), timeout)
         except queue.Empty:
             return _EMPTY
 
@@ -111,11 +116,13 @@ class Worker:
         if not stream.slots:
             stream.slots = [lane.model.pool.acquire(lane.key, stream.ids) for lane in stream.recipe.lanes]
             stream.done = min(slot.length for slot in stream.slots)
+            self._open += 1
         self._running[stream] = None
 
     def _end(self, stream: Stream) -> None:
         stream.closed = True
         self._running.pop(stream, None)
+        self._open -= bool(stream.slots)
         for lane, slot in zip(stream.recipe.lanes, stream.slots, strict=bool(stream.slots)):
             lane.model.pool.release(slot)
         stream.slots = []

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from server.decoding.decoder import Stream
 
 _BLOCK_LENGTHS = (1, 2, 4, 8, 16, 32)
-_SAMPLED_EVERY = 4  # sampled steps whose agreement is worked out: it takes the whole vocabulary
+_OBSERVED_EVERY = 3  # steps whose agreement is worked out: it takes passes over the vocabulary
 
 
 class Drafts(Protocol):
@@ -89,7 +89,7 @@ class AdaptiveDrafts:
     def observe(self, stream: "Stream", proposal: Proposal, target: Target, emitted: int) -> None:
         """Credit both sources, also the one that was not asked."""
         self._seen += 1
-        if stream.params.temperature > 0.0 and self._seen % _SAMPLED_EVERY:
+        if self._seen % _OBSERVED_EVERY:
             return
         seeded = stream.noise.seeded
         self.upstream_accepted.add(upstream_agreement(target, proposal, emitted, seeded))
@@ -126,7 +126,7 @@ class AdaptiveDrafts:
 
     def _local_rate(self, length: int) -> float:
         tokens = _expected_run(self.local_accepted.value, length)
-        return tokens / (length * self.pace.local_s.value + self.pace.block_s(length + 1))
+        return tokens / (length * self.pace.local() + self.pace.block(length + 1))
 
     @asynccontextmanager
     async def _stream(self, stream: "Stream") -> AsyncGenerator[Draft, None]:
@@ -161,8 +161,9 @@ class DraftSources:
     limits: LocalDraftLimits
     pace: Pace = field(default_factory=Pace)
 
-    def for_stream(self) -> Drafts:
-        if self.scorer is None:
+    def for_stream(self, *, explained: bool = False) -> Drafts:
+        """Explained streams keep to the black box's own stream: they show what it chose, not what the pair drafted."""
+        if self.scorer is None or explained:
             return UpstreamDrafts(self.upstream)
         return AdaptiveDrafts(self.upstream, self.scorer, self.pace, self.limits)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+_HOPE = 0.25  # a local token is taken to cost this share of one of the black box's until it was measured
 _FORGET = 0.8  # weight that earlier measurements keep with each new one
 
 
@@ -19,9 +20,8 @@ class Measured:
 
 @dataclass(slots=True)
 class Line:
-    """y ≈ a + b·x by exponentially weighted least squares, b ≥ 0; from a guess until two different x were seen."""
+    """y ≈ a + b·x by exponentially weighted least squares, 0 ≤ b; flat until two different x were seen."""
 
-    guess: tuple[float, float]
     _n: float = 0.0
     _x: float = 0.0
     _y: float = 0.0
@@ -35,11 +35,14 @@ class Line:
         self._xx = _FORGET * self._xx + x * x
         self._xy = _FORGET * self._xy + x * y
 
+    @property
+    def known(self) -> bool:
+        return self._n > 0.0
+
     def __call__(self, x: float) -> float:
-        if self._n == 0.0:
-            return self.guess[0] + self.guess[1] * x
+        """y at x; call it only when something is known."""
         spread = self._n * self._xx - self._x * self._x
-        slope = (self._n * self._xy - self._x * self._y) / spread if spread > 1e-6 * self._xx else self.guess[1]
+        slope = (self._n * self._xy - self._x * self._y) / spread if spread > 1e-6 * self._xx else 0.0
         slope = max(slope, 0.0)
         return (self._y - slope * self._x) / self._n + slope * x
 
@@ -50,6 +53,14 @@ class Pace:
 
     first_token_s: Measured = field(default_factory=lambda: Measured(0.2))  # opening a call → its first proposal
     token_s: Measured = field(default_factory=lambda: Measured(0.03))  # between proposals of one call
-    local_s: Measured = field(default_factory=lambda: Measured(0.01))  # one locally drafted token
-    block_s: Line = field(default_factory=lambda: Line((0.2, 0.002)))  # a block call against its number of positions
+    local_s: Measured = field(default_factory=lambda: Measured(0.0))  # one locally drafted token
+    block_s: Line = field(default_factory=Line)  # a block call against its number of positions
     block_positions: int = 0  # in flight now, over all streams
+
+    def local(self) -> float:
+        """Seconds a locally drafted token takes; hopeful until one was drafted, so that it is tried."""
+        return self.local_s.value if self.local_s.known else self.token_s.value * _HOPE
+
+    def block(self, positions: int) -> float:
+        """Seconds of a call that scores a block; until there was one, those of any call."""
+        return self.block_s(positions) if self.block_s.known else self.first_token_s.value

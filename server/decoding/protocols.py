@@ -102,6 +102,10 @@ class OffsetRow(Protocol):
     @property
     def vocab_size(self) -> int: ...
 
+    @property
+    def max_offset(self) -> float:
+        """max_i offset(i) over the whole vocabulary."""
+
     def offset(self, ids: Ids) -> Floats:
         """Σ_j α_j·δ_j at `ids`; shape [n], nats; 0 where the tokenizer has no such id."""
 

@@ -80,7 +80,8 @@ class NumpyRow:
         self.log_base = log_base
         self.known = log_base > -math.inf
         self.log_offset = log_offset if self.known.all() else np.where(self.known, log_offset, log_offset.dtype.type(0))
-        if not (log_base.max() <= 0.01 and self.log_offset.max() < math.inf):  # false for NaN too
+        self.max_offset = float(self.log_offset.max())
+        if not (log_base.max() <= 0.01 and self.max_offset < math.inf):  # false for NaN too
             raise OffsetUnavailable("the offset pair gave a row that is not a finite distribution")
 
     @property

@@ -126,21 +126,25 @@ class Target:
     def best(self, preferred: int | None = None) -> int:
         """argmax q̃; among equals `preferred`, then a listed id, then the lowest id."""
         peak = float(self.weights.max()) if self.weights.size else -math.inf
-        tail_id, tail_peak = self.corrected.tail.best()
-        if tail_peak > peak:
-            return tail_id
+        if not self.certified:  # else the tail need not be looked at
+            tail_id, tail_peak = self.corrected.tail.best()
+            if tail_peak > peak:
+                return tail_id
         if peak == -math.inf:
             raise ArithmeticError("no id has any weight")
         equals = self.corrected.ids[self.weights == peak]
         return preferred if preferred is not None and preferred in equals else int(equals.min())
 
-    @property
+    @cached_property
     def certified(self) -> bool:
         """True when full-vocabulary δ-unlearning provably has the same argmax (greedy steps)."""
         head = self.weights[: self.corrected.k]
         if not head.size or self.params.repetition_penalty != 1.0:
             return False
-        return bool(head.max() >= self._bound_outside())
+        best, corrected = float(head.max()), self.corrected
+        if self.shifts is None and best >= corrected.log_cap + corrected.row.max_offset:
+            return True  # even were the largest offset of all outside K
+        return best >= self._bound_outside()
 
     def _bound_outside(self) -> float:
         """min_K ℓ + max_{i∉K} offset(i), penalties and bias included: no id outside K can weigh more."""

@@ -186,6 +186,7 @@ def test_a_row_that_is_not_a_distribution_corrects_nothing():
 def test_corrected_is_made_without_touching_the_tail():
     class HeadOnly:
         vocab_size = 4
+        max_offset = 0.0
 
         def base(self, ids):
             return np.full(ids.size, -2.0)
