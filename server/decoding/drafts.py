@@ -44,7 +44,15 @@ class UpstreamDrafts:
 
     def open(self, stream: "Stream") -> AbstractAsyncContextManager[Draft]:
         remaining = stream.params.max_tokens - stream.emitted
-        params = DraftParams(stream.params.temperature, self.length.limit(remaining), stream.params.seed)
+        asked = stream.params
+        point = asked.temperature == 0.0 or asked.seed is not None  # accepted by equality: any draft will do
+        params = DraftParams(
+            asked.temperature,
+            self.length.limit(remaining),
+            asked.seed,
+            asked.ignore_eos,
+            max(asked.min_tokens - stream.emitted, 0) if point else 0,
+        )
         stream.stats.upstream_calls += 1
         return self.upstream.draft(stream.ids, params)
 

@@ -41,6 +41,8 @@ class DraftParams:
     temperature: float
     max_tokens: int
     seed: int | None = None
+    ignore_eos: bool = False  # go on after an end-of-sequence token, where that leaves the draws as they are
+    min_tokens: int = 0  # no end before this many tokens; only where the draft's own distribution does not matter
 
 
 class Draft(Protocol):

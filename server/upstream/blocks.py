@@ -38,6 +38,8 @@ def _collect(box: "CompletionsBox", events: "EventStream", payload: bytes, found
         return
     try:
         chunk = orjson.loads(payload)
+        if chunk is None:  # llama.cpp sends `data: null` for each prompt of a list that waits for a slot
+            return
         if "choices" not in chunk or chunk.get("error"):
             raise error_from(200, error_of(chunk) or {})
         for choice in chunk["choices"]:

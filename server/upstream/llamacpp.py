@@ -54,7 +54,7 @@ class LlamaCpp(CompletionsBox):
             "max_tokens": params.max_tokens,
             "temperature": temperature,
             "n": 1,
-            "ignore_eos": False,
+            "ignore_eos": False,  # here it forbids the end instead of passing over it, which changes the draws
             "stop": [],
             "logprobs": self._rules.k,
             "cache_prompt": True,

@@ -196,3 +196,14 @@ def test_the_first_measurement_replaces_the_guess():
     mean = Measured(1.0)
     mean.add(0.1)
     assert mean.value == pytest.approx(0.1)
+
+
+async def test_what_keeps_an_answer_going_is_passed_on_only_where_it_leaves_the_draws_as_they_are():
+    asked = []
+    for params in (GREEDY, replace(GREEDY, temperature=1.0, seed=3), replace(GREEDY, temperature=1.0)):
+        black_box = ToyBlackBox()
+        params = replace(params, min_tokens=10, ignore_eos=True, eos_ids=frozenset({3}))
+        await tokens(toy_stream(params), UpstreamDrafts(black_box))
+        asked.append(black_box.calls[0][1])
+    assert [params.min_tokens for params in asked] == [10, 10, 0]
+    assert all(params.ignore_eos for params in asked)
