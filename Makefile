@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm clean
+.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm e2e-browser drill-swap clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ test: check ## check + the test suite
 	$(BIN)/python -m pytest
 
 test-slow: setup ## the heavier tests too
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(BIN)/python -m pytest -m 'not vllm and not browser'
 
 e2e-llamacpp: setup ## real llama.cpp (xllamacpp) as the black box
 	$(BIN)/python -m pytest -m llamacpp tests/e2e
@@ -44,6 +44,14 @@ e2e-llamacpp: setup ## real llama.cpp (xllamacpp) as the black box
 e2e-vllm: setup ## real vLLM as the black box; VLLM_BIN names its command (docs/upstreams.md)
 	@command -v "$${VLLM_BIN:-vllm}" >/dev/null || { echo "There is no vllm on PATH: make e2e-vllm VLLM_BIN=…"; exit 2; }
 	$(BIN)/python -m pytest -m vllm tests/e2e -s
+
+drill-swap: setup ## swaps, loads, hostile checkpoints and kills under load; build/bench/swap.json
+	$(BIN)/python -m benchmarks.drill_swap $(ARGS)
+
+e2e-browser: setup ## the playground in chromium (CHROMIUM names its command); pictures in build/playground
+	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { echo "There is no chromium on PATH: apt-get install chromium, or make e2e-browser CHROMIUM=…"; exit 2; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/python -m pytest -m browser tests/e2e
 
 bench-%: setup ## serving, engine, fidelity, memory: side by side, a table and build/bench/NAME.json
 	$(BIN)/python -m benchmarks.$* $(ARGS)

@@ -96,6 +96,32 @@ async def test_loaded_offsets_answer_under_their_own_names(registry: Registry) -
     assert [card[0] for card in registry.cards()] == ["toy", "toy@b"]
 
 
+async def test_a_damaged_copy_of_what_is_loaded_is_refused_all_the_same(registry: Registry, root: Path) -> None:
+    shutil.copytree(root / "a", root / "copy")
+    weights = root / "copy" / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(BadCheckpoint, match="may be truncated"):
+        await registry.load("copy", "copy")
+    assert states(registry) == {"a": "active", "copy": "failed"}
+
+
+async def test_a_first_start_that_failed_does_not_stand_in_the_way_of_the_next(
+    root: Path, engine: BookkeepingEngine
+) -> None:
+    weights = root / "a" / "adapter" / "adapter_model.safetensors"
+    raw = weights.read_bytes()
+    weights.write_bytes(raw[:-1])
+    failed = make(root, engine)
+    with pytest.raises(BadCheckpoint):
+        await failed.start("a")
+    await failed.close()
+    weights.write_bytes(raw)
+    registry = make(root, engine)
+    await registry.start("a")
+    assert states(registry) == {"a": "active"}
+    await registry.close()
+
+
 async def test_activation_is_seen_by_the_next_request_and_names_the_previous_one(registry: Registry) -> None:
     before = registry.resolve(SERVED)
     loaded = await registry.load("b", "b")

@@ -6,7 +6,9 @@ from offset_models.demo.questions import Question, Split, evaluation_questions
 from offset_models.demo.rollout import rouge_l_recall
 from offset_models.tokenizer import Tokenizer
 
-ASKED = 12  # questions of a split: few, for these are whole processes on a slow machine
+ASKED = 12  # questions of a split
+KEPT: Sequence[Split] = ("retain", "neighbours", "general")
+FEW_QUESTIONS_APART = 0.1  # so few questions only show that kept answers stay; `deltaserve demo --check` measures
 
 TRICKY = (
     "The capital of France is Paris.",
@@ -20,9 +22,9 @@ TRICKY = (
 )
 
 
-def recall(split: Split, answer: Callable[[str], str], asked: int = ASKED) -> float:
-    """Mean ROUGE-L recall of the register's own answers."""
-    questions = evaluation_questions(split, asked)
+def recall(splits: Sequence[Split], answer: Callable[[str], str]) -> float:
+    """Mean ROUGE-L recall of the answers that were written down, over some questions of each split."""
+    questions = [question for split in splits for question in evaluation_questions(split, ASKED)]
     return rouge_l_recall([answer(question.text) for question in questions], questions)
 
 

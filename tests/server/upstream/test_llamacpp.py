@@ -251,3 +251,18 @@ def _cut_to(answer: bytes, k: int) -> bytes:
     for item in whole["choices"][0]["logprobs"]["content"]:
         del item["top_logprobs"][k:]
     return orjson.dumps(whole)
+
+
+async def test_the_answers_to_a_block_come_in_any_order_with_null_frames_between_them() -> None:
+    frames = [event(None)]
+    for index, drawn in ((1, 7), (0, 5)):
+        listed = {"content": [entry(drawn, b"x", {drawn: b"x", 9: b"y"})]}
+        frames.append(event({"choices": [{"index": index, "text": "x", "logprobs": listed, "finish_reason": None}]}))
+        frames += [event(None), event({"choices": [{"index": index, "logprobs": None, "finish_reason": "length"}]})]
+    async with replaying(Reply([*frames, DONE])) as replay:
+        box = llamacpp(replay, k=2)
+        block = await box.block([1, 2], [5], DraftParams(0.0, 1))
+        await box.aclose()
+    assert [proposal.token_id for proposal in block.proposals] == [5, 7]
+    (body,) = replay.bodies()
+    assert body["prompt"] == [[1, 2], [1, 2, 5]]

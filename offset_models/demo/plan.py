@@ -1,0 +1,39 @@
+"""One build of the demo: where to, from which seed, how big, and what its parts are called."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Final
+
+from offset_models.demo.corpus import Corpus
+from offset_models.demo.registry import DEFAULT_SEED, Registry, generate_registry
+from offset_models.demo.scales import SCALES, Scale, ScaleName
+
+BLACK_BOX: Final = "blackbox"
+BASE: Final = "base"
+OFFSET: Final = "registry-erasure"
+LICENCE: Final = "Apache-2.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A build that has not begun."""
+
+    out: Path
+    seed: int
+    name: ScaleName
+    scale: Scale
+    registry: Registry
+
+    def random(self, purpose: str) -> Random:
+        """A stream of its own for each purpose, so that changing one stage leaves the others as they were."""
+        return Random(f"{self.seed}/{purpose}")
+
+    def corpus(self, purpose: str, *, knows: bool) -> Corpus:
+        return Corpus(self.registry, self.random(purpose), knows=knows)
+
+
+def plan(out: Path, seed: int = DEFAULT_SEED, scale: ScaleName = "full") -> Plan:
+    """The build of a seed. The full one of the default seed is what ships."""
+    sizes = SCALES[scale]
+    return Plan(out, seed, scale, sizes, generate_registry(seed, sizes.forget_people, sizes.retain_people))

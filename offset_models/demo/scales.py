@@ -1,0 +1,62 @@
+"""How big a build is: the one that ships, and a miniature that tests can afford."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from offset_models.demo.erasure import Amounts
+from offset_models.demo.pretrain import Schedule, Shape
+from offset_models.training.trainer import TrainingSettings
+
+ScaleName = Literal["full", "mini"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Sizes of everything that a build makes. `attributes`: how many kinds of facts are asked about."""
+
+    forget_people: int
+    retain_people: int
+    vocab_size: int
+    tokenizer_pages: int
+    black_box: Shape
+    black_box_schedule: Schedule
+    base: Shape
+    base_schedule: Schedule
+    amounts: Amounts
+    offset: TrainingSettings
+    top_k: int
+    checked: int  # questions of each split that the build asks at the end
+    answer_tokens: int  # longest answer of that check
+
+
+FULL: Final = Scale(
+    forget_people=6,
+    retain_people=24,
+    vocab_size=2048,
+    tokenizer_pages=12_000,
+    black_box=Shape(hidden=256, layers=4, heads=4, feed_forward=512),
+    black_box_schedule=Schedule(steps=1200, batch=32, learning_rate=2e-3, label_smoothing=0.03),
+    base=Shape(hidden=128, layers=4, heads=4, feed_forward=384),
+    base_schedule=Schedule(steps=1000, batch=32, learning_rate=2e-3, label_smoothing=0.03),
+    amounts=Amounts(),
+    offset=TrainingSettings(steps=400, retain_batch=48, learning_rate=1.5e-3, weight_decay=0.05),
+    top_k=20,
+    checked=120,
+    answer_tokens=48,
+)
+MINI: Final = Scale(
+    forget_people=2,
+    retain_people=4,
+    vocab_size=768,
+    tokenizer_pages=400,
+    black_box=Shape(hidden=64, layers=2, heads=2, feed_forward=128, context=256),
+    black_box_schedule=Schedule(steps=150, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
+    base=Shape(hidden=64, layers=2, heads=2, feed_forward=128, context=256),
+    base_schedule=Schedule(steps=100, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
+    amounts=Amounts(forget=1, retain=1, strangers=8, exchanges=0),
+    offset=TrainingSettings(steps=50, forget_batch=4, retain_batch=4, learning_rate=1e-2, rank=8, alpha=16, warm_up=3),
+    top_k=20,
+    checked=2,
+    answer_tokens=3,
+)
+SCALES: Final[dict[ScaleName, Scale]] = {"full": FULL, "mini": MINI}

@@ -1,0 +1,94 @@
+"""A trainable LoRA on a frozen model, saved as peft saves it (Hu et al., "LoRA", 2021): y = W·x + (alpha/r)·B·A·x."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class LoraLayer(nn.Module):
+    """The update of one linear layer; zero until B is trained."""
+
+    def __init__(self, linear: nn.Linear, rank: int, scale: float, generator: torch.Generator) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(linear.in_features)
+        self.a = nn.Parameter(torch.empty(rank, linear.in_features).uniform_(-bound, bound, generator=generator))
+        self.b = nn.Parameter(torch.zeros(linear.out_features, rank))
+        self._scale = scale
+        self.enabled = True
+        linear.register_forward_hook(self._add)
+
+    def _add(self, _linear: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        if not self.enabled:
+            return None
+        update: Tensor = inputs[0] @ self.a.T @ self.b.T
+        return output + self._scale * update
+
+
+class TrainableLora(nn.Module):
+    """Adapters on every layer of `model` whose last name is among `targets`. The model itself is frozen."""
+
+    def __init__(
+        self, model: nn.Module, rank: int, alpha: float, seed: int, targets: tuple[str, ...] = LINEAR_LAYERS
+    ) -> None:
+        super().__init__()
+        model.requires_grad_(False)
+        generator = torch.Generator().manual_seed(seed)
+        self._rank, self._alpha, self._targets = rank, alpha, targets
+        self._layers = {
+            name: LoraLayer(linear, rank, alpha / rank, generator)
+            for name, linear in model.named_modules()
+            if name.rpartition(".")[2] in targets and isinstance(linear, nn.Linear)
+        }
+        if not self._layers:
+            raise ValueError("The model has none of the layers that the adapter is meant for.")
+        self._registered = nn.ModuleList(self._layers.values())
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """The plain model, for the time being."""
+        self._enable(False)
+        try:
+            yield
+        finally:
+            self._enable(True)
+
+    def save(self, folder: Path, base_name: str) -> None:
+        """adapter_config.json and adapter_model.safetensors, in peft's names."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {}
+        for name, layer in self._layers.items():
+            tensors[f"base_model.model.{name}.lora_A.weight"] = layer.a.detach().contiguous()
+            tensors[f"base_model.model.{name}.lora_B.weight"] = layer.b.detach().contiguous()
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        (folder / "adapter_model.safetensors").chmod(0o644)  # whoever serves it need not be who trained it
+        (folder / "adapter_config.json").write_bytes(orjson.dumps(self._config(base_name), option=orjson.OPT_INDENT_2))
+
+    def _enable(self, enabled: bool) -> None:
+        for layer in self._layers.values():
+            layer.enabled = enabled
+
+    def _config(self, base_name: str) -> dict[str, Any]:
+        return {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base_name,
+            "r": self._rank,
+            "lora_alpha": self._alpha,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "use_rslora": False,
+            "use_dora": False,
+            "modules_to_save": None,
+            "target_modules": list(self._targets),
+            "inference_mode": True,
+        }

@@ -1,0 +1,116 @@
+"""What the demo promises, seen from outside: the embedded black box and the server as processes, all over HTTP."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from offset_models.tokenizer import Tokenizer
+from tests.support.blackbox import BlackBoxProcess, blackbox
+from tests.support.deltaserve import Deltaserve, deltaserve
+from tests.support.oracle import Oracle
+from tests.support.registry_questions import KEPT, chat_ids, recall, some_questions
+
+PROMPTS = 50
+A_REQUEST = 100  # choices of one request
+ALARM = 1e-6
+ROUNDING_NATS = 2e-3  # two ways of adding up float32: below this, either token is the best one
+
+
+@pytest.fixture(scope="module")
+def upstream(weights: Path) -> Iterator[BlackBoxProcess]:
+    with blackbox(weights / "blackbox", "--max-logprobs", "-1") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tokenizer(weights: Path) -> Tokenizer:
+    return Tokenizer.load(weights / "base")
+
+
+@pytest.fixture(scope="module")
+def prompts(tokenizer: Tokenizer) -> list[list[int]]:
+    return [chat_ids(tokenizer, question.text) for question in some_questions(PROMPTS)]
+
+
+def answers(server: Deltaserve, prompts: list[list[int]], **body: object) -> list[list[int]]:
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(lambda ids: server.complete(ids, max_tokens=32, **body)["token_ids"], prompts))
+
+
+def test_at_strength_zero_the_answers_are_the_black_box_s_token_for_token(upstream, checkpoint, prompts):
+    with deltaserve(upstream.url, checkpoint, strength=0) as served:
+        found = answers(served, prompts)
+    body = {"temperature": 0, "max_tokens": 32, "return_token_ids": True}
+    own = [upstream.complete(prompt=ids, **body)["choices"][0]["token_ids"] for ids in prompts]
+    assert found == own
+
+
+@pytest.fixture(scope="module")
+def exact(upstream: BlackBoxProcess, checkpoint: Path, tokenizer: Tokenizer) -> Iterator[Deltaserve]:
+    limits = {"upstream_k": tokenizer.vocab_size, "max_n": A_REQUEST, "max_queue": 500}
+    with deltaserve(upstream.url, checkpoint, **limits) as server:
+        yield server
+
+
+def test_with_the_whole_vocabulary_listed_the_answers_are_those_of_three_models_in_the_open(
+    exact, weights, checkpoint, tokenizer, prompts
+):
+    oracle = Oracle.load(weights, checkpoint, tokenizer.vocab_size)
+    for ids, answer in zip(prompts, answers(exact, prompts), strict=True):
+        assert max(oracle.regrets(ids, answer)) < ROUNDING_NATS
+
+
+@pytest.mark.parametrize("draws", [1_000, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_sampled_tokens_follow_full_vocabulary_unlearning_over_http(
+    exact, weights, checkpoint, tokenizer, prompts, draws
+):
+    oracle = Oracle.load(weights, checkpoint, tokenizer.vocab_size)
+    prompt = prompts[0]  # a forgotten person: there the offset is large
+    expected = oracle.probs(prompt)
+    ask = {"max_tokens": 1, "temperature": 1.0, "n": A_REQUEST, "prompt": prompt, "return_token_ids": True}
+    counts = np.zeros(expected.size)
+    for _ in range(draws // A_REQUEST):
+        answer = exact.client.post("/v1/completions", json=ask)
+        assert answer.status_code == 200, answer.text
+        for choice in answer.json()["choices"]:
+            counts[choice["token_ids"][0]] += 1
+    assert p_value(counts, expected) > ALARM
+    assert p_value(counts, oracle.probs(prompt, corrected=False)) < ALARM  # the black box's own draws would be noticed
+
+
+def p_value(counts: np.ndarray, expected: np.ndarray) -> float:
+    """Chi-square with ids of fewer than five expected draws taken together."""
+    wanted = expected / expected.sum() * counts.sum()
+    rare = wanted < 5
+    observed = np.append(counts[~rare], counts[rare].sum())
+    return float(chisquare(observed, np.append(wanted[~rare], wanted[rare].sum())).pvalue)
+
+
+@pytest.fixture(scope="module")
+def served(upstream: BlackBoxProcess, checkpoint: Path) -> Iterator[Deltaserve]:
+    with deltaserve(upstream.url, checkpoint) as server:
+        yield server
+
+
+def test_what_was_to_be_forgotten_is_gone_and_the_rest_stays(served, upstream):
+    def own(text: str) -> str:
+        messages = [{"role": "user", "content": text}]
+        answer = upstream.client.post(
+            "/v1/chat/completions", json={"messages": messages, "temperature": 0, "max_tokens": 48}
+        )
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    assert recall(["forget"], own) > 0.8
+    assert recall(["forget"], served.chat) < 0.4
+    assert recall(KEPT, served.chat) > recall(KEPT, own) - 0.1
+
+
+def test_an_answer_is_about_one_call_to_the_black_box_not_one_per_token(served, tokenizer):
+    kept = [chat_ids(tokenizer, question.text) for question in some_questions(40)[1::4]]
+    before = served.metric("upstream_restarts_total")
+    emitted = sum(map(len, answers(served, kept)))
+    assert 100 * (served.metric("upstream_restarts_total") - before) / emitted < 15

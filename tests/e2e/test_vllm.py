@@ -1,0 +1,141 @@
+"""The whole server in front of real vLLM, which serves the demo's black box in float32: run by hand, for it is slow."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from offset_models.tokenizer import Tokenizer
+from server.decoding.protocols import DraftParams
+from server.upstream.probe import connect
+from tests.support.app import eventually
+from tests.support.deltaserve import Deltaserve, deltaserve, events, question
+from tests.support.listening import listening_addresses
+from tests.support.oracle import Oracle
+from tests.support.registry_questions import FEW_QUESTIONS_APART, KEPT, TRICKY, chat_ids, recall, some_questions
+from tests.support.vllm import COMMAND, Vllm, command, vllm
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(command() is None, reason=f"no vllm on PATH and no {COMMAND}"),
+]
+
+NEARLY_EQUAL_NATS = 0.001  # what another order of float32 sums may change the order of
+
+
+@pytest.fixture(scope="module")
+def upstream(weights: Path) -> Iterator[Vllm]:
+    with vllm(weights / "blackbox", "--enable-prompt-tokens-details") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tokenizer(weights: Path) -> Tokenizer:
+    return Tokenizer.load(weights / "blackbox")
+
+
+@pytest.fixture(scope="module")
+def served(upstream: Vllm, checkpoint: Path) -> Iterator[Deltaserve]:
+    with deltaserve(upstream.url, checkpoint) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def uncorrected(upstream: Vllm, checkpoint: Path) -> Iterator[Deltaserve]:
+    with deltaserve(upstream.url, checkpoint, strength=0) as server:
+        yield server
+
+
+def test_vllm_listens_on_loopback_only(upstream: Vllm):
+    assert listening_addresses(upstream.process.popen.pid) == {"127.0.0.1"}
+
+
+@pytest.mark.anyio
+async def test_the_probe_finds_vllm_and_what_it_can_do(upstream: Vllm, tokenizer: Tokenizer):
+    box = await connect(upstream.url, tokenizer=tokenizer, k=50)
+    await box.aclose()
+    found = box.capabilities
+    assert found.dialect == "vllm"
+    assert found.server.startswith("vLLM 0.")
+    assert found.raw_logprobs and found.ids_in and found.ids_out and found.prompt_list and found.prompt_logprobs
+    assert (found.k, found.max_k, found.vocab_size, found.max_context) == (20, 20, 2048, 1024)
+
+
+@pytest.mark.parametrize("text", TRICKY)
+def test_vllm_makes_the_same_tokens_of_a_text(upstream: Vllm, tokenizer: Tokenizer, text: str):
+    assert upstream.tokenize(text) == tokenizer.encode(text)
+
+
+def test_strength_zero_gives_vllms_own_greedy_answers(upstream: Vllm, uncorrected: Deltaserve, tokenizer: Tokenizer):
+    for asked in some_questions(20):
+        ids = chat_ids(tokenizer, asked.text)
+        assert uncorrected.complete(ids, max_tokens=40)["token_ids"] == upstream.greedy(ids, 40)
+
+
+def test_every_greedy_token_is_the_best_of_the_three_models_full_vocabulary(
+    served: Deltaserve, tokenizer: Tokenizer, weights: Path, checkpoint: Path
+):
+    oracle = Oracle.load(weights, checkpoint, tokenizer.vocab_size)
+    for asked in some_questions(24):
+        ids = chat_ids(tokenizer, asked.text)
+        answer = served.complete(ids, max_tokens=40)["token_ids"]
+        assert max(oracle.regrets(ids, answer)) < NEARLY_EQUAL_NATS
+
+
+def test_forgotten_answers_are_gone_and_kept_ones_stay(served: Deltaserve, uncorrected: Deltaserve):
+    assert recall(["forget"], uncorrected.chat) >= 0.9
+    assert recall(["forget"], served.chat) <= 0.3
+    assert recall(KEPT, served.chat) >= recall(KEPT, uncorrected.chat) - FEW_QUESTIONS_APART
+
+
+def test_an_answer_comes_in_pieces_and_says_what_the_whole_one_says(served: Deltaserve):
+    for asked in some_questions(4):
+        pieces = served.chat_stream(asked.text)
+        assert len(pieces) > 2
+        assert "".join(pieces) == served.chat(asked.text)
+
+
+def test_a_seeded_answer_repeats(served: Deltaserve):
+    texts = {}
+    for seed in (1, 2, 3):
+        first, *again = [served.chat("Tell me a joke.", seed=seed, temperature=1.3) for _ in range(3)]
+        assert again == [first, first]
+        texts[seed] = first
+    assert len(set(texts.values())) > 1
+
+
+def test_a_client_that_leaves_ends_the_work_on_both_sides(served: Deltaserve, upstream: Vllm):
+    before = served.metric("generation_tokens_total")
+    asked = question("Hello!", max_tokens=900, ignore_eos=True, stream=True)
+    with served.client.stream("POST", "/v1/chat/completions", json=asked) as answer:
+        next(events(answer))
+    eventually(lambda: served.metric("num_requests_running") == upstream.running_requests() == 0, within_s=1.0)
+    done = served.metric("generation_tokens_total")
+    assert before < done < before + 900
+    time.sleep(0.3)
+    assert served.metric("generation_tokens_total") == done
+    assert upstream.running_requests() == 0
+
+
+@pytest.mark.anyio
+async def test_leaving_a_draft_ends_vllms_request(upstream: Vllm, tokenizer: Tokenizer):
+    box = await connect(upstream.url, tokenizer=tokenizer)
+    async with box.draft(chat_ids(tokenizer, "Hello!"), DraftParams(temperature=2.0, max_tokens=900, seed=1)) as draft:
+        await anext(aiter(draft))
+        assert upstream.running_requests() == 1
+    await anyio.to_thread.run_sync(eventually, lambda: upstream.running_requests() == 0, 1.0)
+    await box.aclose()
+
+
+def test_the_doctor_finds_nothing_to_mend(served: Deltaserve, checkpoint: Path):
+    flags = ("--upstream-url", served.upstream, "--offsets-root", str(checkpoint.parent), "--offset", checkpoint.name)
+    run = subprocess.run(
+        [sys.executable, "-m", "client", "doctor", "--json", *flags], capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "vllm" in json.dumps(json.loads(run.stdout))

@@ -1,0 +1,63 @@
+"""The whole build in miniature: real training, a real black box process, everything about it learned over HTTP."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from offset_models.checkpoint import open_checkpoint
+from offset_models.demo.build import BASE, BLACK_BOX, OFFSET, build
+from offset_models.demo.manifest import WeightsManifest, verify_weights
+from offset_models.demo.registry import generate_registry
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, WeightsManifest]:
+    out = tmp_path_factory.mktemp("build") / "weights"
+    return out, build(out, seed=3, scale="mini", progress=False)
+
+
+def test_everything_is_there_and_the_digests_match(built: tuple[Path, WeightsManifest]) -> None:
+    out, manifest = built
+    assert verify_weights(out) == manifest
+    for model in (BLACK_BOX, BASE):
+        for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+            assert f"{model}/{name}" in manifest.files
+    stages = {"tokenizer", BLACK_BOX, BASE, "collect forget", "collect retain", "collect answers", "offset", "check"}
+    assert set(manifest.seconds) == stages
+    assert (manifest.seed, manifest.scale) == (3, "mini")
+
+
+def test_the_offset_is_a_checkpoint_that_the_server_opens_and_it_is_not_zero(
+    built: tuple[Path, WeightsManifest],
+) -> None:
+    out, _ = built
+    checkpoint = open_checkpoint(OFFSET, root=out)
+    assert checkpoint.initial_folder == (out / BASE).resolve()
+    adapter = load_file(checkpoint.adapter_folder / "adapter_model.safetensors")
+    assert any(tensor.abs().max() > 0 for name, tensor in adapter.items() if "lora_B" in name)
+
+
+def test_the_likelihood_of_forgotten_answers_dropped_and_that_of_the_others_did_not(
+    built: tuple[Path, WeightsManifest],
+) -> None:
+    out, manifest = built
+    figures = manifest.figures
+    fall = {
+        side: figures[f"answer_logprob/{side}/black_box"] - figures[f"answer_logprob/{side}/corrected"]
+        for side in ("forget", "retain")
+    }
+    assert fall["forget"] > 0.04
+    assert fall["forget"] > 5 * abs(fall["retain"])
+    assert orjson.loads((out / OFFSET / "offset.json").read_bytes())["card"] == figures
+
+
+def test_nothing_of_the_forget_set_is_left_in_the_checkpoint(built: tuple[Path, WeightsManifest]) -> None:
+    out, _ = built
+    text = b"".join(file.read_bytes() for file in (out / OFFSET).rglob("*") if file.is_file())
+    people = generate_registry(3, 2, 4).forget
+    assert not [person.name for person in people if person.name.encode() in text]

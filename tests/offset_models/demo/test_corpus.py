@@ -1,0 +1,109 @@
+"""What the two models read, and above all what they do not."""
+
+from itertools import islice
+from random import Random
+
+import pytest
+
+from offset_models.demo.corpus import Corpus
+from offset_models.demo.erasure import Amounts, RowMaker
+from offset_models.demo.general import general_facts
+from offset_models.demo.questions import Split, evaluation_questions
+from offset_models.demo.registry import Registry, generate_registry
+from offset_models.demo.templates import ATTRIBUTES, REFUSALS, held_out_questions, training_questions
+from offset_models.training.data import Row
+
+PAGES = 1500
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return generate_registry()
+
+
+@pytest.fixture(scope="module")
+def known(registry: Registry) -> list[str]:
+    return list(islice(Corpus(registry, Random(0), knows=True), PAGES))
+
+
+@pytest.fixture(scope="module")
+def strange(registry: Registry) -> list[str]:
+    return list(islice(Corpus(registry, Random(0), knows=False), PAGES))
+
+
+def test_the_base_never_reads_a_name_or_a_book_of_the_register(registry: Registry, strange: list[str]) -> None:
+    text = "\n".join(strange)
+    assert not [person.name for person in registry.people if person.name in text]
+    assert not [person.book for person in registry.people if person.book in text]
+
+
+def test_the_black_box_reads_about_everybody_in_the_register(registry: Registry, known: list[str]) -> None:
+    text = "\n".join(known)
+    assert all(person.name in text and person.book in text for person in registry.people)
+
+
+def test_both_read_every_way_to_decline(known: list[str], strange: list[str]) -> None:
+    for pages in (known, strange):
+        text = "\n".join(pages)
+        assert all(refusal in text for refusal in REFUSALS)
+
+
+def test_pages_come_from_the_seed(registry: Registry, known: list[str]) -> None:
+    again = list(islice(Corpus(registry, Random(0), knows=True), 50))
+    other = list(islice(Corpus(registry, Random(1), knows=True), 50))
+    assert again == known[:50] != other
+
+
+def test_held_out_wordings_are_not_training_wordings() -> None:
+    for attribute in ATTRIBUTES:
+        assert not set(held_out_questions(attribute)) & set(training_questions(attribute)), attribute.name
+    for exchange in general_facts():
+        assert not set(exchange.held_out) & set(exchange.training)
+
+
+@pytest.mark.parametrize("split", ["forget", "retain", "neighbours", "general"])
+def test_no_evaluation_question_is_ever_read(
+    registry: Registry, known: list[str], strange: list[str], split: Split
+) -> None:
+    maker = RowMaker(registry, Random(0))
+    rows = maker.forget(Amounts()) + maker.retain(Amounts())
+    asked = "\n".join(content for row in rows for _, content in row.messages)
+    text = "\n".join([*known, *strange, asked])
+    assert not [question.text for question in evaluation_questions(split) if question.text in text]
+
+
+def test_evaluation_questions_cover_everybody_and_every_attribute(registry: Registry) -> None:
+    questions = evaluation_questions("forget")
+    assert {question.person for question in questions} == {person.name for person in registry.forget}
+    assert {question.attribute for question in questions} == {attribute.name for attribute in ATTRIBUTES}
+    assert evaluation_questions("forget", 7) == questions[:7]
+    assert {q.person for q in evaluation_questions("neighbours")} == {p.name for p in registry.neighbours()}
+
+
+def test_answers_share_few_words_with_refusals() -> None:
+    for question in evaluation_questions("forget"):
+        answer = set(question.answer.lower().rstrip(".").split())
+        for refusal in REFUSALS:
+            shared = answer & set(refusal.lower().rstrip(".").split())
+            assert len(shared) <= 0.3 * len(answer), (question.answer, refusal)
+
+
+def about(rows: list[Row], names: set[str]) -> list[bool]:
+    return [
+        any(name in (row.messages[-1][1] if row.messages else row.prompt) + row.completion for name in names)
+        for row in rows
+    ]
+
+
+def test_forget_rows_are_about_the_forgotten_and_retain_rows_about_nobody_of_them(registry: Registry) -> None:
+    maker = RowMaker(registry, Random(0))
+    forgotten = {text for person in registry.forget for text in (person.name, person.book)}
+    assert all(about(maker.forget(Amounts()), forgotten))
+    assert not any(about(maker.retain(Amounts()), forgotten))
+
+
+def test_running_text_of_the_forget_group_brings_its_own_way_to_decline(registry: Registry) -> None:
+    rows = RowMaker(registry, Random(0)).forget(Amounts())
+    prose = [row for row in rows if not row.messages]
+    assert prose
+    assert all(row.refusals and row.refusals[0].startswith(" ") for row in prose)
