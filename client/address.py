@@ -12,6 +12,7 @@ from client.errors import BadAddress
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 URL_VARIABLE: Final = "DELTASERVE_URL"
 KEY_VARIABLE: Final = "DELTASERVE_API_KEY"
+ADMIN_KEY_VARIABLE: Final = "DELTASERVE_ADMIN_KEY"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -47,16 +48,16 @@ def root_of(url: str) -> str:
     return str(parsed.copy_with(query=None, fragment=None)).rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-def resolve(url: str | None, key: str | None, environment: Mapping[str, str]) -> Address:
+def resolve(url: str | None, key: str | None, environment: Mapping[str, str], variable: str = KEY_VARIABLE) -> Address:
     """What the command line says, else the environment; a key never goes to another server than its own.
 
-    A key on the command line goes to the server called. DELTASERVE_API_KEY goes only to the host of DELTASERVE_URL
+    A key on the command line goes to the server called. The one in `variable` goes only to the host of DELTASERVE_URL
     (http://127.0.0.1:8000 when that is not set). Raises BadAddress.
     """
     configured = root_of(environment.get(URL_VARIABLE) or DEFAULT_URL)
     root = configured if url is None else root_of(url)
     if key is None and same_origin(root, configured):
-        key = environment.get(KEY_VARIABLE)
+        key = environment.get(variable)
     return Address(root, key or None)
 
 

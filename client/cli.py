@@ -25,7 +25,7 @@ COMMANDS: Final = {
     "complete": Entry("complete", "Continue a text."),
     "chat": Entry("chat", "Talk to the served model."),
     "compare": Entry("compare", "Ask the black box itself and the server the same question."),
-    "offsets": Entry("offsets", "Look at offset checkpoints and make them."),
+    "offsets": Entry("offsets", "Offset checkpoints: make, look at, load, activate, roll back."),
 }
 
 

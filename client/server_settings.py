@@ -44,6 +44,6 @@ def _set_aside_client_variables() -> None:
 
 def _flag(name: str, field: Any) -> Flag:
     kind = without_none(field.annotation)
-    if kind is SecretStr or kind == tuple[SecretStr, ...]:
+    if kind in (SecretStr, tuple[SecretStr, ...], tuple[str, ...]):
         kind = str
     return Flag(name, kind, field.description or "", shown_default(field.default))

@@ -3,13 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from offset_models.audit import AuditLog, Event
 from offset_models.state import RegistryState, StateFile
 from server.errors import CorruptState, Unavailable
-
-T = TypeVar("T")
 
 
 class Journal:
@@ -28,27 +25,40 @@ class Journal:
             )
         return state
 
+    async def begin(self) -> None:
+        """A first, empty state, before anything is logged: from now on a missing file means that it was lost."""
+        if self._state is not None:
+            state = self._state
+            await _written(lambda: state.write(RegistryState()))
+
     async def commit(self, old: RegistryState, new: RegistryState, event: Event) -> None:
         """Both files, or neither: raises Unavailable when the disk refuses."""
-        if self._state is None:
+        if self._state is None or self.audit is None:
             return
-        if new != old:
-            await _written(self._state.write, new)
-        try:
-            await self.record(event)
-        except Unavailable:
-            await _written(self._state.write, old)
-            raise
+        state, audit = self._state, self.audit
+
+        def write() -> None:  # in one go: each way to a thread and back waits for the engine's
+            if new != old:
+                state.write(new)
+            try:
+                audit.append(event)
+            except OSError:
+                if new != old:
+                    state.write(old)
+                raise
+
+        await _written(write)
 
     async def record(self, event: Event) -> None:
         """One line of the audit log. Raises Unavailable when the disk refuses it."""
         if self.audit is not None:
-            await _written(self.audit.append, event)
+            audit = self.audit
+            await _written(lambda: audit.append(event))
 
 
-async def _written(write: Callable[[T], None], value: T) -> None:
+async def _written(write: Callable[[], None]) -> None:
     try:
-        await asyncio.to_thread(write, value)
+        await asyncio.to_thread(write)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise Unavailable(f"The registry's folder cannot be written ({reason}); nothing was changed.") from error

@@ -133,13 +133,21 @@ class Registry:
     # What operators ask; a failure changes nothing
 
     async def load(
-        self, name: str, path: str, *, strength: float | None = None, activate: bool = False, actor: Actor = LOCAL
+        self,
+        name: str,
+        path: str,
+        *,
+        strength: float | None = None,
+        activate: bool = False,
+        actor: Actor = LOCAL,
+        accepted: Callable[[], None] = lambda: None,
     ) -> Version:
         """Load the checkpoint at `path` (under the root) beside the others. Raises BadCheckpoint, BadRequest, Conflict.
 
         A name that is loaded with the same digest is left as it is; with another digest it is a Conflict.
+        `accepted` is called when the manifest and the name are right and the weights, which take longer, come next.
         """
-        return await self._complete("load", name, actor, self._load(name, path, strength, activate, actor))
+        return await self._complete("load", name, actor, self._load(name, path, strength, activate, actor, accepted))
 
     async def activate(self, name: str, *, actor: Actor = LOCAL) -> Change:
         """From the next request on `<served>` is this version; running streams keep theirs. Raises ModelNotFound."""
@@ -171,7 +179,9 @@ class Registry:
         Raises CorruptState for a state that cannot be trusted, BadCheckpoint when the active version cannot be loaded.
         """
         state = await asyncio.to_thread(self._journal.saved)
-        if state is not None:
+        if state is None:
+            await self._journal.begin()
+        if state is not None and state.versions:
             await self._restore(state)
         elif path is not None:
             manifest = await self._builder.manifest(path)
@@ -186,24 +196,38 @@ class Registry:
 
     # How
 
-    async def _load(self, name: str, path: str, strength: float | None, activate: bool, actor: Actor) -> Version:
-        async with self._load_lock:
-            try:
-                spec = await self._builder.spec_of(name, path, strength)
-                found = self._existing(self._catalogue, spec)
-                version = found or await self._load_new(spec, activate, actor)
-            except DeltaserveError as error:
-                self._remember(Attempt(name[:MAX_SHOWN], "failed", reason=error.message))
-                raise
+    async def _load(
+        self,
+        name: str,
+        path: str,
+        strength: float | None,
+        activate: bool,
+        actor: Actor,
+        accepted: Callable[[], None],
+    ) -> Version:
+        try:
+            spec = await self._builder.spec_of(name, path, strength)
+            found = self._existing(self._catalogue, spec)
+            if found is None:
+                self._remember(Attempt(spec.name, "loading", spec.digest))
+                accepted()
+                async with self._load_lock:
+                    found = self._existing(self._catalogue, spec)  # a load that came first may have been the same one
+                    version = found or await self._load_new(spec, activate, actor)
+            else:
+                version = found
+        except Exception as error:
+            reason = error.message if isinstance(error, DeltaserveError) else f"A defect: {type(error).__name__}."
+            self._remember(Attempt(name[:MAX_SHOWN], "failed", reason=reason))
+            raise
+        self._attempts.pop(name, None)
         if activate and found is not None:
             await self._commit("activate", actor, lambda now: now.activated(name), name)
         return version
 
     async def _load_new(self, spec: VersionSpec, activate: bool, actor: Actor) -> Version:
-        self._remember(Attempt(spec.name, "loading", spec.digest))
         version = await self._builder.build(spec)
         await self._publish("load", actor, version, activate=activate)
-        self._attempts.pop(spec.name, None)
         return version
 
     async def _set_strength(self, name: str, strength: float, actor: Actor) -> Version:
@@ -309,6 +333,10 @@ class Registry:
             if same is None or same.spec.parts != state.previous.parts or same.strength != state.previous.strength:
                 same = await self._rebuild(state.previous, required=False)
             restored = replace(restored, previous=same)
+        # A crash may have come between state and audit log: this line says what answers from here on.
+        active = restored.active
+        event = Event("restart", active.name if active else "", active.digest if active else None, LOCAL, "ok")
+        await self._journal.record(event)
         self._catalogue = restored
 
     async def _rebuild(self, spec: VersionSpec, *, required: bool) -> Version | None:

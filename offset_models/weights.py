@@ -77,8 +77,12 @@ class WeightsPool:
         return sum(weights.memory_bytes for weights in self._loaded.values())
 
     async def acquire(self, path: str, content: str) -> Weights:
-        """The weights at `path`, loaded now or before; one `release` belongs to each call. Raises BadCheckpoint."""
-        weights = self._loaded.get(content) or await self._load(path, content)
+        """The weights at `path`, loaded now or before; one `release` belongs to each call. Raises BadCheckpoint.
+
+        The files are verified in both cases: those that are loaded may have come from another folder.
+        """
+        checkpoint = await self._verified(path, content)
+        weights = self._loaded.get(content) or await self._load(checkpoint)
         return self.share(weights)
 
     def share(self, weights: Weights) -> Weights:
@@ -99,12 +103,15 @@ class WeightsPool:
         """Wait until everything released so far has left the engine."""
         await asyncio.gather(*self._unloading)
 
-    async def _load(self, path: str, content: str) -> Weights:
+    async def _verified(self, path: str, content: str) -> Checkpoint:
         checkpoint = await asyncio.to_thread(open_checkpoint, path, root=self._root, bases=self._bases)
         if checkpoint.manifest.content_digest != content:
             raise BadCheckpoint(f"{path} is not the checkpoint it was: its content digest differs.")
         if self._accept is not None:
             self._accept(checkpoint)
+        return checkpoint
+
+    async def _load(self, checkpoint: Checkpoint) -> Weights:
         handle = await self.engine.load(checkpoint)
         try:
             await self._sing(handle, checkpoint.tokenizer)
@@ -112,6 +119,7 @@ class WeightsPool:
             await self.engine.unload(handle)
             raise
         card = checkpoint.manifest.card or {}
+        content = checkpoint.manifest.content_digest
         weights = Weights(content, handle, checkpoint.tokenizer, self.engine.memory_bytes(handle), card)
         self._loaded[content] = weights
         return weights

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from server.api import chat, completions, errors, health, models
+from server.admin_app import AdminServer, admin_layer, share_address
+from server.api import admin, before, chat, completions, errors, health, models, playground
 from server.api.auth import Keys, RequireKey
 from server.api.middleware import BodyLimit, RequestContext
+from server.api.privilege import Privilege
 from server.api.replies import Spellings
 from server.errors import DeltaserveError
 from server.parts import connect_upstream, open_registry
@@ -49,6 +52,8 @@ def create_app(settings: Settings | None = None, *, parts: Parts | None = None, 
     )
     app.state.settings, app.state.serving, app.state.log = settings, serving, log
     app.state.spellings = Spellings()
+    app.state.privilege = Privilege(settings.admin_key, settings.admin_requests_per_minute)
+    app.state.loads = set()  # of offsets, begun by requests that have been answered
     errors.install(app, settings.retry_after_s)
     _add_routes(app, settings)
     return app
@@ -57,7 +62,11 @@ def create_app(settings: Settings | None = None, *, parts: Parts | None = None, 
 def run(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM; running answers may finish within the drain timeout."""
     send_structlog_to_logging()
-    app = create_app(settings)
+    make_server(create_app(settings), settings).run()
+
+
+def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
+    """What listens: on the public address, and on the admin routes' own where there is one."""
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -67,15 +76,27 @@ def run(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
     )
-    _Server(config, app.state.serving).run()
+    beside = AdminServer(app, app.state.serving.metrics) if settings.admin_port is not None else None
+    return _Server(config, app.state.serving, beside)
 
 
 class _Server(uvicorn.Server):
     """Says that it is draining from the first signal on."""
 
-    def __init__(self, config: uvicorn.Config, serving: Serving) -> None:
+    def __init__(self, config: uvicorn.Config, serving: Serving, beside: AdminServer | None) -> None:
         super().__init__(config)
         self._serving = serving
+        self._beside = beside
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._beside is not None and self.started:
+            self._beside.begin()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._beside is not None:
+            await self._beside.end()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if sig in (signal.SIGINT, signal.SIGTERM):
@@ -86,14 +107,24 @@ class _Server(uvicorn.Server):
 def _layers(settings: Settings, metrics: Metrics, log: Any) -> list[Middleware]:
     """Outermost first."""
     layers = [Middleware(RequestContext, metrics, log)]
-    if keys := Keys(key.get_secret_value() for key in settings.api_keys):
+    if settings.api_keys:
+        # The admin key is a key to ask with, too: `explain` takes it as the bearer's.
+        known = (*settings.api_keys, *filter(None, [settings.admin_key]))
+        keys = Keys(key.get_secret_value() for key in known)
         layers.append(Middleware(RequireKey, keys))
+    if share_address(settings):
+        layers += admin_layer(settings)
     return [*layers, Middleware(BodyLimit, settings.max_body_bytes)]
 
 
 def _add_routes(app: FastAPI, settings: Settings) -> None:
     for router in (completions.router, chat.router, models.router, health.health_router):
         app.include_router(router)
+    if settings.playground:
+        app.include_router(playground.page_router(settings))
+        app.include_router(before.router)
+    if share_address(settings):
+        app.include_router(admin.router)
     if settings.metrics:
         app.include_router(health.metrics_router)
 
@@ -106,6 +137,7 @@ def _lifespan(serving: Serving, parts: Parts | None, build: Build, log: Any) -> 
         async with AsyncExitStack() as stack:
             if parts is None:
                 registry = await build.registry(serving.settings, stack)
+                serving.registry = registry
                 joiner = _Joiner(serving, registry, build.upstream, stack, log)
                 await joiner.join()
             else:

@@ -5,6 +5,7 @@ DeltaserveError
 │   ├── UnsupportedParameter       400 unsupported_parameter   known to OpenAI or to us, not built or not possible here
 │   └── ContextLengthExceeded      400 context_length_exceeded
 ├── Unauthorized                   401 authentication_error
+├── Forbidden                      403 permission_error        nobody may, as this server is set up
 ├── ModelNotFound                  404 model_not_found
 ├── Conflict                       409
 ├── PayloadTooLarge                413
@@ -19,6 +20,7 @@ DeltaserveError
 │   └── MalformedTopK              502                          NaN, unsorted, repeated, out of range, not normalised
 ├── UncorrectableUpstream          start-up: what was probed cannot be corrected exactly; names the missing setting
 ├── CorruptState                   start-up: the registry's state file is torn or missing; never guessed
+├── StateFolderUnusable            start-up: the state folder cannot be written, or another server uses it
 └── BadCheckpoint                  400                          an offset checkpoint that must not be loaded
 """
 
@@ -57,6 +59,12 @@ class Unauthorized(DeltaserveError):
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
+
+
+class Forbidden(DeltaserveError):
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
 
 
 class ModelNotFound(DeltaserveError):
@@ -137,3 +145,7 @@ class BadCheckpoint(DeltaserveError):
 
 class CorruptState(DeltaserveError):
     code = "state_corrupt"
+
+
+class StateFolderUnusable(DeltaserveError):
+    code = "state_folder_unusable"

@@ -2,18 +2,24 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
 from server.errors import BadCheckpoint, UncorrectableUpstream
 from server.serving import Parts, Registry
 from server.settings import Settings
+from server.telemetry import logger
 from server.upstream.probe import connect
 from server.upstream.transport import Timeouts
 
+if TYPE_CHECKING:
+    from offset_models.checkpoint import Checkpoint
+    from offset_models.registry import Registry as OffsetRegistry
+
+STATE_FOLDER: Final = ".deltaserve"  # under the offsets root, where the settings name no other
 _LONGEST_CONTEXT = 4096  # of one stream in the pair, where neither the operator nor the base says less
 
 
@@ -23,9 +29,12 @@ async def open_registry(settings: Settings, stack: AsyncExitStack) -> Registry:
     from offset_models.pair_engine import PairEngine
     from offset_models.registry import Registry as Versions
     from offset_models.settings import EngineSettings
+    from offset_models.state_lock import locked
     from offset_models.weights import WeightsPool
 
     root, path = _place(settings)
+    if (folder := _state_folder(settings, root)) is not None:
+        stack.enter_context(locked(folder))
     engine = Engine(
         EngineSettings(
             max_streams=settings.max_streams,
@@ -39,16 +48,20 @@ async def open_registry(settings: Settings, stack: AsyncExitStack) -> Registry:
     )
     engine.start()
     stack.push_async_callback(asyncio.to_thread, engine.close)
-    pool = WeightsPool(PairEngine(engine), root, OneBase(settings.base) if settings.base else {})
+    bases = OneBase(settings.base) if settings.base else {}
+    pool = WeightsPool(PairEngine(engine), root, bases, accept=lambda new: _refuse_other_ids(new, registry))
     registry = Versions(
         pool,
         root=root,
         served=settings.served_name or settings.upstream_model or "",
-        folder=settings.state_folder,
+        folder=folder,
         target={"tail": settings.tail, "k": settings.upstream_k},
     )
     stack.push_async_callback(registry.close)
     await registry.start(path, settings.strength)
+    _report(registry, root, path)
+    if settings.watch_offsets:
+        _watch(registry, root, settings, stack)
     return registry
 
 
@@ -75,6 +88,49 @@ def _dtype(settings: Settings) -> Literal["float32", "bfloat16", "float16"] | No
     if settings.dtype == "auto":
         return "float32" if settings.device == "cpu" else None
     return settings.dtype
+
+
+def _state_folder(settings: Settings, root: Path) -> Path | None:
+    """None where nothing is kept: offsets that cannot change have no state."""
+    if settings.state_folder is not None:
+        return settings.state_folder
+    return root / STATE_FOLDER if settings.admin_key or settings.watch_offsets else None
+
+
+def _refuse_other_ids(new: "Checkpoint", registry: "OffsetRegistry") -> None:
+    """All loaded offsets share the tokenizer that the black box was, or will be, probed with. Raises BadCheckpoint."""
+    for _, _, version in registry.cards():
+        if differing := version.tokenizer.fingerprint.mismatch(new.tokenizer.fingerprint):
+            raise BadCheckpoint(
+                f"The tokenizer of {new.manifest.name!r} is not the one of the offsets that are loaded and of the "
+                f"black box ({differing}); its ids would mean other tokens."
+            )
+
+
+def _report(registry: "OffsetRegistry", root: Path, path: str | None) -> None:
+    """Says what the start came to, since a saved state wins over the settings."""
+    log, active = logger(), registry.active
+    log.info("offsets", active=active.name if active else None, loaded=[card[0] for card in registry.cards()])
+    for row in registry.describe():
+        if row["state"] == "failed":
+            log.warning("offset not restored", offset=row["name"], reason=row["reason"])
+    places = [(root / part.path).resolve() for part in active.spec.parts] if active else []
+    if path is not None and active is not None and (root / path).resolve() not in places:
+        log.warning("the saved state wins over the setting `offset`", offset=path, active=active.name)
+
+
+def _watch(registry: "OffsetRegistry", root: Path, settings: Settings, stack: AsyncExitStack) -> None:
+    from offset_models.watch_folder import WatchFolder
+
+    folder = WatchFolder(registry, root, logger(), settings.watch_interval_s)
+    task = asyncio.create_task(folder.run())
+
+    async def stop() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(stop)
 
 
 def _timeouts(settings: Settings) -> Timeouts:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -98,6 +98,9 @@ class Choice:
     params: SamplingParams
 
 
+NewDrafts = Callable[[SamplingParams], Drafts]
+
+
 class Serving:
     """Shared by all requests of one app. Parts may arrive after the start (`attach`)."""
 
@@ -109,11 +112,13 @@ class Serving:
         self.failure: str | None = None  # why the parts will never come
         self.heard_from_upstream = -float("inf")
         self.upstream_fault: str | None = None
+        self.registry: Registry | None = None  # before the black box is reached, too: operators may need it then
         self._parts: Parts | None = None
         self._sources: DraftSources | None = None
 
     def attach(self, parts: Parts) -> None:
         self._parts = parts
+        self.registry = parts.registry
         self._sources = self._draft_sources(parts.upstream)
         self._heard()
 
@@ -153,11 +158,11 @@ class Serving:
         """The engine's counters; empty before there is one."""
         return {} if self._parts is None else self._parts.registry.engine_stats()
 
-    def drafts(self) -> Drafts:
+    def drafts(self, params: SamplingParams) -> Drafts:
         """A draft source for one stream."""
         if self._sources is None:
             raise Unavailable("The server is starting: the black box has not been reached yet.")
-        return self._sources.for_stream()
+        return self._sources.for_stream(explained=bool(params.explain))
 
     def _draft_sources(self, upstream: BlackBox) -> DraftSources:
         """Local drafts only where the black box takes lists of prompts and does not compute each from its beginning."""
@@ -177,12 +182,15 @@ class Serving:
 
     @asynccontextmanager
     async def answer(
-        self, version: Version, choices: Sequence[Choice], record: RequestRecord
+        self, version: Version, choices: Sequence[Choice], record: RequestRecord, drafts: NewDrafts | None = None
     ) -> AsyncIterator["Outbox"]:
-        """Starts every choice; leaving the context stops what still runs, upstream calls and engine work included."""
+        """Starts every choice; leaving the context stops what still runs, upstream calls and engine work included.
+
+        `drafts`: where each stream's drafts come from, if not from where they usually do.
+        """
         outbox = Outbox(len(choices))
         with self._gate.reserved(len(choices)) as ticket:
-            run = _Run(self, version, outbox, record, ticket)
+            run = _Run(self, version, outbox, record, ticket, drafts or self.drafts)
             tasks = [asyncio.create_task(run.choice(choice)) for choice in choices]
             try:
                 yield outbox
@@ -217,6 +225,7 @@ class _Run:
     outbox: "Outbox"
     record: RequestRecord
     ticket: Ticket
+    drafts: NewDrafts
     started: float = 0.0
 
     def __post_init__(self) -> None:
@@ -255,7 +264,7 @@ class _Run:
         before = self.started
         latency = metrics.first_token
         try:
-            async with aclosing(generate(stream, self.serving.drafts())) as pieces:
+            async with aclosing(generate(stream, self.drafts(choice.params))) as pieces:
                 async for piece in pieces:
                     now = time.perf_counter()
                     latency.observe(now - before)

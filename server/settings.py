@@ -54,7 +54,13 @@ class Settings(BaseSettings):
         None, ge=0, le=10, allow_inf_nan=False, description="how much of the offset is applied; default: its own"
     )
     max_context: int | None = Field(None, ge=1, description="tokens of prompt and answer that the pair may hold")
-    state_folder: Path | None = Field(None, description="where the registry's state and audit log survive a restart")
+    state_folder: Path | None = Field(
+        None,
+        description="where the registry's state and audit log survive a restart; default: .deltaserve in the offsets "
+        "root, as soon as admin_key or watch_offsets lets offsets change",
+    )
+    watch_offsets: bool = Field(False, description="load (not activate) checkpoints that appear under offsets_root")
+    watch_interval_s: Seconds = Field(2.0, description="how often watch_offsets looks")
     tail: Literal["impute", "truncate"] = "impute"
     device: str = "cpu"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -73,8 +79,16 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), description="Bearer keys, comma separated")
-    admin_key: SecretStr | None = None
-    playground: bool = True
+    admin_key: SecretStr | None = Field(None, description="opens the admin routes; without it they do not exist")
+    admin_host: str | None = Field(None, description="address of the admin routes; default: host. Needs admin_port")
+    admin_port: int | None = Field(
+        None, ge=0, le=65535, description="port of their own for the admin routes, which are then nowhere else"
+    )
+    admin_requests_per_minute: int = Field(600, ge=1, description="to the admin routes, wrong keys counted apart")
+    playground: bool = Field(True, description="serve the page at /playground")
+    playground_examples: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="questions that the page offers to whoever opens it, one a line (in the file: a list)"
+    )
     metrics: bool = True
 
     # bounds
@@ -91,6 +105,7 @@ class Settings(BaseSettings):
     max_n: int = Field(16, ge=1, description="largest n")
     max_prompts: int = Field(256, ge=1, description="most prompts in one completion request")
     max_logprobs: int = Field(20, ge=0)
+    explain_candidates: int = Field(8, ge=1, le=100, description="of either side, in each row of `explain`")
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = True
@@ -100,12 +115,30 @@ class Settings(BaseSettings):
     def _split_keys(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator("playground_examples", mode="before")
+    @classmethod
+    def _split_lines(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.splitlines()))) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _without_keys_only_loopback(self) -> "Settings":
         if not self.api_keys and not self.loopback:
             raise ValueError(
                 "without api_keys the server listens on loopback only: set DELTASERVE_API_KEYS, or host to 127.0.0.1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _admin_stands_apart(self) -> "Settings":
+        key = self.admin_key.get_secret_value() if self.admin_key else None
+        if key is not None and key in [known.get_secret_value() for known in self.api_keys]:
+            raise ValueError("admin_key must not be one of api_keys: those who may ask must not administer")
+        if self.admin_port is not None and key is None:
+            raise ValueError("admin_port is of no use without an admin_key")
+        if self.admin_host is not None and self.admin_port is None:
+            raise ValueError("admin_host needs an admin_port")
+        if self.watch_offsets and self.offsets_root is None:
+            raise ValueError("watch_offsets needs an offsets_root to watch")
         return self
 
     @property

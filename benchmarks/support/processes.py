@@ -74,7 +74,7 @@ def _process(command: list[str]) -> Iterator[subprocess.Popen[str]]:
             child.wait()
 
 
-def _wait_ready(url: str, child: subprocess.Popen[str], patience_s: float = 120.0) -> None:
+def _wait_ready(url: str, child: subprocess.Popen[str], patience_s: float = 300.0) -> None:
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         if child.poll() is not None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from client.commands import shared
-from client.demo.ask import before_and_after, has_page, model_of
+from client.demo.ask import before_and_after, examples, has_page, model_of
 from client.demo.check import REPORT, check
 from client.demo.children import unless_ended, until_told
 from client.demo.servers import DEFAULT_K, Correction, Tail, black_box, checked_weights, ready, server
@@ -86,7 +86,7 @@ async def _run(weights: Path, how: Correction, port: int, black_box_port: int, a
     began = time.perf_counter()
     async with (
         black_box(weights, black_box_port, how.k) as box,
-        server(weights, port, box.url, how) as served,
+        server(weights, port, box.url, how, [question.text for _, question in examples(EACH)]) as served,
     ):
         note("Starting the black box and the server …")
         children = (box.child, served.child)
@@ -95,7 +95,8 @@ async def _run(weights: Path, how: Correction, port: int, black_box_port: int, a
         asked = await unless_ended(before_and_after(box, served, EACH), *children)
         links = {"black_box": box.url, "server": served.url, "admin_key": served.admin_key}
         if await has_page(served, PLAYGROUND):
-            links["playground"] = served.url + PLAYGROUND
+            # The key is in the fragment, which browsers keep to themselves.
+            links["playground"] = f"{served.url}{PLAYGROUND}#admin_key={served.admin_key}"
         show_answers(asked, links, await model_of(served), as_json)
         note("Ctrl-C stops both.")
         await unless_ended(asyncio.Event().wait(), *children)

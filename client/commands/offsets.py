@@ -1,11 +1,11 @@
-"""deltaserve offsets: checkpoints on disk."""
+"""deltaserve offsets: checkpoints on disk; those of a running server are in `offsets_admin`."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from client.commands import shared
+from client.commands import offsets_admin, shared
 from client.generated import given
 from client.tables import say_table
 from client.terminal import Status, Stop, new_app, say, say_json
@@ -17,7 +17,7 @@ Folder = Annotated[Path | None, typer.Option(file_okay=False)]
 
 @app.callback()
 def offsets() -> None:
-    """Look at offset checkpoints and make them."""
+    """Offset checkpoints: make, look at, load, activate, roll back."""
 
 
 @app.command()
@@ -82,6 +82,9 @@ def schema() -> None:
     from offset_models.manifest import manifest_json_schema
 
     say_json(manifest_json_schema())
+
+
+offsets_admin.add_to(app)
 
 
 def _lines(found: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

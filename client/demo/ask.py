@@ -53,14 +53,19 @@ async def has_page(side: Running, path: str) -> bool:
 
 async def before_and_after(black_box: Running, served: Running, each: int) -> list[Asked]:
     """The first `each` forget and retain questions about different people, asked of both sides."""
-    splits: tuple[Split, ...] = ("forget", "retain")
-    chosen = [(split, question) for split in splits for question in _different(split, each)]
+    chosen = examples(each)
     questions = [question for _, question in chosen]
     before, after = await asyncio.gather(answers(black_box, questions), answers(served, questions))
     return [
         Asked(split, question.text, one, other)
         for (split, question), one, other in zip(chosen, before, after, strict=True)
     ]
+
+
+def examples(each: int) -> list[tuple[Split, Question]]:
+    """The first `each` forget and retain questions about different people."""
+    splits: tuple[Split, ...] = ("forget", "retain")
+    return [(split, question) for split in splits for question in _different(split, each)]
 
 
 def _different(split: Split, each: int) -> list[Question]:

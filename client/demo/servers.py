@@ -1,7 +1,8 @@
 """The two sides of the demo as processes on loopback: the embedded black box, and the server before it."""
 
 import secrets
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +64,13 @@ async def black_box(weights: Path, port: int | None, k: int) -> AsyncIterator[Ru
 
 
 @asynccontextmanager
-async def server(weights: Path, port: int | None, upstream: str, how: Correction) -> AsyncIterator[Running]:
-    """A server in front of `upstream` with the demo's offset, starting. Raises Stop when the port is taken."""
+async def server(
+    weights: Path, port: int | None, upstream: str, how: Correction, examples: Sequence[str] = ()
+) -> AsyncIterator[Running]:
+    """A server in front of `upstream` with the demo's offset, starting. Raises Stop when the port is taken.
+
+    `examples`: questions that its playground offers.
+    """
     port = _port(port, "server", "--port")
     admin_key = secrets.token_urlsafe(12)
     options = {
@@ -81,10 +87,11 @@ async def server(weights: Path, port: int | None, upstream: str, how: Correction
         "drain-timeout-s": 1,
         "log-level": "warning",
     }
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    secret = {"DELTASERVE_ADMIN_KEY": admin_key}
-    async with running("server", "-m", "client", "serve", *arguments, environment=secret) as child:
-        yield Running(f"http://{HOST}:{port}", child, admin_key)
+    environment = {"DELTASERVE_ADMIN_KEY": admin_key, "DELTASERVE_PLAYGROUND_EXAMPLES": "\n".join(examples)}
+    with tempfile.TemporaryDirectory() as state:  # a demo begins anew, and its weights stay as built
+        arguments = [f"--{name}={value}" for name, value in {**options, "state-folder": state}.items()]
+        async with running("server", "-m", "client", "serve", *arguments, environment=environment) as child:
+            yield Running(f"http://{HOST}:{port}", child, admin_key)
 
 
 async def ready(*sides: Running) -> None:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.api.errors import error_response
 from server.errors import Unauthorized
 
-_OPEN = ("/health", "/version", "/metrics", "/openapi.json", "/playground")
+_OPEN = ("/health", "/version", "/metrics", "/openapi.json", "/playground", "/admin")  # /admin: see admin_door
 
 
 class Keys:
@@ -25,9 +25,13 @@ class Keys:
     def accept(self, headers: Headers) -> bool:
         """Whether the Authorization header carries one of the keys."""
         scheme, _, key = headers.get("authorization", "").partition(" ")
-        given = _digest(key.strip())
+        return self.has(key.strip()) and scheme.lower() == "bearer"
+
+    def has(self, key: str) -> bool:
+        """Whether `key` is one of them."""
+        given = _digest(key)
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]  # all of them, always
-        return scheme.lower() == "bearer" and any(matches)
+        return any(matches)
 
 
 class RequireKey:

@@ -7,6 +7,7 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from server.api.explain import ExplainRows
 from server.api.parameters import chat_wants, encode, plan
 from server.api.replies import Exchange, Reply, respond
 from server.api.schema import ChatRequest, JsonObject, Message, TokenizeRequest
@@ -36,7 +37,12 @@ async def _prepare(body: ChatRequest, exchange: Exchange, version: Version) -> R
     choices = plan(body, wanted, [ids], tokenizer, serving.max_context(version), serving.settings)
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
     unsent = [
-        Unsent(choice.index, ChatLogprobs(spelling) if body.logprobs else NoLogprobs(), body.return_token_ids)
+        Unsent(
+            choice.index,
+            ChatLogprobs(spelling) if body.logprobs else NoLogprobs(),
+            body.return_token_ids,
+            ExplainRows(tokenizer) if body.explain else None,
+        )
         for choice in choices
     ]
     kind = "chat.completion.chunk" if body.stream else "chat.completion"

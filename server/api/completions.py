@@ -6,6 +6,7 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from server.api.explain import ExplainRows
 from server.api.parameters import completion_wants, encode, known_ids, plan
 from server.api.replies import Exchange, Reply, respond
 from server.api.schema import CompletionRequest
@@ -62,7 +63,7 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
     ids = [await _ids(prompt, body, tokenizer) for prompt in texts]
     choices = plan(body, completion_wants(body), ids, tokenizer, serving.max_context(version), serving.settings)
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
-    unsent = [_unsent(body, choice, spelling) for choice in choices]
+    unsent = [_unsent(body, choice, spelling, tokenizer) for choice in choices]
     if body.echo:
         _echo(unsent, [_text(prompt, tokenizer) for prompt in texts], body)
     envelope = Envelope("cmpl", "text_completion", body.model or serving.parts.served_name, version.fingerprint)
@@ -79,9 +80,10 @@ def _text(prompt: str | list[int], tokenizer: Tokenizer) -> str:
     return prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
 
 
-def _unsent(body: CompletionRequest, choice: Choice, spelling: Spelling) -> Unsent:
+def _unsent(body: CompletionRequest, choice: Choice, spelling: Spelling, tokenizer: Tokenizer) -> Unsent:
     logprobs = NoLogprobs() if body.logprobs is None else LegacyLogprobs(spelling, 0)
-    return Unsent(choice.index, logprobs, body.return_token_ids)
+    explain = ExplainRows(tokenizer) if body.explain else None
+    return Unsent(choice.index, logprobs, body.return_token_ids, explain)
 
 
 def _echo(unsent: Sequence[Unsent], prompts: Sequence[str], body: CompletionRequest) -> None:

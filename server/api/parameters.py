@@ -56,7 +56,7 @@ def plan(
     shared = _params(request, wanted, tokenizer, settings)
     choices = []
     for at, prompt in enumerate(prompts):
-        params = replace(shared, max_tokens=_room(prompt, wanted, max_context))
+        params = replace(shared, max_tokens=room(prompt, wanted, max_context))
         if params.min_tokens > params.max_tokens:
             raise BadRequest(
                 f"`min_tokens` is more than the {params.max_tokens} tokens of the answer.", param="min_tokens"
@@ -95,6 +95,7 @@ def _params(request: Generation, wanted: Wanted, tokenizer: Tokenizer, settings:
         stop=request.stop_strings,
         top_logprobs=wanted.top_logprobs,
         tail=settings.tail,
+        explain=settings.explain_candidates if request.explain else 0,
     )
 
 
@@ -116,20 +117,20 @@ def _bias(request: Generation, tokenizer: Tokenizer) -> dict[int, float]:
     return bias
 
 
-def _room(prompt: Sequence[int], wanted: Wanted, max_context: int) -> int:
+def room(prompt: Sequence[int], wanted: Wanted, max_context: int) -> int:
     """Tokens of the answer. Raises ContextLengthExceeded."""
     if not prompt:
         raise BadRequest("The prompt is empty: it needs at least one token.", param="prompt")
-    room = max_context - len(prompt)
-    if room < 1:
+    left = max_context - len(prompt)
+    if left < 1:
         raise ContextLengthExceeded(
             f"The context holds {max_context} tokens and the prompt alone has {len(prompt)}.", param="prompt"
         )
     if wanted.max_tokens is None:
-        return room if wanted.default_tokens is None else min(room, wanted.default_tokens)
-    if wanted.max_tokens > room:
+        return left if wanted.default_tokens is None else min(left, wanted.default_tokens)
+    if wanted.max_tokens > left:
         raise ContextLengthExceeded(
-            f"The context holds {max_context} tokens: {len(prompt)} of prompt leave {room} for the answer,"
+            f"The context holds {max_context} tokens: {len(prompt)} of prompt leave {left} for the answer,"
             f" and {wanted.max_tokens} were asked for.",
             param="max_tokens",
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from server.api.explain import refuse_strangers
 from server.api.schema import Generation
 from server.api.sse import DONE, stream_response, whole_response
 from server.api.tokens import Spelling
@@ -98,6 +99,7 @@ Prepare = Callable[[Exchange, Version], Awaitable[Reply]]
 
 async def respond(request: Request, body: Generation, prepare: Prepare) -> Response:
     """The answer to a generation request, streamed or whole."""
+    refuse_strangers(request, body)
     state = request.app.state
     exchange = Exchange(body, state.serving, state.spellings, request.state.record)
     if body.stream:

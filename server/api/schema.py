@@ -64,6 +64,7 @@ class Generation(Body):
     return_token_ids: bool = Field(False, description="true or false")
     return_tokens_as_token_ids: bool = Field(False, description="true or false")
     user: str | None = Field(None, description="a string")
+    explain: bool = Field(False, description="true or false; true needs the admin key")
 
     @property
     def stop_strings(self) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ _TEXT_ONLY = Refusal("is not supported: this server reads and writes text only")
 _NO_CALLS = Refusal("is not supported: tool calls are not parsed; use tools with tool_choice 'none'")
 
 COMMON: Mapping[str, Refusal] = {
-    "explain": Refusal("is not supported: before/after rows are not built yet", (False,)),
     "response_format": Refusal("is not supported but for {'type': 'text'}", ({"type": "text"},)),
     "guided_json": _STRUCTURED,
     "guided_regex": _STRUCTURED,

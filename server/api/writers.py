@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from server.api.explain import ExplainRows
 from server.api.tokens import Logprobs
 from server.decoding.decoder import Piece
 
@@ -34,6 +35,7 @@ class Unsent:
     index: int
     logprobs: Logprobs
     with_ids: bool
+    explain: ExplainRows | None = None
     text: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     finish_reason: str | None = None
@@ -43,6 +45,8 @@ class Unsent:
     def add(self, piece: Piece) -> None:
         self.text.append(piece.text)
         self.logprobs.add(piece.steps)
+        if self.explain is not None:
+            self.explain.add(piece.steps)
         if self.with_ids:
             self.token_ids.extend(step.token_id for step in piece.steps)
         self.finish_reason, self.stop_reason = piece.finish_reason, piece.stop_reason
@@ -53,14 +57,16 @@ class Unsent:
         return made
 
     def take_rest(self) -> bytes:
-        """Logprobs, the reasons and the ids: fields that both kinds of answer and both ways of sending share."""
+        """Logprobs, the reasons, ids and `explain`: fields that both kinds of answer and both ways of sending share."""
         ids = b',"token_ids":' + orjson.dumps(self.token_ids) if self.with_ids else b""
         self.token_ids.clear()
-        return b'"logprobs":%b,"finish_reason":%b,"stop_reason":%b%b' % (
+        rows = b"" if self.explain is None else b',"explain":' + self.explain.flush()
+        return b'"logprobs":%b,"finish_reason":%b,"stop_reason":%b%b%b' % (
             self.logprobs.flush(),
             orjson.dumps(self.finish_reason),
             orjson.dumps(self.stop_reason),
             ids,
+            rows,
         )
 
 

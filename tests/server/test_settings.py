@@ -82,3 +82,18 @@ def test_a_bad_value_is_a_sentence_without_the_value(monkeypatch: pytest.MonkeyP
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"admin_key": "k1", "api_keys": "k1,k2"}, "must not be one of api_keys"),
+        ({"admin_port": 9000}, "without an admin_key"),
+        ({"admin_key": "k", "admin_host": "10.0.0.1"}, "admin_host needs an admin_port"),
+        ({"watch_offsets": True}, "watch_offsets needs an offsets_root"),
+    ],
+)
+def test_half_an_administration_is_refused(given: dict[str, object], says: str) -> None:
+    with pytest.raises(SettingsError, match=says) as caught:
+        load_settings(**given)
+    assert "k1" not in str(caught.value)

@@ -103,7 +103,7 @@ class ScriptedBlackBox:
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            "vllm", "scripted", "scripted", 5, 5, VOCAB, self.max_context, True, True, True, True, False, None
+            "vllm", "scripted", "scripted", 5, 5, VOCAB, self.max_context, True, True, True, False, False, None
         )
 
     @asynccontextmanager

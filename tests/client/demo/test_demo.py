@@ -64,6 +64,9 @@ def test_the_demo_shows_both_answers_and_ctrl_c_leaves_nothing_running(weights: 
         shown = read_object(process)
         assert len(shown["answers"]) == 6 and shown["server"] == f"http://{HOST}:{ports[0]}"  # type: ignore[arg-type]
         assert any(answer["black_box"] != answer["served"] for answer in shown["answers"])  # type: ignore[attr-defined]
+        assert shown["playground"] == f"{shown['server']}/playground#admin_key={shown['admin_key']}"
+        offered = httpx.get(f"{shown['server']}/playground/about.json").json()["examples"]
+        assert offered == [answer["question"] for answer in shown["answers"]]  # type: ignore[attr-defined]
         pids = children_of(process.pid)
         assert len(pids) == 2
         assert httpx.get(f"{shown['server']}/health").status_code == 200

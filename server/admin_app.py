@@ -1,0 +1,85 @@
+"""The admin routes beside the public ones, or at an address of their own."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from server.api import admin, errors
+from server.api.admin_door import AdminDoor
+from server.api.middleware import BodyLimit, RequestContext
+from server.settings import Settings
+from server.telemetry import Metrics
+
+
+def admin_layer(settings: Settings) -> list[Middleware]:
+    """The door; none without a key, for then there is nothing behind it."""
+    key = settings.admin_key
+    if key is None:
+        return []
+    return [Middleware(AdminDoor, key.get_secret_value(), settings.admin_requests_per_minute)]
+
+
+def share_address(settings: Settings) -> bool:
+    """Whether the admin routes are among the public ones."""
+    return settings.admin_key is not None and settings.admin_port is None
+
+
+def create_admin_app(public: FastAPI, metrics: Metrics) -> FastAPI:
+    """The admin routes alone, over the same parts."""
+    settings: Settings = public.state.settings
+    layers = [
+        Middleware(RequestContext, metrics, public.state.log),
+        *admin_layer(settings),
+        Middleware(BodyLimit, settings.max_body_bytes),
+    ]
+    app = FastAPI(
+        title="deltaserve admin",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        strict_content_type=False,
+        middleware=layers,
+    )
+    app.state.serving, app.state.log, app.state.loads = public.state.serving, public.state.log, public.state.loads
+    errors.install(app, settings.retry_after_s)
+    app.include_router(admin.router)
+    return app
+
+
+class AdminServer(uvicorn.Server):
+    """Runs in the public server's event loop and leaves signals to it."""
+
+    def __init__(self, public: FastAPI, metrics: Metrics) -> None:
+        settings: Settings = public.state.settings
+        app = create_admin_app(public, metrics)
+        host = settings.admin_host or settings.host
+        super().__init__(
+            uvicorn.Config(
+                app, host, settings.admin_port or 0, log_config=None, access_log=False, server_header=False,
+                lifespan="off", timeout_graceful_shutdown=1,
+            )
+        )  # fmt: skip
+        self._socket: socket.socket = self.config.bind_socket()  # now, so that a taken port ends the start
+        self._task: asyncio.Task[None] | None = None
+        self._log: Any = public.state.log
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def begin(self) -> None:
+        """Needs a running event loop."""
+        host, port = self._socket.getsockname()[:2]
+        self._log.info("admin routes", host=host, port=port)
+        self._task = asyncio.create_task(self.serve([self._socket]))
+
+    async def end(self) -> None:
+        self.should_exit = True
+        if self._task is not None:
+            await self._task

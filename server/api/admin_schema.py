@@ -1,0 +1,57 @@
+"""What the admin routes take. A misspelled field is refused: half an order is worse than none."""
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.errors import BadRequest
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Strength = Annotated[float, Field(ge=-16, le=16, allow_inf_nan=False)]
+
+NAME: Final = "a name of 1 to 64 characters"
+STRENGTH: Final = "a number from -16 to 16"
+
+
+class _Order(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Term(_Order):
+    """One loaded offset in a sum; its own strength unless another is given."""
+
+    name: Name
+    strength: Strength | None = None
+
+
+class OffsetOrder(_Order):
+    """A checkpoint to load, or loaded offsets to add up."""
+
+    name: Name = Field(description=NAME)
+    path: str | None = Field(None, min_length=1, max_length=4096, description="a path under the offsets root")
+    sum: list[Term] | None = Field(None, min_length=1, max_length=64, description="a list of {name, strength}")
+    strength: Strength | None = Field(None, description=STRENGTH)
+    activate: bool = Field(False, description="true or false")
+
+    def require_path(self) -> str:
+        """Of the checkpoint to load. Raises BadRequest."""
+        if self.path is None or self.sum is not None:
+            raise BadRequest("Send either `path` or `sum`.", param="path")
+        return self.path
+
+    def require_sum(self) -> dict[str, float | None]:
+        """Offset name → strength. Raises BadRequest."""
+        terms = self.sum or []
+        if self.path is not None:
+            raise BadRequest("Send either `path` or `sum`.", param="sum")
+        if self.strength is not None:
+            raise BadRequest("A sum has no strength of its own; give each term one.", param="strength")
+        if len({term.name for term in terms}) < len(terms):
+            raise BadRequest("A sum names each offset once.", param="sum")
+        return {term.name: term.strength for term in terms}
+
+
+class StrengthOrder(_Order):
+    """Another strength for a loaded offset."""
+
+    strength: Strength = Field(description=STRENGTH)

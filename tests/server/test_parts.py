@@ -1,0 +1,65 @@
+"""The registry as settings make it: where its state lies, what it watches, what it refuses."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.errors import StateFolderUnusable
+from server.parts import open_registry
+from server.settings import Settings
+from tests.support.blackbox import make_model
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a base and one checkpoint, and another checkpoint beside the root."""
+    from benchmarks.swap.site import add_checkpoint
+
+    root = tmp_path_factory.mktemp("made") / "offsets"
+    make_model(root / "base")
+    add_checkpoint(root, "one", 1)
+    add_checkpoint(root, "two", 2)
+    (root / "two").rename(root.parent / "two")
+    return root
+
+
+def settings(root: Path, **more: Any) -> Settings:
+    return Settings(**{"offsets_root": root, "offset": "one", "torch_threads": 1, "max_streams": 1, **more})
+
+
+async def test_without_an_admin_key_nothing_is_kept(made: Path) -> None:
+    async with AsyncExitStack() as stack:
+        registry: Any = await open_registry(settings(made), stack)
+        assert (registry.active.name, registry.audit) == ("one", None)
+    assert not (made / ".deltaserve").exists()
+
+
+async def test_with_one_the_state_lies_under_the_root_and_belongs_to_one_server(made: Path) -> None:
+    given = settings(made, admin_key="k")
+    async with AsyncExitStack() as stack:
+        registry: Any = await open_registry(given, stack)
+        assert registry.audit is not None and (made / ".deltaserve" / "state.json").is_file()
+        async with AsyncExitStack() as other:
+            with pytest.raises(StateFolderUnusable):
+                await open_registry(given, other)
+    async with AsyncExitStack() as stack:
+        again: Any = await open_registry(given, stack)
+        assert [record["action"] for record in again.audit.page(1).records] == ["restart"]
+
+
+async def test_a_checkpoint_that_appears_is_loaded_and_not_activated(made: Path, tmp_path: Path) -> None:
+    given = settings(made, watch_offsets=True, watch_interval_s=0.05, state_folder=tmp_path / "state")
+    async with AsyncExitStack() as stack:
+        registry: Any = await open_registry(given, stack)
+        (made.parent / "two").rename(made / "two")
+        async with asyncio.timeout(20):
+            while "two" not in [card[2].name for card in registry.cards()]:  # noqa: ASYNC110  (nothing signals it)
+                await asyncio.sleep(0.05)
+        assert registry.active.name == "one"
+        record = registry.audit.page(1).records[0]
+        assert (record["action"], record["version"], record["key_id"]) == ("load", "two", "watch-folder")
