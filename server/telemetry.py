@@ -23,6 +23,8 @@ class Stats(Protocol):
     proposed: int
     accepted: int
     replaced: int
+    local_proposed: int
+    local_accepted: int
     swallowed: int
     blind: int
     wasted: int
@@ -68,6 +70,8 @@ class Metrics:
         self.proposed = self._counter("proposed_tokens", "Tokens the black box proposed.")
         self.accepted = self._counter("accepted_tokens", "Proposals emitted as they were.")
         self.replaced = self._counter("replaced_tokens", "Proposals overruled.")
+        self.local_proposed = self._counter("local_proposed_tokens", "Tokens the pair proposed.")
+        self.local_accepted = self._counter("local_accepted_tokens", "Of these, emitted as they were.")
         self.swallowed = self._counter("swallowed_tokens", "Positions whose token the black box never showed.")
         self.blind = self._counter("blind_tokens", "Of these, positions drawn from the pair alone.")
         self.wasted = self._counter("wasted_tokens", "Proposals that arrived and were void.")
@@ -95,6 +99,8 @@ class Metrics:
         self.proposed.inc(stats.proposed)
         self.accepted.inc(stats.accepted)
         self.replaced.inc(stats.replaced)
+        self.local_proposed.inc(stats.local_proposed)
+        self.local_accepted.inc(stats.local_accepted)
         self.swallowed.inc(stats.swallowed)
         self.blind.inc(stats.blind)
         self.wasted.inc(stats.wasted)

@@ -33,6 +33,7 @@ class Step:
     logprob: float | None = None  # log q(token), corrected, before penalties and temperature; when asked for
     top: tuple[Ids, Floats] | None = None  # the most probable ids of q and their log q, descending; when asked for
     explanation: Explanation | None = None  # when asked for
+    local: bool = False  # proposed by the pair, not by the black box
 
     @property
     def replaced(self) -> bool:
@@ -55,9 +56,11 @@ class StreamStats:
 
     upstream_calls: int = 0
     upstream_faults: int = 0
-    proposed: int = 0
+    proposed: int = 0  # by the black box; its own stream and the last token of each block
     accepted: int = 0
     replaced: int = 0
+    local_proposed: int = 0  # by the pair
+    local_accepted: int = 0
     swallowed: int = 0  # positions whose token the upstream never showed
     blind: int = 0  # of these, positions with no list either: drawn from the pair alone
     wasted: int = 0  # proposals that had arrived and were void
@@ -111,6 +114,7 @@ class Stream:
             None if wanted is None else corrected.log_q(token_id),
             most_probable(corrected, wanted) if wanted else None,
             explain(corrected, self.params.explain) if self.params.explain else None,
+            proposal.row is not None,
         )
 
     def advance(self, step: Step) -> Step:
@@ -134,6 +138,10 @@ class Stream:
         if step.proposed_id is None:
             stats.swallowed += 1
             stats.blind += step.tail_mass == 1.0
+            return
+        if step.local:
+            stats.local_proposed += 1
+            stats.local_accepted += not step.replaced
             return
         stats.proposed += 1
         stats.accepted += not step.replaced

@@ -127,6 +127,8 @@ async def test_blocks_are_counted_as_calls_and_positions():
     await tokens(stream, scripted(black_box, 4))
     assert stream.stats.upstream_calls == len(black_box.blocks)
     assert stream.stats.block_positions == sum(len(drafted) + 1 for _, drafted in black_box.blocks)
+    assert stream.stats.local_proposed + stream.stats.proposed == stream.emitted
+    assert 0 < stream.stats.local_accepted <= stream.stats.local_proposed
 
 
 def paced(**seconds):
