@@ -20,7 +20,6 @@ from server.upstream.tokens import check_tokenizer, probe_prompt
 from server.upstream.transport import Limits, Timeouts, Transport
 from server.upstream.vllm import Vllm
 
-_log = structlog.get_logger(__name__)
 _HOSTED_K = 5  # OpenAI's limit, tried when a refusal does not name the server's
 
 
@@ -48,7 +47,7 @@ async def connect(
     except BaseException:
         await transport.aclose()
         raise
-    _log.info("upstream_probed", **box.capabilities.describe())
+    structlog.get_logger(__name__).info("upstream_probed", **box.capabilities.describe())
     return box
 
 
