@@ -90,9 +90,9 @@ def _sampling(case: Case) -> dict[str, Any]:
 
 
 @contextmanager
-def bench(pace: tuple[str, ...], requests: dict[int, int]) -> Iterator[Bench]:
+def bench(pace: tuple[str, ...], requests: dict[int, int], *extra: str) -> Iterator[Bench]:
     tokenizer = Tokenizer.load(WEIGHTS / "base")
-    serve = ("--max-streams", "64", "--max-queue", "512", "--torch-threads", "1")
+    serve = ("--max-streams", "64", "--max-queue", "512", "--torch-threads", "1", *extra)
     with black_box(*pace) as box, deltaserve(box.url, *serve) as served:
         made = Bench(box, served, tokenizer, requests)
         for split in ("retain", "forget"):  # both sides have seen every prompt, and the draft policy has its times
