@@ -35,8 +35,8 @@ format: setup ## let ruff put the code in order
 test: check ## check + the test suite
 	$(BIN)/python -m pytest
 
-test-slow: setup ## the heavier tests too
-	$(BIN)/python -m pytest -m 'not vllm and not browser'
+test-slow: setup ## the heavier tests too, and fresh random cases
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m 'not vllm and not browser'
 
 e2e-llamacpp: setup ## real llama.cpp (xllamacpp) as the black box
 	$(BIN)/python -m pytest -m llamacpp tests/e2e

@@ -1,9 +1,16 @@
 """Fixtures that every room's tests share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
+
+# `make test` draws the same cases every time, so that a red run means a changed tree; `make test-slow` draws new ones.
+settings.register_profile("steady", derandomize=True, database=None)
+settings.register_profile("search", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 @pytest.fixture

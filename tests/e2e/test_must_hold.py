@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import chisquare
 
 from offset_models.demo.questions import evaluation_questions
 from offset_models.tokenizer import Tokenizer
@@ -14,10 +13,10 @@ from tests.support.blackbox import BlackBoxProcess, blackbox
 from tests.support.deltaserve import Deltaserve, deltaserve
 from tests.support.oracle import Oracle
 from tests.support.registry_questions import KEPT, chat_ids, recall, some_questions
+from tests.support.statistics import ALARM, p_value
 
 PROMPTS = 50
 A_REQUEST = 100  # choices of one request
-ALARM = 1e-6
 ROUNDING_NATS = 2e-3  # two ways of adding up float32: below this, either token is the best one
 
 
@@ -81,14 +80,6 @@ def test_sampled_tokens_follow_full_vocabulary_unlearning_over_http(
             counts[choice["token_ids"][0]] += 1
     assert p_value(counts, expected) > ALARM
     assert p_value(counts, oracle.probs(prompt, corrected=False)) < ALARM  # the black box's own draws would be noticed
-
-
-def p_value(counts: np.ndarray, expected: np.ndarray) -> float:
-    """Chi-square with ids of fewer than five expected draws taken together."""
-    wanted = expected / expected.sum() * counts.sum()
-    rare = wanted < 5
-    observed = np.append(counts[~rare], counts[rare].sum())
-    return float(chisquare(observed, np.append(wanted[~rare], wanted[rare].sum())).pvalue)
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from transformers import LlamaForCausalLM
 
 from tests.support.blackbox import BlackBoxProcess, blackbox, forward, make_model
+from tests.support.statistics import p_value
 
 DRAWS = 20_000
 PROMPT = [70, 71, 72, 73]
@@ -81,18 +81,6 @@ def draw_counts(server: BlackBoxProcess, size: int, **body: Any) -> np.ndarray:
         ids = [c["token_ids"][0] for c in answer["choices"]]
         counts += np.bincount(ids, minlength=size)
     return counts
-
-
-def p_value(counts: np.ndarray, p: np.ndarray) -> float:
-    """Chi-square test; ids that are expected fewer than five times share one bin."""
-    expected = p / p.sum() * counts.sum()
-    rare = expected < 5
-    observed = np.append(counts[~rare], counts[rare].sum())
-    wanted = np.append(expected[~rare], expected[rare].sum())
-    if wanted[-1] == 0:
-        assert observed[-1] == 0, "an excluded id was drawn"
-        observed, wanted = observed[:-1], wanted[:-1]
-    return float(stats.chisquare(observed, wanted).pvalue)
 
 
 def nucleus(p: np.ndarray, mass: float) -> np.ndarray:

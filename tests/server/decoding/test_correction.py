@@ -89,10 +89,10 @@ def test_ids_made_explicit_change_nothing(world, data):
     named = correct(world.proposal, world.row, extra_ids=np.array(sorted(extra), np.int64))
     assert_same(named.dense(), plain.dense())
     assert set(named.ids.tolist()) == set(world.top) | extra
-    for token_id in range(world.size):
-        one, other = plain.log_q(token_id), named.log_q(token_id)
-        assert one == other or one == pytest.approx(other, abs=1e-7)
-    if plain.log_z > -math.inf:
+    if plain.log_z > -math.inf:  # with no mass at all there is no log q: `target` refuses such a step
+        for token_id in range(world.size):
+            one, other = plain.log_q(token_id), named.log_q(token_id)
+            assert one == other or one == pytest.approx(other, abs=1e-7)
         goals = [target(c, GREEDY, History(GREEDY, ())) for c in (plain, named)]
         assert goals[0].certified == goals[1].certified
         assert goals[0].best() == goals[1].best() or goals[0].corrected.dense()[goals[0].best()] == pytest.approx(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import chisquare
 
 from server.decoding.correction import correct
 from server.decoding.noise import Noise
@@ -11,9 +10,9 @@ from server.decoding.rows import NumpyRow
 from server.decoding.sampling import History, SamplingParams, target
 from server.decoding.verification import verify
 from tests.support import reference
+from tests.support.statistics import ALARM, p_value
 
 SIZE, K, DRAWS, FEW = 12, 5, 100_000, 20_000
-ALARM = 1e-6  # a fair sampler fails one test in a million
 
 
 def world(seed=3):
@@ -45,12 +44,6 @@ def emitted(params, *, draft_temperature, really=None, rows=None, draws=DRAWS, k
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
     chain = {name: getattr(params, name) for name in names}
     return counts, np.array(reference.target(log_q, prompt=[int(order[1])], output=output, **chain))
-
-
-def p_value(counts, expected):
-    assert not counts[expected == 0].any()
-    kept = expected > 0
-    return chisquare(counts[kept], expected[kept] * counts.sum()).pvalue if kept.sum() > 1 else 1.0
 
 
 FILTERS = {
