@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from offset_models.attention import SLOT_ATTENTION, Entry, SlotBatch
 from offset_models.compatibility import require_supported
+from offset_models.fused import FAMILIES, FusedDecoder
 from offset_models.lora import AdapterBank
 from offset_models.slots import KVSlots
 
@@ -33,8 +34,9 @@ class Work:
 class Runner:
     """A decoder-only model with `slots` sequences of up to `max_len` tokens. Not thread-safe: one thread uses it.
 
-    `device` and `dtype` move the model (bf16 on GPUs); None leaves it as it is. `compile_model` wraps it in
-    torch.compile with dynamic shapes; attention and adapters stay eager.
+    `device` and `dtype` move the model (bf16 on GPUs); None leaves it as it is. Models of the Llama family run in few
+    operations (`fused.py`), others through transformers. `compile_model` wraps those in torch.compile with dynamic
+    shapes instead; attention and adapters stay eager.
     Raises ValueError for a model whose cached states this batching cannot keep (`compatibility.py`).
     """
 
@@ -47,6 +49,7 @@ class Runner:
         dtype: torch.dtype | None = None,
         *,
         compile_model: bool = False,
+        fused: bool = True,
     ) -> None:
         require_supported(model, max_len)
         self.model = model.requires_grad_(False)
@@ -54,8 +57,10 @@ class Runner:
         self.model.train(False)
         self.model.set_attn_implementation(SLOT_ATTENTION)
         self.kv = KVSlots(slots, max_len)
-        self.adapters = AdapterBank(self.model)
-        self._batch = SlotBatch(self.kv, self.model.device, self.model.dtype)
+        fuse = fused and not compile_model and self.model.config.model_type in FAMILIES
+        self._fused = FusedDecoder(self.model, max_len) if fuse else None
+        self.adapters = AdapterBank(self.model, self._fused.linears if self._fused else None)
+        self._batch = SlotBatch(self.kv, self.model.device)
         self._model: Any = self.model
         self._vocab_rows: int = self._probe()
         if compile_model:
@@ -84,11 +89,18 @@ class Runner:
         packed = [batch[i] for i in order]
         self._batch.plan([Entry(w.slot, w.start, len(w.token_ids)) for w in packed])
         self.adapters.route([(w.adapter, len(w.token_ids)) for w in packed])
+        token_ids = self._tensor([t for w in packed for t in w.token_ids])
+        kept = self._tensor(_kept_rows(batch, order))
+        if self._fused is not None:
+            return self._fused(token_ids, self._batch, kept).float()
+        return self._through_transformers(token_ids, kept)
+
+    def _through_transformers(self, token_ids: Tensor, kept: Tensor) -> Tensor:
         output = self._model(
-            input_ids=self._tensor([[t for w in packed for t in w.token_ids]]),
-            position_ids=self._tensor([[p for w in packed for p in range(w.start, w.start + len(w.token_ids))]]),
+            input_ids=token_ids[None],
+            position_ids=self._batch.positions[None],
             use_cache=False,
-            logits_to_keep=self._tensor(_kept_rows(batch, order)),
+            logits_to_keep=kept,
             slot_batch=self._batch,
         )
         logits: Tensor = output.logits

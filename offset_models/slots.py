@@ -9,8 +9,25 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    keys: Tensor  # [slots, kv_heads, max_len, head_dim]
-    values: Tensor  # same shape
+    """Keys and values of one layer, those of a position next to each other: a prefix is one run of memory."""
+
+    states: Tensor  # [slots, max_len, 2, kv_heads, head_dim]
+
+    @property
+    def keys(self) -> Tensor:
+        """[slots, max_len, kv_heads, head_dim], a view."""
+        return self.states[:, :, 0]
+
+    @property
+    def values(self) -> Tensor:
+        """As `keys`."""
+        return self.states[:, :, 1]
+
+    def write(self, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store keys and values [n, kv_heads, head_dim] at `places` [n] = slot · max_len + position."""
+        flat = self.states.flatten(0, 1)
+        flat[:, 0].index_copy_(0, places, keys)
+        flat[:, 1].index_copy_(0, places, values)
 
 
 class KVSlots:
@@ -28,14 +45,13 @@ class KVSlots:
 
     @property
     def nbytes(self) -> int:
-        return sum(2 * layer.keys.nbytes for layer in self.layers.values())
+        return sum(layer.states.nbytes for layer in self.layers.values())
 
     def layer(self, index: int, like: Tensor) -> Layer:
-        """The storage of one layer, made on first use for keys like `like` [1, kv_heads, n, head_dim]."""
+        """The storage of one layer, made on first use for keys like `like` [n, kv_heads, head_dim]."""
         found = self.layers.get(index)
         if found is None:
-            shape = (self.slots, like.shape[1], self.max_len, like.shape[3])
-            found = Layer(like.new_zeros(shape), like.new_zeros(shape))
+            found = Layer(like.new_zeros((self.slots, self.max_len, 2, *like.shape[1:])))
             self.layers[index] = found
         return found
 
@@ -43,12 +59,10 @@ class KVSlots:
     def copy(self, source: int, target: int, start: int, stop: int) -> None:
         """Copy positions start..stop-1 from one slot to another."""
         for layer in self.layers.values():
-            for stored in (layer.keys, layer.values):
-                stored[target, :, start:stop].copy_(stored[source, :, start:stop])
+            layer.states[target, start:stop].copy_(layer.states[source, start:stop])
 
     @torch.inference_mode()
     def clear(self, slots: Sequence[int]) -> None:
         """Zero whole slots: a masked NaN would still poison a neighbour's weighted sum (0 · NaN)."""
         for layer in self.layers.values():
-            for stored in (layer.keys, layer.values):
-                stored[list(slots)] = 0
+            layer.states[list(slots)] = 0

@@ -10,10 +10,19 @@ from hypothesis import strategies as st
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 from offset_models.runner import Runner, Work
-from tests.support.models import VOCAB, plain_logits, tiny_gemma3, tiny_llama, tiny_qwen2
+from tests.support.models import (
+    VOCAB,
+    plain_logits,
+    random_adapter,
+    tiny_gemma3,
+    tiny_llama,
+    tiny_mistral,
+    tiny_qwen2,
+    tiny_qwen3,
+)
 
 SLOTS, MAX_LEN = 6, 40
-MAKERS: list[Callable[..., PreTrainedModel]] = [tiny_llama, tiny_qwen2, tiny_gemma3]
+MAKERS: list[Callable[..., PreTrainedModel]] = [tiny_llama, tiny_qwen2, tiny_qwen3, tiny_mistral, tiny_gemma3]
 
 
 @pytest.fixture(autouse=True)
@@ -97,10 +106,41 @@ def test_a_copied_prefix_continues_like_the_original(models: tuple[Runner, PreTr
 def test_neighbouring_slots_are_read_without_a_copy_and_scattered_ones_in_one_call() -> None:
     runner = Runner(tiny_llama(), 12, MAX_LEN)
     runner.forward([Work(slot, 0, [1]) for slot in range(3, 11)])
-    assert [group.slots for group in runner._batch.groups] == [slice(3, 11)]
+    (group,) = runner._batch.groups
+    assert group.slots == slice(3, 11)
+    assert group.lines is None
     runner.forward([Work(slot, 0, [1]) for slot in (0, 2, 4, 6)])
     (group,) = runner._batch.groups
-    assert isinstance(group.slots, torch.Tensor)
+    assert group.slots == slice(0, 7)
+    assert group.lines.tolist() == [0, 2, 4, 6]
+    runner.forward([Work(slot, 0, [1]) for slot in (0, 2, 10)])
+    (group,) = runner._batch.groups
+    assert group.slots.tolist() == [0, 2, 10]
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen2, tiny_qwen3, tiny_mistral], ids=lambda make: make.__name__)
+def test_the_few_operations_give_what_transformers_gives(make: Callable[..., PreTrainedModel]) -> None:
+    prompt, batch = (
+        ids(13),
+        [Work(0, 13, [7]), Work(2, 0, ids(5, 2), rows=5), Work(3, 13, ids(3, 3), adapter=0, rows=2)],
+    )
+    answers = []
+    for fused in (True, False):
+        runner = Runner(make(), SLOTS, MAX_LEN, fused=fused)
+        runner.adapters.add(random_adapter(make(), 4, targets=("q_proj", "k_proj", "o_proj", "gate_proj", "down_proj")))
+        runner.forward([Work(0, 0, prompt), Work(3, 0, prompt, adapter=0)])
+        answers.append(runner.forward_packed(batch))
+    assert_close(*answers)
+
+
+def test_tied_embeddings_stay_one_tensor() -> None:
+    model = tiny_llama(tie_word_embeddings=True)
+    held = sum(p.nbytes for p in model.parameters())
+    runner = Runner(model, 2, MAX_LEN)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert sum(p.nbytes for p in model.parameters()) == held
+    wanted = plain_logits(tiny_llama(tie_word_embeddings=True), ids(6))[-1:]
+    assert_close(runner.forward([Work(0, 0, ids(6))])[0], wanted)
 
 
 @pytest.mark.parametrize(

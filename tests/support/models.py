@@ -4,7 +4,17 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from transformers.models.gemma3 import Gemma3ForCausalLM, Gemma3TextConfig
 
 from offset_models.lora import LoraWeights
@@ -31,6 +41,17 @@ def tiny_llama(seed: int = 0, **changes: object) -> LlamaForCausalLM:
 def tiny_qwen2(seed: int = 0, **changes: object) -> Qwen2ForCausalLM:
     """With biases on q, k and v."""
     return _made(Qwen2ForCausalLM, Qwen2Config(**{**_SHAPE, **changes}), seed)
+
+
+def tiny_qwen3(seed: int = 0, **changes: object) -> Qwen3ForCausalLM:
+    """Normalises q and k; slides over the last 5 positions from its second layer on."""
+    sliding = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
+    return _made(Qwen3ForCausalLM, Qwen3Config(**{**_SHAPE, **sliding, **changes}), seed)
+
+
+def tiny_mistral(seed: int = 0, **changes: object) -> MistralForCausalLM:
+    """Slides over the last 6 positions in every layer."""
+    return _made(MistralForCausalLM, MistralConfig(**{**_SHAPE, "sliding_window": 6, **changes}), seed)
 
 
 def tiny_gemma3(seed: int = 0, **changes: object) -> Gemma3ForCausalLM:
