@@ -173,7 +173,7 @@ class Serving:
             positions_per_token=settings.local_draft_positions_per_token,
             concurrent_positions=settings.local_draft_concurrent_positions,
         )
-        return DraftSources(upstream, upstream if payable else None, limits)
+        return DraftSources(upstream, upstream if payable else None, limits, settings.early_restarts)
 
     def max_context(self, version: Version) -> int:
         """Prompt and answer together, in tokens: what both sides can hold."""

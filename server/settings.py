@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     torch_threads: int | None = Field(None, ge=1)
 
     # who drafts
+    early_restarts: bool = Field(
+        True, description="open the next call while the black box works on a token that the pair expects to be replaced"
+    )
     local_drafts: bool = Field(True, description="let the pair draft where that pays")
     local_draft_block: int = Field(16, ge=1, le=64, description="longest block that the pair drafts")
     local_draft_positions_per_token: float = Field(

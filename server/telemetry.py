@@ -29,6 +29,8 @@ class Stats(Protocol):
     blind: int
     wasted: int
     block_positions: int
+    early_calls: int
+    early_used: int
     certified: int
     tail_mass_sum: float
 
@@ -76,6 +78,8 @@ class Metrics:
         self.blind = self._counter("blind_tokens", "Of these, positions drawn from the pair alone.")
         self.wasted = self._counter("wasted_tokens", "Proposals that arrived and were void.")
         self.block_positions = self._counter("block_positions", "Positions of local blocks the black box scored.")
+        self.early_calls = self._counter("early_calls", "Calls opened where a restart was expected.")
+        self.early_used = self._counter("early_used", "Of these, the answer went on from them.")
         self.certified = self._counter("certified_tokens", "Greedy tokens proven equal to full-vocabulary correction.")
         self.tail_mass = self._counter("tail_mass", "Sum over tokens of the mass outside the listed alternatives.")
         self.engine = Gauge("deltaserve_engine", "Counters of the engine.", ("counter",), registry=self.registry)
@@ -105,6 +109,8 @@ class Metrics:
         self.blind.inc(stats.blind)
         self.wasted.inc(stats.wasted)
         self.block_positions.inc(stats.block_positions)
+        self.early_calls.inc(stats.early_calls)
+        self.early_used.inc(stats.early_used)
         self.certified.inc(stats.certified)
         self.tail_mass.inc(stats.tail_mass_sum)
 

@@ -65,6 +65,8 @@ class StreamStats:
     blind: int = 0  # of these, positions with no list either: drawn from the pair alone
     wasted: int = 0  # proposals that had arrived and were void
     block_positions: int = 0  # positions of locally drafted blocks that the black box scored
+    early_calls: int = 0  # of the upstream calls, those opened where a restart was expected
+    early_used: int = 0
     certified: int = 0
     tail_mass_sum: float = 0.0
 
@@ -153,6 +155,16 @@ async def decode(stream: Stream, drafts: Drafts) -> AsyncGenerator[Step, None]:
 
     Raises UpstreamError when the black box fails for good, OffsetUnavailable when the pair does.
     """
+    try:
+        async with aclosing(_drafted(stream, drafts)) as steps:
+            async for step in steps:
+                yield step
+    finally:
+        await drafts.aclose()
+
+
+async def _drafted(stream: Stream, drafts: Drafts) -> AsyncGenerator[Step, None]:
+    """Draft after draft, until the answer ends."""
     barren = 0
     while not stream.finished:
         before = stream.emitted

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from server.decoding.agreement import Acceptance, local_agreement, upstream_agreement
 from server.decoding.draft_length import DraftLength
+from server.decoding.foresight import Foresight
 from server.decoding.local_drafts import blind_target, propose, verified_block
 from server.decoding.pace import Pace
 from server.decoding.protocols import BlockScorer, Draft, DraftParams, Proposal, Upstream
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from server.decoding.decoder import Stream
 
 _BLOCK_LENGTHS = (1, 2, 4, 8, 16, 32)
-_OBSERVED_EVERY = 3  # steps whose agreement is worked out: it takes passes over the vocabulary
+_OBSERVED_EVERY = 3  # accepted steps whose agreement with the pair is worked out: that takes passes over the vocabulary
 
 
 class Drafts(Protocol):
@@ -28,11 +29,14 @@ class Drafts(Protocol):
 
     def open(self, stream: "Stream") -> AbstractAsyncContextManager[Draft]: ...
 
-    def observe(self, stream: "Stream", proposal: Proposal, target: Target, emitted: int) -> None:
-        """Learn from one verified position."""
+    def observe(self, stream: "Stream", proposal: Proposal, target: Target, emitted: int, /) -> None:
+        """Learn from one verified position, before the stream takes the token."""
 
     def ended(self, accepted: int, *, replaced: bool) -> None:
         """Learn from one finished draft."""
+
+    async def aclose(self) -> None:
+        """The answer has ended: give up what was opened ahead of it."""
 
 
 @dataclass(slots=True)
@@ -41,26 +45,49 @@ class UpstreamDrafts:
 
     upstream: Upstream
     length: DraftLength = field(default_factory=DraftLength)
+    foresight: Foresight | None = None
 
-    def open(self, stream: "Stream") -> AbstractAsyncContextManager[Draft]:
+    @asynccontextmanager
+    async def open(self, stream: "Stream") -> AsyncGenerator[Draft, None]:
+        params = self._params(stream)
+        if self.foresight is None:
+            async with self._call(stream, params) as draft:
+                yield draft
+            return
+        async with self.foresight.taken(stream) as early:
+            self.foresight.watch(stream, params)
+            if early is not None:
+                yield early
+                return
+            async with self._call(stream, params) as draft:
+                yield draft
+
+    def _call(self, stream: "Stream", params: DraftParams) -> AbstractAsyncContextManager[Draft]:
+        stream.stats.upstream_calls += 1
+        return self.upstream.draft(stream.ids, params)
+
+    def _params(self, stream: "Stream") -> DraftParams:
         remaining = stream.params.max_tokens - stream.emitted
         asked = stream.params
         point = asked.temperature == 0.0 or asked.seed is not None  # accepted by equality: any draft will do
-        params = DraftParams(
+        return DraftParams(
             asked.temperature,
             self.length.limit(remaining),
             asked.seed,
             asked.ignore_eos,
             max(asked.min_tokens - stream.emitted, 0) if point else 0,
         )
-        stream.stats.upstream_calls += 1
-        return self.upstream.draft(stream.ids, params)
 
-    def observe(self, stream: "Stream", proposal: Proposal, target: Target, emitted: int) -> None:
-        pass  # there is nothing to choose
+    def observe(self, stream: "Stream", proposal: Proposal, _target: Target, emitted: int) -> None:
+        if self.foresight is not None:
+            self.foresight.decided(stream, proposal.token_id, emitted)
 
     def ended(self, accepted: int, *, replaced: bool) -> None:
         self.length.ended(accepted, replaced=replaced)
+
+    async def aclose(self) -> None:
+        if self.foresight is not None:
+            await self.foresight.aclose()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +107,7 @@ class AdaptiveDrafts:
     scorer: BlockScorer
     pace: Pace
     limits: LocalDraftLimits
+    foresight: Foresight | None = None
     streaming: UpstreamDrafts = field(init=False)
     upstream_accepted: Acceptance = field(default_factory=lambda: Acceptance(0.95))
     local_accepted: Acceptance = field(default_factory=lambda: Acceptance(0.6))  # until seen: the black box streams
@@ -87,26 +115,34 @@ class AdaptiveDrafts:
     _local: bool = False
 
     def __post_init__(self) -> None:
-        self.streaming = UpstreamDrafts(self.upstream)
+        self.streaming = UpstreamDrafts(self.upstream, foresight=self.foresight)
 
     def open(self, stream: "Stream") -> AbstractAsyncContextManager[Draft]:
-        length = self.block_length(stream)
+        early = self.foresight is not None and self.foresight.ready(stream)
+        length = 0 if early else self.block_length(stream)
         self._local = length > 0
         return self._block(stream, length) if self._local else self._stream(stream)
 
     def observe(self, stream: "Stream", proposal: Proposal, target: Target, emitted: int) -> None:
-        """Credit both sources, also the one that was not asked."""
-        self._seen += 1
-        if self._seen % _OBSERVED_EVERY:
-            return
+        """Credit both sources, also the one that was not asked.
+
+        Where a token was replaced the next draft is about to be chosen: what the pair would have done counts there.
+        """
+        self.streaming.observe(stream, proposal, target, emitted)
         seeded = stream.noise.seeded
         self.upstream_accepted.add(upstream_agreement(target, proposal, emitted, seeded))
+        self._seen += 1
+        if self._seen % _OBSERVED_EVERY and emitted == proposal.token_id:
+            return
         blind = blind_target(target.corrected.row, stream, stream.history)
         self.local_accepted.add(local_agreement(target, blind, seeded))
 
     def ended(self, accepted: int, *, replaced: bool) -> None:
         if not self._local:
             self.streaming.ended(accepted, replaced=replaced)
+
+    async def aclose(self) -> None:
+        await self.streaming.aclose()
 
     def block_length(self, stream: "Stream") -> int:
         """Length of the block that beats the black box's own stream; 0 when none does."""
@@ -138,7 +174,8 @@ class AdaptiveDrafts:
 
     @asynccontextmanager
     async def _stream(self, stream: "Stream") -> AsyncGenerator[Draft, None]:
-        started = time.perf_counter()
+        early = self.foresight is not None and self.foresight.ready(stream)
+        started = None if early else time.perf_counter()
         async with self.streaming.open(stream) as draft:
             yield TimedDraft(draft, self.pace, started)
 
@@ -156,7 +193,7 @@ class AdaptiveDrafts:
             block = await verified_block(stream, self.scorer, drafted)
         finally:
             self.pace.block_positions -= positions
-        self.pace.block_s.add(positions, time.perf_counter() - asked)
+        self.pace.scored(positions, time.perf_counter() - asked)
         yield block
 
 
@@ -167,19 +204,22 @@ class DraftSources:
     upstream: Upstream
     scorer: BlockScorer | None  # None: blocks cannot be scored, or do not pay
     limits: LocalDraftLimits
+    foresee: bool = True  # open calls early where the pair sees a restart coming
     pace: Pace = field(default_factory=Pace)
+    hits: Acceptance = field(default_factory=lambda: Acceptance(0.7))
 
     def for_stream(self, *, explained: bool = False) -> Drafts:
         """Explained streams keep to the black box's own stream: they show what it chose, not what the pair drafted."""
+        foresight = Foresight(self.upstream, self.hits) if self.foresee else None
         if self.scorer is None or explained:
-            return UpstreamDrafts(self.upstream)
-        return AdaptiveDrafts(self.upstream, self.scorer, self.pace, self.limits)
+            return UpstreamDrafts(self.upstream, foresight=foresight)
+        return AdaptiveDrafts(self.upstream, self.scorer, self.pace, self.limits, foresight)
 
 
 class TimedDraft:
-    """A draft whose arrivals are timed."""
+    """A draft whose arrivals are timed, the first from when it was `opened`; None: nobody was waiting for it."""
 
-    def __init__(self, draft: Draft, pace: Pace, opened: float) -> None:
+    def __init__(self, draft: Draft, pace: Pace, opened: float | None) -> None:
         self._draft = draft
         self._pace = pace
         self._proposals = aiter(draft)
@@ -200,9 +240,9 @@ class TimedDraft:
         asked = time.perf_counter()
         proposal = await anext(self._proposals)
         now = time.perf_counter()
-        if self._first:
+        if self._first and self._last is not None:
             self._pace.first_token_s.add(now - self._last)
-        elif now - asked > 1e-4:  # one that had not arrived yet: the black box set the pace
+        elif self._last is not None and now - asked > 1e-4:  # one that had not arrived yet: the black box set the pace
             self._pace.token_s.add(now - self._last)
         self._first, self._last = False, now
         return proposal

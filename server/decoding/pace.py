@@ -54,13 +54,22 @@ class Pace:
     first_token_s: Measured = field(default_factory=lambda: Measured(0.2))  # opening a call → its first proposal
     token_s: Measured = field(default_factory=lambda: Measured(0.03))  # between proposals of one call
     local_s: Measured = field(default_factory=lambda: Measured(0.0))  # one locally drafted token
-    block_s: Line = field(default_factory=Line)  # a block call against its number of positions
+    block_extra_s: Line = field(default_factory=Line)  # what a block call took beyond that, against its positions
     block_positions: int = 0  # in flight now, over all streams
 
     def local(self) -> float:
         """Seconds a locally drafted token takes; hopeful until one was drafted, so that it is tried."""
         return self.local_s.value if self.local_s.known else self.token_s.value * _HOPE
 
+    def scored(self, positions: int, seconds: float) -> None:
+        """A call that scored a block took so long."""
+        self.block_extra_s.add(positions, seconds - self.first_token_s.value)
+
     def block(self, positions: int) -> float:
-        """Seconds of a call that scores a block; until there was one, those of any call."""
-        return self.block_s(positions) if self.block_s.known else self.first_token_s.value
+        """Seconds of a call that scores a block; until there was one, those of any call.
+
+        Kept as the excess over opening a stream, which is measured all the time: blocks may not have been tried since
+        the machine or the black box became busy, and would look cheap.
+        """
+        extra = self.block_extra_s(positions) if self.block_extra_s.known else 0.0
+        return self.first_token_s.value + max(extra, 0.0)

@@ -12,6 +12,7 @@ from server.decoding.drafts import AdaptiveDrafts, LocalDraftLimits, UpstreamDra
 from server.decoding.local_drafts import propose
 from server.decoding.noise import Noise
 from server.decoding.pace import Line, Measured, Pace
+from server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
 from server.decoding.sampling import History, SamplingParams, target
 from server.decoding.verification import verify
 from tests.support.statistics import ALARM, p_value
@@ -132,7 +133,7 @@ async def test_blocks_are_counted_as_calls_and_positions():
 def paced(**seconds):
     pace = Pace()
     for name, value in seconds.items():
-        getattr(pace, name).add(value) if name != "block_s" else pace.block_s.add(8, value)
+        getattr(pace, name).add(value) if name != "block_s" else pace.scored(8, value)
     return pace
 
 
@@ -159,6 +160,25 @@ def test_where_the_pair_is_slow_or_wrong_the_black_box_streams():
         wrong.local_accepted.add(0.05)
     for drafts in (slow, wrong):
         assert drafts.block_length(toy_stream(GREEDY)) == 0
+
+
+def test_a_black_box_that_became_busy_does_not_make_blocks_look_cheap():
+    drafts = adaptive(paced(**FAST_PAIR))
+    assert drafts.block_length(toy_stream(GREEDY)) == 0
+    for _ in range(40):
+        drafts.pace.first_token_s.add(0.4)
+    assert drafts.pace.block(9) > 0.4
+    assert drafts.block_length(toy_stream(GREEDY)) == 0
+
+
+async def test_one_replaced_token_is_enough_to_try_a_block_where_the_pair_agrees():
+    stream, drafts = toy_stream(GREEDY), adaptive(paced(**FAST_PAIR))
+    (own,) = await propose(stream, 1)
+    goal = target(correct(Proposal(None, NO_IDS, NO_FLOATS), own.row), GREEDY, stream.history)
+    overruled = Proposal((own.token_id + 1) % 16, np.array([(own.token_id + 1) % 16]), np.array([-0.1]))
+    assert drafts.block_length(stream) == 0
+    drafts.observe(stream, overruled, goal, own.token_id)
+    assert drafts.block_length(stream) >= 4
 
 
 def test_an_operator_bounds_what_blocks_may_cost():
