@@ -1,7 +1,9 @@
 """Preallocated key/value storage: one slot per running sequence, every layer in one tensor pair."""
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -34,7 +36,7 @@ class KVSlots:
     """Keys and values of `slots` sequences of up to `max_len` tokens.
 
     Bytes: slots · max_len · Σ_layers 2 · kv_heads · head_dim · bytes per element (`nbytes`), reserved when a layer is
-    first written. They are zero pages until used, so on a CPU only positions that were really written are resident.
+    first written. On a CPU only positions that were really written are resident (`_zeros`).
     Rewinding is free: a sequence's length lives with its owner, and later writes overwrite what was there.
     """
 
@@ -51,7 +53,7 @@ class KVSlots:
         """The storage of one layer, made on first use for keys like `like` [n, kv_heads, head_dim]."""
         found = self.layers.get(index)
         if found is None:
-            found = Layer(like.new_zeros((self.slots, self.max_len, 2, *like.shape[1:])))
+            found = Layer(_zeros((self.slots, self.max_len, 2, *like.shape[1:]), like))
             self.layers[index] = found
         return found
 
@@ -66,3 +68,14 @@ class KVSlots:
         """Zero whole slots: a masked NaN would still poison a neighbour's weighted sum (0 · NaN)."""
         for layer in self.layers.values():
             layer.states[list(slots)] = 0
+
+
+def _zeros(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Zeros in `like`'s dtype and place. In host memory they are pages that the system gives when first written.
+
+    They go back to the system as soon as the tensor goes: the allocator would keep and split what a model left.
+    """
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    pages = mmap.mmap(-1, prod(shape) * like.element_size(), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=like.dtype).view(shape)

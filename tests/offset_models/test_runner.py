@@ -1,7 +1,9 @@
 """The runner's packed, slotted batches against one plain forward per sequence."""
 
+import os
 import random
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 from offset_models.runner import Runner, Work
+from offset_models.slots import KVSlots
 from tests.support.models import (
     VOCAB,
     plain_logits,
@@ -186,3 +189,18 @@ def test_models_that_the_slots_cannot_hold_are_refused_by_name() -> None:
         Runner(softcapped, 1, 8)
     with pytest.raises(ValueError, match="max_len 257"):
         Runner(tiny_llama(), 1, 257)
+
+
+def test_reserved_storage_takes_no_memory_until_it_is_written_and_leaves_at_once() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = resident()
+    kv = KVSlots(64, 1024)
+    layer = kv.layer(0, torch.zeros(1, 8, 64))
+    assert kv.nbytes == 256 << 20
+    assert resident() - before < 32 << 20
+    layer.states[:16] = 1.0
+    assert resident() - before > 48 << 20
+    del kv, layer
+    assert resident() - before < 32 << 20
