@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from offset_models.host_memory import give_back
 from offset_models.lora import AdapterWeights
 from offset_models.pair import Adapter, FullModel, Pair, PairHandle
 from offset_models.prefix import SlotPool
@@ -113,6 +114,7 @@ class ModelStore:
                 gone.append(model.key)
         del loaded, model
         gc.collect()  # modules hold reference cycles
+        give_back()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return gone
