@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from offset_models.prefix import common_prefix
-from offset_models.streams import Feed, Stream
+from offset_models.streams import Feed, Hurry, Stream
 from server.decoding.protocols import OffsetRow
 from server.errors import BadRequest, DeltaserveError, OffsetUnavailable
 
-Send = Callable[[Feed], None]
+Send = Callable[[Feed | Hurry], None]
 
 
 class Session:
@@ -58,6 +58,7 @@ class Session:
         future = self._waiting.get(position)
         if future is None:
             future = self._waiting[position] = self.loop.create_future()
+            self._send(Hurry(self.stream))
         return await asyncio.shield(future)
 
     def close(self) -> None:

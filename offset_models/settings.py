@@ -20,7 +20,8 @@ class EngineSettings:
     chunk_tokens: int = 256  # prompt tokens that one batch may carry
     step_tokens: int = 8  # a stream with no more than this to compute does it at once, outside that budget
     max_ahead: int = 32  # rows kept ahead of the position asked for
-    gather_s: float = 0.002  # how long a batch waits for more streams while others than its own are open
+    gather_s: float = 0.002  # how long a batch waits at least for other open streams, while nobody waits for it
+    longest_gather_s: float = 0.01  # and at most, where the black box takes longer than that for a token
     prefix_block: int = 32  # shortest prefix worth sharing
     threads: int | None = None  # torch threads of the engine; None: torch's own choice
     device: str = "cpu"
@@ -32,8 +33,8 @@ class EngineSettings:
         for name in bounds:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1.")
-        if min(self.spare_slots, self.max_waiting, self.retry_after_s, self.gather_s) < 0:
-            raise ValueError("spare_slots, max_waiting, retry_after_s and gather_s must not be negative.")
+        if min(self.spare_slots, self.max_waiting, self.retry_after_s, self.gather_s, self.longest_gather_s) < 0:
+            raise ValueError("spare_slots, max_waiting, retry_after_s and the gather times must not be negative.")
         if self.threads is not None and self.threads < 1:
             raise ValueError("threads must be at least 1.")
 

@@ -69,6 +69,7 @@ class Stream:
     done: int = 0  # ids that every lane has computed
     want_from: int = 0  # rows of all positions from here on are wanted
     epoch: int = 0
+    fed_at: float | None = None  # when ids came last, by the engine's clock
     closed: bool = False
     owner: Owner | None = None
 
@@ -89,6 +90,13 @@ class Stream:
 
     def too_long(self, n: int) -> ContextLengthExceeded:
         return ContextLengthExceeded(f"{n} tokens do not fit: the offset models take at most {self.max_len}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Hurry:
+    """Somebody waits for a row of the stream: do not wait for company."""
+
+    stream: Stream
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from offset_models.batch import Batch, Chunk, RowOrError, choose
+from offset_models.company import Company
 from offset_models.models import ModelStore
 from offset_models.settings import EngineSettings
-from offset_models.streams import Feed, Owner, Stream
+from offset_models.streams import Feed, Hurry, Owner, Stream
 from server.errors import OffsetUnavailable
 
 
@@ -33,7 +34,7 @@ class Call:
     future: Future[Any]
 
 
-Message = Feed | Close | Call | None  # None: end the thread
+Message = Feed | Hurry | Close | Call | None  # None: end the thread
 Delivery = tuple[Owner, int, int, RowOrError]  # whose, epoch, position, row
 
 
@@ -64,6 +65,7 @@ class Worker:
         self._settings = settings
         self._running: dict[Stream, None] = {}  # with ids to compute, in the order they came
         self._open = 0  # streams that have slots
+        self._company = Company(settings.gather_s, settings.longest_gather_s)
 
     def run(self) -> None:
         """Until told to end; sleeps while there is nothing to compute."""
@@ -81,17 +83,15 @@ class Worker:
                 message.future.set_exception(error)
 
     def _receive(self) -> bool:
-        idle = not self._running
-        message = self._next(block=idle)
-        until = time.perf_counter() + self._settings.gather_s if idle else 0.0
-        while message is not _EMPTY:
+        while True:
+            message = self._next(block=not self._running)
+            if message is _EMPTY and len(self._running) < self._open:
+                message = self._next(block=True, timeout=self._company.worth_waiting_s())
             if message is None:
                 return False
+            if message is _EMPTY:
+                return True
             self._handle(message)  # type: ignore[arg-type]
-            message = self._next(block=False)
-            if message is _EMPTY and self._running and len(self._running) < self._open:
-                message = self._next(block=True, timeout=until - time.perf_counter())
-        return True
 
     def _next(self, *, block: bool, timeout: float | None = None) -> object:
         try:
@@ -99,9 +99,11 @@ class Worker:
         except queue.Empty:
             return _EMPTY
 
-    def _handle(self, message: Feed | Close | Call) -> None:
+    def _handle(self, message: Feed | Hurry | Close | Call) -> None:
         if isinstance(message, Feed):
             self._feed(message)
+        elif isinstance(message, Hurry):
+            self._company.hurry(urgent=message.stream in self._running)
         elif isinstance(message, Close):
             self._end(message.stream)
         elif message.future.set_running_or_notify_cancel():
@@ -117,6 +119,7 @@ class Worker:
             stream.slots = [lane.model.pool.acquire(lane.key, stream.ids) for lane in stream.recipe.lanes]
             stream.done = min(slot.length for slot in stream.slots)
             self._open += 1
+        self._company.fed(stream, first=not self._running)
         self._running[stream] = None
 
     def _end(self, stream: Stream) -> None:
@@ -133,7 +136,9 @@ class Worker:
             raise RuntimeError("Streams wait for each other.")
         started, cpu_started = time.perf_counter(), time.thread_time()
         deliveries = self._run(chunks)
-        self.stats.forward_s += time.perf_counter() - started
+        took = time.perf_counter() - started
+        self._company.ran(took)
+        self.stats.forward_s += took
         self.stats.forward_cpu_s += time.thread_time() - cpu_started
         for chunk in chunks:
             if chunk.stream.todo == 0:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from server.decoding.agreement import Acceptance, local_agreement, upstream_agreement
 from server.decoding.draft_length import DraftLength
-from server.decoding.foresight import Foresight
+from server.decoding.foresight import Foresight, Record
 from server.decoding.local_drafts import blind_target, propose, verified_block
 from server.decoding.pace import Pace
 from server.decoding.protocols import BlockScorer, Draft, DraftParams, Proposal, Upstream
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from server.decoding.decoder import Stream
 
 _BLOCK_LENGTHS = (1, 2, 4, 8, 16, 32)
+_CLEARLY = 1.2  # a block must promise this much more than a stream: it also takes work from the black box
 _OBSERVED_EVERY = 3  # accepted steps whose agreement with the pair is worked out: that takes passes over the vocabulary
 
 
@@ -147,7 +148,7 @@ class AdaptiveDrafts:
     def block_length(self, stream: "Stream") -> int:
         """Length of the block that beats the black box's own stream; 0 when none does."""
         remaining = stream.params.max_tokens - stream.emitted
-        best, best_rate = 0, self._streaming_rate(remaining)
+        best, best_rate = 0, _CLEARLY * self._streaming_rate(remaining)
         for length in _BLOCK_LENGTHS:
             if length > min(self.limits.longest_block, remaining) or not self._affordable(stream, length):
                 break
@@ -206,11 +207,11 @@ class DraftSources:
     limits: LocalDraftLimits
     foresee: bool = True  # open calls early where the pair sees a restart coming
     pace: Pace = field(default_factory=Pace)
-    hits: Acceptance = field(default_factory=lambda: Acceptance(0.7))
+    early: Record = field(default_factory=Record)
 
     def for_stream(self, *, explained: bool = False) -> Drafts:
         """Explained streams keep to the black box's own stream: they show what it chose, not what the pair drafted."""
-        foresight = Foresight(self.upstream, self.hits) if self.foresee else None
+        foresight = Foresight(self.upstream, self.early) if self.foresee else None
         if self.scorer is None or explained:
             return UpstreamDrafts(self.upstream, foresight=foresight)
         return AdaptiveDrafts(self.upstream, self.scorer, self.pace, self.limits, foresight)

@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from server.decoding.decoder import Stream
 
 STRONG_NATS: Final = math.log(2.0)  # the offset at least doubles what the pair itself would say (docs/experiments.md)
+LIKELY_NATS: Final = math.log(0.5)  # and the unlearned model is more sure of it than of all else together
 _WORTH: Final = 0.4  # share of early calls that must turn out useful
+_TRIED_AGAIN: Final = 16  # where they were not, one chance in so many is taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +33,33 @@ class _Opened:
     draft: Draft
 
 
-class Foresight:
-    """One stream's early call. `hits` is shared by the streams of one black box: where guesses fail, none are made."""
+@dataclass(slots=True)
+class Record:
+    """How early calls turned out, over all streams of a black box: where guesses fail, hardly any are made."""
 
-    def __init__(self, upstream: Upstream, hits: Acceptance) -> None:
+    useful: Acceptance = field(default_factory=lambda: Acceptance(0.7))
+    _passed: int = 0
+
+    def worth_trying(self) -> bool:
+        if self.useful.value >= _WORTH:
+            return True
+        self._passed += 1
+        return self._passed % _TRIED_AGAIN == 0
+
+
+class Foresight:
+    """One stream's early call."""
+
+    def __init__(self, upstream: Upstream, record: Record) -> None:
         self._upstream = upstream
-        self._hits = hits
+        self._record = record
         self._prefix: list[int] | None = None  # what the early call goes on from
         self._task: asyncio.Task[_Opened | None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
     def watch(self, stream: "Stream", params: DraftParams) -> None:
         """To be called when the position after the stream's ids is about to be asked for with `params`."""
-        if params.max_tokens > 1 and self._hits.value >= _WORTH:
+        if params.max_tokens > 1:
             self._task = asyncio.create_task(self._open_early(stream, params))
 
     def decided(self, stream: "Stream", proposed: int | None, emitted: int) -> None:
@@ -53,7 +69,7 @@ class Foresight:
             return
         useful = emitted != proposed and prefix == [*stream.ids, emitted]
         if prefix is not None:
-            self._hits.add(float(useful))
+            self._record.useful.add(float(useful))
         if not useful:
             self._task = self._prefix = None
             self._closing = asyncio.create_task(_given_up(task))
@@ -92,7 +108,7 @@ class Foresight:
         ids = list(stream.ids)
         row = await stream.session.row(ids)
         guess = foreseen(row, stream) if stream.ids == ids else None
-        if guess is None:
+        if guess is None or not self._record.worth_trying():
             return None
         self._prefix = [*ids, guess]
         stream.stats.upstream_calls += 1
@@ -125,6 +141,7 @@ async def _given_up(task: "asyncio.Task[_Opened | None]") -> None:
 def foreseen(row: OffsetRow, stream: "Stream") -> int | None:
     """The token that the pair chooses by itself, where its offset is strong; None where the black box may be right."""
     guess = blind_target(row, stream, stream.history).best()
-    if guess in stream.params.final_ids or row.offset(np.array([guess]))[0] < STRONG_NATS:
-        return None
-    return guess
+    at = np.array([guess])
+    offset, unlearned = row.offset(at)[0], row.offset(at)[0] + row.base(at)[0]
+    strong = offset >= STRONG_NATS and unlearned >= LIKELY_NATS
+    return guess if strong and guess not in stream.params.final_ids else None

@@ -171,13 +171,14 @@ def test_a_black_box_that_became_busy_does_not_make_blocks_look_cheap():
     assert drafts.block_length(toy_stream(GREEDY)) == 0
 
 
-async def test_one_replaced_token_is_enough_to_try_a_block_where_the_pair_agrees():
+async def test_a_few_replaced_tokens_are_enough_to_try_a_block_where_the_pair_agrees():
     stream, drafts = toy_stream(GREEDY), adaptive(paced(**FAST_PAIR))
     (own,) = await propose(stream, 1)
     goal = target(correct(Proposal(None, NO_IDS, NO_FLOATS), own.row), GREEDY, stream.history)
     overruled = Proposal((own.token_id + 1) % 16, np.array([(own.token_id + 1) % 16]), np.array([-0.1]))
     assert drafts.block_length(stream) == 0
-    drafts.observe(stream, overruled, goal, own.token_id)
+    for _ in range(3):
+        drafts.observe(stream, overruled, goal, own.token_id)
     assert drafts.block_length(stream) >= 4
 
 

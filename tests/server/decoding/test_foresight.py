@@ -10,7 +10,7 @@ from server.decoding import foresight
 from server.decoding.agreement import Acceptance
 from server.decoding.decoder import decode
 from server.decoding.drafts import DraftSources, LocalDraftLimits, UpstreamDrafts
-from server.decoding.foresight import Foresight, foreseen
+from server.decoding.foresight import Foresight, Record, foreseen
 from server.decoding.rows import NumpyRow
 from server.decoding.sampling import SamplingParams
 from server.errors import UpstreamUnreachable
@@ -46,10 +46,11 @@ class Late:
 def eager(monkeypatch):
     """Every choice of the pair counts as strong."""
     monkeypatch.setattr(foresight, "STRONG_NATS", -np.inf)
+    monkeypatch.setattr(foresight, "LIKELY_NATS", -np.inf)
 
 
-def drafts_of(black_box, prior=1.0):
-    return UpstreamDrafts(black_box, foresight=Foresight(black_box, Acceptance(prior)))
+def drafts_of(black_box):
+    return UpstreamDrafts(black_box, foresight=Foresight(black_box, Record(Acceptance(1.0))))
 
 
 async def tokens(stream, drafts):
@@ -88,13 +89,18 @@ async def test_sampled_tokens_follow_the_exact_joint_distribution_with_early_cal
     assert p_value(counts, joint(sampling, size, k=2)) > ALARM
 
 
-async def test_where_guesses_fail_none_are_made(eager):
-    black_box, hits = SlowBox(), Acceptance(0.7)
+async def test_where_guesses_fail_hardly_any_are_made_until_one_is_right_again(eager):
+    record = Record()
+    assert record.worth_trying()
     for _ in range(20):
-        hits.add(0.0)
-    stream = toy_stream(GREEDY)
-    await tokens(stream, UpstreamDrafts(black_box, foresight=Foresight(black_box, hits)))
+        record.useful.add(0.0)
+    assert [record.worth_trying() for _ in range(32)].count(True) == 2
+    stream, black_box = toy_stream(replace(GREEDY, max_tokens=5)), SlowBox()
+    await tokens(stream, UpstreamDrafts(black_box, foresight=Foresight(black_box, record)))
     assert stream.stats.early_calls == 0
+    for _ in range(20):
+        record.useful.add(1.0)
+    assert record.worth_trying()
 
 
 async def test_an_answer_that_is_given_up_leaves_nothing_open(eager):
@@ -114,7 +120,7 @@ async def test_an_early_call_that_fails_is_tried_again_like_any_other(eager):
 
 def test_only_a_strong_offset_on_the_pairs_own_choice_is_a_sign():
     base = np.log(np.array([0.1, 0.5, 0.4]))
-    for said, sign in (([0.8, 0.1, 0.1], 0), ([0.15, 0.7, 0.15], None)):
+    for said, sign in (([0.8, 0.1, 0.1], 0), ([0.15, 0.7, 0.15], None), ([0.4, 0.3, 0.3], None)):
         assert foreseen(NumpyRow(base, np.log(np.array(said)) - base), toy_stream(GREEDY)) == sign
     ends = toy_stream(replace(GREEDY, eos_ids=frozenset({0})))
     assert foreseen(NumpyRow(base, np.log(np.array([0.8, 0.1, 0.1])) - base), ends) is None
