@@ -21,6 +21,7 @@ from server.scoring import PromptScoring
 from server.settings import Settings
 from server.telemetry import Metrics, RequestRecord
 from server.upstream.base import BlackBox
+from server.upstream.scorers import block_scorer
 
 _OUTBOX_PIECES = 256  # a client that reads slower than this many pieces behind slows its own generation
 
@@ -168,14 +169,14 @@ class Serving:
 
     def _draft_sources(self, upstream: BlackBox) -> DraftSources:
         """Local drafts only where the black box takes lists of prompts and does not compute each from its beginning."""
-        settings, facts = self.settings, upstream.capabilities
-        payable = settings.local_drafts and facts.prompt_list and facts.prefix_cache is not False
+        settings = self.settings
+        scorer = block_scorer(upstream, settings.local_draft_scored_prompt) if settings.local_drafts else None
         limits = LocalDraftLimits(
             longest_block=settings.local_draft_block,
             positions_per_token=settings.local_draft_positions_per_token,
             concurrent_positions=settings.local_draft_concurrent_positions,
         )
-        return DraftSources(upstream, upstream if payable else None, limits, settings.early_restarts)
+        return DraftSources(upstream, scorer, limits, settings.early_restarts)
 
     def max_context(self, version: Version) -> int:
         """Prompt and answer together, in tokens: what both sides can hold."""
