@@ -27,9 +27,12 @@ class PrimedDrafts:
         self._from_known = known is not None
         return self.then.open(stream) if known is None else nullcontext(BlockDraft(self.temperature, [known]))
 
-    def observe(self, stream: "Stream", proposal: Proposal, target: Target, emitted: int) -> None:
+    def observe(self, stream: "Stream", proposal: Proposal, target: Target, emitted: int, /) -> None:
         self.then.observe(stream, proposal, target, emitted)
 
     def ended(self, accepted: int, *, replaced: bool) -> None:
         if not self._from_known:
             self.then.ended(accepted, replaced=replaced)
+
+    async def aclose(self) -> None:
+        await self.then.aclose()
