@@ -46,4 +46,6 @@ def _proposals(box: "CompletionsBox", choice: dict[str, Any], prompt: list[int],
 def _listed(token_id: int, position: Mapping[str, Any], rules: TopKRules) -> Proposal:
     """One position's map: the prompt's own token first, then the k most probable by rank."""
     ids = [int(name) for name in position]
+    if len(ids) <= rules.k < position[str(token_id)]["rank"]:
+        raise MalformedTopK("The upstream listed fewer tokens than were asked for.")
     return ranked_proposal(token_id, ids, [entry["logprob"] for entry in position.values()], rules)
