@@ -1,6 +1,6 @@
 """A given text is scored by the distribution that tokens are drawn from, however its lists arrive."""
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ async def lists(black_box, ids, *sizes):
     """M's lists after ids[:1], ids[:2], … in portions of these sizes, the last one repeated."""
     block = await black_box.block(ids[:1], ids[1:], DraftParams(0.0, 1))
     ends = [0, *accumulate([*sizes, *[sizes[-1]] * len(ids)])]
-    for first, last in zip(ends, ends[1:], strict=False):
+    for first, last in pairwise(ends):
         if first < len(ids):
             yield block.proposals[first:last]
 

@@ -161,9 +161,7 @@ async def test_an_error_instead_of_an_answer_is_that_error():
     assert "secret" not in caught.value.message
 
 
-async def test_a_position_that_stays_hidden_fails_the_prompt(running):
-    _, tokenizer, _ = running
-
+async def test_a_position_that_stays_hidden_fails_the_prompt():
     class Hiding:
         capabilities = replace(CAPABILITIES, prompt_list=True)
 
