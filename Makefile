@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm e2e-browser drill-swap clean
+.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser drill-swap clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ test: check ## check + the test suite
 	$(BIN)/python -m pytest
 
 test-slow: setup ## the heavier tests too, and fresh random cases
-	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m 'not vllm and not browser'
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m 'not vllm and not browser and not lmeval'
 
 e2e-llamacpp: setup ## real llama.cpp (xllamacpp) as the black box
 	$(BIN)/python -m pytest -m llamacpp tests/e2e
@@ -44,6 +44,10 @@ e2e-llamacpp: setup ## real llama.cpp (xllamacpp) as the black box
 e2e-vllm: setup ## real vLLM as the black box; VLLM_BIN names its command (docs/upstreams.md)
 	@command -v "$${VLLM_BIN:-vllm}" >/dev/null || { echo "There is no vllm on PATH: make e2e-vllm VLLM_BIN=…"; exit 2; }
 	$(BIN)/python -m pytest -m vllm tests/e2e -s
+
+e2e-lmeval: setup ## lm-eval, unmodified, against the black box and the server (an environment of its own, without torch)
+	test -x build/lmeval/bin/lm_eval || { $(PYTHON) -m venv build/lmeval && build/lmeval/bin/python -m pip install --quiet --constraint constraints.txt 'lm_eval[api]>=0.4.13'; }
+	LM_EVAL_BIN=build/lmeval/bin/lm_eval $(BIN)/python -m pytest -m lmeval tests/e2e -s
 
 drill-swap: setup ## swaps, loads, hostile checkpoints and kills under load; build/bench/swap.json
 	$(BIN)/python -m benchmarks.drill_swap $(ARGS)

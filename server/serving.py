@@ -11,15 +11,17 @@ import anyio
 import tokenizers
 
 from server.admission import Gate, Ticket
-from server.decoding.decoder import Piece, Stream, generate
+from server.decoding.decoder import Piece, Stream, StreamStats, generate
 from server.decoding.drafts import Drafts, DraftSources, LocalDraftLimits
 from server.decoding.protocols import OffsetSession
 from server.decoding.sampling import SamplingParams
 from server.decoding.text import IncrementalDetokenizer
 from server.errors import DeltaserveError, Unavailable, UpstreamError, UpstreamTimeout
+from server.scoring import PromptScoring
 from server.settings import Settings
 from server.telemetry import Metrics, RequestRecord
 from server.upstream.base import BlackBox
+from server.upstream.scorers import block_scorer
 
 _OUTBOX_PIECES = 256  # a client that reads slower than this many pieces behind slows its own generation
 
@@ -96,6 +98,7 @@ class Choice:
     sample: int  # among the n choices of its prompt: with the seed it decides the noise, whatever the batch
     prompt_ids: Sequence[int]
     params: SamplingParams
+    scored: bool = False  # the prompt's own log-probabilities are wanted too
 
 
 NewDrafts = Callable[[SamplingParams], Drafts]
@@ -166,14 +169,14 @@ class Serving:
 
     def _draft_sources(self, upstream: BlackBox) -> DraftSources:
         """Local drafts only where the black box takes lists of prompts and does not compute each from its beginning."""
-        settings, facts = self.settings, upstream.capabilities
-        payable = settings.local_drafts and facts.prompt_list and facts.prefix_cache is not False
+        settings = self.settings
+        scorer = block_scorer(upstream, settings.local_draft_scored_prompt) if settings.local_drafts else None
         limits = LocalDraftLimits(
             longest_block=settings.local_draft_block,
             positions_per_token=settings.local_draft_positions_per_token,
             concurrent_positions=settings.local_draft_concurrent_positions,
         )
-        return DraftSources(upstream, upstream if payable else None, limits, settings.early_restarts)
+        return DraftSources(upstream, scorer, limits, settings.early_restarts)
 
     def max_context(self, version: Version) -> int:
         """Prompt and answer together, in tokens: what both sides can hold."""
@@ -251,30 +254,43 @@ class _Run:
     async def _generate(self, choice: Choice) -> None:
         settings = self.serving.settings
         session = await self.version.open(settings.queue_timeout_s)
+        stats = StreamStats()
         try:
-            session.prefetch(choice.prompt_ids)
-            await self._pump(choice, session)
+            if choice.scored:
+                drafts = await self._score(choice, session, stats)
+            else:
+                drafts = self.drafts(choice.params)
+                session.prefetch(choice.prompt_ids)
+            if choice.params.max_tokens:
+                await self._pump(choice, session, drafts, stats)
+            self.serving._heard()
         finally:
             session.close()
+            self.serving.metrics.add(stats)
+            self.record.add(stats)
 
-    async def _pump(self, choice: Choice, session: OffsetSession) -> None:
+    async def _score(self, choice: Choice, session: OffsetSession, stats: StreamStats) -> Drafts:
+        """Sends the prompt's scores ahead; the drafts that may follow."""
+        scoring = PromptScoring(self.serving.parts.upstream, choice.prompt_ids, choice.params, stats)
+        tokens = await scoring.run(session)
+        self.serving.metrics.scored_tokens.inc(len(tokens))
+        only = choice.params.max_tokens == 0
+        await self.outbox.put(choice.index, Piece("", (), "length" if only else None, prompt=tokens))
+        return scoring.primed(self.drafts(choice.params))
+
+    async def _pump(self, choice: Choice, session: OffsetSession, drafts: Drafts, stats: StreamStats) -> None:
         detokenizer = IncrementalDetokenizer(self.version.tokenizer.backend, choice.prompt_ids)
-        stream = Stream(choice.prompt_ids, choice.params, session, detokenizer, choice.sample)
+        stream = Stream(choice.prompt_ids, choice.params, session, detokenizer, choice.sample, stats)
         metrics, outbox = self.serving.metrics, self.outbox
         before = self.started
         latency = metrics.first_token
-        try:
-            async with aclosing(generate(stream, self.drafts(choice.params))) as pieces:
-                async for piece in pieces:
-                    now = time.perf_counter()
-                    latency.observe(now - before)
-                    before, latency = now, metrics.inter_token
-                    metrics.generation_tokens.inc(len(piece.steps))
-                    await outbox.put(choice.index, piece)
-            self.serving._heard()
-        finally:
-            metrics.add(stream.stats)
-            self.record.add(stream.stats)
+        async with aclosing(generate(stream, drafts)) as pieces:
+            async for piece in pieces:
+                now = time.perf_counter()
+                latency.observe(now - before)
+                before, latency = now, metrics.inter_token
+                metrics.generation_tokens.inc(len(piece.steps))
+                await outbox.put(choice.index, piece)
 
 
 class Outbox:

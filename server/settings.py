@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     local_draft_positions_per_token: float = Field(
         4.0, gt=0, description="most positions the black box is asked to score per emitted token"
     )
+    local_draft_scored_prompt: int = Field(
+        256, ge=0, description="longest prompt, block included, that may be scored anew to check a block; 0: never"
+    )
     local_draft_concurrent_positions: int = Field(256, ge=2, description="of all blocks on their way to the black box")
 
     # the public side

@@ -67,6 +67,7 @@ class Metrics:
         self.request_time = self._histogram("e2e_request_latency_seconds", "A whole generation.", _REQUEST_S)
         self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens read.")
         self.generation_tokens = self._counter("generation_tokens", "Corrected tokens emitted.")
+        self.scored_tokens = self._counter("scored_tokens", "Prompt tokens whose log-probabilities were asked for.")
         self.upstream_calls = self._counter("upstream_calls", "Calls to the black box.")
         self.restarts = self._counter("upstream_restarts", "Calls after a choice's first.")
         self.proposed = self._counter("proposed_tokens", "Tokens the black box proposed.")

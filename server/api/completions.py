@@ -1,6 +1,7 @@
 """POST /v1/completions"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 from fastapi import APIRouter, Request
@@ -15,6 +16,7 @@ from server.api.writers import Envelope, Unsent
 from server.errors import BadRequest, UnsupportedParameter
 from server.serving import Choice, Tokenizer, Version
 from server.settings import Settings
+from server.upstream.prompts import require_scoring
 
 router = APIRouter()
 
@@ -31,11 +33,8 @@ async def completions(body: CompletionRequest, request: Request) -> Response:
 
 
 def _check(body: CompletionRequest, settings: Settings) -> None:
-    if body.echo and body.logprobs is not None:
-        raise UnsupportedParameter(
-            "`echo` with `logprobs` is not supported: scoring of prompts is not built yet. Send one of the two.",
-            param="echo",
-        )
+    if _scores(body) and body.n > 1:
+        raise UnsupportedParameter("`echo` with `logprobs` scores each prompt once: `n` must be 1.", param="n")
     if body.max_tokens == 0 and not body.echo:
         raise BadRequest("`max_tokens` must be a whole number, 1 or more (0 only with echo).", param="max_tokens")
     if body.best_of is not None and body.best_of < body.n:
@@ -44,6 +43,11 @@ def _check(body: CompletionRequest, settings: Settings) -> None:
         raise UnsupportedParameter("`best_of` above `n` is not supported: every choice is returned.", param="best_of")
     if len(_prompts(body)) > settings.max_prompts:
         raise BadRequest(f"`prompt` may list at most {settings.max_prompts} prompts.", param="prompt")
+
+
+def _scores(body: CompletionRequest) -> bool:
+    """Whether the log-probabilities of the prompt's own tokens are asked for."""
+    return body.echo and body.logprobs is not None
 
 
 def _prompts(body: CompletionRequest) -> Sequence[str | list[int]]:
@@ -62,6 +66,9 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
         raise BadRequest("`prompt` is an empty list.", param="prompt")
     ids = [await _ids(prompt, body, tokenizer) for prompt in texts]
     choices = plan(body, completion_wants(body), ids, tokenizer, serving.max_context(version), serving.settings)
+    if _scores(body):
+        require_scoring(serving.parts.upstream)
+        choices = [replace(choice, scored=True) for choice in choices]
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
     unsent = [_unsent(body, choice, spelling, tokenizer) for choice in choices]
     if body.echo:

@@ -141,5 +141,5 @@ async def _prepared(exchange: Exchange, version: Version, prepare: Prepare) -> R
 
 
 def _generates(reply: Reply) -> bool:
-    """False where only the prompt is wanted back (`echo` with no tokens)."""
-    return reply.choices[0].params.max_tokens > 0
+    """False where only the prompt's text is wanted back (`echo` with no tokens and no logprobs)."""
+    return reply.choices[0].params.max_tokens > 0 or reply.choices[0].scored

@@ -6,6 +6,7 @@ from typing import Protocol
 import orjson
 
 from server.decoding.decoder import Step
+from server.decoding.scoring import ScoredToken
 from server.serving import Tokenizer
 
 _FLOOR = -9999.0  # what OpenAI shows for a probability of nothing; JSON has no infinity
@@ -40,9 +41,13 @@ class Spelling:
         """How many characters of the answer's text begin in this token (special tokens have no text)."""
         known = self._characters.get(token_id)
         if known is None:
-            raw = b"" if token_id in self._tokenizer.special_ids else self._tokenizer.token_bytes(token_id)
-            known = self._characters[token_id] = sum(byte & 0xC0 != 0x80 for byte in raw)
+            special = token_id in self._tokenizer.special_ids
+            known = self._characters[token_id] = 0 if special else self.echoed_characters(token_id)
         return known
+
+    def echoed_characters(self, token_id: int) -> int:
+        """The same for an echoed prompt, where special tokens are text."""
+        return sum(byte & 0xC0 != 0x80 for byte in self._tokenizer.token_bytes(token_id))
 
     def _name(self, token_id: int) -> str:
         if self._as_ids:
@@ -57,12 +62,12 @@ class Spelling:
 class Logprobs(Protocol):
     """Collects steps; `flush` is the JSON of those since the last flush."""
 
-    def add(self, steps: Sequence[Step]) -> None: ...
+    def add(self, steps: Sequence[Step | ScoredToken]) -> None: ...
     def flush(self) -> bytes: ...
 
 
 class NoLogprobs:
-    def add(self, steps: Sequence[Step]) -> None:
+    def add(self, steps: Sequence[Step | ScoredToken]) -> None:
         """Nothing is kept."""
 
     def flush(self) -> bytes:
@@ -83,17 +88,24 @@ class LegacyLogprobs:
         self._names: list[bytes] = []
         self._tops: list[bytes] = []
 
-    def add(self, steps: Sequence[Step]) -> None:
+    def add(self, steps: Sequence[Step | ScoredToken]) -> None:
         for step in steps:
             name, logprob = self._spelling.name(step.token_id), _number(step.logprob)
             self._offsets.append(b"%d" % self._offset)
             self._logprobs.append(logprob)
             self._names.append(name)
             self._tops.append(self._top(step, name, logprob))
-            self._offset += self._spelling.characters(step.token_id)
+            self._offset += self._characters(step)
 
-    def _top(self, step: Step, name: bytes, logprob: bytes) -> bytes:
-        """The most probable tokens and the emitted one; of two with one spelling the more probable stays."""
+    def _characters(self, step: Step | ScoredToken) -> int:
+        if isinstance(step, ScoredToken):
+            return self._spelling.echoed_characters(step.token_id)
+        return self._spelling.characters(step.token_id)
+
+    def _top(self, step: Step | ScoredToken, name: bytes, logprob: bytes) -> bytes:
+        """The most probable tokens and this one; of two with one spelling the more probable stays."""
+        if step.logprob is None:
+            return b"null"
         shown: dict[bytes, bytes] = {}
         for token_id, value in _alternatives(step):
             shown.setdefault(self._spelling.name(token_id), _number(value))
@@ -118,7 +130,7 @@ class ChatLogprobs:
         self._spelling = spelling
         self._entries: list[bytes] = []
 
-    def add(self, steps: Sequence[Step]) -> None:
+    def add(self, steps: Sequence[Step | ScoredToken]) -> None:
         entry = self._spelling.entry
         for step in steps:
             top = b",".join(b"%b%b}" % (entry(i), _number(value)) for i, value in _alternatives(step))
@@ -130,7 +142,7 @@ class ChatLogprobs:
         return made
 
 
-def _alternatives(step: Step) -> list[tuple[int, float]]:
+def _alternatives(step: Step | ScoredToken) -> list[tuple[int, float]]:
     if step.top is None:
         return []
     ids, values = step.top

@@ -32,7 +32,7 @@ COMMON: Mapping[str, Refusal] = {
     "structured_outputs": _STRUCTURED,
     "allowed_token_ids": Refusal(f"{_NOT_BUILT}; use logit_bias"),
     "bad_words": Refusal(f"{_NOT_BUILT}; use logit_bias", ([],)),
-    "prompt_logprobs": Refusal("is not supported: scoring of prompts is not built yet", (0, -1)),
+    "prompt_logprobs": Refusal("is not supported; use echo with logprobs (completions)", (0, -1)),
     "logprob_token_ids": Refusal(_NOT_BUILT, ([],)),
     "logits_processors": Refusal(_NOT_BUILT, ([],)),
     "use_beam_search": Refusal(_NOT_BUILT, (False,)),

@@ -44,6 +44,7 @@ class Unsent:
 
     def add(self, piece: Piece) -> None:
         self.text.append(piece.text)
+        self.logprobs.add(piece.prompt)
         self.logprobs.add(piece.steps)
         if self.explain is not None:
             self.explain.add(piece.steps)

@@ -12,6 +12,7 @@ from server.decoding.noise import Noise
 from server.decoding.protocols import Draft, Floats, Ids, OffsetSession, Proposal
 from server.decoding.ranking import most_probable
 from server.decoding.sampling import History, SamplingParams, Target, target
+from server.decoding.scoring import ScoredToken
 from server.decoding.text import Detokenizer, StopStrings
 from server.decoding.verification import verify
 from server.errors import UpstreamError, UpstreamUnreachable
@@ -42,12 +43,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that may be shown now, with the steps that led to it."""
+    """Text that may be shown now, with the steps that led to it; the first of a scored prompt has the prompt alone."""
 
     text: str
     steps: tuple[Step, ...]
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
+    prompt: tuple[ScoredToken, ...] = ()
 
 
 @dataclass(slots=True)

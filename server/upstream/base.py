@@ -66,6 +66,9 @@ class BlackBox(Protocol):
     async def block(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
         """The lists along a block drafted elsewhere, in one call; only where `capabilities.prompt_list`."""
 
+    async def scored_prompt(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
+        """The same by one prompt that is computed as a whole; only where `capabilities.prompt_logprobs`."""
+
     async def ping(self) -> None:
         """One cheap call; raises UpstreamError when the black box does not answer."""
 

@@ -13,6 +13,7 @@ from server.errors import MalformedTopK, UpstreamError, UpstreamRefused, Upstrea
 from server.upstream.base import Capabilities, TokenizerView
 from server.upstream.blocks import score_block
 from server.upstream.refusals import error_from, error_of
+from server.upstream.scored_prompt import score_in_one_prompt
 from server.upstream.topk import TopKRules
 from server.upstream.transport import EventStream, Transport
 
@@ -47,6 +48,10 @@ class CompletionsBox:
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
+    @property
+    def rules(self) -> TopKRules:
+        return self._rules
+
     def adopt(self, capabilities: Capabilities) -> None:
         """Go on with what the probe has learned so far."""
         size = self._tokenizer.vocab_size
@@ -60,6 +65,14 @@ class CompletionsBox:
     async def block(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
         """The lists along a locally drafted block, in one call; only where `capabilities.prompt_list`."""
         return await score_block(self, token_ids, drafted, self._temperature(params.temperature), params)
+
+    async def scored_prompt(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
+        """The same by one prompt, all of it computed; only where `capabilities.prompt_logprobs`."""
+        return await score_in_one_prompt(self, token_ids, drafted, self._temperature(params.temperature), params)
+
+    async def asked(self, body: Mapping[str, Any]) -> Any:
+        """One answer in one piece."""
+        return await self._transport.post_json(PATH, body)
 
     def opened(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[EventStream]:
         """One streamed call; leaving the context closes the connection."""

@@ -72,3 +72,21 @@ def _what_is_wrong(logprobs: list[float]) -> str:
     if max(logprobs) > _POSITIVE_SLACK:
         return "The upstream's log-probabilities are above zero: they are not normalised."
     return "The upstream's top-k is not sorted from most to least probable."
+
+
+def ranked_proposal(drawn: int, ids: list[int], logprobs: list[float], rules: TopKRules) -> Proposal:
+    """Undo "drawn token first": a drawn one past the k listed is taken out, one among them goes back to its rank."""
+    if drawn in ids and (len(ids) > rules.k or ids[0] == drawn):
+        at = ids.index(drawn)
+        if len(ids) > rules.k:
+            del ids[at], logprobs[at]
+        elif len(ids) > 1 and logprobs[0] < logprobs[1]:
+            _move_first_to_rank(ids, logprobs)
+    return checked_proposal(drawn, ids, logprobs, rules)
+
+
+def _move_first_to_rank(ids: list[int], logprobs: list[float]) -> None:
+    token, value = ids.pop(0), logprobs.pop(0)
+    rank = next((at for at, other in enumerate(logprobs) if other < value), len(ids))
+    ids.insert(rank, token)
+    logprobs.insert(rank, value)

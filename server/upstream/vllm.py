@@ -8,7 +8,7 @@ from server.errors import MalformedTopK
 from server.upstream.base import Capabilities, TokenizerView
 from server.upstream.completions import CompletionsBox, Temperatures
 from server.upstream.forcing import plain_token
-from server.upstream.topk import TopKRules, checked_proposal
+from server.upstream.topk import ranked_proposal
 from server.upstream.transport import Transport
 
 _PREFIX = "token_id:"
@@ -88,21 +88,3 @@ class Vllm(CompletionsBox):
         if self._plain_token is None or not self._capabilities.raw_logprobs:
             return None
         return {"logit_bias": {str(self._plain_token): 100.0}}
-
-
-def ranked_proposal(drawn: int, ids: list[int], logprobs: list[float], rules: TopKRules) -> Proposal:
-    """Undo "drawn token first": a drawn one past the k listed is taken out, one among them goes back to its rank."""
-    if drawn in ids and (len(ids) > rules.k or ids[0] == drawn):
-        at = ids.index(drawn)
-        if len(ids) > rules.k:
-            del ids[at], logprobs[at]
-        elif len(ids) > 1 and logprobs[0] < logprobs[1]:
-            _move_first_to_rank(ids, logprobs)
-    return checked_proposal(drawn, ids, logprobs, rules)
-
-
-def _move_first_to_rank(ids: list[int], logprobs: list[float]) -> None:
-    token, value = ids.pop(0), logprobs.pop(0)
-    rank = next((at for at, other in enumerate(logprobs) if other < value), len(ids))
-    ids.insert(rank, token)
-    logprobs.insert(rank, value)

@@ -64,6 +64,33 @@ def test_with_the_whole_vocabulary_listed_the_answers_are_those_of_three_models_
         assert max(oracle.regrets(ids, answer)) < ROUNDING_NATS
 
 
+def scored(complete, ids: list[int]) -> dict:
+    body = {"max_tokens": 0, "echo": True, "logprobs": 1, "temperature": 0}
+    return complete(ids, **body)["logprobs"]
+
+
+def test_with_the_whole_vocabulary_listed_prompts_are_scored_as_three_models_in_the_open_do(
+    exact, weights, checkpoint, tokenizer, prompts
+):
+    oracle = Oracle.load(weights, checkpoint, tokenizer.vocab_size)
+    for question, ids in zip(some_questions(8), prompts, strict=False):
+        text = [*ids, *tokenizer.encode(question.answer)]
+        found = scored(exact.complete, text)["token_logprobs"]
+        assert found[0] is None
+        assert found[1:] == pytest.approx(oracle.scores(text), abs=ROUNDING_NATS)
+
+
+def test_at_strength_zero_prompts_are_scored_as_the_black_box_scores_them(upstream, checkpoint, tokenizer, prompts):
+    def own(ids: list[int], **body: object) -> dict:
+        return upstream.complete(prompt=ids, **body)["choices"][0]
+
+    with deltaserve(upstream.url, checkpoint, strength=0, upstream_k=tokenizer.vocab_size) as server:
+        for ids in prompts[:8]:
+            found, expected = scored(server.complete, ids), scored(own, ids)
+            assert found["token_logprobs"][1:] == pytest.approx(expected["token_logprobs"][1:], abs=ROUNDING_NATS)
+            assert found["text_offset"] == expected["text_offset"]
+
+
 @pytest.mark.parametrize("draws", [1_000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_sampled_tokens_follow_full_vocabulary_unlearning_over_http(
     exact, weights, checkpoint, tokenizer, prompts, draws

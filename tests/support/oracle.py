@@ -38,6 +38,12 @@ class Oracle:
         regrets: list[float] = (log_q.max(1).values - chosen).tolist()
         return regrets
 
+    def scores(self, ids: Sequence[int]) -> list[float]:
+        """Corrected log-probability of each id but the first, nats."""
+        log_q = self._log_q(ids).log_softmax(-1)
+        chosen: list[float] = log_q[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()
+        return chosen
+
     def probs(self, prompt: Sequence[int], *, corrected: bool = True) -> NDArray[np.float64]:
         """The next token's distribution, shape [rows]; without the correction, the black box's own."""
         plain = plain_logits(self.black_box, prompt)[:, : self.rows]

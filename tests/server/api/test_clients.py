@@ -74,6 +74,14 @@ def test_lm_eval(app: RunningApp, entry: dict[str, Any]) -> None:
         assert response.json()["tokens"] == list(body["prompt"].encode())
         assert response.json()["count"] == len(body["prompt"])
     elif body.get("echo"):  # scoring
-        assert response.json()["error"]["code"] == "unsupported_parameter"
+        (choice,) = response.json()["choices"]
+        scored = choice["logprobs"]["token_logprobs"]
+        assert len(scored) == len(body["prompt"][0]) + 1
+        assert scored[0] is None
+        assert all(
+            logprob <= max(top.values())
+            for logprob, top in zip(scored, choice["logprobs"]["top_logprobs"], strict=True)
+            if logprob is not None
+        )
     else:
         assert response.status_code == 200

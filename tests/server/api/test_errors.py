@@ -83,7 +83,7 @@ def test_a_bad_value_is_a_400_naming_the_field_and_what_it_accepts(
     [
         ("completions", {**OK, "suffix": "x"}),
         ("completions", {**OK, "best_of": 3}),
-        ("completions", {**OK, "echo": True, "logprobs": 1}),
+        ("completions", {**OK, "echo": True, "logprobs": 1, "n": 2}),
         ("completions", {**OK, "response_format": {"type": "json_object"}}),
         ("completions", {**OK, "guided_regex": "a+"}),
         ("completions", {**OK, "max_completion_tokens": 3}),

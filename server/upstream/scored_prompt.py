@@ -1,0 +1,51 @@
+"""The black box's list at every position of a block, by one prompt that holds it all: vLLM's `prompt_logprobs`.
+
+One prompt instead of one for each position, but the whole of it is computed: such a request reads no prefix cache.
+So it pays where the prefix is short, and where everything has to be computed anyway: a prompt to be scored.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from server.decoding.protocols import Block, DraftParams, Proposal
+from server.errors import MalformedTopK
+from server.upstream.refusals import error_from, error_of
+from server.upstream.topk import TopKRules, ranked_proposal
+
+if TYPE_CHECKING:
+    from server.upstream.completions import CompletionsBox
+
+
+async def score_in_one_prompt(
+    box: "CompletionsBox", token_ids: Sequence[int], drafted: Sequence[int], temperature: float, params: DraftParams
+) -> Block:
+    """M's list after token_ids + drafted[:i], i = 0 … m. Raises UpstreamError; a partial answer is none.
+
+    Prompt lists are raw whatever the server's logprobs mode: only the last list is that of a drawn token.
+    """
+    prompt = [*token_ids, *drafted]
+    body = box.request(prompt, temperature, params) | {"max_tokens": 1, "prompt_logprobs": box.rules.k}
+    del body["stream"], body["stream_options"]  # prompt log-probabilities come in one piece only
+    answer = await box.asked(body)
+    if error := error_of(answer):
+        raise error_from(200, error)
+    try:
+        return Block(temperature, list(_proposals(box, answer["choices"][0], prompt, len(token_ids))))
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError):
+        raise MalformedTopK("The upstream's answer does not have the shape of its dialect.") from None
+
+
+def _proposals(box: "CompletionsBox", choice: dict[str, Any], prompt: list[int], prefix: int) -> list[Proposal]:
+    positions = choice["prompt_logprobs"]
+    if len(positions) != len(prompt):
+        raise MalformedTopK("The upstream scored another number of tokens than the prompt has.")
+    within = [_listed(token_id, positions[at], box.rules) for at, token_id in enumerate(prompt) if at >= prefix]
+    return [*within, next(iter(box.proposals(choice)))]
+
+
+def _listed(token_id: int, position: Mapping[str, Any], rules: TopKRules) -> Proposal:
+    """One position's map: the prompt's own token first, then the k most probable by rank."""
+    ids = [int(name) for name in position]
+    if len(ids) <= rules.k < position[str(token_id)]["rank"]:
+        raise MalformedTopK("The upstream listed fewer tokens than were asked for.")
+    return ranked_proposal(token_id, ids, [entry["logprob"] for entry in position.values()], rules)

@@ -1,0 +1,114 @@
+"""A given text is scored by the distribution that tokens are drawn from, however its lists arrive."""
+
+from itertools import accumulate, pairwise
+
+import numpy as np
+import pytest
+
+from server.decoding.correction import correct
+from server.decoding.decoder import decode
+from server.decoding.drafts import UpstreamDrafts
+from server.decoding.primed_drafts import PrimedDrafts
+from server.decoding.protocols import DraftParams
+from server.decoding.ranking import most_probable
+from server.decoding.sampling import SamplingParams
+from server.decoding.scoring import score
+from server.errors import OffsetUnavailable
+from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
+
+pytestmark = pytest.mark.anyio
+
+TEXT = [int(i) for i in np.random.default_rng(3).integers(0, 12, 80)]
+
+
+async def lists(black_box, ids, *sizes):
+    """M's lists after ids[:1], ids[:2], … in portions of these sizes, the last one repeated."""
+    block = await black_box.block(ids[:1], ids[1:], DraftParams(0.0, 1))
+    ends = [0, *accumulate([*sizes, *[sizes[-1]] * len(ids)])]
+    for first, last in pairwise(ends):
+        if first < len(ids):
+            yield block.proposals[first:last]
+
+
+def portions(black_box, *sizes):
+    return lists(black_box, TEXT, *(sizes or (len(TEXT),)))
+
+
+async def test_each_token_has_the_log_probability_that_the_full_vocabulary_gives():
+    scored = await score(TEXT, portions(ToyBlackBox(k=12)), ToySession(strength=0.7), "impute", 3)
+    assert [token.token_id for token in scored] == TEXT
+    assert (scored[0].logprob, scored[0].top) == (None, None)
+    for at in range(1, len(TEXT)):
+        m, o, u = (toy_logprobs(name, TEXT[:at], 12) for name in ("black box", "initial", "unlearned"))
+        weights = m + 0.7 * (u - o)
+        expected = weights - np.log(np.exp(weights).sum())
+        assert scored[at].logprob == pytest.approx(expected[TEXT[at]], abs=1e-9)
+        ids, values = scored[at].top
+        assert ids.tolist() == np.argsort(-expected)[:3].tolist()
+        assert values == pytest.approx(np.sort(expected)[::-1][:3], abs=1e-9)
+
+
+async def test_a_token_that_the_black_box_did_not_list_has_its_imputed_value():
+    black_box, session = ToyBlackBox(k=3), ToySession()
+    scored = await score(TEXT, portions(black_box), session, "impute", 0)
+    outside = 0
+    async for proposals in portions(black_box):
+        for at, proposal in enumerate(proposals[:-1], start=1):
+            corrected = correct(proposal, await session.row(TEXT[:at]), "impute")
+            outside += TEXT[at] not in proposal.top_ids
+            assert scored[at].logprob == pytest.approx(corrected.log_q(TEXT[at]), abs=1e-12)
+    assert outside > 10
+    truncated = await score(TEXT, portions(black_box), session, "truncate", 0)
+    assert sum(token.logprob == -np.inf for token in truncated[1:]) == outside
+
+
+@pytest.mark.parametrize("sizes", [(1,), (31, 40), (32,), (33,), (7, 1)])
+async def test_scores_do_not_depend_on_how_the_lists_are_portioned(sizes):
+    whole = await score(TEXT, portions(ToyBlackBox()), ToySession(), "impute", 0)
+    assert await score(TEXT, portions(ToyBlackBox(), *sizes), ToySession(), "impute", 0) == whole
+
+
+async def test_an_answer_is_scored_as_it_was_generated():
+    params = SamplingParams(max_tokens=40, seed=4, top_logprobs=2)
+    black_box, prompt = ToyBlackBox(k=4), [1, 2, 3]
+    steps = [step async for step in decode(toy_stream(params, prompt=prompt), UpstreamDrafts(black_box))]
+    text = [*prompt, *(step.token_id for step in steps)]
+    scored = await score(text, lists(black_box, text, len(text)), ToySession(), "impute", 2)
+    for step, token in zip(steps, scored[len(prompt) :], strict=True):
+        assert token.logprob == pytest.approx(step.logprob, abs=1e-12)
+        assert token.top[0].tolist() == step.top[0].tolist()
+
+
+async def test_a_token_among_the_best_has_the_very_number_that_the_list_shows():
+    black_box, session = ToyBlackBox(k=2), ToySession()
+    scored = await score(TEXT, portions(black_box), session, "impute", 12)
+    for token in scored[1:]:
+        ids, values = token.top
+        assert token.logprob == values[ids.tolist().index(token.token_id)]
+    proposal = (await black_box.block(TEXT[:1], [], DraftParams(0.0, 1))).proposals[0]
+    best = most_probable(correct(proposal, await session.row(TEXT[:1])), 1)
+    assert scored[1].top[1][0] == best[1][0]
+
+
+async def test_lists_that_are_missing_are_not_made_up_for():
+    async def cut():
+        async for portion in portions(ToyBlackBox()):
+            yield portion[:5]
+
+    with pytest.raises(ValueError, match="not as many lists"):
+        await score(TEXT, cut(), ToySession(), "impute", 0)
+
+
+async def test_a_pair_that_fails_fails_the_score():
+    with pytest.raises(OffsetUnavailable):
+        await score(TEXT, portions(ToyBlackBox()), ToySession(fails=OffsetUnavailable("gone")), "impute", 0)
+
+
+async def test_a_proposal_that_is_known_already_saves_a_call_and_changes_no_text():
+    params = SamplingParams(max_tokens=20, temperature=0.9, seed=8)
+    expected = [step.token_id async for step in decode(toy_stream(params), UpstreamDrafts(ToyBlackBox()))]
+    black_box = ToyBlackBox()
+    block = await black_box.block([1, 2, 3], [], DraftParams(0.9, 1))
+    primed = PrimedDrafts(block.temperature, block.proposals[0], UpstreamDrafts(black_box))
+    assert [step.token_id async for step in decode(toy_stream(params), primed)] == expected
+    assert all(len(ids) > 3 for ids, _ in black_box.calls)
