@@ -3,6 +3,7 @@
 No text is held, but the ids in it can be turned into some: `deltaserve collect --purge` deletes these folders.
 """
 
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from server.errors import CorruptState
 SHARD: Final = 32  # rows written at a time: what a kill may lose
 LONGEST_UNSAVED_S: Final = 5.0  # a slow black box gives fewer rows; a kill loses no more than this time's either
 PARTIAL: Final = ".partial"
+_CACHE: Final = re.compile(r"-(k|answers)\d+$")
 T = TypeVar("T")
 
 
@@ -138,6 +140,11 @@ class AnswerCache(ShardedCache[tuple[int, ...]]):
     def _unpack(self, columns: Mapping[str, NDArray[Any]]) -> list[tuple[int, ...]]:
         parts = np.split(columns["ids"], np.cumsum(columns["lengths"])[:-1])
         return [tuple(part.tolist()) for part in parts]
+
+
+def is_cache(folder: Path) -> bool:
+    """Whether a folder is one of these caches, by its name."""
+    return folder.is_dir() and not folder.is_symlink() and _CACHE.search(folder.name) is not None
 
 
 def _file_name(model: str) -> str:
