@@ -140,7 +140,7 @@ def _run(job: "Job", dry_run: bool, as_json: bool) -> None:
     from offset_models.training.collecting import run
 
     with Progress(visible=not dry_run) as shown:
-        forecast = asyncio.run(run(job, shown, _announce, dry_run=dry_run))
+        forecast = asyncio.run(run(job, shown, _remark if dry_run else _announce, dry_run=dry_run))
     if as_json:
         facts = forecast.collection.model_dump(exclude={"complete", "purged_at"})
         figures = {"samples": forecast.samples, "cached": forecast.cached, "unanswered": forecast.unanswered}
@@ -154,9 +154,13 @@ def _run(job: "Job", dry_run: bool, as_json: bool) -> None:
 
 def _announce(forecast: "Forecast") -> None:
     """Before anything is asked, on stderr."""
+    _remark(forecast)
+    note("; ".join(_figures(forecast)) + ".")
+
+
+def _remark(forecast: "Forecast") -> None:
     for sentence in (*(f"Left out: {bad}" for bad in forecast.bad), *(f"Note: {text}" for text in forecast.notes)):
         note(sentence)
-    note("; ".join(_figures(forecast)) + ".")
 
 
 def _figures(forecast: "Forecast") -> list[str]:

@@ -45,8 +45,7 @@ class ShardedCache(ABC, Generic[T]):
     """Rows by digest. A shard is written beside and renamed, so that a kill leaves a whole one or none."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder  # made with the first shard
         self._rows: dict[bytes, T] = {}
         self._unsaved: dict[bytes, T] = {}
         self._saved_at = time.monotonic()
@@ -63,6 +62,7 @@ class ShardedCache(ABC, Generic[T]):
         self._saved_at = time.monotonic()
         if not self._unsaved:
             return
+        self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{self._next:06d}.safetensors"
         digests = np.frombuffer(b"".join(self._unsaved), np.uint8).reshape(-1, 32)
         save_file({"digests": digests, **self._pack(list(self._unsaved.values()))}, path.with_suffix(PARTIAL))

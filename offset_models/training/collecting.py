@@ -1,7 +1,7 @@
 """Collecting as one job: what is known, what it costs to know the rest, and asking for it."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ async def run(job: Job, shown: Shown, announce: Callable[[Forecast], None], *, d
     When nothing is missing nobody is asked, and the black box need not be there. Raises BadRow, Conflict,
     UncorrectableUpstream, UpstreamError; what was fetched before a failure is kept.
     """
-    with writing_in(job.out):
+    with nullcontext() if dry_run else writing_in(job.out):
         known = read_collection(job.out)
         _refuse_other_tokenizer(job, known)
         if known is not None and (done := _all_known(job, known)) is not None:

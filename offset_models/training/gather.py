@@ -79,6 +79,7 @@ async def gather(
     data: Data, found: Encoded, caches: Caches, source: Source, scorer: Scorer, shown: Shown, end_ids: Sequence[int]
 ) -> None:
     """Ask for everything that is missing: answers first, then top-k. What was fetched before a failure is kept."""
+    source = replace(source, concurrency=scorer.concurrency(source.concurrency))
     _, prompts = caches.missing(found)
     if prompts:
         with shown.stage("answers", len(prompts)) as advance:

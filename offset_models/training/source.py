@@ -62,6 +62,10 @@ class Scorer:
     def model(self) -> str:
         return self.box.capabilities.model
 
+    def concurrency(self, asked: int) -> int:
+        """Calls at a time: past its slots, texts would push each other out of the prefix cache."""
+        return min(asked, self.box.capabilities.slots or asked)
+
     async def top_k(self, sample: Sample) -> TopK:
         found: list[Proposal] = []
         for start, stop in spans(self.method, len(sample.answer_ids)):

@@ -87,6 +87,7 @@ def _assumed(found: Detected, k: int) -> Capabilities:
         prompt_list=False,
         prompt_logprobs=False,
         prefix_cache=None,
+        slots=found.slots,
         notes=found.notes,
     )
 

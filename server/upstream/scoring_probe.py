@@ -40,7 +40,8 @@ def _candidates(box: CompletionsBox) -> Iterator[MethodName]:
     if facts.prompt_logprobs:
         yield "prompt_logprobs"
     yield "echo"
-    if facts.prompt_list:
+    # A list is spread over the slots: each of them then computes the text for itself, and lists push each other out.
+    if facts.prompt_list and facts.slots is None:
         yield "prompt_list"
     yield "steps"
 
