@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class TopK:
-    """The black box's k best at each answer position, best first."""
+    """The black box's k best at each answer position, best first; a list with fewer ids repeats its last entry."""
 
     ids: NDArray[np.int64]  # [answer, k]
     logprobs: NDArray[np.float32]  # [answer, k] nats, normalised over the whole vocabulary
@@ -37,7 +37,9 @@ class TopK:
     @property
     def tail_mass(self) -> NDArray[np.float64]:
         """Probability outside the list, r = 1 − Σ exp ℓ clipped at 0: [answer]."""
-        listed: NDArray[np.float64] = np.exp(self.logprobs.astype(np.float64)).sum(1)
+        masses = np.exp(self.logprobs.astype(np.float64))
+        masses[:, 1:][self.ids[:, 1:] == self.ids[:, :-1]] = 0.0
+        listed: NDArray[np.float64] = masses.sum(1)
         return np.clip(1.0 - listed, 0.0, None)
 
 

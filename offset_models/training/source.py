@@ -12,7 +12,7 @@ from offset_models.tokenizer import Tokenizer
 from offset_models.training.cache import TopK
 from offset_models.training.samples import Sample
 from server.decoding.protocols import Proposal
-from server.errors import MalformedTopK, UpstreamBusy, UpstreamUnreachable
+from server.errors import UpstreamBusy, UpstreamUnreachable
 from server.upstream.completions import PATH, CompletionsBox
 from server.upstream.greedy import greedy_answer
 from server.upstream.probe import connect
@@ -135,13 +135,11 @@ async def retried(asked: Callable[[], Awaitable[T]]) -> T:
 
 
 def stacked(lists: Sequence[Proposal], k: int) -> TopK:
-    """Lists as arrays. Raises MalformedTopK for a list shorter than k: ids that are mere padding were listed."""
-    if any(len(proposal.top_ids) < k for proposal in lists):
-        raise MalformedTopK(
-            f"The upstream listed tokens that the tokenizer does not have among its {k} best: ask for a smaller k."
-        )
-    ids = np.array([proposal.top_ids[:k] for proposal in lists], np.int64)
-    return TopK(ids, np.array([proposal.top_logprobs[:k] for proposal in lists], np.float32))
+    """Lists as arrays [positions, k]. One that is shorter, because padding ids were dropped, repeats its last entry."""
+    filled = [np.minimum(np.arange(k), len(proposal.top_ids) - 1) for proposal in lists]
+    ids = [proposal.top_ids[at] for proposal, at in zip(lists, filled, strict=True)]
+    logprobs = [proposal.top_logprobs[at] for proposal, at in zip(lists, filled, strict=True)]
+    return TopK(np.array(ids, np.int64), np.array(logprobs, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
