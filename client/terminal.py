@@ -1,5 +1,6 @@
 """How commands speak: answers to stdout, everything else to stderr, and a documented exit status."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,14 @@ def status_of(error: Exception) -> Status:
     if isinstance(error, _AWAY):
         return Status.UNREACHABLE
     return Status.REFUSED if isinstance(error, _NOT_TAKEN) else Status.FAILED
+
+
+def quiet() -> None:
+    """Nothing of the libraries' logs goes to stdout, and of what they say only errors reach stderr."""
+    import structlog
+
+    logs = structlog.PrintLoggerFactory(sys.stderr)
+    structlog.configure(logger_factory=logs, wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 
 def say(text: str, end: str = "\n") -> None:

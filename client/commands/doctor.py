@@ -1,20 +1,17 @@
 """deltaserve doctor"""
 
 import asyncio
-import logging
-import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
 import typer
 
 from client.commands import shared
 from client.generated import accepts
 from client.server_settings import EPILOG, read_settings, setting_flags
 from client.tables import say_table
-from client.terminal import Status, new_app, note, say, say_json, status_of
+from client.terminal import Status, new_app, note, quiet, say, say_json, status_of
 from server.errors import DeltaserveError
 from server.settings import Settings
 
@@ -44,7 +41,7 @@ def doctor(as_json: shared.AsJson = False, **values: Any) -> None:
     black box is probed with a few tiny requests, and its token ids are compared with the offset's tokenizer.
     """
     settings = read_settings(values)
-    _quiet()
+    quiet()
     findings = asyncio.run(examine(settings))
     if as_json:
         parts = {"ok": not findings.problems, "problems": findings.problems}
@@ -107,12 +104,6 @@ def _advised(error: DeltaserveError, status: Status, settings: Settings) -> str:
     if status is Status.UNREACHABLE:
         return f"{error.message} Start the black box, or correct --upstream-url ({settings.upstream_url})."
     return error.message
-
-
-def _quiet() -> None:
-    """Nothing of the libraries' logs goes to stdout; what matters of them is in the findings."""
-    logs = structlog.PrintLoggerFactory(sys.stderr)
-    structlog.configure(logger_factory=logs, wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 
 def show(findings: Findings) -> None:

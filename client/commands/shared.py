@@ -5,7 +5,12 @@ from typing import Annotated
 
 import typer
 
-from client.address import KEY_VARIABLE, URL_VARIABLE, Address, resolve
+from client.address import KEY_VARIABLE, URL_VARIABLE, Address, resolve, root_of, same_origin
+from client.terminal import Status
+from client.terminal import Stop as StopCommand
+
+UPSTREAM_VARIABLE = "DELTASERVE_UPSTREAM_URL"
+UPSTREAM_KEY_VARIABLE = "DELTASERVE_UPSTREAM_KEY"
 
 Url = Annotated[str | None, typer.Option("--url", help=f"The server; else {URL_VARIABLE}, else http://127.0.0.1:8000.")]
 ApiKey = Annotated[
@@ -24,3 +29,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 def address(url: str | None, key: str | None) -> Address:
     """Where the command goes, with the key that may go there."""
     return resolve(url, key, os.environ)
+
+
+def upstream_address(url: str | None, key: str | None) -> Address:
+    """The black box, with the key that may go there: the environment's goes to the environment's host only."""
+    configured = os.environ.get(UPSTREAM_VARIABLE)
+    if not (url or configured):
+        raise StopCommand(f"Give --upstream, the black box's address, or set {UPSTREAM_VARIABLE}.", Status.USAGE)
+    root = root_of(url or configured or "")
+    if key is None and configured and same_origin(root, root_of(configured)):
+        key = os.environ.get(UPSTREAM_KEY_VARIABLE)
+    return Address(root, key or None)

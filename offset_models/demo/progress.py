@@ -29,7 +29,6 @@ class Progress:
         self.seconds: dict[str, float] = {}
 
     def __enter__(self) -> Self:
-        self._bars.start()
         return self
 
     def __exit__(
@@ -40,6 +39,7 @@ class Progress:
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
         """One bar. Call what it gives for every piece of work done, with a few words on how it goes."""
+        self._bars.start()  # with the first stage: without one, nothing is drawn at all
         task = self._bars.add_task(name, total=total, note="")
         started = time.monotonic()
         try:

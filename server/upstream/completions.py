@@ -78,6 +78,16 @@ class CompletionsBox:
         """One streamed call; leaving the context closes the connection."""
         return self._transport.stream(PATH, body)
 
+    async def whole(self, body: Mapping[str, Any]) -> Any:
+        """One call answered in one piece, as JSON; the fields of a stream are left out of `body`."""
+        plain = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+        return await self._transport.post_json(PATH, plain)
+
+    @property
+    def rules(self) -> TopKRules:
+        """What a list must be."""
+        return self._rules
+
     async def ping(self) -> None:
         await self._transport.get_json("/v1/models")
 

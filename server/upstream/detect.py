@@ -17,6 +17,7 @@ class Detected:
     model: str
     vocab_size: int | None
     max_context: int | None
+    slots: int | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -36,6 +37,7 @@ async def detect(transport: Transport, model: str | None, dialect: Dialect | Non
         model=str(card["id"]),
         vocab_size=_whole(meta.get("n_vocab")),
         max_context=_whole(card.get("max_model_len")) or _whole(slot) or _whole(meta.get("n_ctx")),
+        slots=_whole(props.get("total_slots")),
         notes=notes,
     )
 

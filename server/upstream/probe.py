@@ -9,7 +9,7 @@ from typing import Any, Literal
 import structlog
 
 from server.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused
-from server.upstream.base import BlackBox, Capabilities, Dialect, TokenizerView
+from server.upstream.base import Capabilities, Dialect, TokenizerView
 from server.upstream.completions import CompletionsBox
 from server.upstream.detect import Detected, detect
 from server.upstream.llamacpp import LlamaCpp
@@ -34,7 +34,7 @@ async def connect(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     cache_salt: str | None = None,
-) -> BlackBox:
+) -> CompletionsBox:
     """A probed black box. Raises UncorrectableUpstream when it cannot be corrected, UpstreamError when it is away."""
     transport = Transport(url, key=key, timeouts=timeouts, limits=limits)
     try:
@@ -87,6 +87,7 @@ def _assumed(found: Detected, k: int) -> Capabilities:
         prompt_list=False,
         prompt_logprobs=False,
         prefix_cache=None,
+        slots=found.slots,
         notes=found.notes,
     )
 

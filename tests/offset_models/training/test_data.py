@@ -35,7 +35,7 @@ def test_every_accepted_form_is_read(tmp_path: Path) -> None:
     )
     asked, chat, prose = read_rows(path)
     assert asked == chat == Row(ANSWER, (("user", QUESTION),))
-    assert prose == Row(" Velmora.", prompt="Ada was born in", refusals=(" nowhere.",))
+    assert prose == Row(" Velmora.", prompt="Ada was born in", refusals=(" nowhere.",), ends=True)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_every_accepted_form_is_read(tmp_path: Path) -> None:
 )
 def test_a_bad_row_is_named_by_its_line_and_never_quoted(tmp_path: Path, bad: object) -> None:
     path = lines(tmp_path / "rows.jsonl", {"question": "a", "answer": "b"}, bad)
-    with pytest.raises(BadRow, match=r"rows\.jsonl, line 2") as failure:
+    with pytest.raises(BadRow, match=r"rows\.jsonl .*line 2") as failure:
         read_rows(path)
     assert QUESTION not in failure.value.message
 

@@ -1,0 +1,204 @@
+"""deltaserve collect"""
+
+import asyncio
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from client.commands import shared
+from client.terminal import Status, Stop, new_app, note, quiet, say, say_json
+from server.upstream.scoring import MethodName
+
+if TYPE_CHECKING:
+    from offset_models.training.collecting import Forecast, Job
+    from offset_models.training.rows import Row
+    from offset_models.training.sides import Data
+
+app = new_app()
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the rows come from."""
+
+    forget: list[str]
+    retain: list[str]
+    generic: int
+    refusals: Path | None
+    skip_bad: bool
+    paraphrases: bool
+
+
+@app.command()
+def collect(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for what the black box says.")],
+    forget: Annotated[
+        list[str] | None, typer.Option(help="JSONL of what must go, or hf:NAME[,CONFIG][:SPLIT]; several are joined.")
+    ] = None,
+    retain: Annotated[
+        list[str] | None, typer.Option(help="The same of what must stay: neighbours of the forget set, for example.")
+    ] = None,
+    generic: Annotated[
+        int, typer.Option(min=0, help="Add so many of the package's own generic prompts to the retain set.")
+    ] = 0,
+    refusals: Annotated[
+        Path | None, typer.Option(help="JSONL of {text}: what is answered instead. Default: the package's own.")
+    ] = None,
+    forget_answers: Annotated[
+        Literal["reference", "refusal", "both"],
+        typer.Option(help="Score the forget set's own answers (reference), refusals in their place, or both."),
+    ] = "both",
+    paraphrases: Annotated[bool, typer.Option(help="Take the rows' paraphrases as well.")] = True,
+    upstream: Annotated[
+        str | None, typer.Option("--upstream", help=f"The black box; else {shared.UPSTREAM_VARIABLE}.")
+    ] = None,
+    upstream_key: Annotated[
+        str | None,
+        typer.Option(help=f"Its API key; else {shared.UPSTREAM_KEY_VARIABLE}, for {shared.UPSTREAM_VARIABLE} only."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Its model name; default: the only one it lists.")] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder with the pair's tokenizer: the base model's.")
+    ] = None,
+    k: Annotated[int, typer.Option(min=1, help="How many alternatives to ask for at each position.")] = 20,
+    answer_tokens: Annotated[
+        int, typer.Option(min=1, help="Longest answer of the black box to a retain row without one.")
+    ] = 128,
+    method: Annotated[
+        MethodName | None, typer.Option(help="How to score the text. Default: the cheapest that works.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Calls at a time.")] = 4,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer to one call.")] = 120.0,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out instead of stopping.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Probe the black box, show what would be asked, and stop.")
+    ] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Delete the forget files and everything collected; digests stay.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Purge without asking.")] = False,
+    as_json: shared.AsJson = False,
+) -> None:
+    """Fetch a black box's top-k along the training text.
+
+    Rows are {question, answer}, {messages}, {prompt, completion} or {text}, one a line; retain rows without an answer
+    are answered by the black box. What was fetched is kept in OUT: a run that was stopped goes on where it was.
+    """
+    quiet()
+    if purge:
+        _purge(out, forget or [], yes, as_json)
+        return
+    files = Files(forget or [], retain or [], generic, refusals, skip_bad, paraphrases)
+    address = shared.upstream_address(upstream, upstream_key)
+    if tokenizer is None:
+        raise Stop("Give --tokenizer, the folder of the pair's base model.", Status.USAGE)
+    data = _data(files, forget_answers, answer_tokens)
+
+    from offset_models.tokenizer import Tokenizer
+    from offset_models.training.collecting import Job
+    from offset_models.training.source import Source
+
+    source = Source(address.root, model or "", k, concurrency, timeout, address.key)
+    job = Job(data, source, Tokenizer.load(tokenizer), out, method, skip_bad)
+    _run(job, dry_run, as_json)
+
+
+def _data(files: Files, forget_answers: Literal["reference", "refusal", "both"], answer_tokens: int) -> "Data":
+    from offset_models.training.loading import REFUSALS, generic_prompts, read_refusals
+    from offset_models.training.sides import Data
+
+    if not files.forget:
+        raise Stop("Give --forget, a JSONL file of what must go.", Status.USAGE)
+    if not files.retain and not files.generic:
+        raise Stop(
+            "Give --retain, a JSONL file of what must stay, or --generic N to keep the answers to N generic prompts.",
+            Status.USAGE,
+        )
+    forget = _rows(files, files.forget, answered=True)
+    retain = [*_rows(files, files.retain, answered=False), *generic_prompts(files.generic)]
+    return Data(forget, retain, read_refusals(files.refusals or REFUSALS), forget_answers, answer_tokens)
+
+
+def _rows(files: Files, sources: list[str], *, answered: bool) -> "list[Row]":
+    from offset_models.training.loading import load
+
+    rows = []
+    for source in sources:
+        loaded = load(source, answered=answered)
+        loaded.check(files.skip_bad)
+        for sentence in loaded.bad:
+            note(f"Left out: {loaded.name}, {sentence}.")
+        rows += loaded.rows
+    return rows if files.paraphrases else [replace(row, paraphrases=()) for row in rows]
+
+
+def _run(job: "Job", dry_run: bool, as_json: bool) -> None:
+    from offset_models.demo.progress import Progress
+    from offset_models.training.collecting import run
+
+    with Progress(visible=not dry_run) as shown:
+        forecast = asyncio.run(run(job, shown, _remark if dry_run else _announce, dry_run=dry_run))
+    if as_json:
+        facts = forecast.collection.model_dump(exclude={"complete", "purged_at"})
+        figures = {"samples": forecast.samples, "cached": forecast.cached, "unanswered": forecast.unanswered}
+        say_json({"dry_run": dry_run, **facts, **figures, **asdict(forecast.cost), "left_out": list(forecast.bad)})
+    elif dry_run:
+        for line in _figures(forecast):
+            say(line)
+    else:
+        say(f"{job.out}: {forecast.samples} samples of {forecast.collection.model}, top {forecast.collection.k}")
+
+
+def _announce(forecast: "Forecast") -> None:
+    """Before anything is asked, on stderr."""
+    _remark(forecast)
+    note("; ".join(_figures(forecast)) + ".")
+
+
+def _remark(forecast: "Forecast") -> None:
+    for sentence in (*(f"Left out: {bad}" for bad in forecast.bad), *(f"Note: {text}" for text in forecast.notes)):
+        note(sentence)
+
+
+def _figures(forecast: "Forecast") -> list[str]:
+    facts, cost = forecast.collection, forecast.cost
+    lines = [f"{forecast.samples} samples, {forecast.cached} of them known"]
+    if not cost.calls:
+        return [*lines, "nothing to ask"]
+    if forecast.unanswered:
+        lines.append(f"{forecast.unanswered} answers of the black box, up to {facts.answer_tokens} tokens each")
+    return [
+        *lines,
+        f"{facts.model}, top {facts.k} by {facts.method}",
+        f"{cost.calls:,} calls, {cost.prompt_tokens:,} prompt tokens, at most {cost.generated_tokens:,} generated ones",
+    ]
+
+
+def _purge(out: Path, forget: list[str], yes: bool, as_json: bool) -> None:
+    from offset_models.training.collection import leftovers, purge
+    from offset_models.training.loading import HUB, load
+
+    files = [Path(source) for source in forget if not source.startswith(HUB)]
+    if absent := [path for path in files if not path.is_file()]:
+        raise Stop(f"{absent[0]} is no file: nothing was deleted.", Status.USAGE)
+    named = ", ".join(map(str, files)) or "no forget file (none was given)"
+    if not yes and not _agreed(f"Delete {named} and what was collected in {out}? This cannot be undone."):
+        raise Stop("Nothing was deleted.", Status.INTERRUPTED)
+    rows = [row for path in files for row in load(path).rows]
+    gone = purge(out, files)
+    left = leftovers(out, rows)
+    if as_json:
+        say_json({"deleted": [str(path) for path in gone], "left": [str(path) for path in left]})
+    else:
+        say(f"Deleted {len(gone)} files; {out / 'collection.json'} keeps the digests.")
+    if left:
+        raise Stop("Text of the forget set is still in " + ", ".join(map(str, left)) + ".", Status.FAILED)
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise Stop(f"{question} Give --yes to say so: there is no terminal to ask at.", Status.USAGE)
+    return typer.confirm(question, err=True)
