@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp, rankdata
 
 Floats = NDArray[np.float64]
-Statistic = Callable[[Mapping[str, Floats]], float]  # groups of per-item values → one number
+Statistic = Callable[[Mapping[str, Floats]], Floats]  # groups of values [..., items] → [...]
 
 RESAMPLES: Final = 1000
+AT_ONCE: Final = 100  # resamples held in memory
 SEED: Final = 0
 CONFIDENCE: Final = 0.95
 
@@ -35,24 +36,28 @@ class KolmogorovSmirnov:
 
 def estimate_mean(values: Sequence[float]) -> Estimate:
     """Of at least one value."""
-    return estimate({"": values}, lambda groups: float(groups[""].mean()))
+    return estimate({"": values}, lambda groups: groups[""].mean(-1))
 
 
 def estimate(groups: Mapping[str, Sequence[float]], statistic: Statistic) -> Estimate:
     """Of any statistic of groups of items; each group is resampled on its own. Deterministic."""
     arrays = {name: np.asarray(values, np.float64) for name, values in groups.items()}
     draw = np.random.default_rng(SEED)
-    drawn = [statistic({n: draw.choice(a, len(a)) for n, a in arrays.items()}) for _ in range(RESAMPLES)]
+    drawn = [statistic(_resampled(arrays, draw)) for _ in range(RESAMPLES // AT_ONCE)]
     outside = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(drawn, (outside, 1 - outside))
+    low, high = np.quantile(np.concatenate(drawn), (outside, 1 - outside))
     return Estimate(float(statistic(arrays)), float(low), float(high))
 
 
-def area_under_curve(members: Floats, others: Floats) -> float:
-    """Chance that a member's score is above another's, ties counted half: the area under the ROC curve."""
-    ranks = rankdata(np.concatenate([members, others]))
-    above = ranks[: len(members)].sum() - len(members) * (len(members) + 1) / 2
-    return float(above / (len(members) * len(others)))
+def area_under_curve(members: Floats, others: Floats) -> Floats:
+    """Chance that a member's score is above another's, ties counted half: the area under the ROC curve.
+
+    members: [..., m], others: [..., n]; gives [...].
+    """
+    count, rest = members.shape[-1], others.shape[-1]
+    ranks = rankdata(np.concatenate([members, others], axis=-1), axis=-1)
+    above = ranks[..., :count].sum(-1) - count * (count + 1) / 2
+    return np.asarray(above / (count * rest), np.float64)
 
 
 def estimate_auc(members: Sequence[float], others: Sequence[float]) -> Estimate:
@@ -77,6 +82,13 @@ def kolmogorov_smirnov(one: Sequence[float], other: Sequence[float]) -> Kolmogor
     return KolmogorovSmirnov(float(test.statistic), float(test.pvalue))
 
 
-def harmonic_mean(values: Sequence[float]) -> float:
-    """0 when one of them is."""
-    return 0.0 if min(values) <= 0 else len(values) / sum(1.0 / value for value in values)
+def harmonic_mean(values: Floats) -> Floats:
+    """Over the last axis; 0 where one of the values is."""
+    positive = (values > 0).all(-1)
+    inverse = 1.0 / np.where(values > 0, values, 1.0)
+    return np.where(positive, values.shape[-1] / inverse.sum(-1), 0.0)
+
+
+def _resampled(arrays: Mapping[str, Floats], draw: np.random.Generator) -> dict[str, Floats]:
+    """[AT_ONCE, items] of every group, drawn with replacement."""
+    return {name: a[draw.integers(len(a), size=(AT_ONCE, len(a)))] for name, a in arrays.items()}

@@ -59,5 +59,5 @@ def forget_quality(forget: Sequence[float], reference: Sequence[float]) -> Kolmo
     return kolmogorov_smirnov(forget, reference)
 
 
-def _harmonic_mean_of_means(groups: Mapping[str, Floats]) -> float:
-    return harmonic_mean([float(np.mean(values)) for values in groups.values()])
+def _harmonic_mean_of_means(groups: Mapping[str, Floats]) -> Floats:
+    return harmonic_mean(np.stack([values.mean(-1) for values in groups.values()], axis=-1))

@@ -80,7 +80,7 @@ def test_model_utility_is_the_harmonic_mean_of_nine_means() -> None:
 def test_model_utility_is_nothing_when_one_of_its_parts_is() -> None:
     items = UtilityItems([1.0], [1.0], [2.0])  # wrong answers more probable than the truth
     assert model_utility({"retain": items, "real_authors": items, "world_facts": items}).value == 0.0
-    assert harmonic_mean([1.0, 0.0]) == 0.0
+    assert harmonic_mean(np.array([1.0, 0.0])) == 0.0
 
 
 def test_memorisation_looks_at_what_greedy_decoding_would_say() -> None:
