@@ -85,16 +85,13 @@ def min_k_plus_plus(scores: TokenScores, share: float = MIN_K_SHARE) -> float:
     return _lowest_mean(standard, share)
 
 
-def vocabulary_moments(listed: Sequence[float], vocab_size: int) -> tuple[float, float]:
+def vocabulary_moments(listed: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation of log p under p, from the listed log-probabilities.
 
-    Exact where the whole vocabulary is listed; otherwise what is left of the mass is spread evenly over the rest.
+    Exact where the whole vocabulary is listed; mass that is not listed counts at the smallest probability that is.
     """
     chances = [math.exp(value) for value in listed]
-    unlisted, left = vocab_size - len(listed), max(0.0, 1.0 - sum(chances))
-    pairs = list(zip(chances, listed, strict=True))
-    if unlisted > 0 and left > 0:
-        pairs.append((left, math.log(left / unlisted)))
+    pairs = [*zip(chances, listed, strict=True), (max(0.0, 1.0 - sum(chances)), min(listed))]
     mean = sum(chance * value for chance, value in pairs)
     variance = sum(chance * value * value for chance, value in pairs) - mean * mean
     return mean, math.sqrt(max(variance, LEAST_VARIANCE))

@@ -104,15 +104,16 @@ def test_membership_scores_of_the_least_likely_tokens() -> None:
 def test_moments_of_the_whole_vocabulary_are_exact() -> None:
     chances = np.array([0.5, 0.25, 0.125, 0.125])
     logs = np.log(chances)
-    mean, deviation = vocabulary_moments(logs.tolist(), 4)
+    mean, deviation = vocabulary_moments(logs.tolist())
     assert mean == pytest.approx(float((chances * logs).sum()))
     assert deviation == pytest.approx(math.sqrt(float((chances * logs**2).sum()) - mean**2))
 
 
-def test_moments_of_a_cut_list_spread_the_rest_evenly() -> None:
-    cut = vocabulary_moments([math.log(0.5), math.log(0.25)], 4)
-    whole = vocabulary_moments([math.log(p) for p in (0.5, 0.25, 0.125, 0.125)], 4)
-    assert cut == pytest.approx(whole)
+def test_moments_of_a_cut_list_put_the_rest_at_the_smallest_listed_probability() -> None:
+    half, quarter = math.log(0.5), math.log(0.25)
+    mean, deviation = vocabulary_moments([half, quarter])
+    assert mean == pytest.approx(0.5 * half + 0.5 * quarter)
+    assert deviation == pytest.approx((half - quarter) / 2)
 
 
 def test_the_kolmogorov_smirnov_test_of_two_separate_samples() -> None:
