@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "complete": Entry("complete", "Continue a text."),
     "chat": Entry("chat", "Talk to the served model."),
     "compare": Entry("compare", "Ask the black box itself and the server the same question."),
+    "evaluate": Entry("evaluate", "Measure what was forgotten and what was kept, through the server."),
     "offsets": Entry("offsets", "Offset checkpoints: make, look at, load, activate, roll back."),
 }
 

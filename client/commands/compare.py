@@ -7,17 +7,16 @@ from typing import Annotated
 
 import typer
 
-from client.address import Address, root_of
+from client.address import Address
 from client.calls import Generation
 from client.client import Client
 from client.commands import shared
+from client.commands.shared import UPSTREAM_KEY, UPSTREAM_URL
 from client.results import Answer
 from client.tables import say_pairs
 from client.terminal import Status, Stop, new_app, say_json
 
 app = new_app()
-UPSTREAM_URL = "DELTASERVE_UPSTREAM_URL"
-UPSTREAM_KEY = "DELTASERVE_UPSTREAM_KEY"
 
 
 @app.command()
@@ -56,13 +55,10 @@ def compare(
 
 
 def _black_box(url: str | None, key: str | None) -> Address:
-    configured = os.environ.get(UPSTREAM_URL)
-    chosen = url or configured
+    chosen = url or os.environ.get(UPSTREAM_URL)
     if not chosen:
         raise Stop(f"Say where the black box is: --upstream-url or {UPSTREAM_URL}.", Status.USAGE)
-    if key is None and configured and root_of(configured) == root_of(chosen):
-        key = os.environ.get(UPSTREAM_KEY)
-    return Address(root_of(chosen), key or None)
+    return shared.black_box_address(chosen, key)
 
 
 def _ask(address: Address, question: str, how: Generation, *, name_model: bool) -> Answer:

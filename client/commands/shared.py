@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
-from client.address import KEY_VARIABLE, URL_VARIABLE, Address, resolve
+from client.address import KEY_VARIABLE, URL_VARIABLE, Address, resolve, root_of
+
+UPSTREAM_URL = "DELTASERVE_UPSTREAM_URL"
+UPSTREAM_KEY = "DELTASERVE_UPSTREAM_KEY"
 
 Url = Annotated[str | None, typer.Option("--url", help=f"The server; else {URL_VARIABLE}, else http://127.0.0.1:8000.")]
 ApiKey = Annotated[
@@ -24,3 +27,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 def address(url: str | None, key: str | None) -> Address:
     """Where the command goes, with the key that may go there."""
     return resolve(url, key, os.environ)
+
+
+def black_box_address(url: str, key: str | None) -> Address:
+    """A black box asked directly; its configured key goes to its configured address only. Raises BadAddress."""
+    configured = os.environ.get(UPSTREAM_URL)
+    if key is None and configured and root_of(configured) == root_of(url):
+        key = os.environ.get(UPSTREAM_KEY)
+    return Address(root_of(url), key or None)

@@ -1,6 +1,6 @@
 """What an evaluation writes: one JSON document, format 1.x. `EvaluationResult.model_json_schema()` is its schema."""
 
-import tempfile
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -116,10 +116,9 @@ class EvaluationResult(_Part):
 
 def write_result(result: EvaluationResult, path: Path) -> None:
     """All of it or nothing: written beside and renamed."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(orjson.dumps(result.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n")
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(orjson.dumps(result.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n")
+    partial.replace(path)
 
 
 def read_result(path: Path) -> EvaluationResult:
