@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser drill-swap clean
+.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser drill-swap golden-tofu table-tofu clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,14 @@ e2e-browser: setup ## the playground in chromium (CHROMIUM names its command); p
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { echo "There is no chromium on PATH: apt-get install chromium, or make e2e-browser CHROMIUM=…"; exit 2; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	$(BIN)/python -m pytest -m browser tests/e2e
+
+golden-tofu: setup ## the metrics against TOFU's and ULD's published logs: make golden-tofu TOFU=DIR (DIR has golden/)
+	@test -d "$(TOFU)/golden" || { echo "Name a folder with TOFU's files and golden/: make golden-tofu TOFU=DIR"; exit 2; }
+	DELTASERVE_TOFU="$(abspath $(TOFU))" $(BIN)/python -m pytest tests/offset_models/evaluation/test_golden_tofu.py -v
+
+table-tofu: setup ## every objective on TOFU beside retraining and direct tuning: make table-tofu TOFU=DIR
+	@test -f "$(TOFU)/full.jsonl" || { echo "Name a folder with TOFU's files: make table-tofu TOFU=DIR"; exit 2; }
+	$(BIN)/python -m benchmarks.tofu --data "$(TOFU)" $(ARGS)
 
 bench-%: setup ## serving, engine, fidelity, memory: side by side, a table and build/bench/NAME.json
 	$(BIN)/python -m benchmarks.$* $(ARGS)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from client.results import Answer, Health, ModelCard, TokenizerInfo, Tokens
+from client.results import Answer, Health, ModelCard, ScoredPrompt, TokenizerInfo, Tokens
 
 T = TypeVar("T")
 Message = Mapping[str, str]  # role, content
@@ -52,10 +52,12 @@ def models() -> Call[list[ModelCard]]:
     return Call("GET", "/v1/models", lambda body: [ModelCard.read(card) for card in body["data"]])
 
 
-def tokenize(prompt: str | Sequence[Message], model: str | None = None) -> Call[Tokens]:
+def tokenize(
+    prompt: str | Sequence[Message], model: str | None = None, add_special_tokens: bool | None = None
+) -> Call[Tokens]:
     """Of a text, or of a chat as the server's template renders it."""
     what = {"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
-    return Call("POST", "/tokenize", Tokens.read, _given(model=model, **what))
+    return Call("POST", "/tokenize", Tokens.read, _given(model=model, add_special_tokens=add_special_tokens, **what))
 
 
 def detokenize(ids: Sequence[int], model: str | None = None) -> Call[str]:
@@ -67,8 +69,23 @@ def tokenizer_info() -> Call[TokenizerInfo]:
     return Call("GET", "/tokenizer_info", TokenizerInfo.read)
 
 
-def completion(prompt: str, how: Generation) -> Call[Answer]:
-    return Call("POST", "/v1/completions", Answer.read, {"prompt": prompt, **how.body()})
+def score(prompts: Sequence[Sequence[int]], logprobs: int, model: str | None = None) -> Call[list[ScoredPrompt]]:
+    """Log-probabilities of prompts' own tokens, each with the `logprobs` most probable ones; nothing is generated."""
+    body = _given(
+        model=model,
+        prompt=[list(ids) for ids in prompts],
+        echo=True,
+        logprobs=logprobs,
+        max_tokens=0,
+        temperature=0.0,
+        return_tokens_as_token_ids=True,  # two ids may share a text; by text one of them would be lost
+    )
+    return Call("POST", "/v1/completions", lambda answer: _scored(answer, prompts), body)
+
+
+def completion(prompt: str | Sequence[int], how: Generation) -> Call[Answer]:
+    asked = prompt if isinstance(prompt, str) else list(prompt)
+    return Call("POST", "/v1/completions", Answer.read, {"prompt": asked, **how.body()})
 
 
 def chat(messages: Sequence[Message], how: Generation) -> Call[Answer]:
@@ -82,3 +99,9 @@ def streamed(call: Call[Answer]) -> Call[Answer]:
 
 def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _scored(answer: Any, prompts: Sequence[Sequence[int]]) -> list[ScoredPrompt]:
+    """In the prompts' order. Raises ValueError unless every token of every prompt was scored."""
+    choices = sorted(answer["choices"], key=lambda choice: int(choice["index"]))
+    return [ScoredPrompt.read(choice["logprobs"], len(ids)) for choice, ids in zip(choices, prompts, strict=True)]

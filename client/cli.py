@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "chat": Entry("chat", "Talk to the served model."),
     "compare": Entry("compare", "Ask the black box itself and the server the same question."),
     "collect": Entry("collect", "Fetch a black box's top-k along the training text."),
+    "evaluate": Entry("evaluate", "Measure what was forgotten and what was kept, through the server."),
     "offsets": Entry("offsets", "Offset checkpoints: make, look at, load, activate, roll back."),
 }
 

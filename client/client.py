@@ -12,7 +12,7 @@ import httpx2 as httpx
 from client import calls, wire
 from client.address import DEFAULT_URL, Address, root_of
 from client.calls import Call, Generation, Message
-from client.results import Answer, Health, ModelCard, Piece, TokenizerInfo, Tokens
+from client.results import Answer, Health, ModelCard, Piece, ScoredPrompt, TokenizerInfo, Tokens
 
 T = TypeVar("T")
 TIMEOUT_S = 600.0  # as long as a server may take over one answer by default
@@ -38,8 +38,10 @@ class Client:
     def models(self) -> list[ModelCard]:
         return self._run(calls.models())
 
-    def tokenize(self, prompt: str | Sequence[Message], model: str | None = None) -> Tokens:
-        return self._run(calls.tokenize(prompt, model))
+    def tokenize(
+        self, prompt: str | Sequence[Message], model: str | None = None, add_special_tokens: bool | None = None
+    ) -> Tokens:
+        return self._run(calls.tokenize(prompt, model, add_special_tokens))
 
     def detokenize(self, ids: Sequence[int], model: str | None = None) -> str:
         return self._run(calls.detokenize(ids, model))
@@ -47,7 +49,11 @@ class Client:
     def tokenizer_info(self) -> TokenizerInfo:
         return self._run(calls.tokenizer_info())
 
-    def complete(self, prompt: str, how: Generation | None = None) -> Answer:
+    def score(self, prompts: Sequence[Sequence[int]], logprobs: int, model: str | None = None) -> list[ScoredPrompt]:
+        """Of prompts given as ids: what each token's log-probability is (nats)."""
+        return self._run(calls.score(prompts, logprobs, model))
+
+    def complete(self, prompt: str | Sequence[int], how: Generation | None = None) -> Answer:
         return self._run(calls.completion(prompt, how or Generation()))
 
     def chat(self, messages: Sequence[Message], how: Generation | None = None) -> Answer:
@@ -105,8 +111,10 @@ class AsyncClient:
     async def models(self) -> list[ModelCard]:
         return await self._run(calls.models())
 
-    async def tokenize(self, prompt: str | Sequence[Message], model: str | None = None) -> Tokens:
-        return await self._run(calls.tokenize(prompt, model))
+    async def tokenize(
+        self, prompt: str | Sequence[Message], model: str | None = None, add_special_tokens: bool | None = None
+    ) -> Tokens:
+        return await self._run(calls.tokenize(prompt, model, add_special_tokens))
 
     async def detokenize(self, ids: Sequence[int], model: str | None = None) -> str:
         return await self._run(calls.detokenize(ids, model))
@@ -114,7 +122,13 @@ class AsyncClient:
     async def tokenizer_info(self) -> TokenizerInfo:
         return await self._run(calls.tokenizer_info())
 
-    async def complete(self, prompt: str, how: Generation | None = None) -> Answer:
+    async def score(
+        self, prompts: Sequence[Sequence[int]], logprobs: int, model: str | None = None
+    ) -> list[ScoredPrompt]:
+        """Of prompts given as ids: what each token's log-probability is (nats)."""
+        return await self._run(calls.score(prompts, logprobs, model))
+
+    async def complete(self, prompt: str | Sequence[int], how: Generation | None = None) -> Answer:
         return await self._run(calls.completion(prompt, how or Generation()))
 
     async def chat(self, messages: Sequence[Message], how: Generation | None = None) -> Answer:

@@ -1,5 +1,6 @@
 """What calls give back, and how it is read from the wire."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -46,9 +47,9 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class TokenizerInfo:
-    """What a client needs to know of the tokenizer without having it."""
+    """What a client needs to know of the tokenizer without having it; vLLM does not tell the vocabulary's size."""
 
-    vocab_size: int
+    vocab_size: int | None
     max_context: int
     bos_token: str | None
     eos_token: str | None
@@ -57,7 +58,7 @@ class TokenizerInfo:
     @classmethod
     def read(cls, body: Json) -> Self:
         return cls(
-            vocab_size=int(body["vocab_size"]),
+            vocab_size=body.get("vocab_size"),
             max_context=int(body["model_max_length"]),
             bos_token=body["bos_token"],
             eos_token=body["eos_token"],
@@ -90,6 +91,23 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoredPrompt:
+    """Log-probabilities (nats) of a prompt's tokens; of the first nothing is known. Both have one entry a token."""
+
+    logprobs: tuple[float | None, ...]
+    alternatives: tuple[tuple[float, ...] | None, ...]  # of the most probable tokens and the prompt's own
+
+    @classmethod
+    def read(cls, body: Json, tokens: int) -> Self:
+        """From a completion's `logprobs`. Raises ValueError unless it has `tokens` entries, finite beyond the first."""
+        own, tops = body["token_logprobs"], body["top_logprobs"]
+        if not len(own) == len(tops) == tokens or not all(map(_is_logprob, own[1:])):
+            raise ValueError("not every token of the prompt has a log-probability")
+        listed = (None if top is None else tuple(map(float, top.values())) for top in tops)
+        return cls(tuple(own), tuple(listed))
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a streamed answer; the last one has the finish reason."""
 
@@ -109,3 +127,7 @@ def _said(choice: Json) -> str:
         return str(choice["text"])
     message: Json = choice["delta"] if "delta" in choice else choice["message"]
     return str(message.get("content") or "")
+
+
+def _is_logprob(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value <= 1e-3  # rounding above 0 is harmless

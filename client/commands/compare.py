@@ -7,25 +7,24 @@ from typing import Annotated
 
 import typer
 
-from client.address import Address, root_of
+from client.address import Address
 from client.calls import Generation
 from client.client import Client
 from client.commands import shared
+from client.commands.shared import UPSTREAM_KEY_VARIABLE, UPSTREAM_VARIABLE
 from client.results import Answer
 from client.tables import say_pairs
 from client.terminal import Status, Stop, new_app, say_json
 
 app = new_app()
-UPSTREAM_URL = "DELTASERVE_UPSTREAM_URL"
-UPSTREAM_KEY = "DELTASERVE_UPSTREAM_KEY"
 
 
 @app.command()
 def compare(
     question: Annotated[str, typer.Argument(help="Asked as the first turn of a chat.")],
-    upstream_url: Annotated[str | None, typer.Option(help=f"The black box; else {UPSTREAM_URL}.")] = None,
+    upstream_url: Annotated[str | None, typer.Option(help=f"The black box; else {UPSTREAM_VARIABLE}.")] = None,
     upstream_key: Annotated[
-        str | None, typer.Option(help=f"Its key; else {UPSTREAM_KEY}, which goes to {UPSTREAM_URL} only.")
+        str | None, typer.Option(help=f"Its key; else {UPSTREAM_KEY_VARIABLE}, which goes to {UPSTREAM_VARIABLE} only.")
     ] = None,
     upstream_model: Annotated[str | None, typer.Option(help="Default: the first one it lists.")] = None,
     url: shared.Url = None,
@@ -56,13 +55,10 @@ def compare(
 
 
 def _black_box(url: str | None, key: str | None) -> Address:
-    configured = os.environ.get(UPSTREAM_URL)
-    chosen = url or configured
+    chosen = url or os.environ.get(UPSTREAM_VARIABLE)
     if not chosen:
-        raise Stop(f"Say where the black box is: --upstream-url or {UPSTREAM_URL}.", Status.USAGE)
-    if key is None and configured and root_of(configured) == root_of(chosen):
-        key = os.environ.get(UPSTREAM_KEY)
-    return Address(root_of(chosen), key or None)
+        raise Stop(f"Say where the black box is: --upstream-url or {UPSTREAM_VARIABLE}.", Status.USAGE)
+    return shared.black_box_address(chosen, key)
 
 
 def _ask(address: Address, question: str, how: Generation, *, name_model: bool) -> Answer:

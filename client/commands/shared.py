@@ -36,7 +36,12 @@ def upstream_address(url: str | None, key: str | None) -> Address:
     configured = os.environ.get(UPSTREAM_VARIABLE)
     if not (url or configured):
         raise StopCommand(f"Give --upstream, the black box's address, or set {UPSTREAM_VARIABLE}.", Status.USAGE)
-    root = root_of(url or configured or "")
-    if key is None and configured and same_origin(root, root_of(configured)):
+    return black_box_address(url or configured or "", key)
+
+
+def black_box_address(url: str, key: str | None) -> Address:
+    """A black box asked directly; its configured key goes to its configured host only. Raises BadAddress."""
+    configured = os.environ.get(UPSTREAM_VARIABLE)
+    if key is None and configured and same_origin(root_of(url), root_of(configured)):
         key = os.environ.get(UPSTREAM_KEY_VARIABLE)
-    return Address(root, key or None)
+    return Address(root_of(url), key or None)

@@ -1,0 +1,129 @@
+"""One evaluation from beginning to end: servers connected, items measured, the result written."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from client.address import Address
+from client.client import AsyncClient
+from client.demo.children import until_told
+from client.evaluation.connecting import connect
+from client.evaluation.journal import Journal
+from client.evaluation.running import Advance, Subjects, measure_all, result_of
+from client.terminal import Status, Stop, note
+from offset_models.demo.progress import Progress
+from offset_models.evaluation.items import Suite
+from offset_models.evaluation.registry_suite import registry_suite
+from offset_models.evaluation.results import EvaluationResult, Settings, SideName, read_result, write_result
+from offset_models.evaluation.suites import custom_suite, tofu_suite
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A server, the model asked of it, and where its tokenizer lies if it does not serve that itself."""
+
+    address: Address
+    model: str | None = None
+    tokenizer: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is measured, where, and how. `reference`: a model never trained on the forget set, on the same suite."""
+
+    suite: Suite
+    after: Side
+    before: Side | None = None
+    reference: EvaluationResult | None = None
+    max_tokens: int = 200
+    logprobs: int = 20
+    concurrency: int = 4  # items asked of each server at a time
+    keep_text: bool = False
+    out: Path = Path("evaluation.json")
+    started: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(max_tokens=self.max_tokens, logprobs=self.logprobs)
+
+    @property
+    def sides(self) -> dict[SideName, Side]:
+        return {"after": self.after} if self.before is None else {"before": self.before, "after": self.after}
+
+
+def chosen_suite(
+    name: Literal["tofu", "registry", "custom"], data: Path | None, forget: str | None, limit: int | None
+) -> Suite:
+    """Raises BadData, and Stop for options that do not go together."""
+    if forget is not None and name != "tofu":
+        raise Stop("--forget goes with --suite tofu.", Status.USAGE)
+    if name == "registry":
+        if data is not None:
+            raise Stop("--suite registry takes no --data: it asks about the demo's own register.", Status.USAGE)
+        return registry_suite(limit)
+    if data is None:
+        raise Stop(f"--suite {name} needs --data.", Status.USAGE)
+    return tofu_suite(data, forget, limit) if name == "tofu" else custom_suite(data, limit)
+
+
+def earlier_result(path: Path, suite: Suite) -> EvaluationResult:
+    """A result on the same rows. Raises BadData and Stop."""
+    result = read_result(path)
+    if result.data_digest != suite.digest:
+        raise Stop(f"{path.name} was measured on other rows than these; measure it on the same ones.", Status.USAGE)
+    return result
+
+
+def run(job: Job) -> EvaluationResult:
+    """The result, written. Raises ClientError, BadCheckpoint and Stop; what was measured before is kept."""
+    if job.out.is_dir() or not job.out.parent.is_dir():
+        raise Stop(f"{job.out} cannot be written: name a file in a folder that is there.", Status.USAGE)
+    return until_told(lambda: _run(job))
+
+
+async def _run(job: Job) -> EvaluationResult:
+    async with _connected(job) as subjects:
+        journal = Journal(job.out.with_name(job.out.name + ".partial"), _about(job, subjects))
+        try:
+            if len(journal):
+                note(f"{len(journal)} measurements of an earlier run are kept.")
+            with _progress(subjects, len(job.suite.items)) as advance:
+                measured = await measure_all(job.suite, subjects, journal, job.concurrency, advance)
+            result = result_of(job.suite, subjects, measured, job.reference, job.started)
+            write_result(result, job.out)
+            journal.remove()
+        finally:
+            journal.close()
+    return result
+
+
+@asynccontextmanager
+async def _connected(job: Job) -> AsyncIterator[Subjects]:
+    async with AsyncExitStack() as stack:
+        subjects = {}
+        for name, side in job.sides.items():
+            client = await stack.enter_async_context(AsyncClient.at(side.address))
+            subjects[name] = await connect(client, side.model, side.tokenizer, job.settings, job.keep_text)
+        yield subjects
+
+
+def _about(job: Job, subjects: Subjects) -> dict[str, Any]:
+    """What a measurement must share with another to be put beside it."""
+    servers = {name: [subject.client.address.root, subject.about.model_dump()] for name, subject in subjects.items()}
+    return {
+        "data": job.suite.digest,
+        "settings": job.settings.model_dump(),
+        "text": job.keep_text,
+        "servers": servers,
+    }
+
+
+@contextmanager
+def _progress(subjects: Subjects, items: int) -> Iterator[Advance]:
+    """A bar with the time left for every side."""
+    with Progress(visible=True) as shown, ExitStack() as stack:
+        bars = {side: stack.enter_context(shown.stage(side, items)) for side in subjects}
+        yield lambda side: bars[side]()

@@ -1,0 +1,134 @@
+"""One item, measured through the public API of one server: answered, scored, and its text continued."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import stamina
+
+from client.calls import Generation
+from client.client import AsyncClient
+from client.errors import Refused, ServerFailed, Unreachable
+from client.evaluation.encoding import Encoder
+from client.results import Answer, ScoredPrompt
+from client.terminal import Stop
+from offset_models.evaluation.items import Item
+from offset_models.evaluation.likelihood import (
+    TokenScores,
+    exact_memorisation,
+    extraction_strength,
+    min_k,
+    min_k_plus_plus,
+    vocabulary_moments,
+    zlib_score,
+)
+from offset_models.evaluation.overlap import overlap, verbatim_memorisation
+from offset_models.evaluation.results import Measurement, ServerAbout, Settings
+from offset_models.evaluation.suites import FORGET
+
+T = TypeVar("T")
+ATTEMPTS: Final = 6
+BUSY: Final = (429, 503)
+
+
+@dataclass(slots=True)
+class Subject:
+    """One server under measurement."""
+
+    client: AsyncClient
+    about: ServerAbout
+    encoder: Encoder
+    settings: Settings
+    keep_text: bool = False
+    end: list[int] = field(default_factory=list)  # ids that end an answer
+
+    async def measure(self, item: Item) -> Measurement:
+        """Everything that the figures need of one item. Raises ClientError, and Stop when the offset is swapped."""
+        prompt = await self.encoder.chat(item.question)
+        scored = await self._scored(prompt, item)
+        answer = await self._answer(item.question)
+        own, spoken = scored[0], overlap(item.answer, answer.text)
+        return Measurement(
+            tokens=len(own.logprobs),
+            mean_logprob=own.mean_logprob,
+            paraphrased_mean_logprob=scored[1].mean_logprob if item.perturbed_answers else None,
+            perturbed_mean_logprobs=tuple(scores.mean_logprob for scores in scored[2:]),
+            rouge_1_recall=spoken.rouge_1_recall,
+            rouge_l_recall=spoken.rouge_l_recall,
+            exact_memorisation=exact_memorisation(own),
+            extraction_strength=extraction_strength(own),
+            verbatim_memorisation=await self._verbatim(prompt, item) if item.split == FORGET else None,
+            zlib_score=zlib_score(own, item.answer),
+            min_k=min_k(own),
+            min_k_plus_plus=min_k_plus_plus(own),
+            finish_reason=answer.finish_reason,
+            answer=answer.text if self.keep_text else None,
+        )
+
+    async def _scored(self, prompt: list[int], item: Item) -> list[TokenScores]:
+        """The answer; then, where there are wrong ones, the paraphrase and those."""
+        texts = [item.answer, *((item.paraphrase, *item.perturbed_answers) if item.perturbed_answers else ())]
+        answers = [[*await self.encoder.text(text), *self.end] for text in texts]
+        prompts = [[*prompt, *answer] for answer in answers]
+        scored = await patiently(lambda: self.client.score(prompts, self.settings.logprobs, self.about.model))
+        return [token_scores(one, len(prompt)) for one in scored]
+
+    async def _answer(self, question: str) -> Answer:
+        how = Generation(self.about.model, self.settings.max_tokens, temperature=0.0)
+        messages = [{"role": "user", "content": question}]
+        answer = await patiently(lambda: self.client.chat(messages, how))
+        if self.about.fingerprint is not None and answer.fingerprint != self.about.fingerprint:
+            raise Stop(
+                "The server began to answer with another offset version; figures of two would mix. "
+                "What was measured is kept: run the same command again once the old version is active, "
+                "or name another --out."
+            )
+        return answer
+
+    async def _verbatim(self, prompt: list[int], item: Item) -> float | None:
+        """How much of the answer's second half comes after its first; None for an answer of one word."""
+        halves = split_answer(item.answer)
+        if halves is None:
+            return None
+        ids = [*prompt, *await self.encoder.text(halves[0])]
+        how = Generation(self.about.model, self.settings.max_tokens, temperature=0.0)
+        continued = await patiently(lambda: self.client.complete(ids, how))
+        return verbatim_memorisation(halves[1], continued.text)
+
+
+def token_scores(scored: ScoredPrompt, start: int) -> TokenScores:
+    """The tokens from `start` on. Raises ServerFailed where the server listed no alternatives for one of them."""
+    own, tops = scored.logprobs[start:], scored.alternatives[start:]
+    logprobs = [value for value in own if value is not None]
+    listed = [top for top in tops if top]
+    if not logprobs or not len(logprobs) == len(listed) == len(own):
+        raise ServerFailed("The server's scores of a prompt lack log-probabilities or alternatives of a token.")
+    moments = [vocabulary_moments(top) for top in listed]
+    means, deviations = zip(*moments, strict=True)
+    # A list holds the token itself too, so that nothing in it is below the best.
+    greedy = [value >= max(top) for value, top in zip(logprobs, listed, strict=True)]
+    return TokenScores(logprobs, greedy, means, deviations)
+
+
+def split_answer(answer: str) -> tuple[str, str] | None:
+    """The first half of the words and the rest; None when there are fewer than two."""
+    words: Sequence[str] = answer.split()
+    half = len(words) // 2
+    return (" ".join(words[:half]), " ".join(words[half:])) if half else None
+
+
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
+    """The call's result; a busy or lost server is asked again, after as long as it says. Raises ClientError."""
+    async for attempt in stamina.retry_context(on=_is_passing, attempts=ATTEMPTS, timeout=None):
+        with attempt:
+            return await call()
+    raise RuntimeError("unreachable: the last attempt returns or raises")
+
+
+def _is_passing(error: Exception) -> bool | float:
+    """Whether it may be better later; a number of seconds where the server said how much."""
+    if isinstance(error, ServerFailed) and error.status in BUSY:
+        return error.retry_after_s or True
+    if isinstance(error, Refused):
+        return error.status in BUSY
+    return isinstance(error, Unreachable)

@@ -1,0 +1,95 @@
+"""A whole suite through one server or two side by side, each asked about a bounded number of items at a time."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from importlib.metadata import version
+from typing import Final
+
+from client.errors import ClientError
+from client.evaluation.journal import Journal
+from client.evaluation.measuring import Subject
+from client.terminal import Stop
+from offset_models.evaluation.aggregate import Splits, side_result
+from offset_models.evaluation.items import Item, Suite
+from offset_models.evaluation.results import EvaluationResult, ItemResult, Measurement, SideName
+
+Subjects = Mapping[SideName, Subject]
+Advance = Callable[[SideName], None]
+VERSIONS_OF: Final = ("deltaserve", "rouge-score", "scipy", "numpy")
+
+
+async def measure_all(
+    suite: Suite, subjects: Subjects, journal: Journal, concurrency: int, advance: Advance
+) -> dict[SideName, list[Measurement]]:
+    """Every item on every side, in order; what the journal has is not asked again. Raises ClientError and Stop."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for side, subject in subjects.items():
+                waiting = iter(suite.items)  # shared by the side's workers
+                for _ in range(concurrency):
+                    tasks.create_task(_work(side, subject, waiting, journal, advance))
+    except* (ClientError, Stop) as failures:
+        raise _first(failures) from None
+    return {side: [journal.known(side, item) for item in suite.items] for side in subjects}
+
+
+def result_of(
+    suite: Suite,
+    subjects: Subjects,
+    measured: Mapping[SideName, list[Measurement]],
+    reference: EvaluationResult | None,
+    started: datetime,
+) -> EvaluationResult:
+    """The document. `reference`: the same suite on a model that was never trained on the forget set."""
+    any_subject = next(iter(subjects.values()))
+    retrained = None if reference is None else splits_of(reference)
+    return EvaluationResult(
+        suite=suite.name,
+        data_digest=suite.digest,
+        settings=any_subject.settings,
+        servers={side: subject.about for side, subject in subjects.items()},
+        reference=None if reference is None else reference.servers["after"],
+        started=started,
+        versions={name: version(name) for name in VERSIONS_OF},
+        figures={side: side_result(_by_split(suite, values), retrained) for side, values in measured.items()},
+        items=tuple(_items(suite, measured, any_subject.keep_text)),
+    )
+
+
+def splits_of(result: EvaluationResult) -> Splits:
+    """What a result's server under test was measured to say, by split."""
+    names = dict.fromkeys(item.split for item in result.items)
+    return {name: result.measurements("after", name) for name in names}
+
+
+def _by_split(suite: Suite, values: list[Measurement]) -> Splits:
+    pairs = list(zip(suite.items, values, strict=True))
+    return {split: [value for item, value in pairs if item.split == split] for split in suite.splits}
+
+
+def _items(suite: Suite, measured: Mapping[SideName, list[Measurement]], keep_text: bool) -> Iterator[ItemResult]:
+    for at, item in enumerate(suite.items):
+        yield ItemResult(
+            split=item.split,
+            index=item.index,
+            digest=item.digest,
+            question=item.question if keep_text else None,
+            reference=item.answer if keep_text else None,
+            sides={side: values[at] for side, values in measured.items()},
+        )
+
+
+async def _work(side: SideName, subject: Subject, waiting: Iterator[Item], journal: Journal, advance: Advance) -> None:
+    for item in waiting:
+        if not journal.has(side, item):
+            journal.put(side, item, await subject.measure(item))
+        advance(side)
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One of them, as it was raised."""
+    first: BaseException = failures
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first
