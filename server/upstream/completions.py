@@ -48,10 +48,6 @@ class CompletionsBox:
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    @property
-    def rules(self) -> TopKRules:
-        return self._rules
-
     def adopt(self, capabilities: Capabilities) -> None:
         """Go on with what the probe has learned so far."""
         size = self._tokenizer.vocab_size
