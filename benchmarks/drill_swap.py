@@ -84,7 +84,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--swaps", type=int, default=200)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=48, help="of one stream")
-    parser.add_argument("--ms-per-token", type=float, default=20.0, help="the black box's pace")
+    parser.add_argument(
+        "--ms-per-token",
+        type=float,
+        default=40.0,
+        help="the black box's pace: two cores hold it, the clients and the server",
+    )
     parser.add_argument("--pause-s", type=float, default=0.15, help="between two swaps")
     parser.add_argument("--phase-s", type=float, default=8.0, help="of each phase with and without loads")
     parser.add_argument("--cycles", type=int, default=50, help="loads and unloads")

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from server.parts import connect_upstream, open_registry
 from server.serving import Parts, Registry, Serving
 from server.settings import Settings, load_settings
 from server.telemetry import Metrics, log_config, logger, send_structlog_to_logging
+
+# The event loop, the engine and a load each run in a thread: at Python's 5 ms, every turn of the loop may wait that
+# long for each of its system calls while a model is being read.
+_SWITCH_INTERVAL_S = 0.0005
 
 Open = Callable[[Settings, AsyncExitStack], Awaitable[Registry]]
 Connect = Callable[[Settings, Registry], Awaitable[Parts]]
@@ -62,6 +67,7 @@ def create_app(settings: Settings | None = None, *, parts: Parts | None = None, 
 def run(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM; running answers may finish within the drain timeout."""
     send_structlog_to_logging()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     make_server(create_app(settings), settings).run()
 
 

@@ -15,6 +15,7 @@ from offset_models.training.adapter import TrainableLora
 
 NAMES: Final = ("one", "two", "three")
 TEXTS: Final = ("The river runs north of the town", "Who wrote the book?", "She was born in a small house", "import os")
+STRENGTH: Final = 0.12  # of the random adapters: about a fifth of the black box's tokens are replaced
 WHOLE: Final = "whole"
 
 
@@ -82,5 +83,5 @@ def _random_adapter(base: Path, folder: Path, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, weight in adapter.named_parameters():
         if name.endswith(".b"):
-            nn.init.normal_(weight, std=0.3, generator=generator)
+            nn.init.normal_(weight, std=STRENGTH, generator=generator)
     adapter.save(folder, "base")

@@ -25,6 +25,7 @@ class Ask:
             "model": model,
             "prompt": list(self.prompt),
             "seed": self.seed,
+            "temperature": 0.3,
             "max_tokens": self.tokens,
             "ignore_eos": True,
             "stream": True,
