@@ -34,6 +34,7 @@ class RunState:
     step: int = 0  # steps done
     before: Figures | None = None  # step 0: the black box itself
     latest: Figures | None = None
+    best: Figures | None = None
     best_step: int | None = None
     best_score: float = float("-inf")
     worse: int = 0  # evaluations since the best one
@@ -46,7 +47,7 @@ class RunState:
     @classmethod
     def from_json(cls, raw: str) -> "RunState":
         value = orjson.loads(raw)
-        for name in ("before", "latest"):
+        for name in ("before", "latest", "best"):
             value[name] = None if value[name] is None else Figures(**value[name])
         if value["best_score"] is None:
             value["best_score"] = float("-inf")
@@ -117,7 +118,7 @@ def read_state(folder: Path) -> RunState | None:
 def judged(state: RunState, figures: Figures, score: float) -> RunState:
     """The state after an evaluation."""
     if score > state.best_score:
-        return replace(state, latest=figures, best_step=state.step, best_score=score, worse=0)
+        return replace(state, latest=figures, best=figures, best_step=state.step, best_score=score, worse=0)
     return replace(state, latest=figures, worse=state.worse + 1)
 
 
