@@ -64,7 +64,7 @@ def offset(bench: Bench, request: Request, settings: TrainingSettings, name: str
     seconds = time.monotonic() - started
     trained.student.save(root / "weights", BASE.name)
     packing = Packing(
-        root / name, name, BASE, "Apache-2.0", summary(trained, gathered.collection, seconds), settings.served_strength
+        root / name, name, BASE, "Apache-2.0", summary(trained, gathered.collection), settings.served_strength
     )
     packing.write(root / "weights", full=settings.full)
     recalls = asyncio.run(_served_recalls(bench, root, [name], held, k))

@@ -39,6 +39,7 @@ class RunState:
     best_score: float = float("-inf")
     worse: int = 0  # evaluations since the best one
     retain_kl: tuple[float, ...] = field(default=())  # of the last steps, nats
+    seconds: float = field(default=0.0, compare=False)  # spent on steps, over all processes that had a share in it
     stopped: str | None = None  # why the run ended before its last step
 
     def to_json(self) -> bytes:
@@ -60,14 +61,15 @@ class RunFolder:
 
     path: Path
 
-    def resume(self, run: str, student: Student, optimiser: torch.optim.Optimizer) -> RunState:
+    def resume(self, run: str, student: Student, optimiser: torch.optim.Optimizer, *, writes: bool = True) -> RunState:
         """The state to go on from, put into student and optimiser; step 0 where there is none.
 
-        Raises BadRequest when the folder holds another run, or its state cannot be read.
+        Of several processes one `writes`. Raises BadRequest when the folder holds another run, or its state is torn.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / STATE).exists():
-            self._cut_metrics(-1)
+            if writes:
+                self._cut_metrics(-1)
             return RunState(run)
         state, saved = _read(self.path / STATE)
         if state.run != run:
@@ -76,7 +78,8 @@ class RunFolder:
                 "train into another folder, or remove this one."
             )
         _restore(saved, student, optimiser)
-        self._cut_metrics(state.step)
+        if writes:
+            self._cut_metrics(state.step)
         return state
 
     def save(self, state: RunState, student: Student, optimiser: torch.optim.Optimizer) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from offset_models.training.adapter import LINEAR_LAYERS
 from offset_models.training.objective_registry import Objective, RetainName, check_options, find_objective
@@ -15,33 +15,41 @@ RUN_ONLY: Final = ("eval_every", "save_every", "patience")  # when to look, not 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
-    """Raises BadRequest for what cannot be trained. None: the objective's own."""
+    """Raises BadRequest for what cannot be trained. Annotated with what the command line says of an option."""
 
-    steps: int
-    objective: str = "idk"
+    steps: Annotated[int, "Updates."] = 200
+    objective: Annotated[str, "What is minimised on forget rows."] = "idk"
     options: Mapping[str, float] = field(default_factory=dict)  # of the objective: beta, gamma
-    retain_loss: RetainName | None = None
-    retain_weight: float | None = None
-    forget_batch: int = 16  # sequences a pass; a step makes `accumulate` passes
-    retain_batch: int = 32
-    accumulate: int = 1
-    learning_rate: float = 2e-3
-    warm_up: int = 20
-    clip: float = 1.0  # largest gradient norm
-    weight_decay: float = 0.0  # of the adapter: pulls u back to o where the losses do not care
-    full: bool = False  # train a whole copy of o instead of a LoRA
-    rank: int = 16
-    alpha: float = 32.0
+    retain_loss: Annotated[RetainName | None, "Retain term; default: the objective's own."] = None
+    retain_weight: Annotated[float | None, "Its weight; default: the objective's own."] = None
+    forget_batch: Annotated[int, "Forget rows a pass; a step makes --accumulate passes."] = 16
+    retain_batch: Annotated[int, "Retain rows a pass."] = 32
+    accumulate: Annotated[int, "Passes whose gradients are added before an update."] = 1
+    learning_rate: Annotated[float, "Its peak: warmed up to, then falling as a cosine."] = 2e-3
+    warm_up: Annotated[int, "Steps until the peak."] = 20
+    clip: Annotated[float, "Largest gradient norm."] = 1.0
+    weight_decay: Annotated[float, "Pulls the unlearned model back to the base where the losses do not care."] = 0.0
+    full: Annotated[bool, "Train a whole copy of the base instead of a LoRA."] = False
+    rank: Annotated[int, "Of the LoRA."] = 16
+    alpha: Annotated[float, "Of the LoRA: its update is scaled by alpha/rank."] = 32.0
     targets: tuple[str, ...] = LINEAR_LAYERS
-    strength: float | None = None
-    seed: int = 0
-    precision: Precision = "auto"  # bfloat16 where there is a GPU
-    checkpointing: bool = False  # gradient checkpointing: less memory, a third more time
-    max_retain_kl: float = 2.0  # nats; a run whose retain KL stays above it has collapsed
-    eval_every: int = 0  # steps between evaluations on held-out rows; 0: only before the first step and at the end
-    patience: int = 0  # evaluations without a better trade-off before the run stops; 0: it does not
-    trade_off: TradeOff = "harmonic"
-    save_every: int = 25  # steps between states on disk
+    strength: Annotated[
+        float | None, "Of the offset, in training and in the checkpoint; default: the objective's own."
+    ] = None
+    seed: Annotated[int, "The same seed gives the same weights."] = 0
+    precision: Annotated[Precision, "Of forward passes; auto: bfloat16 on a GPU."] = "auto"
+    checkpointing: Annotated[bool, "Gradient checkpointing: less memory, a third more time."] = False
+    max_retain_kl: Annotated[
+        float, "Nats; a run whose KL to the black box stays above it has collapsed and is stopped."
+    ] = 2.0
+    eval_every: Annotated[
+        int, "Steps between evaluations on held-out rows; 0: before the first step and at the end."
+    ] = 50
+    patience: Annotated[int, "Evaluations without a better trade-off before the run stops; 0: it does not."] = 0
+    trade_off: Annotated[
+        TradeOff, "What makes weights the best ones: forgetting, retention, or both's harmonic mean."
+    ] = "harmonic"
+    save_every: Annotated[int, "Steps between states on disk."] = 25
     masked_ids: tuple[int, ...] = ()  # ids below the vocabulary's size that are no token
     vocab_size: int | None = None  # rows of the model beyond it are padding; None: there are none
 

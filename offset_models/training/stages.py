@@ -137,7 +137,14 @@ class Packing:
         )
 
 
-def summary(trained: Trained, collection: Collection, seconds: float) -> TrainingSummary:
+def exported(trained: Trained, folder: RunFolder, base_name: str) -> Path:
+    """The weights worth keeping as files of their own: peft's folder, or a model folder."""
+    weights = folder.path / "weights"
+    trained.student.save(weights, base_name)
+    return weights
+
+
+def summary(trained: Trained, collection: Collection) -> TrainingSummary:
     """How the offset was made; digests of the rows, never the rows."""
     settings = trained.settings
     figures = {name: value for name, value in asdict(settings).items() if name in KEPT}
@@ -151,7 +158,7 @@ def summary(trained: Trained, collection: Collection, seconds: float) -> Trainin
         upstream_model=collection.model,
         top_k=collection.k,
         seed=settings.seed,
-        duration_s=round(seconds, 1),
+        duration_s=round(trained.state.seconds, 1),
         settings={"retain_loss": settings.retain, "retain_weight": settings.weight, **figures},
     )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Final
@@ -43,13 +44,15 @@ class Trainer:
     def run(self, base_digest: str = "") -> RunState:
         """Train to the end, from wherever the folder's state is; the student ends with the last step's weights."""
         optimiser = new_optimiser(self.student, self.settings)
-        state = self.folder.resume(self.identity(base_digest), self.student, optimiser)
+        state = self.folder.resume(self.identity(base_digest), self.student, optimiser, writes=self.fabric.main)
+        self.fabric.wait()  # nobody writes while somebody reads
         if state.before is None:
             state = self._judge(state)
         while state.step < self.settings.steps and state.stopped is None:
             set_rate(optimiser, state.step, self.settings)
+            started = time.monotonic()
             figures = self._step(state.step, optimiser)
-            state = self._advance(state, figures)
+            state = self._advance(replace(state, seconds=state.seconds + time.monotonic() - started), figures)
             if self._evaluation_due(state):
                 state = self._judge(state)
             if self._save_due(state):
