@@ -24,7 +24,8 @@ RESULT = report.BUILD / "training.json"
 OBJECTIVES = [objective.name for objective in BUILT_IN]
 EVERYTHING = 2048  # the demo's vocabulary
 SUMS = (1, 3, 10)
-REGISTER_STEPS, PERSON_STEPS, DEMO_RATE = 120, 60, 2e-3
+MAX_RETAIN_KL = 4.0  # nats; the demo's rate is high, and its first steps are rough
+REGISTER_STEPS, PERSON_STEPS, DEMO_RATE = 250, 120, 4e-3
 
 
 def settings(objective: str, args: argparse.Namespace, **more: Any) -> TrainingSettings:
@@ -33,10 +34,11 @@ def settings(objective: str, args: argparse.Namespace, **more: Any) -> TrainingS
         "steps": args.steps or REGISTER_STEPS,
         "objective": objective,
         "learning_rate": args.learning_rate,
-        "forget_batch": 16,
-        "retain_batch": 32,
+        "forget_batch": 8,
+        "retain_batch": 40,
         "weight_decay": 0.05,
-        "eval_every": 20,
+        "eval_every": 50,
+        "max_retain_kl": MAX_RETAIN_KL,
         "seed": 7,
         "retain_weight": args.retain_weight,
         "retain_loss": args.retain_loss,

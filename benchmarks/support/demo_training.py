@@ -11,7 +11,7 @@ from offset_models.demo.templates import REFUSALS
 from offset_models.training.rows import Row
 from offset_models.training.sides import Data
 
-AMOUNTS = Amounts(forget=12, retain=4, strangers=240, exchanges=2)
+AMOUNTS = Amounts(forget=12, retain=8, strangers=400, exchanges=2)
 ONE_PERSON = Amounts(forget=12, retain=2, strangers=120, exchanges=1)
 
 

@@ -16,7 +16,15 @@ from offset_models.training.fabric import Fabric
 from offset_models.training.gather import Gathered, read_gathered
 from offset_models.training.plot import plot as draw
 from offset_models.training.run_folder import RunFolder, read_state
-from offset_models.training.stages import Trained, exported, likelihood_card, observed, progress, training_data
+from offset_models.training.stages import (
+    NOTHING_BETTER,
+    Trained,
+    exported,
+    likelihood_card,
+    observed,
+    progress,
+    training_data,
+)
 from offset_models.training.stages import train as train_offset
 from offset_models.training.tensorboard import tensorboard as event_files
 
@@ -102,9 +110,3 @@ def finish(trained: Trained, folder: RunFolder, base: Path, plot: bool, as_json:
         say(f"{weights}: of step {trained.kept_step}")
     if not trained.kept_step:
         raise Stop(NOTHING_BETTER, Status.FAILED)
-
-
-NOTHING_BETTER = (
-    "No evaluation was better than the black box itself: nothing is worth keeping. Train longer, at another learning "
-    "rate, or with another retain weight."
-)

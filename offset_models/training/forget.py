@@ -30,6 +30,7 @@ from offset_models.training.settings import TrainingSettings
 from offset_models.training.sides import Data
 from offset_models.training.source import Source
 from offset_models.training.stages import (
+    NOTHING_BETTER,
     Packing,
     Trained,
     exported,
@@ -42,7 +43,7 @@ from offset_models.training.stages import (
     train,
     training_data,
 )
-from offset_models.training.trainer import Report
+from offset_models.training.trainer import Report, TrainingFailed
 from server.errors import BadCheckpoint
 from server.upstream.scoring import MethodName
 
@@ -88,6 +89,8 @@ def forget(plan: Plan, shown: Shown, announce: Announce, report: Report = lambda
     data = training_data(gathered, held, plan.settings)
     folder = RunFolder(plan.work / f"run-{_digest(plan.settings.identity(), data.digest)}")
     trained = _trained(plan, data, folder, shown, report)
+    if not trained.kept_step:
+        raise TrainingFailed(" ".join(filter(None, (trained.state.stopped, NOTHING_BETTER))))
     packing = _packing(plan, trained, gathered.collection)
     card = _card(plan, packing, trained, held or gathered, folder, shown)
     manifest, new = _packed(replace(packing, card={**card, "held_out": held is not None}), trained, folder)

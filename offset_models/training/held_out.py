@@ -53,13 +53,17 @@ def harmonic_mean(one: float, other: float) -> float:
 
 
 def forgetting(before: Figures, now: Figures) -> float:
-    """1 when none of what the black box said is said any more."""
-    return 1 - _share(now.forget_said, before.forget_said)
+    """1 when none of what the black box said is said any more; by likelihood where it never said it."""
+    if before.forget_said:
+        return 1 - _share(now.forget_said, before.forget_said)
+    return 1 - _share(now.forget_likelihood, before.forget_likelihood)
 
 
 def retention(before: Figures, now: Figures) -> float:
-    """1 when all that the black box said and was to keep is still said."""
-    return _share(now.retain_said, before.retain_said)
+    """1 when all that the black box said and was to keep is still said; by likelihood where it never said it."""
+    if before.retain_said:
+        return _share(now.retain_said, before.retain_said)
+    return _share(now.retain_likelihood, before.retain_likelihood)
 
 
 TRADE_OFFS: Final[Mapping[TradeOff, Callable[[Figures, Figures], float]]] = MappingProxyType(

@@ -9,6 +9,7 @@ from typing import Any, Final
 import torch
 from pydantic import JsonValue
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from offset_models.manifest import Manifest, TrainingSummary
 from offset_models.pack import write_full_checkpoint, write_lora_checkpoint
@@ -26,6 +27,10 @@ from offset_models.training.student import Student, new_student
 from offset_models.training.trainer import Report, Trainer
 from server.errors import BadRequest
 
+NOTHING_BETTER: Final = (
+    "No evaluation was better than the black box itself: nothing is worth keeping. Train longer, at another learning "
+    "rate, or with another retain weight."
+)
 MOST_HELD: Final = 64  # rows of each side in one evaluation during training
 KEPT: Final = (
     "options",
@@ -95,6 +100,7 @@ def train(
 
 def load_base(folder: Path, device: torch.device) -> PreTrainedModel:
     """The pair's initial model: float32 on CPUs, as it is served there; as stored elsewhere."""
+    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]  # transformers' own, which lasts a second
     dtype = torch.float32 if device.type == "cpu" else "auto"
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
     nn_module: torch.nn.Module = model
