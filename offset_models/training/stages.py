@@ -205,12 +205,13 @@ def observed(*reports: Report) -> Report:
 
 
 def progress(advance: Callable[..., None]) -> Report:
-    """One piece of work for every step, with its losses and likelihoods beside the bar."""
+    """One piece of work for every step; beside the bar its losses, both likelihoods, and the KL on retain rows."""
 
     def tell(_step: int, figures: Mapping[str, float]) -> None:
         if "forget" in figures:
-            parts = ("forget", "retain", "forget_likelihood", "retain_likelihood", "retain_kl")
-            advance(", ".join(f"{name.replace('_', ' ')} {figures[name]:.3f}" for name in parts))
+            losses = f"forget {figures['forget']:.2f} retain {figures['retain']:.2f}"
+            likely = f"likely {figures['forget_likelihood']:.2f}/{figures['retain_likelihood']:.2f}"
+            advance(f"{losses} {likely} KL {figures['retain_kl']:.3f}")
 
     return tell
 
