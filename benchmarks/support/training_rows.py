@@ -42,7 +42,7 @@ class Bench:
     questions: int
 
     def source(self, k: int) -> Source:
-        return Source(self.url, "", k, concurrency=4)
+        return Source(self.url, "", k, concurrency=4, timeout_s=600.0)
 
     def collected(self, request: Request, k: int) -> tuple[Gathered, Gathered]:
         """Training rows and held-out rows with the black box's top-k; asked once, then read from the folder."""

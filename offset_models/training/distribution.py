@@ -1,6 +1,6 @@
 """log p and log q at answer positions: the distributions that losses are written on, and that serving samples from.
 
-Legend (docs/how-it-works.md, "Training an offset against a black box"): ℓ `top_logprobs` on K `top_ids`, o initial,
+Legend (docs/how-it-works.md): ℓ `top_logprobs` on K `top_ids`, o initial,
 u unlearned, log p imputed (head from the cache, tail with o's shape),
 log q(i) = log p(i) + α·(log u(i) − log o(i)) − log Z.
 Everything is differentiable through u alone.

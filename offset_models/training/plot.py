@@ -33,7 +33,8 @@ def plot(metrics: Sequence[Mapping[str, Any]], folder: Path, title: str) -> list
         axes.set(title=name, xlabel="step")
         for key, label in lines:
             _line(axes, metrics, key, label)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     paths = [folder / "run.png", folder / "run.svg"]
     for path in paths:
         figure.savefig(path)
