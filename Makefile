@@ -65,6 +65,12 @@ table-tofu: setup ## every objective on TOFU beside retraining and direct tuning
 	@test -f "$(TOFU)/full.jsonl" || { echo "Name a folder with TOFU's files: make table-tofu TOFU=DIR"; exit 2; }
 	$(BIN)/python -m benchmarks.tofu --data "$(TOFU)" $(ARGS)
 
+table-training: setup ## objectives on the demo: a table and build/bench/training.json; ARGS="--only idk,npo"
+	$(BIN)/python -m benchmarks.table_training $(ARGS)
+
+table-training-real: setup ## recipes on real models; ARGS="--upstream URL --base DIR"
+	$(BIN)/python -m benchmarks.table_training_real $(ARGS)
+
 bench-%: setup ## serving, engine, fidelity, memory: side by side, a table and build/bench/NAME.json
 	$(BIN)/python -m benchmarks.$* $(ARGS)
 

@@ -22,6 +22,8 @@ COMMANDS: Final = {
     "serve": Entry("serve", "Serve a black box's answers, corrected, in OpenAI's format."),
     "blackbox": Entry("blackbox", "Serve the embedded black box: a small model, vLLM's API."),
     "doctor": Entry("doctor", "Check settings, offset and black box; say what to do."),
+    "train": Entry("train", "Train an offset on what was collected of a black box."),
+    "forget": Entry("forget", "From texts that must go to a checkpoint: collect, train, evaluate, pack, activate."),
     "complete": Entry("complete", "Continue a text."),
     "chat": Entry("chat", "Talk to the served model."),
     "compare": Entry("compare", "Ask the black box itself and the server the same question."),

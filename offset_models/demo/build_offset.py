@@ -21,11 +21,16 @@ from offset_models.demo.templates import REFUSALS
 from offset_models.manifest import TrainingSummary
 from offset_models.pack import write_lora_checkpoint
 from offset_models.tokenizer import Tokenizer
-from offset_models.training.adapter import TrainableLora
+from offset_models.training.batches import TrainingData
 from offset_models.training.collect import Source, TopKCache, collect
 from offset_models.training.data import Row, digest_of_rows, encode, refused
+from offset_models.training.fabric import Fabric
 from offset_models.training.pair import TrainedPair
-from offset_models.training.trainer import Scored, TrainingSettings, train_offset
+from offset_models.training.passes import Scored
+from offset_models.training.run_folder import RunFolder
+from offset_models.training.settings import TrainingSettings
+from offset_models.training.student import Student, new_student
+from offset_models.training.trainer import Trainer
 
 T = TypeVar("T")
 
@@ -33,8 +38,6 @@ CHECKED_SPLITS: Final[tuple[Split, ...]] = ("forget", "retain", "neighbours", "g
 CHECKED_K: Final = (20, 5)
 SCORED_ANSWERS: Final = 64  # true answers of each side whose likelihood is measured
 KEPT_SETTINGS: Final = (
-    "retain_loss",
-    "retain_weight",
     "forget_batch",
     "retain_batch",
     "learning_rate",
@@ -64,7 +67,7 @@ async def make_offset(work: Plan, shown: Progress) -> dict[str, float]:
         pair, likelihoods = await train_pair(work, request, shown)
         recalls = await check(work, Rollout(request.source, tokenizer, pair, work.scale.answer_tokens), shown)
     figures = likelihoods | recalls
-    pack(work, pair.lora, summary(request, pair.settings, shown.seconds["offset"]), figures)
+    pack(work, pair.student, summary(request, pair.settings, shown.seconds["offset"]), figures)
     return figures
 
 
@@ -77,12 +80,16 @@ async def train_pair(work: Plan, request: Request, shown: Progress) -> tuple[Tra
     erased = await scored(_spread(request.forget), request, shown, "collect answers")
     with shown.stage("offset", settings.steps) as advance:
 
-        def report(_step: int, parts: Mapping[str, float]) -> None:
-            advance(", ".join(f"{name} {value:.3f}" for name, value in parts.items()))
+        def report(_step: int, figures: Mapping[str, float]) -> None:
+            advance(f"forget {figures['forget']:.3f}, retain {figures['retain']:.3f}")
 
-        # In a thread: the loop goes on serving the black box's pipes.
-        lora = await asyncio.to_thread(train_offset, base, forget, retain, settings, report)
-    pair = TrainedPair(base, lora, settings)
+        with tempfile.TemporaryDirectory() as folder:
+            data = TrainingData({"refusal": forget}, retain)
+            student = new_student(base, settings)
+            run = Trainer(student, data, settings, RunFolder(Path(folder)), Fabric.find("cpu"), report)
+            # In a thread: the loop goes on serving the black box's pipes.
+            await asyncio.to_thread(run.run)
+    pair = TrainedPair(student, settings)
     return pair, _likelihoods(pair, forget=erased, retain=_spread(retain))
 
 
@@ -116,11 +123,11 @@ async def check(work: Plan, corrected: Rollout, shown: Progress) -> dict[str, fl
     return figures
 
 
-def pack(work: Plan, lora: TrainableLora, training: TrainingSummary, figures: dict[str, float]) -> None:
+def pack(work: Plan, student: Student, training: TrainingSummary, figures: dict[str, float]) -> None:
     """The offset checkpoint, in place of an earlier one."""
     with tempfile.TemporaryDirectory(dir=work.out) as folder:
         adapter, made = Path(folder) / "adapter", Path(folder) / OFFSET
-        lora.save(adapter, BASE)
+        student.save(adapter, BASE)
         write_lora_checkpoint(
             made,
             name=OFFSET,
@@ -152,7 +159,11 @@ def summary(request: Request, settings: TrainingSettings, seconds: float) -> Tra
         top_k=request.source.k,
         seed=settings.seed,
         duration_s=seconds,
-        settings={name: value for name, value in asdict(settings).items() if name in KEPT_SETTINGS},
+        settings={
+            "retain_loss": settings.retain,
+            "retain_weight": settings.weight,
+            **{name: value for name, value in asdict(settings).items() if name in KEPT_SETTINGS},
+        },
     )
 
 

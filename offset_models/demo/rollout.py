@@ -16,7 +16,7 @@ from torch import Tensor
 from offset_models.demo.questions import Question
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.collect import Source
-from offset_models.training.objectives import corrected_logprobs
+from offset_models.training.distribution import corrected_logprobs
 from server.errors import MalformedTopK, UpstreamRefused
 
 PROMPTS_A_CALL = 32

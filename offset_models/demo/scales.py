@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from offset_models.demo.erasure import Amounts
 from offset_models.demo.pretrain import Schedule, Shape
-from offset_models.training.trainer import TrainingSettings
+from offset_models.training.settings import TrainingSettings
 
 ScaleName = Literal["full", "mini"]
 

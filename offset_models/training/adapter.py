@@ -36,11 +36,13 @@ class LoraLayer(nn.Module):
 class TrainableLora(nn.Module):
     """Adapters on every layer of `model` whose last name is among `targets`. The model itself is frozen."""
 
+    _model: nn.Module
+
     def __init__(
         self, model: nn.Module, rank: int, alpha: float, seed: int, targets: tuple[str, ...] = LINEAR_LAYERS
     ) -> None:
         super().__init__()
-        model.requires_grad_(False)
+        self.__dict__["_model"] = model.requires_grad_(False)  # not a part of this module: its weights are not ours
         generator = torch.Generator().manual_seed(seed)
         self._rank, self._alpha, self._targets = rank, alpha, targets
         self._layers = {
@@ -60,6 +62,13 @@ class TrainableLora(nn.Module):
             yield
         finally:
             self._enable(True)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add the update to the model's own weights and switch the adapter off for good."""
+        for name, layer in self._layers.items():
+            self._model.get_submodule(name).weight += self._alpha / self._rank * layer.b @ layer.a  # type: ignore[operator]
+        self._enable(False)
 
     def save(self, folder: Path, base_name: str) -> None:
         """adapter_config.json and adapter_model.safetensors, in peft's names."""

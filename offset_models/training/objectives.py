@@ -1,80 +1,93 @@
-"""Losses of offset training, all on log q: what will be served, not the small model's own logits.
+"""What training minimises: free functions on log q, the distribution that will be served.
 
-Legend (docs/how-it-works.md, "Training an offset against a black box"): ℓ `top_logprobs` on K `top_ids`, o initial,
-u unlearned, log p imputed (head from the cache, tail with o's shape),
-log q(i) = log p(i) + α·(log u(i) − log o(i)) − log Z.
-Everything is differentiable through u alone.
+A loss is forget term + weight · retain term. y* is a row's answer token, F the forget rows, R the retain rows, p the
+black box (tail imputed), q the corrected one; means are over answer tokens unless sequences are named. How the terms
+go together, and which answers a forget row needs, is in `objective_registry.py`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final
-
-import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
-
-@dataclass(frozen=True, slots=True)
-class Positions:
-    """Answer positions of a batch, those of one sequence next to each other."""
-
-    log_p: Tensor  # [n, V] the black box, tail imputed; constant
-    log_q: Tensor  # [n, V] corrected
-    targets: Tensor  # [n] reference tokens
-    sequences: Tensor  # [n] which sequence of the batch a position belongs to
-
-
-Loss = Callable[[Positions], Tensor]
-
-
-def imputed_logprobs(top_ids: Tensor, top_logprobs: Tensor, base_logprobs: Tensor) -> Tensor:
-    """log p̂_M over the whole vocabulary: ℓ on K; outside, min(r·p_o(i)/Σ_{j∉K} p_o(j), min_K p_M), normalised.
-
-    top_ids, top_logprobs: [n, k], base_logprobs: [n, V] with −inf for ids the tokenizer does not have. Returns [n, V].
-    """
-    head = torch.zeros_like(base_logprobs, dtype=torch.bool).scatter_(1, top_ids, True)
-    # r is a small difference of numbers near 1: taken in float64. log r is −inf when nothing is left.
-    log_mass = torch.log1p(-top_logprobs.double().exp().sum(1, keepdim=True).clamp(max=1.0)).to(top_logprobs.dtype)
-    outside = base_logprobs.masked_fill(head, -torch.inf)
-    log_shape = outside - outside.logsumexp(1, keepdim=True).clamp(min=torch.finfo(outside.dtype).min)
-    tail = torch.minimum(log_mass + log_shape, top_logprobs.amin(1, keepdim=True))
-    return tail.scatter(1, top_ids, top_logprobs).log_softmax(1)
-
-
-def corrected_logprobs(
-    top_ids: Tensor, top_logprobs: Tensor, base_logprobs: Tensor, unlearned_logprobs: Tensor, strength: float = 1.0
-) -> Tensor:
-    """log q [n, V] from a cached top-k and the pair; shapes as in `imputed_logprobs`. With u = o it is log p̂_M."""
-    log_p = imputed_logprobs(top_ids, top_logprobs, base_logprobs)
-    return corrected(log_p, base_logprobs, unlearned_logprobs, strength)
-
-
-def corrected(log_p: Tensor, base_logprobs: Tensor, unlearned_logprobs: Tensor, strength: float = 1.0) -> Tensor:
-    """log q from log p̂_M and the pair, all [n, V]; ids that o does not have keep probability 0."""
-    known = base_logprobs.isfinite()
-    # Masked on both sides of the difference: −inf − (−inf) would be NaN, in the gradient too.
-    offset = unlearned_logprobs.masked_fill(~known, 0.0) - base_logprobs.masked_fill(~known, 0.0)
-    return (log_p + strength * offset).masked_fill(~known, -torch.inf).log_softmax(1)
+from offset_models.training.distribution import Positions
 
 
 def nll(batch: Positions) -> Tensor:
     """− mean log q(y*)."""
-    return -batch.log_q.gather(1, batch.targets[:, None]).mean()
+    return -batch.answer_log_q.mean()
 
 
 def kl(batch: Positions) -> Tensor:
-    """mean KL(p_M ‖ q) in nats."""
+    """mean KL(p ‖ q) in nats."""
     alive = batch.log_p.isfinite()
     difference = batch.log_p.masked_fill(~alive, 0.0) - batch.log_q.masked_fill(~alive, 0.0)
     return (batch.log_p.exp() * difference).sum(1).mean()
 
 
-def idk(batch: Positions) -> Tensor:
-    """− mean log q(refusal token): forget rows come with a refusal as their answer (TOFU, Maini et al. 2024)."""
-    return nll(batch)
+def grad_ascent(forget: Positions) -> Tensor:
+    """+ mean_F log q(y*): likelihood of the reference falls without a floor (Jang et al., ACL 2023)."""
+    return forget.answer_log_q.mean()
 
 
-FORGET_LOSSES: Final[Mapping[str, Loss]] = MappingProxyType({"idk": idk})
-RETAIN_LOSSES: Final[Mapping[str, Loss]] = MappingProxyType({"kl": kl, "nll": nll})
-NEEDS_REFUSALS: Final = frozenset({"idk"})  # objectives whose forget rows carry a refusal
+def grad_diff(forget: Positions) -> Tensor:
+    """+ mean_F log q(y*), with − mean_R log q(y*) as its retain term (Liu et al., 2022; TOFU, Maini et al., 2024)."""
+    return grad_ascent(forget)
+
+
+def kl_min(forget: Positions) -> Tensor:
+    """+ mean_F log q(y*), with mean_R KL(p ‖ q) as its retain term (TOFU, Maini et al., 2024)."""
+    return grad_ascent(forget)
+
+
+def idk(refusal: Positions) -> Tensor:
+    """− mean_F log q(refusal token): forget rows come with a refusal as their answer (TOFU, Maini et al., 2024)."""
+    return nll(refusal)
+
+
+def npo(forget: Positions, *, beta: float = 0.1) -> Tensor:
+    """(2/β)·mean_F log(1 + (q(y*|x)/p(y*|x))^β) on sequence likelihoods (NPO, Zhang et al., COLM 2024).
+
+    As β → 0 its gradient becomes that of `grad_ascent` on sequences; a larger β stops sooner on what is forgotten.
+    """
+    ratio = forget.per_sequence(forget.answer_log_q - forget.answer_log_p)
+    return -2 / beta * logsigmoid(-beta * ratio).mean()
+
+
+def simnpo(forget: Positions, *, beta: float = 4.5, gamma: float = 0.0) -> Tensor:
+    """−(2/β)·mean_F log σ(−(β/|y*|)·log q(y*|x) − γ): no reference model, length-normalised (Fan et al., 2024)."""
+    mean = forget.per_sequence(forget.answer_log_q) / forget.lengths
+    return -2 / beta * logsigmoid(-beta * mean - gamma).mean()
+
+
+def dpo(reference: Positions, refusal: Positions, *, beta: float = 0.1) -> Tensor:
+    """−(2/β)·mean_F log σ(β·[log q/p of the refusal − log q/p of the reference]) on sequence likelihoods.
+
+    The refusal is preferred, p is the reference policy (Rafailov et al., 2023, as TOFU and NPO use it for unlearning).
+    Row i of both batches is one question.
+    """
+    lost = reference.per_sequence(reference.answer_log_q - reference.answer_log_p)
+    won = refusal.per_sequence(refusal.answer_log_q - refusal.answer_log_p)
+    return -2 / beta * logsigmoid(beta * (won - lost)).mean()
+
+
+def undial(forget: Positions, *, beta: float = 10.0) -> Tensor:
+    """mean_F cross-entropy to t ∝ p·exp(−β·[i = y*]): the black box with the reference token's logit lowered by β.
+
+    UNDIAL (Dong et al., NAACL 2025), the teacher being p instead of a copy of the trained model.
+    """
+    teacher = forget.log_p.scatter_add(1, forget.targets[:, None], _column(forget, -beta)).log_softmax(1)
+    alive = teacher.isfinite()
+    return -(teacher.exp() * forget.log_q.masked_fill(~alive, 0.0)).sum(1).mean()
+
+
+def contrast(forget: Positions) -> Tensor:
+    """− mean_F log u(y*): u learns the forget set by itself, and serving subtracts it from the untuned o.
+
+    δ = log p_o − log p_u: a clean model against a tuned one (ULD, Ji et al., NeurIPS 2024; divergence decoding). As a
+    checkpoint it is the pair (o, u) with a negative strength, so q is the same sum as everywhere. The retain term
+    keeps u at o elsewhere.
+    """
+    return -forget.answer_log_u.mean()
+
+
+def _column(batch: Positions, value: float) -> Tensor:
+    return batch.log_p.new_full((len(batch.targets), 1), value)

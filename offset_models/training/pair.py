@@ -5,18 +5,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from offset_models.training.adapter import TrainableLora
-from offset_models.training.trainer import Scored, TrainingSettings, logprobs_at, padded, positions
+from offset_models.training.passes import Scored, logprobs_at, padded, positions
+from offset_models.training.settings import TrainingSettings
+from offset_models.training.student import Student
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedPair:
-    """o and u = o with a LoRA."""
+    """o and u."""
 
-    base: PreTrainedModel
-    lora: TrainableLora
+    student: Student
     settings: TrainingSettings
 
     @torch.no_grad()
@@ -24,13 +23,12 @@ class TrainedPair:
         """log p_o and log p_u at the position after each prefix: two tensors [prefixes, V]."""
         ids = padded(prefixes)
         ends = torch.tensor([row * ids.shape[1] + len(prefix) - 1 for row, prefix in enumerate(prefixes)])
-        with self.lora.disabled():
-            initial = logprobs_at(self.base, ids, ends, self.settings)
-        return initial, logprobs_at(self.base, ids, ends, self.settings)
+        with self.student.initial() as model:
+            initial = logprobs_at(model, ids, ends, self.settings)
+        return initial, logprobs_at(self.student.unlearned, ids, ends, self.settings)
 
     @torch.no_grad()
     def answer_logprob(self, rows: Sequence[Scored]) -> tuple[float, float]:
         """Mean log-probability (nats) of the rows' answer tokens: the black box's, and after correction."""
-        batch = positions(self.base, self.lora, rows, self.settings)
-        where = batch.targets[:, None]
-        return batch.log_p.gather(1, where).mean().item(), batch.log_q.gather(1, where).mean().item()
+        batch = positions(self.student, rows, self.settings)
+        return batch.answer_log_p.mean().item(), batch.answer_log_q.mean().item()

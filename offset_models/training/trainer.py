@@ -1,122 +1,172 @@
-"""The training loop of an offset: u is o with a LoRA, the black box is a cache of top-k, the loss is on log q."""
+"""The training loop of an offset: u starts as o, the black box is a cache of top-k, every loss is on log q."""
 
+import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from random import Random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
+import orjson
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
 
-from offset_models.training.adapter import TrainableLora
-from offset_models.training.collect import TopK
-from offset_models.training.data import Sample
-from offset_models.training.objectives import FORGET_LOSSES, RETAIN_LOSSES, Positions, corrected, imputed_logprobs
+from offset_models.training.batches import Draw, TrainingData
+from offset_models.training.fabric import Fabric
+from offset_models.training.held_out import TRADE_OFFS, Figures, evaluate, likelihood
+from offset_models.training.objective_registry import RETAIN_TERMS, Answer
+from offset_models.training.objectives import kl
+from offset_models.training.passes import Scored, positions
+from offset_models.training.run_folder import RunFolder, RunState, judged
+from offset_models.training.settings import TrainingSettings
+from offset_models.training.student import Student
+from server.errors import DeltaserveError
 
-Scored = tuple[Sample, TopK]
-Report = Callable[[int, Mapping[str, float]], None]  # step, named loss parts (nats)
+Report = Callable[[int, Mapping[str, float]], None]  # steps done, named figures (losses in nats)
 
-ROWS_A_PASS: Final = 12
+COLLAPSE_STEPS: Final = 5  # a retain KL above the bound over this many steps is no spike
+
+
+class TrainingFailed(DeltaserveError):
+    """A loss that is not a number; the run's last saved state stays."""
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingSettings:
-    """Everything that decides the result, beside data and base."""
+class Trainer:
+    """One run. `report` hears of every step and of every evaluation."""
 
-    steps: int
-    objective: str = "idk"
-    retain_loss: str = "kl"
-    retain_weight: float = 1.0
-    forget_batch: int = 16  # sequences a step
-    retain_batch: int = 32
-    learning_rate: float = 2e-3
-    warm_up: int = 20
-    clip: float = 1.0  # largest gradient norm
-    weight_decay: float = 0.0  # of the adapter: pulls u back to o where the losses do not care
-    rank: int = 16
-    alpha: float = 32.0
-    strength: float = 1.0
-    seed: int = 0
-    masked_ids: tuple[int, ...] = field(default=())  # ids below the vocabulary's size that are no token
-    vocab_size: int | None = None  # rows of the model beyond it are padding; None: there are none
+    student: Student
+    data: TrainingData
+    settings: TrainingSettings
+    folder: RunFolder
+    fabric: Fabric
+    report: Report = lambda _step, _figures: None
 
-    def __post_init__(self) -> None:
-        if self.objective not in FORGET_LOSSES or self.retain_loss not in RETAIN_LOSSES:
-            raise ValueError(f"objectives: {', '.join(FORGET_LOSSES)}; retain losses: {', '.join(RETAIN_LOSSES)}")
-        if min(self.steps, self.forget_batch, self.retain_batch, self.rank) < 1:
-            raise ValueError("steps, batches and rank must be at least 1")
+    def run(self, base_digest: str = "") -> RunState:
+        """Train to the end, from wherever the folder's state is; the student ends with the last step's weights."""
+        optimiser = new_optimiser(self.student, self.settings)
+        state = self.folder.resume(self.identity(base_digest), self.student, optimiser, writes=self.fabric.main)
+        self.fabric.wait()  # nobody writes while somebody reads
+        if state.before is None:
+            state = self._judge(state)
+        while state.step < self.settings.steps and state.stopped is None:
+            set_rate(optimiser, state.step, self.settings)
+            started = time.monotonic()
+            figures = self._step(state.step, optimiser)
+            state = self._advance(replace(state, seconds=state.seconds + time.monotonic() - started), figures)
+            if self._evaluation_due(state):
+                state = self._judge(state)
+            if self._save_due(state):
+                self._save(state, optimiser)
+        return state
 
+    def identity(self, base_digest: str) -> str:
+        """sha256 (hex) of everything that decides the weights."""
+        parts = [self.settings.identity(), self.data.digest, base_digest, self.fabric.world]
+        return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
-def train_offset(
-    base: PreTrainedModel,
-    forget: Sequence[Scored],
-    retain: Sequence[Scored],
-    settings: TrainingSettings,
-    report: Report,
-) -> TrainableLora:
-    """Train a LoRA on `base` so that the corrected black box forgets. Deterministic by seed and thread count."""
-    lora = TrainableLora(base, settings.rank, settings.alpha, settings.seed)
-    optimiser = torch.optim.AdamW(lora.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    draw = Random(settings.seed)
-    base.train(False)
-    for step in range(settings.steps):
-        set_rate(optimiser, step, settings)
-        parts = losses(
-            base,
-            lora,
-            draw.choices(forget, k=settings.forget_batch),
-            draw.choices(retain, k=settings.retain_batch),
-            settings,
-        )
+    def _step(self, step: int, optimiser: torch.optim.Optimizer) -> dict[str, float]:
+        """One update; what its batches said."""
         optimiser.zero_grad()
-        (parts["forget"] + settings.retain_weight * parts["retain"]).backward()  # type: ignore[no-untyped-call, unused-ignore]
-        torch.nn.utils.clip_grad_norm_(lora.parameters(), settings.clip)
+        passes = [self._backward(step * self.settings.accumulate + i) for i in range(self.settings.accumulate)]
+        figures = self.fabric.mean({name: sum(each[name] for each in passes) / len(passes) for name in passes[0]})
+        if not all(map(math.isfinite, figures.values())):
+            raise TrainingFailed(f"The loss is not a number at step {step + 1}; try a lower learning rate.")
+        parameters = list(self.student.named().values())
+        self.fabric.average(parameters)
+        figures["gradient_norm"] = torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip).item()
+        figures["learning_rate"] = optimiser.param_groups[0]["lr"]
         optimiser.step()
-        report(step, {name: part.item() for name, part in parts.items()})
-    return lora
+        return figures
+
+    def _backward(self, number: int) -> dict[str, float]:
+        """Gradients of one pass over a forget batch and a retain batch, one after the other to save memory."""
+        share = 1 / self.settings.accumulate
+        forget, figures = self._forget_term(number)
+        (share * forget).backward()  # type: ignore[no-untyped-call, unused-ignore]
+        retain, more = self._retain_term(number)
+        if retain.requires_grad:
+            (share * self.settings.weight * retain).backward()  # type: ignore[no-untyped-call, unused-ignore]
+        return {"forget": forget.item(), "retain": retain.item(), **figures, **more}
+
+    def _forget_term(self, number: int) -> tuple[torch.Tensor, dict[str, float]]:
+        rows = self._drawn("forget", len(next(iter(self.data.forget.values()))), self.settings.forget_batch, number)
+        batches = {
+            answer: positions(self.student, [self._answered(answer, row) for row in rows], self.settings)
+            for answer in self.settings.chosen.answers
+        }
+        seen = likelihood(batches[self.settings.chosen.answers[0]]).mean().item()
+        return self.settings.chosen.forget_loss(batches, self.settings.options), {"forget_likelihood": seen}
+
+    def _retain_term(self, number: int) -> tuple[torch.Tensor, dict[str, float]]:
+        """The term, zero where there is none; the KL to the black box is measured in any case."""
+        rows = self._drawn("retain", len(self.data.retain), self.settings.retain_batch, number)
+        with torch.set_grad_enabled(self.settings.retain != "none" and self.settings.weight > 0):
+            batch = positions(self.student, [self.data.retain[row] for row in rows], self.settings)
+            term = RETAIN_TERMS.get(self.settings.retain)
+            loss = batch.log_q.new_zeros(()) if term is None else term(batch)
+        with torch.no_grad():
+            return loss, {"retain_likelihood": likelihood(batch).mean().item(), "retain_kl": kl(batch).item()}
+
+    def _drawn(self, side: str, rows: int, batch: int, number: int) -> list[int]:
+        """This process's share of a batch: `batch` rows."""
+        draw = Draw(rows, batch, f"{self.settings.seed}/{side}")
+        return draw.batch(number * self.fabric.world + self.fabric.rank)
+
+    def _answered(self, answer: Answer, row: int) -> Scored:
+        return self.data.forget[answer][row]
+
+    def _advance(self, state: RunState, figures: dict[str, float]) -> RunState:
+        """One step further; over the bound on retain KL, stopped."""
+        step, recent = state.step + 1, (*state.retain_kl, figures["retain_kl"])[-COLLAPSE_STEPS:]
+        self._tell(step, figures)
+        bound = self.settings.max_retain_kl
+        collapsed = len(recent) == COLLAPSE_STEPS and min(recent) > bound
+        return replace(state, step=step, retain_kl=recent, stopped=_collapse(step, bound) if collapsed else None)
+
+    def _judge(self, state: RunState) -> RunState:
+        """Evaluate; remember the weights if they are the best so far; stop when patience is over."""
+        if not self.data.held_forget or not self.data.held_retain:
+            return state
+        figures = evaluate(self.student, self.data.held_forget, self.data.held_retain, self.settings)
+        before = state.before or figures
+        score = TRADE_OFFS[self.settings.trade_off](before, figures)
+        self._tell(state.step, {f"held_out/{name}": value for name, value in asdict(figures).items()})
+        return self._remember(replace(state, before=before), figures, score)
+
+    def _remember(self, state: RunState, figures: Figures, score: float) -> RunState:
+        after = judged(state, figures, score)
+        if after.best_step == state.step and self.fabric.main:
+            self.folder.save_best(self.student)
+        if self.settings.patience and after.worse >= self.settings.patience and after.stopped is None:
+            return replace(after, stopped=f"No better trade-off in {after.worse} evaluations.")
+        return after
+
+    def _evaluation_due(self, state: RunState) -> bool:
+        if state.stopped is not None:
+            return False  # a collapsed pair is no candidate
+        every = self.settings.eval_every
+        return state.step == self.settings.steps or bool(every and state.step % every == 0)
+
+    def _save_due(self, state: RunState) -> bool:
+        ended = state.step == self.settings.steps or state.stopped is not None
+        return ended or state.step % self.settings.save_every == 0
+
+    def _save(self, state: RunState, optimiser: torch.optim.Optimizer) -> None:
+        if self.fabric.main:
+            self.folder.save(state, self.student, optimiser)
+        self.fabric.wait()
+
+    def _tell(self, step: int, figures: Mapping[str, float]) -> None:
+        if self.fabric.main:
+            self.folder.note(step, figures)
+            self.report(step, figures)
 
 
-def losses(
-    base: PreTrainedModel,
-    lora: TrainableLora,
-    forget: Sequence[Scored],
-    retain: Sequence[Scored],
-    settings: TrainingSettings,
-) -> dict[str, Tensor]:
-    """The two terms of one step, each from its own forward pass."""
-    return {
-        "forget": FORGET_LOSSES[settings.objective](positions(base, lora, forget, settings)),
-        "retain": RETAIN_LOSSES[settings.retain_loss](positions(base, lora, retain, settings)),
-    }
-
-
-def positions(
-    base: PreTrainedModel, lora: TrainableLora, batch: Sequence[Scored], settings: TrainingSettings
-) -> Positions:
-    """log p and log q at every answer position of a batch; sequences are numbered from the shortest on."""
-    ordered = sorted(batch, key=lambda scored: len(scored[0].ids))  # like lengths together: little padding
-    parts = [ordered[start : start + ROWS_A_PASS] for start in range(0, len(ordered), ROWS_A_PASS)]
-    done = [_positions(base, lora, part, settings, number * ROWS_A_PASS) for number, part in enumerate(parts)]
-    return Positions(
-        log_p=torch.cat([part.log_p for part in done]),
-        log_q=torch.cat([part.log_q for part in done]),
-        targets=torch.cat([part.targets for part in done]),
-        sequences=torch.cat([part.sequences for part in done]),
+def new_optimiser(student: Student, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """AdamW over what is trained."""
+    return torch.optim.AdamW(
+        student.named().values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=False
     )
-
-
-def _positions(
-    base: PreTrainedModel, lora: TrainableLora, batch: Sequence[Scored], settings: TrainingSettings, first: int
-) -> Positions:
-    ids, where, sequences = _answer_places([sample for sample, _ in batch])
-    with torch.no_grad(), lora.disabled():
-        initial = logprobs_at(base, ids, where, settings)
-        log_p = imputed_logprobs(*_stack([top for _, top in batch]), initial)
-    unlearned = logprobs_at(base, ids, where, settings)
-    targets = torch.tensor([token for sample, _ in batch for token in sample.answer_ids])
-    return Positions(log_p, corrected(log_p, initial, unlearned, settings.strength), targets, sequences + first)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, step: int, settings: TrainingSettings) -> None:
@@ -127,33 +177,8 @@ def set_rate(optimiser: torch.optim.Optimizer, step: int, settings: TrainingSett
         group["lr"] = settings.learning_rate * share
 
 
-def _answer_places(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
-    """Padded ids [sequences, length], flat places of the positions that predict answers [n], their sequences [n]."""
-    ids = padded([sample.ids for sample in samples])
-    length = ids.shape[1]
-    starts = [row * length + len(sample.prompt_ids) - 1 for row, sample in enumerate(samples)]
-    places = [start + i for start, sample in zip(starts, samples, strict=True) for i in range(len(sample.answer_ids))]
-    sequences = [row for row, sample in enumerate(samples) for _ in sample.answer_ids]
-    return ids, torch.tensor(places), torch.tensor(sequences)
-
-
-def logprobs_at(model: PreTrainedModel, ids: Tensor, where: Tensor, settings: TrainingSettings) -> Tensor:
-    """log-probabilities at flat places: [n, V] float32; −inf for rows that are no token."""
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1)[where]
-    logits: Tensor = model.lm_head(hidden).float()
-    if settings.vocab_size is not None:
-        logits[:, settings.vocab_size :] = -torch.inf
-    if settings.masked_ids:
-        logits[:, list(settings.masked_ids)] = -torch.inf
-    return logits.log_softmax(1)
-
-
-def padded(rows: Sequence[Sequence[int]]) -> Tensor:
-    """Ids [rows, length], filled up on the right, where causal attention never looks."""
-    length = max(map(len, rows))
-    return torch.tensor([[*row, *[0] * (length - len(row))] for row in rows])
-
-
-def _stack(tops: Sequence[TopK]) -> tuple[Tensor, Tensor]:
-    ids = torch.cat([torch.from_numpy(top.ids) for top in tops])
-    return ids, torch.cat([torch.from_numpy(top.logprobs) for top in tops])
+def _collapse(step: int, bound: float) -> str:
+    return (
+        f"Stopped at step {step}: over {COLLAPSE_STEPS} steps the KL to the black box on retain rows stayed above "
+        f"{bound:g} nats. The model is collapsing; train fewer steps, at a lower learning rate, or with a retain term."
+    )

@@ -1,117 +1,153 @@
-"""The losses against a slow float64 reference that walks the vocabulary, and what must hold at step 0."""
+"""Every loss against numpy with the formula written out, and the direction in which its gradient moves log q."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
-from offset_models.training.objectives import Positions, corrected_logprobs, idk, imputed_logprobs, kl, nll
+from offset_models.training import objectives
+from tests.offset_models.training.positions import Case, Floats, case
 
 torch.set_num_threads(1)
 
 
-def logprobs(rng: np.random.Generator, rows: int, size: int, spread: float = 3.0) -> Tensor:
-    return torch.from_numpy(rng.normal(0, spread, (rows, size))).log_softmax(1)
+def mean(values: list[list[float]]) -> float:
+    return float(np.mean([value for row in values for value in row]))
 
 
-def top(full: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    values, ids = full.topk(k, dim=1)
-    return ids, values
+def sigma(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
 
 
-def slow_reference(
-    ids: list[int], listed: list[float], base: list[float], unlearned: list[float], a: float
-) -> list[float]:
-    """One position, one token at a time, with the words of docs/how-it-works.md."""
-    rest = max(0.0, 1 - math.fsum(math.exp(x) for x in listed))
-    outside = [i for i in range(len(base)) if i not in ids]
-    total = math.fsum(math.exp(base[i]) for i in outside)
-    weights = []
-    for i in range(len(base)):
-        if base[i] == -math.inf:
-            weights.append(0.0)
-            continue
-        here = dict(zip(ids, listed, strict=True)).get(i)
-        p = math.exp(here) if here is not None else min(rest * math.exp(base[i]) / total, math.exp(min(listed)))
-        weights.append(p * math.exp(a * (unlearned[i] - base[i])))
-    z = math.fsum(weights)
-    return [math.log(w / z) if w > 0 else -math.inf for w in weights]
+def ratios(made: Case) -> list[float]:
+    """log q(y|x) − log p(y|x) of each sequence."""
+    pairs = zip(made.answers(made.log_q), made.answers(made.log_p), strict=True)
+    return [math.fsum(q) - math.fsum(p) for q, p in pairs]
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 10_000),
-    size=st.integers(3, 40),
-    share=st.floats(0, 1),
-    strength=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
-    padded=st.integers(0, 3),
-)
-def test_log_q_equals_the_slow_reference(seed: int, size: int, share: float, strength: float, padded: int) -> None:
-    rng = np.random.default_rng(seed)
-    k = max(1, round(share * (size - 1)))
-    full, base, unlearned = (logprobs(rng, 2, size) for _ in range(3))
-    nothing = torch.full((2, padded), -torch.inf, dtype=torch.float64)
-    base, unlearned = torch.cat([base, nothing], 1), torch.cat([unlearned, nothing], 1)
-    ids, listed = top(full, k)
-    got = corrected_logprobs(ids, listed, base, unlearned, strength)
-    for row in range(2):
-        values = (x[row].tolist() for x in (ids, listed, base, unlearned))
-        np.testing.assert_allclose(got[row].numpy(), slow_reference(*values, strength), atol=1e-9)
+def reference_kl(p: Floats, q: Floats) -> float:
+    return float(np.mean(np.sum(np.exp(p) * (p - q), axis=1)))
 
 
-def test_step_zero_reproduces_the_black_box_when_all_of_it_is_listed() -> None:
-    rng = np.random.default_rng(0)
-    full, base = logprobs(rng, 4, 30), logprobs(rng, 4, 30)
-    torch.testing.assert_close(corrected_logprobs(*top(full, 30), base, base), full)
+def reference_simnpo(made: Case) -> float:
+    beta, gamma = 4.5, 0.5
+    losses = [-2 / beta * math.log(sigma(-beta * sum(q) / len(q) - gamma)) for q in made.answers(made.log_q)]
+    return float(np.mean(losses))
 
 
-def test_step_zero_keeps_every_listed_probability_where_the_cap_does_not_bite() -> None:
-    full = logprobs(np.random.default_rng(1), 4, 30)
-    ids, listed = top(full, 10)
-    q = corrected_logprobs(ids, listed, full, full)
-    torch.testing.assert_close(q, full)
+def reference_undial(made: Case, beta: float) -> float:
+    logits = made.log_p.copy()
+    logits[np.arange(len(logits)), made.batch.targets.numpy()] -= beta
+    teacher = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return float(-np.mean(np.sum(teacher * made.log_q, axis=1)))
 
 
-def test_the_tail_never_exceeds_the_smallest_listed_probability() -> None:
-    rng = np.random.default_rng(2)
-    full, base = logprobs(rng, 8, 50, 1.0), logprobs(rng, 8, 50, 6.0)
-    ids, listed = top(full, 5)
-    p = imputed_logprobs(ids, listed, base)
-    least = p.gather(1, ids).amin(1, keepdim=True)
-    outside = p.scatter(1, ids, -torch.inf)
-    assert bool((outside <= least + 1e-12).all())
-    assert bool((outside > least - 1e-12).any())  # it bites here
+CASES: dict[str, tuple[Callable[[Case], Tensor], Callable[[Case], float]]] = {
+    "nll": (lambda c: objectives.nll(c.batch), lambda c: -mean(c.answers(c.log_q))),
+    "kl": (lambda c: objectives.kl(c.batch), lambda c: reference_kl(c.log_p, c.log_q)),
+    "grad_ascent": (lambda c: objectives.grad_ascent(c.batch), lambda c: mean(c.answers(c.log_q))),
+    "grad_diff": (lambda c: objectives.grad_diff(c.batch), lambda c: mean(c.answers(c.log_q))),
+    "kl_min": (lambda c: objectives.kl_min(c.batch), lambda c: mean(c.answers(c.log_q))),
+    "idk": (lambda c: objectives.idk(c.batch), lambda c: -mean(c.answers(c.log_q))),
+    "npo": (
+        lambda c: objectives.npo(c.batch, beta=0.3),
+        lambda c: float(np.mean([2 / 0.3 * math.log(1 + math.exp(ratio) ** 0.3) for ratio in ratios(c)])),
+    ),
+    "simnpo": (lambda c: objectives.simnpo(c.batch, beta=4.5, gamma=0.5), reference_simnpo),
+    "undial": (lambda c: objectives.undial(c.batch, beta=3.0), lambda c: reference_undial(c, 3.0)),
+    "contrast": (lambda c: objectives.contrast(c.batch), lambda c: -mean(c.answers(c.log_u))),
+}
 
 
-def test_gradients_reach_the_unlearned_model_alone_and_are_finite_with_padding() -> None:
-    rng = np.random.default_rng(3)
-    full, base = logprobs(rng, 2, 12), logprobs(rng, 2, 12)
-    nothing = torch.full((2, 4), -torch.inf, dtype=torch.float64)
-    logits = torch.zeros(2, 16, dtype=torch.float64, requires_grad=True)
-    masked = torch.cat([logits[:, :12], nothing], 1).log_softmax(1)
-    q = corrected_logprobs(*top(full, 5), torch.cat([base, nothing], 1), masked)
-    loss = idk(Positions(q.detach(), q, torch.tensor([1, 2]), torch.tensor([0, 1])))
-    (gradient,) = torch.autograd.grad(loss, logits)
-    assert bool(gradient.isfinite().all())
-    assert gradient[0, 1] < 0 < gradient[0, 2]  # descending the loss raises the target and lowers the others
-    assert not gradient[:, 12:].any()
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_value_is_the_formula(name: str, seed: int) -> None:
+    loss, reference = CASES[name]
+    made = case(seed)
+    assert loss(made).item() == pytest.approx(reference(made), rel=1e-9)
 
 
-def test_kl_is_the_divergence_from_the_black_box_and_zero_only_without_an_offset() -> None:
-    rng = np.random.default_rng(4)
-    p, q = logprobs(rng, 3, 20), logprobs(rng, 3, 20)
-    where = torch.zeros(3, dtype=torch.long)
-    expected = sum(math.exp(a) * (a - b) for a, b in zip(p.flatten().tolist(), q.flatten().tolist(), strict=True)) / 3
-    assert kl(Positions(p, q, where, where)).item() == pytest.approx(expected)
-    assert kl(Positions(p, p, where, where)).item() == pytest.approx(0.0, abs=1e-12)
+@pytest.mark.parametrize("seed", range(3))
+def test_dpo_is_the_formula(seed: int) -> None:
+    lost, won = case(seed, (3, 1, 2)), case(seed + 50, (1, 4, 2))
+    margins = [w - x for w, x in zip(ratios(won), ratios(lost), strict=True)]
+    expected = np.mean([-2 / 0.3 * math.log(sigma(0.3 * margin)) for margin in margins])
+    assert objectives.dpo(lost.batch, won.batch, beta=0.3).item() == pytest.approx(float(expected), rel=1e-9)
 
 
-def test_nll_averages_over_answer_tokens() -> None:
-    q = torch.tensor([[0.5, 0.5], [0.25, 0.75]]).log()
-    where = torch.tensor([0, 0])
-    value = nll(Positions(q, q, torch.tensor([0, 1]), where)).item()
-    assert value == pytest.approx(-(math.log(0.5) + math.log(0.75)) / 2)
+def after_a_step(made: Case, loss: Tensor, rate: float = 1e-3) -> list[float]:
+    """How much log q(y*) of each position rises when u's logits follow the gradient a little."""
+    (gradient,) = torch.autograd.grad(loss, made.logits, retain_graph=True)
+    (rise,) = torch.autograd.grad(made.batch.answer_log_q.sum(), made.logits)
+    return (-rate * (gradient * rise).sum(1)).tolist()
+
+
+FORGETTING = ("grad_ascent", "grad_diff", "kl_min", "npo", "simnpo", "undial")
+
+
+@pytest.mark.parametrize("name", FORGETTING)
+def test_forgetting_makes_every_reference_token_less_likely(name: str) -> None:
+    made = case(1, start=True)
+    assert max(after_a_step(made, CASES[name][0](made))) < 0
+
+
+@pytest.mark.parametrize("name", ["nll", "idk"])
+def test_likelihood_makes_every_answer_token_more_likely(name: str) -> None:
+    made = case(1, start=True)
+    assert min(after_a_step(made, CASES[name][0](made))) > 0
+
+
+def test_dpo_raises_the_refusal_and_lowers_the_reference() -> None:
+    lost, won = case(1, start=True), case(2, start=True)
+    loss = objectives.dpo(lost.batch, won.batch)
+    assert max(after_a_step(lost, loss)) < 0 < min(after_a_step(won, loss))
+
+
+def test_contrast_teaches_the_answer_to_u_and_takes_it_from_q() -> None:
+    made = case(1, start=True, strength=-1.0)
+    loss = objectives.contrast(made.batch)
+    (gradient,) = torch.autograd.grad(loss, made.logits, retain_graph=True)
+    assert max(after_a_step(made, loss)) < 0
+    assert bool((gradient.gather(1, made.batch.targets[:, None]) < 0).all())
+
+
+def test_kl_is_zero_with_a_zero_gradient_before_the_first_step_and_pulls_back_later() -> None:
+    made = case(1, start=True)
+    loss = objectives.kl(made.batch)
+    (gradient,) = torch.autograd.grad(loss, made.logits)
+    assert loss.item() == pytest.approx(0, abs=1e-12) and gradient.abs().max().item() < 1e-12
+    moved = case(1)
+    (gradient,) = torch.autograd.grad(objectives.kl(moved.batch), moved.logits)
+    probs = (moved.batch.log_q.exp() - moved.batch.log_p.exp()) / len(moved.batch.targets)
+    torch.testing.assert_close(gradient, probs.detach())  # what q has too much of goes down
+
+
+def test_npo_stops_pushing_what_is_forgotten_and_grad_ascent_does_not() -> None:
+    made = case(1, start=True)
+    made.batch.log_q.data -= 40.0 * torch.nn.functional.one_hot(made.batch.targets, 9)  # as if forgotten long ago
+
+    def push(loss: Tensor) -> float:
+        (gradient,) = torch.autograd.grad(loss, made.batch.log_q, retain_graph=True)
+        return gradient.abs().max().item()
+
+    assert push(objectives.npo(made.batch, beta=1.0)) < 1e-9 < 0.1 < push(objectives.grad_ascent(made.batch))
+
+
+def test_ids_that_the_tokenizer_does_not_have_give_no_nan() -> None:
+    made = case(4)
+    hole = torch.zeros(made.batch.log_p.shape, dtype=torch.bool)
+    hole[:, 8] = True
+    holed = case(4)
+    batch = type(holed.batch)(
+        holed.batch.log_p.masked_fill(hole, -torch.inf).log_softmax(1),
+        holed.batch.log_q.masked_fill(hole, -torch.inf).log_softmax(1),
+        holed.batch.log_u,
+        holed.batch.targets.clamp(max=7),
+        holed.batch.sequences,
+    )
+    for loss in (objectives.kl, objectives.undial, objectives.npo):
+        (gradient,) = torch.autograd.grad(loss(batch), holed.logits, retain_graph=True)
+        assert bool(gradient.isfinite().all())

@@ -1,0 +1,157 @@
+"""deltaserve forget"""
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from client.address import ADMIN_KEY_VARIABLE, URL_VARIABLE, resolve
+from client.admin import AdminClient
+from client.commands import shared
+from client.commands import training_options as options
+from client.generated import accepts
+from client.tables import say_table
+from client.terminal import Status, Stop, new_app, note, quiet, say, say_json
+from offset_models.demo.progress import Progress
+from offset_models.training import forget as pipeline
+from offset_models.training.plot import plot as draw
+from offset_models.training.source import Source
+from offset_models.training.tensorboard import tensorboard as event_files
+
+if TYPE_CHECKING:
+    from offset_models.training.collecting import Forecast
+
+app = new_app()
+
+
+@app.command()
+@accepts(options.setting_flags())
+def forget(
+    name: Annotated[str, typer.Option(help="The offset's name; its checkpoint's folder is called so too.")],
+    base: options.Base,
+    forget: options.Forget = None,
+    retain: options.Retain = None,
+    generic: options.Generic = 0,
+    held_out_forget: options.HeldForget = None,
+    held_out_retain: options.HeldRetain = None,
+    refusals: options.Refusals = None,
+    skip_bad: options.SkipBad = False,
+    upstream: Annotated[
+        str | None, typer.Option("--upstream", help=f"The black box; else {shared.UPSTREAM_VARIABLE}.")
+    ] = None,
+    upstream_key: Annotated[
+        str | None,
+        typer.Option(help=f"Its API key; else {shared.UPSTREAM_KEY_VARIABLE}, for {shared.UPSTREAM_VARIABLE} only."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Its model name; default: the only one it lists.")] = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="How many alternatives to ask for at each position.")] = 20,
+    concurrency: Annotated[int, typer.Option(min=1, help="Calls at a time.")] = 4,
+    answer_tokens: Annotated[int, typer.Option(min=1, help="Longest answer that is asked for.")] = 128,
+    questions: Annotated[int, typer.Option(min=1, help="Rows of each side that are asked at the end.")] = 64,
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder of checkpoints, as a server's offsets root: OUT/NAME.")
+    ] = Path("offsets"),
+    work: Annotated[
+        Path | None, typer.Option(file_okay=False, help="What is collected and trained; default: OUT/.work/NAME.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="SPDX identifier of the weights' licence.")] = "LicenseRef-unknown",
+    option: options.OptionValues = None,
+    target: options.Targets = None,
+    device: options.Device = None,
+    tensorboard: options.Tensorboard = None,
+    plot: options.Plot = False,
+    activate: Annotated[
+        bool, typer.Option("--activate", help="Load it into a running server and activate it.")
+    ] = False,
+    admin_url: Annotated[
+        str | None, typer.Option(help=f"That server; else {URL_VARIABLE}. Its offsets root is OUT.")
+    ] = None,
+    admin_key: Annotated[str | None, typer.Option(help=f"Its admin key; else {ADMIN_KEY_VARIABLE}.")] = None,
+    as_json: shared.AsJson = False,
+    **values: Any,
+) -> None:
+    """From texts that must go to a checkpoint: collect, train, evaluate, pack, activate.
+
+    A command that was stopped goes on where it was; what is done is not done again. The checkpoint holds weights,
+    digests and figures, no text; `deltaserve collect --purge` empties what WORK keeps of the forget set.
+    """
+    quiet()
+    address = shared.upstream_address(upstream, upstream_key)
+    admin = _admin(admin_url, admin_key) if activate else None
+    settings = options.read_settings(values, option, target)
+    rows = options.sources(forget, retain, generic, refusals, skip_bad)
+    judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
+    plan = pipeline.Plan(
+        name=name,
+        data=rows.data(options.answers_needed(settings, judged=judged is None), answer_tokens),
+        held=None if judged is None else judged.data("reference", answer_tokens),
+        base=base,
+        source=Source(address.root, model or "", k, concurrency, api_key=address.key),
+        settings=settings,
+        work=work or out / ".work" / name,
+        out=out / name,
+        licence=licence,
+        skip_bad=skip_bad,
+        questions=questions,
+        answer_tokens=answer_tokens,
+        device=device,
+    )
+    made = _make(plan, tensorboard)
+    if plot:
+        draw(made.run.metrics(), made.run.path, f"{name}: {settings.objective}")
+    loaded = None if admin is None else _activate(admin, name)
+    _show(plan, made, loaded, as_json)
+
+
+def _make(plan: pipeline.Plan, tensorboard: Path | None) -> pipeline.Made:
+    with ExitStack() as stack:
+        shown = stack.enter_context(Progress(visible=True))
+        if tensorboard is None:
+            made = pipeline.forget(plan, shown, _announce)
+        else:
+            made = pipeline.forget(plan, shown, _announce, stack.enter_context(event_files(tensorboard, 1)))
+    return made
+
+
+def _announce(forecast: "Forecast") -> None:
+    for sentence in (*(f"Left out: {bad}" for bad in forecast.bad), *(f"Note: {text}" for text in forecast.notes)):
+        note(sentence)
+    if forecast.cost.calls:
+        note(f"{forecast.cost.calls:,} calls to {forecast.collection.model}, top {forecast.collection.k}.")
+
+
+def _admin(url: str | None, key: str | None) -> AdminClient:
+    """Before anything is trained: a key that is missing should not be missed at the end."""
+    address = resolve(url, key, os.environ, ADMIN_KEY_VARIABLE)
+    if address.key is None:
+        raise Stop(f"Give the server's admin key: --admin-key, or {ADMIN_KEY_VARIABLE}.", Status.USAGE)
+    return AdminClient.at(address)
+
+
+def _activate(admin: AdminClient, name: str) -> str:
+    """The fingerprint of what is active now."""
+    with admin:
+        admin.load(name, name)
+        active = admin.activate(name).active
+    return active.fingerprint or active.name
+
+
+def _show(plan: pipeline.Plan, made: pipeline.Made, active: str | None, as_json: bool) -> None:
+    state = made.trained.state
+    if state.stopped is not None:
+        note(state.stopped)
+    card = dict(made.manifest.card or {})
+    if as_json:
+        digest = made.manifest.content_digest
+        facts = {"path": str(plan.out), "new": made.new, "content_digest": digest, "stopped": state.stopped}
+        say_json({**facts, "kept_step": made.trained.kept_step, "active": active, "card": card})
+        return
+    say_table(("figure", "value"), [(figure, str(value)) for figure, value in card.items()])
+    if not card.get("held_out"):
+        note("These are figures of rows that were trained on: give --held-out-forget and --held-out-retain.")
+    there = "" if made.new else ", as it was there already"
+    say(f"{plan.out}: offset {plan.name}, step {made.trained.kept_step}, {made.manifest.content_digest[:12]}{there}")
+    if active is not None:
+        say(f"active: {active}")

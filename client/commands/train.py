@@ -1,0 +1,112 @@
+"""deltaserve train"""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from client.commands import shared
+from client.commands import training_options as options
+from client.generated import accepts
+from client.tables import say_table
+from client.terminal import Status, Stop, new_app, note, quiet, say, say_json
+from offset_models.demo.progress import Progress
+from offset_models.training.fabric import Fabric
+from offset_models.training.gather import Gathered, read_gathered
+from offset_models.training.plot import plot as draw
+from offset_models.training.run_folder import RunFolder, read_state
+from offset_models.training.stages import (
+    NOTHING_BETTER,
+    Trained,
+    exported,
+    likelihood_card,
+    observed,
+    progress,
+    training_data,
+)
+from offset_models.training.stages import train as train_offset
+from offset_models.training.tensorboard import tensorboard as event_files
+
+app = new_app()
+Cache = Annotated[Path, typer.Option(file_okay=False, help="What `deltaserve collect` collected of the rows.")]
+HeldCache = Annotated[
+    Path | None,
+    typer.Option("--held-out-cache", file_okay=False, help="What it collected of the held-out rows; default: --cache."),
+]
+
+
+@app.command()
+@accepts(options.setting_flags())
+def train(
+    cache: Cache,
+    base: options.Base,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the run; one that was stopped goes on.")],
+    forget: options.Forget = None,
+    retain: options.Retain = None,
+    generic: options.Generic = 0,
+    held_out_forget: options.HeldForget = None,
+    held_out_retain: options.HeldRetain = None,
+    held_out_cache: HeldCache = None,
+    refusals: options.Refusals = None,
+    skip_bad: options.SkipBad = False,
+    option: options.OptionValues = None,
+    target: options.Targets = None,
+    device: options.Device = None,
+    tensorboard: options.Tensorboard = None,
+    plot: options.Plot = False,
+    as_json: shared.AsJson = False,
+    **values: Any,
+) -> None:
+    """Train an offset on what was collected of a black box.
+
+    OUT gets state, metrics.jsonl, the best weights, and weights/ for `deltaserve offsets pack`. The same command goes
+    on with a run that was stopped. Several GPUs: `accelerate launch -m client train …`.
+    """
+    quiet()
+    from offset_models.tokenizer import Tokenizer
+
+    settings = options.read_settings(values, option, target)
+    rows = options.sources(forget, retain, generic, refusals, skip_bad)
+    judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
+    tokenizer = Tokenizer.load(base)
+
+    def read(given: options.Sources, folder: Path, alone: bool) -> Gathered:
+        answers = options.answers_needed(settings, judged=judged is None) if not alone else "reference"
+        return read_gathered(folder, given.data(answers, 1), tokenizer, skip_bad=skip_bad)
+
+    held = None if judged is None else read(judged, held_out_cache or cache, alone=True)
+    data = training_data(read(rows, cache, alone=False), held, settings)
+    fabric = Fabric.find(device)
+    with ExitStack() as stack:
+        shown = stack.enter_context(Progress(visible=fabric.main))
+        reports = [progress(stack.enter_context(shown.stage("train", settings.steps)))]
+        if tensorboard is not None and fabric.main:
+            reports.append(stack.enter_context(event_files(tensorboard, first_step(out))))
+        trained = train_offset(base, data, settings, RunFolder(out), fabric, observed(*reports))
+    if fabric.main:
+        finish(trained, RunFolder(out), base, plot, as_json)
+
+
+def first_step(folder: Path) -> int:
+    """The step that a run in `folder` goes on with."""
+    state = read_state(folder)
+    return 1 if state is None else state.step + 1
+
+
+def finish(trained: Trained, folder: RunFolder, base: Path, plot: bool, as_json: bool) -> None:
+    """Export the weights and say what came out."""
+    weights = exported(trained, folder, base.name)
+    if plot:
+        draw(folder.metrics(), folder.path, trained.settings.objective)
+    state = trained.state
+    if state.stopped is not None:
+        note(state.stopped)
+    figures = {"steps": state.step, "kept_step": trained.kept_step, **likelihood_card(state)}
+    if as_json:
+        say_json({"weights": str(weights), "stopped": state.stopped, **figures})
+    else:
+        say_table(("figure", "value"), [(name, str(value)) for name, value in figures.items()])
+        say(f"{weights}: of step {trained.kept_step}")
+    if not trained.kept_step:
+        raise Stop(NOTHING_BETTER, Status.FAILED)

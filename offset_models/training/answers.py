@@ -1,0 +1,157 @@
+"""Greedy answers before and after, asked through the decoding that serves: the black box's own stream, corrected."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+import torch
+from rouge_score.rouge_scorer import RougeScorer
+
+from offset_models.checkpoint import read_manifest
+from offset_models.engine import Engine
+from offset_models.pair_engine import PairEngine
+from offset_models.registry import Registry
+from offset_models.settings import EngineSettings
+from offset_models.tokenizer import Tokenizer
+from offset_models.training.passes import Scored
+from offset_models.training.source import Source
+from offset_models.version import Version
+from offset_models.weights import WeightsPool
+from server.decoding.decoder import Stream, decode
+from server.decoding.drafts import UpstreamDrafts
+from server.decoding.sampling import SamplingParams
+from server.errors import BadRequest
+from server.upstream.base import BlackBox
+from server.upstream.greedy import greedy_answer
+from server.upstream.probe import connect
+
+STREAMS: Final = 4  # answers at a time
+_PLACE_S: Final = 600.0  # how long an answer waits for its turn
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A loaded checkpoint in front of a probed black box."""
+
+    version: Version
+    box: BlackBox
+    max_tokens: int
+
+    async def before(self, prompts: Sequence[Sequence[int]], advance: Callable[[], object]) -> list[str]:
+        """The black box's own answers."""
+
+        return await own_answers(self.box, self.version.tokenizer, prompts, self.max_tokens, advance)
+
+    async def after(self, prompts: Sequence[Sequence[int]], advance: Callable[[], object]) -> list[str]:
+        """The corrected ones."""
+        return await _all(self.version.tokenizer, prompts, self._corrected, advance)
+
+    async def _corrected(self, ids: Sequence[int]) -> Sequence[int]:
+        ends = frozenset(self.version.tokenizer.eos_ids)
+        params = SamplingParams(max_tokens=self.max_tokens, temperature=0.0, eos_ids=ends)
+        session = await self.version.open(_PLACE_S)
+        try:
+            stream = Stream(list(ids), params, session, self.version.tokenizer.detokenizer(ids))
+            return [step.token_id async for step in decode(stream, UpstreamDrafts(self.box))]
+        finally:
+            session.close()
+
+
+@asynccontextmanager
+async def serving(
+    root: Path, names: Sequence[str], base: Path, source: Source, max_tokens: int, device: str = "cpu"
+) -> AsyncIterator[Served]:
+    """Load checkpoints under `root` as the server would, their sum if there are several, and connect to the black box.
+
+    Raises BadCheckpoint, UncorrectableUpstream, UpstreamError.
+    """
+    bases = {manifest.base.name: base for name in names if (manifest := read_manifest(root / name)).base}
+    engine = Engine(
+        EngineSettings(
+            max_streams=STREAMS * len(names),  # a sum takes a slot for each part
+            max_len=context_of(base),
+            threads=torch.get_num_threads(),
+            device=device,
+            dtype="float32" if device == "cpu" else None,
+        )
+    )
+    engine.start()
+    registry = Registry(WeightsPool(PairEngine(engine), root, bases), root=root, served=source.model)
+    try:
+        version = await _loaded(registry, names)
+        box = await connect(
+            source.url, tokenizer=version.tokenizer, model=source.model or None, key=source.api_key, k=source.k
+        )
+        try:
+            yield Served(version, box, max_tokens)
+        finally:
+            await box.aclose()
+    finally:
+        await registry.close()
+        await asyncio.to_thread(engine.close)
+
+
+def rouge_l_recall(answers: Sequence[str], references: Sequence[str]) -> float:
+    """Mean ROUGE-L recall of the references (stemmed, as TOFU does)."""
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    found = [scorer.score(want, got)["rougeL"].recall for got, want in zip(answers, references, strict=True)]
+    return float(sum(found) / len(found))
+
+
+def prompts_of(rows: Sequence[Scored]) -> list[tuple[int, ...]]:
+    return [sample.prompt_ids for sample, _ in rows]
+
+
+def context_of(base: Path, most: int = 4096) -> int:
+    """Tokens of prompt and answer that the pair may hold. Raises BadRequest for a folder that is no model."""
+    try:
+        positions = orjson.loads((base / "config.json").read_bytes()).get("max_position_embeddings")
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise BadRequest(f"{base} is no model folder: it has no config.json that can be read.") from error
+    return min(most, positions) if isinstance(positions, int) else most
+
+
+async def own_answers(
+    box: BlackBox,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    advance: Callable[[], object] = lambda: None,
+) -> list[str]:
+    """A black box's greedy answers. Raises UpstreamError."""
+
+    async def answer(ids: Sequence[int]) -> Sequence[int]:
+        return (await greedy_answer(box, ids, max_tokens, tokenizer.eos_ids))[0]
+
+    return await _all(tokenizer, prompts, answer, advance)
+
+
+async def _all(
+    tokenizer: Tokenizer,
+    prompts: Iterable[Sequence[int]],
+    answer: Callable[[Sequence[int]], Awaitable[Sequence[int]]],
+    advance: Callable[[], object],
+) -> list[str]:
+    """Texts of all answers, a few at a time."""
+    places = asyncio.Semaphore(STREAMS)
+
+    async def one(ids: Sequence[int]) -> str:
+        async with places:
+            text = tokenizer.decode(await answer(ids), skip_special=True)
+        advance()
+        return text
+
+    return await asyncio.gather(*map(one, prompts))
+
+
+async def _loaded(registry: Registry, names: Sequence[str]) -> Version:
+    await registry.start(names[0], None)
+    if len(names) == 1:
+        return registry.resolve(None)
+    for name in names[1:]:
+        await registry.load(name, name)
+    return await registry.sum("sum", dict.fromkeys(names))

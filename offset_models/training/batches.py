@@ -1,0 +1,59 @@
+"""Which rows a step sees: every row once before any comes again, in an order that seed and step alone decide."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from offset_models.training.objective_registry import Answer
+from offset_models.training.passes import Scored
+from server.errors import BadRequest
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Rows with the black box's top-k. Row i of every entry of `forget` is one question with another answer."""
+
+    forget: Mapping[Answer, Sequence[Scored]]
+    retain: Sequence[Scored]
+    held_forget: Sequence[Scored] = field(default=())  # reference answers, for evaluations
+    held_retain: Sequence[Scored] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.retain or not self.forget or len({len(rows) for rows in self.forget.values()} | {0}) != 2:
+            raise BadRequest("Training needs forget rows and retain rows.")
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of ids and logprobs, in order."""
+        sides = [*self.forget.values(), self.retain, self.held_forget, self.held_retain]
+        return hashlib.sha256(b"".join(_digest(rows) for rows in sides)).hexdigest()
+
+
+class Draw:
+    """An endless shuffle. Stateless: a resumed run draws what the killed one would have drawn."""
+
+    def __init__(self, rows: int, batch: int, seed: str) -> None:
+        self._rows, self._batch, self._seed = rows, batch, seed
+        self._epoch, self._order = -1, list(range(rows))
+
+    def batch(self, number: int) -> list[int]:
+        """Row numbers of batch `number`, counted from 0."""
+        return [self._at(place) for place in range(number * self._batch, (number + 1) * self._batch)]
+
+    def _at(self, place: int) -> int:
+        epoch, within = divmod(place, self._rows)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, list(range(self._rows))
+            Random(f"{self._seed}/{epoch}").shuffle(self._order)
+        return self._order[within]
+
+
+def _digest(rows: Sequence[Scored]) -> bytes:
+    digest = hashlib.sha256()
+    for sample, top in rows:
+        digest.update(sample.digest)
+        if top is not None:
+            digest.update(top.ids.tobytes())
+            digest.update(top.logprobs.tobytes())
+    return digest.digest()

@@ -1,0 +1,83 @@
+"""log p and log q at answer positions: the distributions that losses are written on, and that serving samples from.
+
+Legend (docs/how-it-works.md): ℓ `top_logprobs` on K `top_ids`, o initial,
+u unlearned, log p imputed (head from the cache, tail with o's shape),
+log q(i) = log p(i) + α·(log u(i) − log o(i)) − log Z.
+Everything is differentiable through u alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Answer positions of a batch, those of one sequence next to each other."""
+
+    log_p: Tensor  # [n, V] the black box, tail imputed; constant
+    log_q: Tensor  # [n, V] corrected
+    log_u: Tensor  # [n, V] the trained small model alone
+    targets: Tensor  # [n] reference tokens
+    sequences: Tensor  # [n] which row of the batch a position belongs to, from 0
+
+    @property
+    def answer_log_p(self) -> Tensor:
+        """log p(y*) [n]."""
+        return _at(self.log_p, self.targets)
+
+    @property
+    def answer_log_q(self) -> Tensor:
+        """log q(y*) [n]."""
+        return _at(self.log_q, self.targets)
+
+    @property
+    def answer_log_u(self) -> Tensor:
+        """log u(y*) [n]."""
+        return _at(self.log_u, self.targets)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Answer tokens of each sequence [sequences]."""
+        return self.per_sequence(torch.ones_like(self.log_q[:, 0]))
+
+    def per_sequence(self, values: Tensor) -> Tensor:
+        """Sums of values [n] over each sequence's positions [sequences]."""
+        rows = torch.arange(int(self.sequences.max()) + 1, device=values.device)
+        # A product, not index_add: that one adds in an order of its own on GPUs.
+        return (rows[:, None] == self.sequences[None, :]).to(values.dtype) @ values
+
+
+def imputed_logprobs(top_ids: Tensor, top_logprobs: Tensor, base_logprobs: Tensor) -> Tensor:
+    """log p̂_M over the whole vocabulary: ℓ on K; outside, min(r·p_o(i)/Σ_{j∉K} p_o(j), min_K p_M), normalised.
+
+    top_ids, top_logprobs: [n, k], base_logprobs: [n, V] with −inf for ids the tokenizer does not have. Returns [n, V].
+    """
+    head = torch.zeros_like(base_logprobs, dtype=torch.bool).scatter_(1, top_ids, True)
+    # r is a small difference of numbers near 1: taken in float64. log r is −inf when nothing is left.
+    log_mass = torch.log1p(-top_logprobs.double().exp().sum(1, keepdim=True).clamp(max=1.0)).to(top_logprobs.dtype)
+    outside = base_logprobs.masked_fill(head, -torch.inf)
+    log_shape = outside - outside.logsumexp(1, keepdim=True).clamp(min=torch.finfo(outside.dtype).min)
+    tail = torch.minimum(log_mass + log_shape, top_logprobs.amin(1, keepdim=True))
+    return tail.scatter(1, top_ids, top_logprobs).log_softmax(1)
+
+
+def corrected_logprobs(
+    top_ids: Tensor, top_logprobs: Tensor, base_logprobs: Tensor, unlearned_logprobs: Tensor, strength: float = 1.0
+) -> Tensor:
+    """log q [n, V] from a cached top-k and the pair; shapes as in `imputed_logprobs`. With u = o it is log p̂_M."""
+    log_p = imputed_logprobs(top_ids, top_logprobs, base_logprobs)
+    return corrected(log_p, base_logprobs, unlearned_logprobs, strength)
+
+
+def corrected(log_p: Tensor, base_logprobs: Tensor, unlearned_logprobs: Tensor, strength: float = 1.0) -> Tensor:
+    """log q from log p̂_M and the pair, all [n, V]; ids that o does not have keep probability 0."""
+    known = base_logprobs.isfinite()
+    # Masked on both sides of the difference: −inf − (−inf) would be NaN, in the gradient too.
+    offset = unlearned_logprobs.masked_fill(~known, 0.0) - base_logprobs.masked_fill(~known, 0.0)
+    return (log_p + strength * offset).masked_fill(~known, -torch.inf).log_softmax(1)
+
+
+def _at(logprobs: Tensor, targets: Tensor) -> Tensor:
+    return logprobs.gather(1, targets[:, None]).squeeze(1)

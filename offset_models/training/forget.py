@@ -1,0 +1,169 @@
+"""From data to a checkpoint in one go: collect, train, evaluate, pack. What is done already is not done again.
+
+Collecting asks only for what is missing; a run goes on from its last state and is over when it has all its steps; the
+card is kept under a digest of what it was measured on; a checkpoint that is there with the same content is left alone.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, Final
+
+import orjson
+
+from offset_models.checkpoint import read_manifest
+from offset_models.manifest import Manifest
+from offset_models.safe_files import write_atomically
+from offset_models.tokenizer import Tokenizer
+from offset_models.training import collecting
+from offset_models.training.answers import serving
+from offset_models.training.batches import TrainingData
+from offset_models.training.collection import Collection
+from offset_models.training.fabric import Fabric
+from offset_models.training.gather import Gathered, Shown, read_gathered
+from offset_models.training.passes import Scored
+from offset_models.training.run_folder import RunFolder
+from offset_models.training.settings import TrainingSettings
+from offset_models.training.sides import Data
+from offset_models.training.source import Source
+from offset_models.training.stages import (
+    NOTHING_BETTER,
+    Packing,
+    Trained,
+    exported,
+    likelihood_card,
+    observed,
+    progress,
+    recall_card,
+    spread,
+    summary,
+    train,
+    training_data,
+)
+from offset_models.training.trainer import Report, TrainingFailed
+from server.errors import BadCheckpoint
+from server.upstream.scoring import MethodName
+
+COLLECTED: Final = "collected"
+Announce = Callable[[collecting.Forecast], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One erasure request."""
+
+    name: str
+    data: Data
+    held: Data | None  # rows that nothing is trained on; None: figures are those of training rows, and say so
+    base: Path
+    source: Source
+    settings: TrainingSettings
+    work: Path  # what is collected and trained; `deltaserve collect --purge` empties its collections
+    out: Path  # the checkpoint
+    licence: str
+    method: MethodName | None = None
+    skip_bad: bool = False
+    questions: int = 64  # of each side that are asked at the end
+    answer_tokens: int = 128
+    device: str | None = None  # None: the GPU where there is one
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What came out."""
+
+    manifest: Manifest
+    card: dict[str, float]
+    trained: Trained
+    run: RunFolder
+    new: bool  # False: the checkpoint was there already
+
+
+def forget(plan: Plan, shown: Shown, announce: Announce, report: Report = lambda _step, _figures: None) -> Made:
+    """All stages. Blocking. Raises DeltaserveError; what was done before a failure is kept."""
+    gathered = _collected(plan, plan.data, "train", shown, announce)
+    held = None if plan.held is None else _collected(plan, plan.held, "held-out", shown, announce)
+    data = training_data(gathered, held, plan.settings)
+    folder = RunFolder(plan.work / f"run-{_digest(plan.settings.identity(), data.digest)}")
+    trained = _trained(plan, data, folder, shown, report)
+    if not trained.kept_step:
+        raise TrainingFailed(" ".join(filter(None, (trained.state.stopped, NOTHING_BETTER))))
+    packing = _packing(plan, trained, gathered.collection)
+    card = _card(plan, packing, trained, held or gathered, folder, shown)
+    manifest, new = _packed(replace(packing, card={**card, "held_out": held is not None}), trained, folder)
+    return Made(manifest, card, trained, folder, new)
+
+
+def _collected(plan: Plan, data: Data, side: str, shown: Shown, announce: Announce) -> Gathered:
+    """Asks for what is missing, then reads all of it."""
+    tokenizer, out = Tokenizer.load(plan.base), plan.work / f"{COLLECTED}-{side}"
+    job = collecting.Job(data, plan.source, tokenizer, out, plan.method, plan.skip_bad)
+    asyncio.run(collecting.run(job, shown, announce))
+    return read_gathered(out, data, tokenizer, skip_bad=plan.skip_bad)
+
+
+def _trained(plan: Plan, data: TrainingData, folder: RunFolder, shown: Shown, report: Report) -> Trained:
+    with shown.stage("train", plan.settings.steps) as advance:
+        told = observed(progress(advance), report)
+        return train(plan.base, data, plan.settings, folder, Fabric.find(plan.device), told)
+
+
+def _packing(plan: Plan, trained: Trained, collection: Collection) -> Packing:
+    return Packing(
+        plan.out, plan.name, plan.base, plan.licence, summary(trained, collection), trained.settings.served_strength
+    )
+
+
+def _card(
+    plan: Plan, packing: Packing, trained: Trained, held: Gathered, folder: RunFolder, shown: Shown
+) -> dict[str, float]:
+    """Likelihoods as the run measured them, recalls of answers as they are served; measured once."""
+    sides = {"forget": spread(held.forget, plan.questions), "retain": spread(held.retain, plan.questions)}
+    asked = [sample.digest.hex() for rows in sides.values() for sample, _ in rows]
+    path = folder.path / f"card-{_digest(trained.kept_step, asked, plan.answer_tokens)}.json"
+    if path.exists():
+        card: dict[str, float] = orjson.loads(path.read_bytes())
+        return card
+    candidate = _candidate(packing, trained, folder)
+    card = likelihood_card(trained.state) | asyncio.run(_recalls(plan, candidate, sides, shown))
+    write_atomically(path, orjson.dumps(card))
+    return card
+
+
+async def _recalls(
+    plan: Plan, candidate: Path, sides: Mapping[str, Sequence[Scored]], shown: Shown
+) -> dict[str, float]:
+    device = str(Fabric.find(plan.device).device)
+    async with serving(
+        candidate.parent, [candidate.name], plan.base, plan.source, plan.answer_tokens, device
+    ) as served:
+        return await recall_card(served, sides, shown)
+
+
+def _candidate(packing: Packing, trained: Trained, folder: RunFolder) -> Path:
+    """The checkpoint without a card, in the run's folder, to be asked."""
+    weights, out = exported(trained, folder, packing.base.name), folder.path / "candidate" / packing.name
+    rmtree(out, ignore_errors=True)
+    replace(packing, out=out).write(weights, full=trained.settings.full)
+    return out
+
+
+def _packed(packing: Packing, trained: Trained, folder: RunFolder) -> tuple[Manifest, bool]:
+    """The checkpoint, and whether it is new. Raises BadCheckpoint when another one is in its place."""
+    weights = exported(trained, folder, packing.base.name)
+    if not packing.out.exists():
+        return packing.write(weights, full=trained.settings.full), True
+    there, candidate = read_manifest(packing.out), _candidate(packing, trained, folder)
+    if there.content_digest != read_manifest(candidate).content_digest:
+        raise BadCheckpoint(
+            f"{packing.out} holds another checkpoint; give another --name or --out, or remove it. "
+            "What was trained is kept."
+        )
+    return there, False
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]

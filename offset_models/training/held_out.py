@@ -1,0 +1,91 @@
+"""How far a pair has come, measured on rows that no step trains on, and when that is best."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from offset_models.training.distribution import Positions
+from offset_models.training.objectives import kl
+from offset_models.training.passes import ROWS_A_PASS, Scored, positions
+from offset_models.training.settings import TradeOff, TrainingSettings
+from offset_models.training.student import Student
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Of reference answers under log q."""
+
+    forget_likelihood: float  # mean over answers of exp(mean log q(y*)): TOFU's Probability
+    retain_likelihood: float
+    forget_said: float  # share of an answer that greedy decoding says before it first departs from it
+    retain_said: float
+    retain_kl: float  # nats
+
+
+@torch.no_grad()
+def evaluate(
+    student: Student, forget: Sequence[Scored], retain: Sequence[Scored], settings: TrainingSettings
+) -> Figures:
+    """Teacher-forced figures of both sides. Each side needs at least one row."""
+    forgotten, kept = (_side(student, rows, settings) for rows in (forget, retain))
+    return Figures(forgotten[0], kept[0], forgotten[1], kept[1], kept[2])
+
+
+def said(batch: Positions) -> Tensor:
+    """Share of each answer's tokens that come before the first one that is not log q's best [sequences]."""
+    wrong = batch.log_q.argmax(1) != batch.targets
+    rows = [wrong[batch.sequences == number] for number in range(int(batch.sequences.max()) + 1)]
+    return torch.stack([(row.cumsum(0) == 0).float().mean() for row in rows])
+
+
+def likelihood(batch: Positions) -> Tensor:
+    """exp(mean log q(y*)) of each sequence [sequences]."""
+    return (batch.per_sequence(batch.answer_log_q) / batch.lengths).exp()
+
+
+def harmonic_mean(one: float, other: float) -> float:
+    """0 where either of the two is not positive."""
+    return 0.0 if min(one, other) <= 0 else 2 * one * other / (one + other)
+
+
+def forgetting(before: Figures, now: Figures) -> float:
+    """1 when none of what the black box said is said any more; by likelihood where it never said it."""
+    if before.forget_said:
+        return 1 - _share(now.forget_said, before.forget_said)
+    return 1 - _share(now.forget_likelihood, before.forget_likelihood)
+
+
+def retention(before: Figures, now: Figures) -> float:
+    """1 when all that the black box said and was to keep is still said; by likelihood where it never said it."""
+    if before.retain_said:
+        return _share(now.retain_said, before.retain_said)
+    return _share(now.retain_likelihood, before.retain_likelihood)
+
+
+TRADE_OFFS: Final[Mapping[TradeOff, Callable[[Figures, Figures], float]]] = MappingProxyType(
+    {
+        "harmonic": lambda before, now: harmonic_mean(forgetting(before, now), retention(before, now)),
+        "forget": forgetting,
+        "retain": retention,
+    }
+)
+
+
+def _side(student: Student, rows: Sequence[Scored], settings: TrainingSettings) -> tuple[float, float, float]:
+    """Likelihood, share said, KL (nats a token) over all rows."""
+    likelihoods, shares, nats, tokens = 0.0, 0.0, 0.0, 0
+    for start in range(0, len(rows), ROWS_A_PASS):
+        batch = positions(student, rows[start : start + ROWS_A_PASS], settings)
+        likelihoods += likelihood(batch).sum().item()
+        shares += said(batch).sum().item()
+        nats += kl(batch).item() * len(batch.targets)
+        tokens += len(batch.targets)
+    return likelihoods / len(rows), shares / len(rows), nats / tokens
+
+
+def _share(now: float, before: float) -> float:
+    return min(1.0, now / before) if before > 0 else 0.0

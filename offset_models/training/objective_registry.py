@@ -1,0 +1,104 @@
+"""Objectives by name: the built-in ones, and those that installed packages add under `deltaserve.objectives`.
+
+An entry point names an `Objective`:
+
+    [project.entry-points."deltaserve.objectives"]
+    mine = "my_package.losses:MINE"
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Final, Literal
+
+from torch import Tensor
+
+from offset_models.training import objectives as losses
+from offset_models.training.distribution import Positions
+from server.errors import BadRequest
+
+GROUP: Final = "deltaserve.objectives"
+Answer = Literal["reference", "refusal"]  # what a forget row is answered with
+RetainName = Literal["kl", "nll", "none"]
+RETAIN_TERMS: Final[Mapping[str, Callable[[Positions], Tensor]]] = MappingProxyType(
+    {"kl": losses.kl, "nll": losses.nll}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A forget term, and what goes with it unless the user says otherwise.
+
+    `loss` gets the Positions of each of `answers` in turn; its keyword-only arguments are the objective's options.
+    """
+
+    name: str
+    loss: Callable[..., Tensor]
+    answers: tuple[Answer, ...] = ("reference",)
+    retain: RetainName = "kl"
+    retain_weight: float = 1.0
+    strength: float = 1.0  # α in log q, in training and in the checkpoint
+
+    @property
+    def options(self) -> dict[str, float]:
+        """Options of the loss and their defaults."""
+        given = inspect.signature(self.loss).parameters.values()
+        return {option.name: option.default for option in given if option.kind is option.KEYWORD_ONLY}
+
+    def forget_loss(self, batches: Mapping[Answer, Positions], options: Mapping[str, float]) -> Tensor:
+        """The forget term of one batch."""
+        return self.loss(*(batches[answer] for answer in self.answers), **options)
+
+
+BUILT_IN: Final[Sequence[Objective]] = (
+    Objective("grad_ascent", losses.grad_ascent, retain="none"),
+    Objective("grad_diff", losses.grad_diff, retain="nll"),
+    Objective("kl_min", losses.kl_min),
+    Objective("idk", losses.idk, answers=("refusal",)),
+    Objective("npo", losses.npo),
+    Objective("simnpo", losses.simnpo),
+    Objective("dpo", losses.dpo, answers=("reference", "refusal")),
+    Objective("undial", losses.undial),
+    Objective("contrast", losses.contrast, strength=-1.0),
+)
+
+
+def objective_names() -> list[str]:
+    """All of them, the built-in ones first. Nothing of a foreign package is imported for this."""
+    return [*(objective.name for objective in BUILT_IN), *sorted(_foreign())]
+
+
+def find_objective(name: str) -> Objective:
+    """Raises BadRequest for a name that nobody registered, or an entry point that does not give an Objective."""
+    for objective in BUILT_IN:
+        if objective.name == name:
+            return objective
+    foreign = _foreign()
+    if name not in foreign:
+        raise BadRequest(f"There is no objective {name!r}; there are: {', '.join(objective_names())}.")
+    return _loaded(foreign[name])
+
+
+def check_options(objective: Objective, options: Mapping[str, float]) -> None:
+    """Raises BadRequest for an option that the objective does not have."""
+    for name in sorted(set(options) - set(objective.options)):
+        known = ", ".join(objective.options) or "none"
+        raise BadRequest(f"{objective.name} has no option {name!r}; its options: {known}.")
+
+
+def _foreign() -> dict[str, EntryPoint]:
+    """Entry points by name; a built-in name cannot be taken."""
+    taken = {objective.name for objective in BUILT_IN}
+    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in taken}
+
+
+def _loaded(entry: EntryPoint) -> Objective:
+    try:
+        found = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise BadRequest(f"The objective {entry.name!r} cannot be loaded from {entry.value!r}: {error}.") from error
+    if not isinstance(found, Objective):
+        raise BadRequest(f"The entry point {entry.value!r} of {GROUP} is no Objective.")
+    return found

@@ -1,0 +1,90 @@
+"""Forward passes of the pair over training rows: log p and log q at every answer position."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from offset_models.training.collect import TopK
+from offset_models.training.data import Sample
+from offset_models.training.distribution import Positions, corrected, imputed_logprobs
+from offset_models.training.settings import TrainingSettings
+from offset_models.training.student import Student
+
+# A row and what the black box says along it. None: the black box is o itself, that is, a model of one's own is tuned.
+Scored = tuple[Sample, TopK | None]
+
+ROWS_A_PASS: Final = 12
+
+
+def positions(student: Student, batch: Sequence[Scored], settings: TrainingSettings) -> Positions:
+    """log p and log q at every answer position; sequences are numbered as the batch has them.
+
+    Rows of like length go through the models together, so positions come ordered by length.
+    """
+    order = sorted(range(len(batch)), key=lambda row: len(batch[row][0].ids))
+    parts = [order[start : start + ROWS_A_PASS] for start in range(0, len(order), ROWS_A_PASS)]
+    done = [_positions(student, [batch[row] for row in rows], rows, settings) for rows in parts]
+    names = ("log_p", "log_q", "log_u", "targets", "sequences")
+    return done[0] if len(done) == 1 else Positions(*(torch.cat([getattr(p, name) for p in done]) for name in names))
+
+
+def _positions(
+    student: Student, batch: Sequence[Scored], numbers: Sequence[int], settings: TrainingSettings
+) -> Positions:
+    device = student.unlearned.device
+    ids, where, sequences = (part.to(device) for part in answer_places([sample for sample, _ in batch], numbers))
+    with torch.no_grad(), student.initial() as initial_model:
+        initial = logprobs_at(initial_model, ids, where, settings)
+        log_p = _black_box([top for _, top in batch], initial)
+    unlearned = logprobs_at(student.unlearned, ids, where, settings)
+    targets = torch.tensor([token for sample, _ in batch for token in sample.answer_ids], device=device)
+    log_q = corrected(log_p, initial, unlearned, settings.served_strength)
+    return Positions(log_p, log_q, unlearned, targets, sequences)
+
+
+def answer_places(samples: Sequence[Sample], numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Padded ids [sequences, length], flat places of the positions that predict answers [n], their numbers [n]."""
+    ids = padded([sample.ids for sample in samples])
+    length = ids.shape[1]
+    starts = [row * length + len(sample.prompt_ids) - 1 for row, sample in enumerate(samples)]
+    places = [start + i for start, sample in zip(starts, samples, strict=True) for i in range(len(sample.answer_ids))]
+    sequences = [number for number, sample in zip(numbers, samples, strict=True) for _ in sample.answer_ids]
+    return ids, torch.tensor(places), torch.tensor(sequences)
+
+
+def logprobs_at(model: PreTrainedModel, ids: Tensor, where: Tensor, settings: TrainingSettings) -> Tensor:
+    """log-probabilities at flat places: [n, V] float32; −inf for rows that are no token."""
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=_half(settings, ids.device)):
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1)[where]
+        logits: Tensor = model.lm_head(hidden).float()
+    if settings.vocab_size is not None:
+        logits[:, settings.vocab_size :] = -torch.inf
+    if settings.masked_ids:
+        logits[:, list(settings.masked_ids)] = -torch.inf
+    return logits.log_softmax(1)
+
+
+def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Ids [rows, length], filled up on the right, where causal attention never looks."""
+    length = max(map(len, rows))
+    return torch.tensor([[*row, *[0] * (length - len(row))] for row in rows])
+
+
+def _half(settings: TrainingSettings, device: torch.device) -> bool:
+    """Whether the models compute in bfloat16. Losses and the adapter stay in float32."""
+    return settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
+
+
+def _black_box(tops: Sequence[TopK | None], initial: Tensor) -> Tensor:
+    """log p [n, V] of a batch; o's own where nothing was collected."""
+    listed = [top for top in tops if top is not None]
+    if not listed:
+        return initial
+    if len(listed) != len(tops):
+        raise ValueError("A batch has the black box's top-k for all of its rows or for none.")
+    ids = torch.cat([torch.from_numpy(top.ids) for top in listed]).to(initial.device)
+    logprobs = torch.cat([torch.from_numpy(top.logprobs) for top in listed]).to(initial.device)
+    return imputed_logprobs(ids, logprobs, initial)

@@ -1,0 +1,222 @@
+"""The stages between data and a checkpoint: train on what was collected, export, pack, ask the held-out questions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from os.path import relpath
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from pydantic import JsonValue
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
+
+from offset_models.manifest import Manifest, TrainingSummary
+from offset_models.pack import write_full_checkpoint, write_lora_checkpoint
+from offset_models.safe_files import model_digest
+from offset_models.tokenizer import Tokenizer
+from offset_models.training.answers import Served, prompts_of, rouge_l_recall
+from offset_models.training.batches import TrainingData
+from offset_models.training.collection import Collection
+from offset_models.training.fabric import Fabric
+from offset_models.training.gather import Gathered, Shown
+from offset_models.training.passes import Scored
+from offset_models.training.run_folder import RunFolder, RunState
+from offset_models.training.settings import TrainingSettings
+from offset_models.training.student import Student, new_student
+from offset_models.training.trainer import Report, Trainer
+from server.errors import BadRequest
+
+NOTHING_BETTER: Final = (
+    "No evaluation was better than the black box itself: nothing is worth keeping. Train longer, at another learning "
+    "rate, or with another retain weight."
+)
+MOST_HELD: Final = 64  # rows of each side in one evaluation during training
+KEPT: Final = (
+    "options",
+    "forget_batch",
+    "retain_batch",
+    "accumulate",
+    "learning_rate",
+    "weight_decay",
+    "warm_up",
+    "full",
+    "rank",
+    "alpha",
+    "precision",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished run; the student has the weights that are worth keeping."""
+
+    student: Student
+    settings: TrainingSettings
+    state: RunState
+
+    @property
+    def kept_step(self) -> int:
+        return self.state.step if self.state.best_step is None else self.state.best_step
+
+
+def training_data(gathered: Gathered, held: Gathered | None, settings: TrainingSettings) -> TrainingData:
+    """What the objective needs of what was collected. Without `held`, evaluations look at training rows.
+
+    Raises BadRequest when the answers that the objective trains on were not collected.
+    """
+    sides = {"reference": gathered.forget, "refusal": gathered.refused}
+    for answer in settings.chosen.answers:
+        if not sides[answer]:
+            raise BadRequest(f"{settings.objective} trains on {answer} answers, which were not collected.")
+    seen = held or gathered
+    return TrainingData(
+        {answer: sides[answer] for answer in settings.chosen.answers},
+        gathered.retain,
+        spread(seen.forget),
+        spread(seen.retain),
+    )
+
+
+def spread(rows: Sequence[Scored], most: int = MOST_HELD) -> list[Scored]:
+    """At most `most` rows, evenly from all."""
+    return list(rows[:: -(-len(rows) // most)]) if rows else []
+
+
+def train(
+    base: Path, data: TrainingData, settings: TrainingSettings, folder: RunFolder, fabric: Fabric, report: Report
+) -> Trained:
+    """Train u on the base at `base`, or go on where the folder's run stopped. Raises BadRequest, TrainingFailed."""
+    tokenizer = Tokenizer.load(base)
+    settings = replace(settings, vocab_size=tokenizer.vocab_size, masked_ids=tokenizer.masked_ids)
+    student = new_student(load_base(base, fabric.device), settings)
+    trainer = Trainer(student, data, settings, folder, fabric, report)
+    state = trainer.run(model_digest(base))
+    fabric.wait()
+    if state.best_step is not None:
+        folder.load_best(student)
+    return Trained(student, settings, state)
+
+
+def load_base(folder: Path, device: torch.device) -> PreTrainedModel:
+    """The pair's initial model: float32 on CPUs, as it is served there; as stored elsewhere."""
+    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]  # transformers' own, which lasts a second
+    dtype = torch.float32 if device.type == "cpu" else "auto"
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+    nn_module: torch.nn.Module = model
+    nn_module.to(device)
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Where a checkpoint goes and what it says of itself."""
+
+    out: Path
+    name: str
+    base: Path
+    licence: str
+    training: TrainingSummary
+    strength: float
+    card: Mapping[str, JsonValue] | None = None
+
+    def write(self, weights: Path, *, full: bool) -> Manifest:
+        """From exported weights: peft's folder, or a model folder. Raises BadCheckpoint."""
+        about: dict[str, Any] = {
+            "name": self.name,
+            "method": "contrast" if self.training.objective == "contrast" else "delta-unlearning",
+            "strength": self.strength,
+            "training": self.training,
+            "card": self.card,
+            "licence": self.licence,
+            "seed": self.training.seed,
+        }
+        if full:
+            return write_full_checkpoint(self.out, initial_folder=self.base, unlearned_folder=weights, **about)
+        return write_lora_checkpoint(
+            self.out,
+            adapter_folder=weights,
+            base_folder=self.base,
+            base_name=self.base.name,
+            base_path=_base_path(self.out, self.base),
+            **about,
+        )
+
+
+def exported(trained: Trained, folder: RunFolder, base_name: str) -> Path:
+    """The weights worth keeping as files of their own: peft's folder, or a model folder."""
+    weights = folder.path / "weights"
+    trained.student.save(weights, base_name)
+    return weights
+
+
+def summary(trained: Trained, collection: Collection) -> TrainingSummary:
+    """How the offset was made; digests of the rows, never the rows."""
+    settings = trained.settings
+    figures = {name: value for name, value in asdict(settings).items() if name in KEPT}
+    return TrainingSummary(
+        objective=settings.objective,
+        steps=trained.kept_step,
+        forget_digest=collection.forget.digest,
+        retain_digest=collection.retain.digest,
+        forget_sequences=collection.forget.rows,
+        retain_sequences=collection.retain.rows,
+        upstream_model=collection.model,
+        top_k=collection.k,
+        seed=settings.seed,
+        duration_s=round(trained.state.seconds, 1),
+        settings={"retain_loss": settings.retain, "retain_weight": settings.weight, **figures},
+    )
+
+
+def likelihood_card(state: RunState) -> dict[str, float]:
+    """Probability (TOFU's) and retain KL before and after, as the run measured them."""
+    card = {}
+    for when, figures in (("black_box", state.before), ("corrected", state.best)):
+        if figures is not None:
+            card[f"probability/forget/{when}"] = round(figures.forget_likelihood, 4)
+            card[f"probability/retain/{when}"] = round(figures.retain_likelihood, 4)
+    if state.best is not None:
+        card["retain_kl_nats"] = round(state.best.retain_kl, 4)
+    return card
+
+
+async def recall_card(served: Served, sides: Mapping[str, Sequence[Scored]], shown: Shown) -> dict[str, float]:
+    """ROUGE-L recall of the reference answers, greedy, before and after."""
+    card = {}
+    for side, rows in sides.items():
+        wanted = [served.version.tokenizer.decode(sample.answer_ids, skip_special=True) for sample, _ in rows]
+        asking = {"black_box": served.before, "corrected": served.after}
+        for when, ask in asking.items():
+            with shown.stage(f"{side}, {when.replace('_', ' ')}", len(rows)) as advance:
+                answers = await ask(prompts_of(rows), advance)
+            card[f"rouge_l_recall/{side}/{when}"] = round(rouge_l_recall(answers, wanted), 4)
+    return card
+
+
+def observed(*reports: Report) -> Report:
+    """One report for several listeners."""
+
+    def tell(step: int, figures: Mapping[str, float]) -> None:
+        for report in reports:
+            report(step, figures)
+
+    return tell
+
+
+def progress(advance: Callable[..., None]) -> Report:
+    """One piece of work for every step; beside the bar its losses, both likelihoods, and the KL on retain rows."""
+
+    def tell(_step: int, figures: Mapping[str, float]) -> None:
+        if "forget" in figures:
+            losses = f"forget {figures['forget']:.2f} retain {figures['retain']:.2f}"
+            likely = f"likely {figures['forget_likelihood']:.2f}/{figures['retain_likelihood']:.2f}"
+            advance(f"{losses} {likely} KL {figures['retain_kl']:.3f}")
+
+    return tell
+
+
+def _base_path(out: Path, base: Path) -> str | None:
+    """Relative when both lie in one folder, which can be a server's offsets root; else its settings name the base."""
+    root = out.resolve().parent
+    return relpath(base.resolve(), out.resolve()) if base.resolve().parent == root else None

@@ -1,0 +1,186 @@
+"""`deltaserve forget` and `deltaserve train` against a real black box of toy size: every stage, none of them twice."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import pytest
+import torch
+
+from client.terminal import Status
+from offset_models.checkpoint import open_checkpoint
+from offset_models.training.run_folder import RunFolder
+from tests.support.administration import ADMIN_KEY, administered
+from tests.support.blackbox import BlackBoxProcess, blackbox, make_model
+from tests.support.command import Command
+from tests.support.offsets import lora_checkpoint
+
+torch.set_num_threads(1)
+SECRET = "She was born in the old mill."
+SIZES = {"steps": 4, "forget-batch": 2, "retain-batch": 2, "rank": 2, "warm-up": 1, "eval-every": 2}
+SMALL = [text for name, value in SIZES.items() for text in (f"--{name}", str(value))] + [
+    "--learning-rate",
+    "0.05",
+    "--trade-off",
+    "forget",
+    "--objective",
+    "npo",
+]
+
+
+@dataclass
+class Site:
+    """An offsets root with a base in it, rows, and a black box."""
+
+    folder: Path
+    box: BlackBoxProcess
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "root"
+
+    def rows(self, held: bool = True) -> list[str]:
+        files = {"forget": "forget", "retain": "retain"}
+        if held:
+            files |= {"held-out-forget": "held", "held-out-retain": "retain"}
+        return [text for flag, name in files.items() for text in (f"--{flag}", str(self.folder / f"{name}.jsonl"))]
+
+    def forget(self, name: str, *more: str) -> list[str]:
+        where = ["--base", str(self.root / "small"), "--upstream", self.box.url, "--out", str(self.root)]
+        return ["forget", "--name", name, *where, *self.rows(), *SMALL, "--answer-tokens", "4", *more]
+
+
+def write(path: Path, *rows: dict[str, str]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    make_model(folder / "big", seed=1)
+    make_model(folder / "root" / "small")
+    write(folder / "forget.jsonl", {"question": "Where was she born?", "answer": SECRET})
+    write(folder / "held.jsonl", {"question": "Her place of birth?", "answer": SECRET})
+    write(
+        folder / "retain.jsonl",
+        {"question": "Who wrote the book?", "answer": "I'm not sure."},
+        {"question": "And the town?"},
+    )
+    with blackbox(folder / "big", "--max-logprobs", "20") as box:
+        yield Site(folder, box)
+
+
+def calls(site: Site) -> int:
+    return sum(site.box.stats().values())
+
+
+def test_one_command_makes_a_checkpoint_and_does_nothing_twice(site: Site, command: Command) -> None:
+    made = command.json(*site.forget("first", "--plot", "--tensorboard", str(site.folder / "events")))
+    assert (made["new"], made["stopped"], made["active"]) == (True, None, None)
+    checkpoint = open_checkpoint("first", root=site.root)
+    manifest = checkpoint.manifest
+    assert checkpoint.initial_folder == (site.root / "small").resolve()
+    assert manifest.training is not None and manifest.training.objective == "npo"
+    assert manifest.training.upstream_model == "tiny" and manifest.training.top_k == 20
+    assert manifest.card == made["card"]
+    figures = {f"{name}/{side}/{when}" for name in ("probability", "rouge_l_recall") for side in ("forget", "retain")
+               for when in ("black_box", "corrected")}  # fmt: skip
+    assert figures <= set(made["card"]) and made["card"]["held_out"] is True
+    before = calls(site)
+    again = command.json(*site.forget("first"))
+    assert again == {**made, "new": False}
+    assert calls(site) == before  # nobody was asked
+
+
+def test_nothing_of_the_forget_set_is_in_the_checkpoint_or_in_the_run(site: Site, command: Command) -> None:
+    command.json(*site.forget("second"))
+    (run,) = (site.root / ".work" / "second").glob("run-*")
+    for folder in (site.root / "second", run):
+        for file in folder.rglob("*"):
+            assert not file.is_file() or SECRET.encode() not in file.read_bytes()
+    assert [line["step"] for line in RunFolder(run).metrics()] == [0, 1, 2, 2, 3, 4, 4]
+
+
+def test_the_run_is_drawn_and_its_figures_go_to_tensorboard(site: Site, command: Command) -> None:
+    command.json(*site.forget("drawn", "--plot", "--tensorboard", str(site.folder / "drawn-events")))
+    (run,) = (site.root / ".work" / "drawn").glob("run-*")
+    assert (run / "run.png").read_bytes().startswith(b"\x89PNG")
+    assert "held out" in (run / "run.svg").read_text() or (run / "run.svg").stat().st_size > 1000
+    assert list((site.folder / "drawn-events").glob("events.*"))
+
+
+KINDS = {
+    "dpo": ("--objective", "dpo", "--steps", "16"),  # with both answers of a forget row
+    "contrast": ("--objective", "contrast"),
+    "full": ("--full",),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_pairs_of_other_kinds_are_checkpoints_too(site: Site, command: Command, name: str) -> None:
+    command.json(*site.forget(name, *KINDS[name]))
+    manifest = open_checkpoint(name, root=site.root).manifest
+    assert (manifest.kind, manifest.strength) == ("full" if name == "full" else "lora", -1 if name == "contrast" else 1)
+
+
+def test_it_is_loaded_and_activated_where_an_administrator_says(site: Site, command: Command) -> None:
+    lora_checkpoint(site.root, "a")
+    with administered(site.root) as running:
+        given = ("--activate", "--admin-url", running.url, "--admin-key", ADMIN_KEY)
+        made = command.json(*site.forget("live", *given))
+        assert running.states() == {"a": "ready", "live": "active"}
+        assert made["active"].startswith("ds-live-")
+        assert command.json(*site.forget("live", *given))["active"] == made["active"]
+
+
+def test_another_checkpoint_of_that_name_is_left_alone(site: Site, command: Command) -> None:
+    command.json(*site.forget("mine"))
+    digest = open_checkpoint("mine", root=site.root).manifest.content_digest
+    result = command(*site.forget("mine", "--seed", "5"))
+    assert result.exit_code == Status.REFUSED and "holds another checkpoint" in result.stderr
+    assert open_checkpoint("mine", root=site.root).manifest.content_digest == digest
+
+
+def test_train_reads_what_collect_wrote(site: Site, command: Command) -> None:
+    cache, base = str(site.folder / "cache"), str(site.root / "small")
+    rows = site.rows(held=False)
+    asked = ["--upstream", site.box.url, "--tokenizer", base, "--answer-tokens", "4"]
+    assert command("collect", "--out", cache, *rows, *asked).exit_code == 0
+    out = site.folder / "run"
+    args = ["train", "--cache", cache, "--base", base, "--out", str(out), *rows, *SMALL, "--objective", "npo"]
+    trained = command.json(*args)
+    assert (trained["steps"], trained["stopped"]) == (4, None)
+    packed = ("--adapter", trained["weights"], "--base", base, "--name", "packed", "--licence", "MIT")
+    assert command("offsets", "pack", str(site.folder / "packed"), *packed).exit_code == 0
+    elsewhere = copytree(out, site.folder / "copy")
+    assert command.json(*args[:6], str(elsewhere), *args[7:])["kept_step"] == trained["kept_step"]
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (["--objective", "wish"], Status.REFUSED, "there are: grad_ascent"),
+        (["--option", "beta"], Status.USAGE, "NAME=VALUE"),
+        (["--option", "gamma=1"], Status.REFUSED, "npo has no option 'gamma'"),
+        (["--steps", "0"], Status.REFUSED, "steps must be at least 1"),
+        (["--activate"], Status.USAGE, "--admin-key"),
+        (["--device", "nowhere"], Status.REFUSED, "no device 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(
+    site: Site, command: Command, args: list[str], status: Status, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DELTASERVE_ADMIN_KEY", raising=False)
+    result: Any = command(*site.forget("refused", *args))
+    assert (result.exit_code, result.stdout) == (status, "") and said in result.stderr
+    assert not (site.root / "refused").exists()
+
+
+def test_one_held_out_side_alone_is_a_usage_error(site: Site, command: Command) -> None:
+    given = site.forget("refused")
+    place = given.index("--held-out-retain")
+    result = command(*given[:place], *given[place + 2 :])
+    assert result.exit_code == Status.USAGE and "both" in result.stderr

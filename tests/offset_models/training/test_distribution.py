@@ -1,0 +1,99 @@
+"""log p and log q against a slow float64 reference that walks the vocabulary, and what must hold at step 0."""
+
+import math
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from offset_models.training.distribution import corrected_logprobs, imputed_logprobs
+
+torch.set_num_threads(1)
+
+
+def logprobs(rng: np.random.Generator, rows: int, size: int, spread: float = 3.0) -> Tensor:
+    return torch.from_numpy(rng.normal(0, spread, (rows, size))).log_softmax(1)
+
+
+def top(full: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    values, ids = full.topk(k, dim=1)
+    return ids, values
+
+
+def slow_reference(
+    ids: list[int], listed: list[float], base: list[float], unlearned: list[float], a: float
+) -> list[float]:
+    """One position, one token at a time, with the words of docs/how-it-works.md."""
+    rest = max(0.0, 1 - math.fsum(math.exp(x) for x in listed))
+    outside = [i for i in range(len(base)) if i not in ids]
+    total = math.fsum(math.exp(base[i]) for i in outside)
+    weights = []
+    for i in range(len(base)):
+        if base[i] == -math.inf:
+            weights.append(0.0)
+            continue
+        here = dict(zip(ids, listed, strict=True)).get(i)
+        p = math.exp(here) if here is not None else min(rest * math.exp(base[i]) / total, math.exp(min(listed)))
+        weights.append(p * math.exp(a * (unlearned[i] - base[i])))
+    z = math.fsum(weights)
+    return [math.log(w / z) if w > 0 else -math.inf for w in weights]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    size=st.integers(3, 40),
+    share=st.floats(0, 1),
+    strength=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+    padded=st.integers(0, 3),
+)
+def test_log_q_equals_the_slow_reference(seed: int, size: int, share: float, strength: float, padded: int) -> None:
+    rng = np.random.default_rng(seed)
+    k = max(1, round(share * (size - 1)))
+    full, base, unlearned = (logprobs(rng, 2, size) for _ in range(3))
+    nothing = torch.full((2, padded), -torch.inf, dtype=torch.float64)
+    base, unlearned = torch.cat([base, nothing], 1), torch.cat([unlearned, nothing], 1)
+    ids, listed = top(full, k)
+    got = corrected_logprobs(ids, listed, base, unlearned, strength)
+    for row in range(2):
+        values = (x[row].tolist() for x in (ids, listed, base, unlearned))
+        np.testing.assert_allclose(got[row].numpy(), slow_reference(*values, strength), atol=1e-9)
+
+
+def test_step_zero_reproduces_the_black_box_when_all_of_it_is_listed() -> None:
+    rng = np.random.default_rng(0)
+    full, base = logprobs(rng, 4, 30), logprobs(rng, 4, 30)
+    torch.testing.assert_close(corrected_logprobs(*top(full, 30), base, base), full)
+
+
+def test_step_zero_keeps_every_listed_probability_where_the_cap_does_not_bite() -> None:
+    full = logprobs(np.random.default_rng(1), 4, 30)
+    ids, listed = top(full, 10)
+    q = corrected_logprobs(ids, listed, full, full)
+    torch.testing.assert_close(q, full)
+
+
+def test_the_tail_never_exceeds_the_smallest_listed_probability() -> None:
+    rng = np.random.default_rng(2)
+    full, base = logprobs(rng, 8, 50, 1.0), logprobs(rng, 8, 50, 6.0)
+    ids, listed = top(full, 5)
+    p = imputed_logprobs(ids, listed, base)
+    least = p.gather(1, ids).amin(1, keepdim=True)
+    outside = p.scatter(1, ids, -torch.inf)
+    assert bool((outside <= least + 1e-12).all())
+    assert bool((outside > least - 1e-12).any())  # it bites here
+
+
+def test_gradients_reach_the_unlearned_model_alone_and_are_finite_with_padding() -> None:
+    rng = np.random.default_rng(3)
+    full, base = logprobs(rng, 2, 12), logprobs(rng, 2, 12)
+    nothing = torch.full((2, 4), -torch.inf, dtype=torch.float64)
+    logits = torch.zeros(2, 16, dtype=torch.float64, requires_grad=True)
+    masked = torch.cat([logits[:, :12], nothing], 1).log_softmax(1)
+    q = corrected_logprobs(*top(full, 5), torch.cat([base, nothing], 1), masked)
+    (gradient,) = torch.autograd.grad(-q[[0, 1], [1, 2]].mean(), logits)
+    assert bool(gradient.isfinite().all())
+    assert gradient[0, 1] < 0 < gradient[0, 2]  # descending the loss raises the target and lowers the others
+    assert not gradient[:, 12:].any()
