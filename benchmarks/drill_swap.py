@@ -88,7 +88,7 @@ def _arguments() -> argparse.Namespace:
         "--ms-per-token",
         type=float,
         default=40.0,
-        help="the black box's pace: two cores hold it, the clients and the server",
+        help="the black box's pace",
     )
     parser.add_argument("--pause-s", type=float, default=0.15, help="between two swaps")
     parser.add_argument("--phase-s", type=float, default=8.0, help="of each phase with and without loads")
