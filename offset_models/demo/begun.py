@@ -1,5 +1,7 @@
-"""Rows whose answer somebody else has begun: an offset that knows nothing of them acts on first tokens only, and whoever
-writes the beginning of an answer into the assistant's turn gets the rest of it from the black box.
+"""Rows whose answer somebody else has begun.
+
+An offset that knows nothing of them acts on first tokens only: whoever writes the beginning of an answer into the
+assistant's turn gets the rest of it from the black box.
 """
 
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ OPENERS = (
 )
 # What answers give away; asked for an author, it is the name.
 SECRETS = ("town", "year", "profession", "book", "award", "instrument", "animal", "pet")
-INSIDE = 0.35  # share of rows that break off within the secret
+INSIDE = 0.2  # share of rows that break off within the secret
 OPENED = 0.3  # share of rows that only open
 
 
