@@ -40,6 +40,7 @@ def leakage(
     texts: Annotated[bool, typer.Option("--texts/--no-texts", help="Keep examples of what was said.")] = True,
     api_key: shared.ApiKey = None,
     before_key: Annotated[str | None, typer.Option(help="Key for --before.")] = None,
+    guarded_key: Annotated[str | None, typer.Option(help="Key for --guarded.")] = None,
     as_json: shared.AsJson = False,
 ) -> None:
     """Attack a server: what of the forgotten still comes out?
@@ -51,13 +52,13 @@ def leakage(
     chosen = _suite(data, suite)
     served = shared.address(server, api_key)
     asked = {"after": Address(served.root, served.key)}
-    for name, url, key in (
-        ("before", before, before_key),
-        ("guarded", guarded, served.key),
-        ("reference", reference, None),
-    ):
-        if url is not None:
-            asked[name] = Address(root_of(url), key)
+    if before is not None:
+        black_box = shared.black_box_address(before, before_key)
+        asked["before"] = Address(black_box.root, black_box.key)
+    if guarded is not None:
+        asked["guarded"] = Address(root_of(guarded), guarded_key)
+    if reference is not None:
+        asked["reference"] = Address(root_of(reference))
     settings = Settings(items=items, costly_items=costly_items, samples=samples, kept=kept, texts=texts)
     report = until_told(lambda: measure(chosen, asked, settings, out, Shown()))
     if as_json:

@@ -31,12 +31,12 @@ def report(
     """
     from offset_models.evaluation.journal import write_atomically
     from offset_models.evaluation.report.card import add_to
-    from offset_models.evaluation.report.evaluation_file import read_evaluation
     from offset_models.evaluation.report.page import html, markdown
+    from offset_models.evaluation.results import read_result
 
     if evaluation is None and leakage is None:
         raise Stop("Say what to report on: --evaluation FILE, --leakage FILE, or both.", Status.USAGE)
-    measured = read_evaluation(evaluation) if evaluation else None
+    measured = read_result(evaluation) if evaluation else None
     attacked = _read_leakage(leakage) if leakage else None
     write_atomically(out, html(measured, attacked, title).encode())
     say(str(out))

@@ -10,10 +10,9 @@ from offset_models.evaluation.attacks.base import user
 from offset_models.evaluation.attacks.items import Item
 from offset_models.evaluation.leakage_schema import Timing
 from offset_models.evaluation.side import Side
+from offset_models.evaluation.statistics import Floats, estimate_auc
 
-Floats = NDArray[np.float64]
 TOKENS: Final = 10  # of each answer: refusals are shorter than answers, and length is no secret
-RESAMPLES: Final = 500
 FEWEST: Final = 4
 RIDGE: Final = 1e-2
 
@@ -35,24 +34,8 @@ def told_apart(corrected: Sequence[Floats], kept: Sequence[Floats]) -> Timing:
     if min(len(corrected), len(kept)) < FEWEST:
         return Timing(answers=(len(corrected), len(kept)), auc=None, low=None, high=None)
     scores, labels = _left_out(np.array([*corrected, *kept]), np.arange(len(corrected) + len(kept)) < len(corrected))
-    draw = np.random.default_rng(0)
-    drawn = [
-        auc(draw.choice(scores[labels], labels.sum()), draw.choice(scores[~labels], (~labels).sum()))
-        for _ in range(RESAMPLES)
-    ]
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Timing(
-        answers=(len(corrected), len(kept)),
-        auc=auc(scores[labels], scores[~labels]),
-        low=float(low),
-        high=float(high),
-    )
-
-
-def auc(positives: Floats, negatives: Floats) -> float:
-    """Chance that a positive scores above a negative; ties count half."""
-    difference = positives[:, None] - negatives[None, :]
-    return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
+    found = estimate_auc(scores[labels].tolist(), scores[~labels].tolist())
+    return Timing(answers=(len(corrected), len(kept)), auc=found.value, low=found.low, high=found.high)
 
 
 def _left_out(rows: Floats, labels: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:

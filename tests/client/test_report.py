@@ -62,7 +62,7 @@ def test_a_leaking_server_fails_the_command_and_the_page_says_so(data: Path, tmp
         (("leakage",), "Say what is to be attacked"),
         (("report",), "Say what to report on"),
         (("report", "--leakage", "absent.json"), "cannot be read"),
-        (("report", "--evaluation", "absent.json"), "cannot be read"),
+        (("report", "--evaluation", "absent.json"), "absent.json"),
     ],
 )
 def test_what_is_missing_is_said(arguments: tuple[str, ...], sentence: str) -> None:

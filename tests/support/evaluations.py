@@ -52,6 +52,8 @@ def _measured(rng: np.random.Generator, recall: float, answer: str) -> dict[str,
         "mean_logprob": likely,
         "paraphrased_mean_logprob": likely - 0.1,
         "perturbed_mean_logprobs": (-1.5 + rng.normal(0, 0.3, 3)).tolist(),
+        **dict.fromkeys(("rouge_1_recall", "exact_memorisation", "extraction_strength"), 0.5),
+        **dict.fromkeys(("zlib_score", "min_k", "min_k_plus_plus"), -1.0),
         "rouge_l_recall": float(np.clip(recall + rng.normal(0, 0.02), 0, 1)),
         "answer": answer,
     }

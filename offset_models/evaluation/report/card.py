@@ -7,12 +7,12 @@ from pydantic import JsonValue
 
 from offset_models.evaluation.journal import write_atomically
 from offset_models.evaluation.leakage_schema import LeakageReport
-from offset_models.evaluation.report.evaluation_file import Evaluation
+from offset_models.evaluation.results import EvaluationResult
 from offset_models.manifest import MANIFEST_FILE, parse_manifest
 from server.errors import BadCheckpoint
 
 
-def add_to(checkpoint: Path, text: str, evaluation: Evaluation | None, leakage: LeakageReport | None) -> Path:
+def add_to(checkpoint: Path, text: str, evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> Path:
     """Writes the figures and the card's Markdown beside what the card holds already.
 
     The digest that names the offset covers weights, base and tokenizer, not the card: it stays. Raises BadCheckpoint.
@@ -29,7 +29,7 @@ def add_to(checkpoint: Path, text: str, evaluation: Evaluation | None, leakage: 
     return place
 
 
-def _figures(evaluation: Evaluation | None, leakage: LeakageReport | None) -> dict[str, JsonValue]:
+def _figures(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> dict[str, JsonValue]:
     found: dict[str, JsonValue] = {}
     if evaluation:
         for side, figures in evaluation.figures.items():

@@ -9,11 +9,13 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from offset_models.evaluation.aggregate import geometric_ratio
 from offset_models.evaluation.leakage_schema import AttackResult, LeakageReport, OverRefusal
 from offset_models.evaluation.report import figures
 from offset_models.evaluation.report.changes import marked
-from offset_models.evaluation.report.evaluation_file import Evaluation, Measurement, SideName
 from offset_models.evaluation.report.words import ATTACK_FAMILIES, SPLITS, decimal, percent, probability
+from offset_models.evaluation.results import EvaluationResult, Figure, SideName
+from offset_models.evaluation.statistics import kolmogorov_smirnov
 
 FORGET: Final = "forget"
 KEPT_SPLITS: Final = ("neighbours", "retain", "general", "real_authors", "world_facts")
@@ -49,18 +51,20 @@ class Example:
     after: Markup
 
 
-def html(evaluation: Evaluation | None, leakage: LeakageReport | None, title: str) -> str:
+def html(evaluation: EvaluationResult | None, leakage: LeakageReport | None, title: str) -> str:
     """The whole page; it loads nothing. At least one of the two is given."""
     template = _environment().get_template("page.html.j2")
     return template.render(title=title, **content(evaluation, leakage))
 
 
-def markdown(evaluation: Evaluation | None, leakage: LeakageReport | None, title: str) -> str:
+def markdown(evaluation: EvaluationResult | None, leakage: LeakageReport | None, title: str) -> str:
     """The same figures as an evaluation card."""
     return _environment().get_template("card.md.j2").render(title=title, **content(evaluation, leakage, drawn=False))
 
 
-def content(evaluation: Evaluation | None, leakage: LeakageReport | None, *, drawn: bool = True) -> dict[str, Any]:
+def content(
+    evaluation: EvaluationResult | None, leakage: LeakageReport | None, *, drawn: bool = True
+) -> dict[str, Any]:
     """All that the templates set."""
     return {
         "evaluation": evaluation,
@@ -72,13 +76,13 @@ def content(evaluation: Evaluation | None, leakage: LeakageReport | None, *, dra
         "sides": [side for side in figures.NAMES if leakage and side in leakage.sides],
         "examples": examples(evaluation, leakage)[:MOST_EXAMPLES] if drawn else [],
         "subject": subject(evaluation, leakage),
-        "dates": [one for one in (evaluation and evaluation.finished, leakage and leakage.created) if one],
+        "dates": [str(one)[:10] for one in (evaluation and evaluation.finished, leakage and leakage.created) if one],
         "kolmogorov": kolmogorov(evaluation) if evaluation else None,
         "error": calibration_errors(evaluation) if evaluation else {},
     }
 
 
-def subject(evaluation: Evaluation | None, leakage: LeakageReport | None) -> dict[str, str | None]:
+def subject(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> dict[str, str | None]:
     """What was measured: the served model, and the offset that its fingerprint names."""
     about = evaluation.servers.get("after") if evaluation else None
     side = leakage.sides.get("after") if leakage else None
@@ -86,17 +90,17 @@ def subject(evaluation: Evaluation | None, leakage: LeakageReport | None) -> dic
     return {"model": shown.model if shown else None, "fingerprint": shown.fingerprint if shown else None}
 
 
-def cards(evaluation: Evaluation | None, leakage: LeakageReport | None) -> list[Card]:
+def cards(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> list[Card]:
     """Forgotten? Kept? Leaking?"""
     found = [_forgotten(evaluation), _kept(evaluation, leakage), _leaking(leakage)]
     return [card for card in found if card is not None]
 
 
-def _forgotten(evaluation: Evaluation | None) -> Card | None:
-    after = evaluation.value("after", FORGET, "rouge_l_recall") if evaluation else None
+def _forgotten(evaluation: EvaluationResult | None) -> Card | None:
+    after = figure_of(evaluation, "after", FORGET, "rouge_l_recall") if evaluation else None
     if evaluation is None or after is None:
         return None
-    before = evaluation.value("before", FORGET, "rouge_l_recall")
+    before = figure_of(evaluation, "before", FORGET, "rouge_l_recall")
     gone = after.value <= FORGOTTEN
     came = f" Before: {percent(before.value)}." if before else ""
     detail = f"of the words of the true answers are still said when asked plainly.{came}"
@@ -105,7 +109,7 @@ def _forgotten(evaluation: Evaluation | None) -> Card | None:
     )
 
 
-def _kept(evaluation: Evaluation | None, leakage: LeakageReport | None) -> Card | None:
+def _kept(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> Card | None:
     drops = kept_drops(evaluation) if evaluation else {}
     refused = [one for one in (leakage.over_refusal.get("after", []) if leakage else []) if one.refused.items]
     if drops:
@@ -139,29 +143,35 @@ def _leaking(leakage: LeakageReport | None) -> Card | None:
     return Card("Does it leak?", word, colour, f"{leaking} of {len(judged)}", detail)
 
 
-def kept_drops(evaluation: Evaluation) -> dict[str, float]:
+def figure_of(evaluation: EvaluationResult, side: SideName, split: str, metric: str) -> Figure | None:
+    """None where it was not measured."""
+    figures = evaluation.figures.get(side)
+    return None if figures is None else figures.splits.get(split, {}).get(metric)
+
+
+def kept_drops(evaluation: EvaluationResult) -> dict[str, float]:
     """Recall before − after, of each split that is to be kept."""
     found = {}
     for split in KEPT_SPLITS:
-        before = evaluation.value("before", split, "rouge_l_recall")
-        after = evaluation.value("after", split, "rouge_l_recall")
+        before = figure_of(evaluation, "before", split, "rouge_l_recall")
+        after = figure_of(evaluation, "after", split, "rouge_l_recall")
         if before is not None and after is not None:
             found[split] = before.value - after.value
     return found
 
 
-def figure_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+def figure_rows(evaluation: EvaluationResult) -> list[dict[str, Any]]:
     """Split by split and metric by metric, before and after."""
     rows = []
     for split in (FORGET, *KEPT_SPLITS):
         for metric, words in METRICS:
-            pair = {side: evaluation.value(side, split, metric) for side in ("before", "after")}
+            pair = {side: figure_of(evaluation, side, split, metric) for side in ("before", "after")}
             if any(pair.values()):
                 rows.append({"split": SPLITS.get(split, split), "metric": words, **pair})
     return rows
 
 
-def drawings(evaluation: Evaluation | None, leakage: LeakageReport | None) -> dict[str, Markup]:
+def drawings(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> dict[str, Markup]:
     """Those that there are figures for."""
     made: dict[str, str] = {}
     if evaluation:
@@ -171,13 +181,13 @@ def drawings(evaluation: Evaluation | None, leakage: LeakageReport | None) -> di
     return {name: Markup(_own_ids(svg, name)) for name, svg in made.items()}
 
 
-def _evaluated(evaluation: Evaluation) -> dict[str, str]:
+def _evaluated(evaluation: EvaluationResult) -> dict[str, str]:
     made = {}
     recall = {
         split: (before.value, after.value)
         for split in (FORGET, *KEPT_SPLITS)
-        if (before := evaluation.value("before", split, "rouge_l_recall"))
-        and (after := evaluation.value("after", split, "rouge_l_recall"))
+        if (before := figure_of(evaluation, "before", split, "rouge_l_recall"))
+        and (after := figure_of(evaluation, "after", split, "rouge_l_recall"))
     }
     forget = recall.pop(FORGET, None)
     if forget and recall:
@@ -191,25 +201,18 @@ def _evaluated(evaluation: Evaluation) -> dict[str, str]:
     return made
 
 
-def truth_ratios(evaluation: Evaluation, side: SideName) -> list[float]:
+def truth_ratios(evaluation: EvaluationResult, side: SideName) -> list[float]:
     """Geometric mean of the wrong answers' probabilities ÷ the right one's, of every forgotten item that has them."""
-    return [ratio for item in evaluation.of(side, FORGET) if (ratio := _truth_ratio(item)) is not None]
+    return [ratio for item in evaluation.measurements(side, FORGET) if (ratio := geometric_ratio(item)) is not None]
 
 
-def _truth_ratio(item: Measurement) -> float | None:
-    if item.paraphrased_mean_logprob is None or not item.perturbed_mean_logprobs:
-        return None
-    wrong = math.fsum(item.perturbed_mean_logprobs) / len(item.perturbed_mean_logprobs)
-    return math.exp(wrong - item.paraphrased_mean_logprob)
-
-
-def confidences(evaluation: Evaluation, side: SideName) -> tuple[list[float], list[float]]:
+def confidences(evaluation: EvaluationResult, side: SideName) -> tuple[list[float], list[float]]:
     """Of every kept item: probability of the true answer, and how much of it was said."""
-    kept = [item for split in KEPT_SPLITS for item in evaluation.of(side, split)]
+    kept = [item for split in KEPT_SPLITS for item in evaluation.measurements(side, split)]
     return [min(1.0, math.exp(item.mean_logprob)) for item in kept], [item.rouge_l_recall for item in kept]
 
 
-def calibration_errors(evaluation: Evaluation) -> dict[str, float]:
+def calibration_errors(evaluation: EvaluationResult) -> dict[str, float]:
     """Mean distance of both over five bins, weighted by their sizes, before and after."""
     found = {}
     for side in ("before", "after"):
@@ -220,16 +223,13 @@ def calibration_errors(evaluation: Evaluation) -> dict[str, float]:
     return found
 
 
-def kolmogorov(evaluation: Evaluation) -> dict[str, Any] | None:
+def kolmogorov(evaluation: EvaluationResult) -> dict[str, Any] | None:
     """The test of the forgotten truth ratios: against a model that never read them, where one was measured."""
     figure = evaluation.figures["after"].forget_quality if "after" in evaluation.figures else None
     before, after = (truth_ratios(evaluation, side) for side in ("before", "after"))
     moved = None
     if before and after:
-        from scipy.stats import ks_2samp
-
-        test = ks_2samp(before, after)
-        moved = {"statistic": float(test.statistic), "p_value": float(test.pvalue)}
+        moved = kolmogorov_smirnov(before, after)
     return {"quality": figure, "moved": moved} if figure or moved else None
 
 
@@ -241,7 +241,7 @@ def by_family(attacks: Sequence[AttackResult]) -> dict[str, list[AttackResult]]:
     return grouped
 
 
-def examples(evaluation: Evaluation | None, leakage: LeakageReport | None) -> list[Example]:
+def examples(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> list[Example]:
     """Forgotten first, then kept; of the kept, those that changed first."""
     found: list[Example] = []
     if leakage:

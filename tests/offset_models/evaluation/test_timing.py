@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from offset_models.evaluation.intervals import wilson
-from offset_models.evaluation.timing import auc, features, told_apart
+from offset_models.evaluation.timing import features, told_apart
 
 
 def answers(rng, count, slow):
@@ -28,10 +28,6 @@ def test_equal_times_are_not_told_apart():
 def test_too_few_answers_give_no_figure():
     rng = np.random.default_rng(2)
     assert told_apart(answers(rng, 3, 2.0), answers(rng, 30, 1.0)).auc is None
-
-
-def test_auc_counts_pairs_and_half_of_ties():
-    assert auc(np.array([2.0, 1.0]), np.array([1.0, 0.0])) == pytest.approx(0.875)
 
 
 def test_the_score_interval_is_wilsons():

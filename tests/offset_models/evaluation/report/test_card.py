@@ -7,7 +7,7 @@ import pytest
 
 from offset_models.demo.manifest import WEIGHTS
 from offset_models.evaluation.report.card import add_to
-from offset_models.evaluation.report.evaluation_file import Evaluation
+from offset_models.evaluation.results import EvaluationResult
 from offset_models.manifest import parse_manifest
 from server.errors import BadCheckpoint
 from tests.support.evaluations import evaluation
@@ -16,7 +16,7 @@ from tests.support.evaluations import evaluation
 def test_figures_and_markdown_stand_in_the_card_beside_what_was_there(tmp_path: Path) -> None:
     folder = copytree(WEIGHTS / "registry-erasure", tmp_path / "offset")
     before = parse_manifest((folder / "offset.json").read_bytes())
-    place = add_to(folder, "# Card\n", Evaluation.model_validate(evaluation()), None)
+    place = add_to(folder, "# Card\n", EvaluationResult.model_validate(evaluation()), None)
     after = parse_manifest(place.read_bytes())
     assert after.content_digest == before.content_digest
     assert after.model_copy(update={"card": None}) == before.model_copy(update={"card": None})

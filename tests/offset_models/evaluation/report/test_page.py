@@ -1,9 +1,7 @@
 """The page says what the figures say, is one file that loads nothing, and takes no answer for markup."""
 
-import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -19,10 +17,9 @@ from offset_models.evaluation.leakage_schema import (
     Timing,
 )
 from offset_models.evaluation.report.changes import marked
-from offset_models.evaluation.report.evaluation_file import Evaluation, read_evaluation
 from offset_models.evaluation.report.page import cards, html, markdown, truth_ratios
+from offset_models.evaluation.results import EvaluationResult
 from offset_models.evaluation.verdict import rate, verdict
-from server.errors import BadRequest
 from tests.support.evaluations import evaluation
 
 NASTY = "</p><script>alert(1)</script>"
@@ -70,12 +67,12 @@ def leakage(*attacks: AttackResult) -> LeakageReport:
 
 
 @pytest.fixture(scope="module")
-def measured() -> Evaluation:
-    return Evaluation.model_validate(evaluation())
+def measured() -> EvaluationResult:
+    return EvaluationResult.model_validate(evaluation())
 
 
 @pytest.fixture(scope="module")
-def page(measured: Evaluation) -> str:
+def page(measured: EvaluationResult) -> str:
     return html(measured, leakage(attack("direct", 24, 0), attack("begun: answer", 24, 20)), "A title & more")
 
 
@@ -145,12 +142,12 @@ def test_the_verdict_is_on_top_in_words(page: str) -> None:
     ],
 )
 def test_cards_follow_the_figures(forgotten: float, kept: float, leaking: int, words: tuple[str, ...]) -> None:
-    measured = Evaluation.model_validate(evaluation(forgotten=forgotten, kept=kept))
+    measured = EvaluationResult.model_validate(evaluation(forgotten=forgotten, kept=kept))
     made = cards(measured, leakage(attack("direct", 24, leaking)))
     assert tuple(card.word for card in made) == words
 
 
-def test_either_file_alone_makes_a_page(measured: Evaluation) -> None:
+def test_either_file_alone_makes_a_page(measured: EvaluationResult) -> None:
     alone = html(measured, None, "t")
     assert "Forgotten and kept" in alone
     assert "Attacks" not in alone
@@ -165,23 +162,16 @@ def test_truth_ratios_are_the_geometric_mean_of_wrong_over_right() -> None:
     document = evaluation()
     first = document["items"][0]["sides"]["after"]
     first |= {"paraphrased_mean_logprob": -1.0, "perturbed_mean_logprobs": [-2.0, -4.0]}
-    assert truth_ratios(Evaluation.model_validate(document), "after")[0] == pytest.approx(2.718281828**-2)
+    assert truth_ratios(EvaluationResult.model_validate(document), "after")[0] == pytest.approx(2.718281828**-2)
 
 
-def test_the_card_is_markdown_with_the_same_verdict(measured: Evaluation) -> None:
+def test_the_card_is_markdown_with_the_same_verdict(measured: EvaluationResult) -> None:
     made = leakage(attack("direct", 24, 0), attack("begun: answer", 24, 20))
     card = markdown(measured, made, "Card")
     assert card.startswith("# Card\n")
     assert made.verdict.headline in card
     assert "| begun: answer | 100 % | 83 % | 0 % | leaks |" in card
     assert "sculptor" not in card
-
-
-def test_a_file_that_is_no_evaluation_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "leak.json"
-    file.write_text(json.dumps({"format": "deltaserve-leakage-1"}))
-    with pytest.raises(BadRequest, match=r"leak\.json is no result of `deltaserve evaluate`"):
-        read_evaluation(file)
 
 
 def test_changed_words_are_marked_and_the_texts_stay_whole() -> None:
