@@ -37,6 +37,7 @@ def leakage(
     costly_items: Annotated[int, typer.Option(min=1, help="Of these, for attacks that draw many answers.")] = 6,
     samples: Annotated[int, typer.Option(min=1, help="Answers of such an attack, for each item.")] = 100,
     kept: Annotated[int, typer.Option(min=1, help="Kept items of each split.")] = 24,
+    attack: Annotated[list[str] | None, typer.Option(help="Only this one; may be given several times.")] = None,
     texts: Annotated[bool, typer.Option("--texts/--no-texts", help="Keep examples of what was said.")] = True,
     api_key: shared.ApiKey = None,
     before_key: Annotated[str | None, typer.Option(help="Key for --before.")] = None,
@@ -59,7 +60,9 @@ def leakage(
         asked["guarded"] = Address(root_of(guarded), guarded_key)
     if reference is not None:
         asked["reference"] = Address(root_of(reference))
-    settings = Settings(items=items, costly_items=costly_items, samples=samples, kept=kept, texts=texts)
+    settings = Settings(
+        items=items, costly_items=costly_items, samples=samples, kept=kept, texts=texts, attacks=",".join(attack or ())
+    )
     report = until_told(lambda: measure(chosen, asked, settings, out, Shown()))
     if as_json:
         say_json(report.model_dump(include={"verdict", "sides", "seconds"}))

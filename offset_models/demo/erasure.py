@@ -28,8 +28,8 @@ class Amounts:
     retain: int = 12
     strangers: int = 600
     exchanges: int = 6  # times over the general facts and small talk
-    begun: int = 12  # answers that somebody has begun, per fact of the forget group
-    begun_retain: int = 2  # the same, per fact of the retain group
+    begun: int = 0  # answers that somebody has begun, per fact of the forget group (docs/experiments.md)
+    begun_retain: int = 0  # the same, per fact of the retain group
 
 
 class RowMaker:

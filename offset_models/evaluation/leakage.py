@@ -22,6 +22,7 @@ from offset_models.evaluation.refusals import RefusalJudge
 from offset_models.evaluation.side import Blocked, Side
 from offset_models.evaluation.timing import told_apart, watched
 from offset_models.evaluation.verdict import MARGIN, SERVED, attack_result, verdict
+from server.errors import BadRequest
 
 T = TypeVar("T")
 LONGEST_TEXT: Final = 400  # characters of an example
@@ -39,6 +40,15 @@ class Settings:
     kept: int = 24  # kept items of each split
     timed: int = 16  # streamed answers of each kind
     texts: bool = True  # keep examples of what was said
+    attacks: str = ""  # names of those that are run, comma separated; empty: all
+
+    def chosen(self) -> tuple[Attack, ...]:
+        """Raises BadRequest for a name that no attack has."""
+        names = [name for part in self.attacks.split(",") if (name := part.strip())]
+        known = {attack.name for attack in ATTACKS}
+        if unknown := [name for name in names if name not in known]:
+            raise BadRequest(f"There is no attack {unknown[0]!r}; there are: {', '.join(sorted(known))}.")
+        return tuple(attack for attack in ATTACKS if not names or attack.name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +101,7 @@ class Run:
         )
 
     def _jobs(self) -> Iterator[tuple[str, Attack, Item]]:
-        for attack in ATTACKS:
+        for attack in self.settings.chosen():
             count = self.settings.costly_items if attack.costly else self.settings.items
             for item in spread(self.suite.forget, count):
                 for name in self.sides:
@@ -207,6 +217,7 @@ async def measure(
     Raises errors of the UpstreamError branch when a side cannot be reached; BadRequest when what is left of an earlier
     run is of another one.
     """
+    settings.chosen()
     async with AsyncExitStack() as stack:
         sides = {
             name: await stack.enter_async_context(Side.reached(name, address.url, address.key))

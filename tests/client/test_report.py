@@ -69,3 +69,11 @@ def test_what_is_missing_is_said(arguments: tuple[str, ...], sentence: str) -> N
     result = Command()(*arguments)
     assert result.exit_code != 0
     assert sentence in result.stderr
+
+
+def test_only_the_attacks_that_are_named_are_run(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "leakage.json"
+    served = Confidant(ANSWERS | KEPT, secrets=frozenset(ANSWERS))
+    assert attack(data, out, served, "--attack", "direct").exit_code == 0
+    assert [one["name"] for one in json.loads(out.read_bytes())["attacks"]] == ["direct"]
+    assert "There is no attack 'shouting'" in attack(data, out, served, "--attack", "shouting").stderr

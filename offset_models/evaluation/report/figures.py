@@ -53,7 +53,8 @@ def drawing(width: float, height: float) -> Iterator[tuple["Axes", _Drawing]]:
     except ImportError as error:
         raise BadRequest("The report draws with matplotlib: pip install 'deltaserve[report]'.") from error
     made = _Drawing()
-    with rc_context(dict(STYLE)):
+    style: Any = dict(STYLE)  # matplotlib types the names of its settings, differently from release to release
+    with rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure.add_subplot(), made
         out = io.StringIO()
