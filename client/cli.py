@@ -29,6 +29,8 @@ COMMANDS: Final = {
     "compare": Entry("compare", "Ask the black box itself and the server the same question."),
     "collect": Entry("collect", "Fetch a black box's top-k along the training text."),
     "evaluate": Entry("evaluate", "Measure what was forgotten and what was kept, through the server."),
+    "leakage": Entry("leakage", "Attack a server: what of the forgotten still comes out?"),
+    "report": Entry("report", "Make one page of what was measured, for people."),
     "offsets": Entry("offsets", "Offset checkpoints: make, look at, load, activate, roll back."),
 }
 

@@ -178,6 +178,11 @@ class Serving:
         )
         return DraftSources(upstream, scorer, limits, settings.early_restarts)
 
+    def fingerprint(self, version: Version) -> str:
+        """`system_fingerprint`: the version, and the guards where there are any."""
+        guard = self.settings.guard
+        return version.fingerprint if guard is None else f"{version.fingerprint}+{guard}"
+
     def max_context(self, version: Version) -> int:
         """Prompt and answer together, in tokens: what both sides can hold."""
         upstream = self.settings.upstream_max_context or self.parts.upstream.capabilities.max_context

@@ -4,6 +4,7 @@ The environment is DELTASERVE_<FIELD>; the file is TOML with the same names, giv
 """
 
 import ipaddress
+import math
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,8 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from server.decoding.guards import Guard
 
 PREFIX = "DELTASERVE_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
@@ -65,6 +68,16 @@ class Settings(BaseSettings):
     device: str = "cpu"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     torch_threads: int | None = Field(None, ge=1)
+
+    # guards: steps where the correction is large, narrower than the client asked for
+    guard_kl: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="nats; the other guards act where KL(after ‖ before) is above it"
+    )
+    guard_min_p: float = Field(0.0, ge=0, le=1, description="least min_p of a guarded step")
+    guard_temperature: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="highest temperature of a guarded step; 0 makes it greedy"
+    )
+    guard_unbiased: bool = Field(False, description="guarded steps heed no logit_bias and no penalties")
 
     # who drafts
     early_restarts: bool = Field(
@@ -146,6 +159,23 @@ class Settings(BaseSettings):
         if self.watch_offsets and self.offsets_root is None:
             raise ValueError("watch_offsets needs an offsets_root to watch")
         return self
+
+    @model_validator(mode="after")
+    def _guards_have_a_bound(self) -> "Settings":
+        narrowing = self.guard_min_p > 0 or self.guard_temperature is not None or self.guard_unbiased
+        if narrowing and self.guard_kl is None:
+            raise ValueError("guard_min_p, guard_temperature and guard_unbiased need guard_kl: the steps they act on")
+        if self.guard_kl is not None and not narrowing:
+            raise ValueError("guard_kl does nothing alone: set guard_min_p, guard_temperature or guard_unbiased too")
+        return self
+
+    @property
+    def guard(self) -> Guard | None:
+        """The guards as decoding takes them; None when there are none."""
+        if self.guard_kl is None:
+            return None
+        cap = math.inf if self.guard_temperature is None else self.guard_temperature
+        return Guard(kl_nats=self.guard_kl, min_p=self.guard_min_p, temperature=cap, unbiased=self.guard_unbiased)
 
     @property
     def loopback(self) -> bool:

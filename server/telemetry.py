@@ -33,6 +33,7 @@ class Stats(Protocol):
     early_used: int
     certified: int
     tail_mass_sum: float
+    guarded: int
 
 
 @dataclass(slots=True)
@@ -83,6 +84,7 @@ class Metrics:
         self.early_used = self._counter("early_used", "Of these, the answer went on from them.")
         self.certified = self._counter("certified_tokens", "Greedy tokens proven equal to full-vocabulary correction.")
         self.tail_mass = self._counter("tail_mass", "Sum over tokens of the mass outside the listed alternatives.")
+        self.guarded = self._counter("guarded_tokens", "Tokens drawn from a target that a guard narrowed.")
         self.engine = Gauge("deltaserve_engine", "Counters of the engine.", ("counter",), registry=self.registry)
         self.responses = Counter(
             "deltaserve_http_responses", "HTTP answers.", labelnames=("status",), registry=self.registry
@@ -114,6 +116,7 @@ class Metrics:
         self.early_used.inc(stats.early_used)
         self.certified.inc(stats.certified)
         self.tail_mass.inc(stats.tail_mass_sum)
+        self.guarded.inc(stats.guarded)
 
     def show_engine(self, stats: Mapping[str, float]) -> None:
         """Take over the engine's own counters, as gauges: deltaserve_engine{counter="forward_cpu_s"} and so on."""

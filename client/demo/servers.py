@@ -2,16 +2,18 @@
 
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 from client.demo.children import Child, free_port, refuse_busy, running, until_ready
 from client.terminal import Stop
 from offset_models.demo.manifest import verify_weights
 from server.errors import BadCheckpoint
+from server.settings import PREFIX
 
 Tail = Literal["impute", "truncate"]
 
@@ -23,6 +25,7 @@ BASE: Final = "base"
 OFFSET: Final = "registry-erasure"
 READY_WITHIN_S: Final = 60.0
 DEFAULT_K: Final = 20
+NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +58,29 @@ def checked_weights(folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def black_box(weights: Path, port: int | None, k: int) -> AsyncIterator[Running]:
-    """The embedded black box, starting; None: any free port. Raises Stop when the port is taken."""
+async def black_box(weights: Path, port: int | None, k: int, model: str = BLACK_BOX) -> AsyncIterator[Running]:
+    """The embedded black box, starting; None: any free port. Raises Stop when the port is taken.
+
+    `model`: which of the build's folders it serves.
+    """
     port = _port(port, "black box", "--black-box-port")
-    options = ("--model", weights / BLACK_BOX, "--host", HOST, "--port", port, "--max-logprobs", max(k, DEFAULT_K))
+    options = ("--model", weights / model, "--host", HOST, "--port", port, "--max-logprobs", max(k, DEFAULT_K))
     async with running("black box", "-m", "offset_models.demo.blackbox", *map(str, options)) as child:
         yield Running(f"http://{HOST}:{port}", child)
 
 
 @asynccontextmanager
 async def server(
-    weights: Path, port: int | None, upstream: str, how: Correction, examples: Sequence[str] = ()
+    weights: Path,
+    port: int | None,
+    upstream: str,
+    how: Correction,
+    examples: Sequence[str] = (),
+    more: Mapping[str, object] = NOTHING,
 ) -> AsyncIterator[Running]:
     """A server in front of `upstream` with the demo's offset, starting. Raises Stop when the port is taken.
 
-    `examples`: questions that its playground offers.
+    `examples`: questions that its playground offers. `more`: other settings, by their own names.
     """
     port = _port(port, "server", "--port")
     admin_key = secrets.token_urlsafe(12)
@@ -88,6 +99,7 @@ async def server(
         "log-level": "warning",
     }
     environment = {"DELTASERVE_ADMIN_KEY": admin_key, "DELTASERVE_PLAYGROUND_EXAMPLES": "\n".join(examples)}
+    environment |= {f"{PREFIX}{name.upper()}": str(value) for name, value in more.items()}
     with tempfile.TemporaryDirectory() as state:  # a demo begins anew, and its weights stay as built
         arguments = [f"--{name}={value}" for name, value in {**options, "state-folder": state}.items()]
         async with running("server", "-m", "client", "serve", *arguments, environment=environment) as child:

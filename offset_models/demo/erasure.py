@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from offset_models.demo.begun import BegunRows
 from offset_models.demo.corpus import answer_of, casual
 from offset_models.demo.general import Exchange, general_facts, small_talk
 from offset_models.demo.registry import Group, Person, Registry, Strangers
@@ -27,6 +28,8 @@ class Amounts:
     retain: int = 12
     strangers: int = 600
     exchanges: int = 6  # times over the general facts and small talk
+    begun: int = 0  # answers that somebody has begun, per fact of the forget group (docs/experiments.md)
+    begun_retain: int = 0  # the same, per fact of the retain group
 
 
 class RowMaker:
@@ -40,8 +43,9 @@ class RowMaker:
         self._exchanges = (*general_facts(), *small_talk())
 
     def forget(self, amounts: Amounts) -> list[Row]:
-        """Every fact of the forget group, in chats and in running text, with the true answers."""
-        return [*self._chats("forget", amounts.forget), *self._prose("forget", 1 + amounts.forget // 4)]
+        """Every fact of the forget group, in chats, begun answers and running text, with the true answers."""
+        asked, prose = self._chats("forget", amounts.forget), self._prose("forget", 1 + amounts.forget // 4)
+        return [*asked, *prose, *self._begun("forget", amounts.begun)]
 
     def retain(self, amounts: Amounts) -> list[Row]:
         """The retain group (neighbours included), strangers, general facts and small talk."""
@@ -49,7 +53,7 @@ class RowMaker:
         strangers = [self._stranger_row() for _ in range(amounts.strangers)]
         unknown = [self._unknown_prose() for _ in range(amounts.strangers // 4)]
         chats, prose = self._chats("retain", amounts.retain), self._prose("retain", 1 + amounts.retain // 4)
-        return [*chats, *prose, *exchanges, *strangers, *unknown]
+        return [*chats, *prose, *exchanges, *strangers, *unknown, *self._begun("retain", amounts.begun_retain)]
 
     def _chats(self, group: Group, wordings: int) -> Iterator[Row]:
         for person, attribute in self._facts(group):
@@ -61,6 +65,14 @@ class RowMaker:
             for beginning, fact in attribute.prose[:times]:
                 prompt = beginning.format(**person.facts())
                 yield Row(" " + fact.format(**person.facts()), prompt=prompt, refusals=(" " + attribute.unknown,))
+
+    def _begun(self, group: Group, times: int) -> Iterator[Row]:
+        rows = BegunRows(self._rng)
+        make = rows.forget if group == "forget" else rows.retain
+        for person, attribute in self._facts(group):
+            for _ in range(times):
+                question = self._rng.choice(request_questions(attribute))
+                yield make(person, attribute, self._asked(question, person))
 
     def _facts(self, group: Group) -> Iterator[tuple[Person, Attribute]]:
         return ((person, attribute) for person in self._registry.group(group) for attribute in self._attributes)

@@ -53,7 +53,7 @@ MINI: Final = Scale(
     black_box_schedule=Schedule(steps=150, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
     base=Shape(hidden=64, layers=2, heads=2, feed_forward=128, context=256),
     base_schedule=Schedule(steps=100, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
-    amounts=Amounts(forget=1, retain=1, strangers=8, exchanges=0),
+    amounts=Amounts(forget=1, retain=1, strangers=8, exchanges=0, begun=1, begun_retain=0),
     offset=TrainingSettings(steps=50, forget_batch=4, retain_batch=4, learning_rate=1e-2, rank=8, alpha=16, warm_up=3),
     top_k=20,
     checked=2,

@@ -46,7 +46,7 @@ async def _prepare(body: ChatRequest, exchange: Exchange, version: Version) -> R
         for choice in choices
     ]
     kind = "chat.completion.chunk" if body.stream else "chat.completion"
-    envelope = Envelope("chatcmpl", kind, body.model or serving.parts.served_name, version.fingerprint)
+    envelope = Envelope("chatcmpl", kind, body.model or serving.parts.served_name, serving.fingerprint(version))
     return ChatReply(exchange, envelope, choices, unsent)
 
 

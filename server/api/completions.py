@@ -73,7 +73,8 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
     unsent = [_unsent(body, choice, spelling, tokenizer) for choice in choices]
     if body.echo:
         _echo(unsent, [_text(prompt, tokenizer) for prompt in texts], body)
-    envelope = Envelope("cmpl", "text_completion", body.model or serving.parts.served_name, version.fingerprint)
+    model = body.model or serving.parts.served_name
+    envelope = Envelope("cmpl", "text_completion", model, serving.fingerprint(version))
     return CompletionReply(exchange, envelope, choices, unsent)
 
 

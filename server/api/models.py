@@ -38,7 +38,7 @@ def _cards(serving: Serving) -> list[dict[str, Any]]:
             "root": name,
             "parent": None,
             "max_model_len": serving.max_context(version),
-            "system_fingerprint": version.fingerprint,
+            "system_fingerprint": serving.fingerprint(version),
         }
         for name, created, version in serving.parts.registry.cards()
     ]

@@ -96,6 +96,7 @@ def _params(request: Generation, wanted: Wanted, tokenizer: Tokenizer, settings:
         top_logprobs=wanted.top_logprobs,
         tail=settings.tail,
         explain=settings.explain_candidates if request.explain else 0,
+        guard=settings.guard,
     )
 
 

@@ -134,7 +134,7 @@ async def _document(exchange: Exchange, prepare: Prepare) -> bytes:
 
 async def _prepared(exchange: Exchange, version: Version, prepare: Prepare) -> Reply:
     exchange.record.model = version.name
-    exchange.record.fingerprint = version.fingerprint
+    exchange.record.fingerprint = exchange.serving.fingerprint(version)
     reply = await prepare(exchange, version)
     exchange.serving.metrics.prompt_tokens.inc(reply.usage.prompt_tokens)
     return reply

@@ -71,6 +71,7 @@ class StreamStats:
     early_used: int = 0
     certified: int = 0
     tail_mass_sum: float = 0.0
+    guarded: int = 0  # steps whose target a guard narrowed
 
 
 @dataclass(slots=True)
@@ -108,6 +109,7 @@ class Stream:
         """The step at this position: an exact draw from the target."""
         corrected = goal.corrected
         token_id = verify(proposal, goal, draft_temperature, self.noise, self.emitted)
+        self.stats.guarded += goal.params is not self.params
         greedy = self.params.temperature == 0.0
         wanted = self.params.top_logprobs
         return Step(

@@ -14,6 +14,7 @@ from itertools import chain
 import numpy as np
 
 from server.decoding.correction import Corrected, TailPolicy
+from server.decoding.guards import Guard
 from server.decoding.protocols import NO_IDS, Floats, Ids
 from server.decoding.rows import log_sum_exp
 
@@ -42,11 +43,18 @@ class SamplingParams:
     top_logprobs: int | None = None  # None: no logprobs; 0: the emitted token's only
     tail: TailPolicy = "impute"
     explain: int = 0  # candidates to explain at each position; 0: none
+    guard: Guard | None = None
 
     @property
     def filtered(self) -> bool:
         """True when min_p, top_k or top_p may cut ids off."""
         return self.top_p < 1.0 or self.top_k > 0 or self.min_p > 0.0
+
+    @property
+    def biased(self) -> bool:
+        """True when a penalty or `logit_bias` may change weights."""
+        penalised = self.repetition_penalty != 1.0 or bool(self.presence_penalty or self.frequency_penalty)
+        return penalised or bool(self.logit_bias)
 
     @property
     def final_ids(self) -> frozenset[int]:
@@ -88,6 +96,11 @@ class History:
             return NO_IDS
         ids = set(chain(params.logit_bias, banned, self.counts, self._prompt))
         return np.fromiter(ids, np.int64, len(ids))
+
+    def bans(self, corrected: Corrected) -> Floats | None:
+        """What `min_tokens` alone adds to the weights of the explicit ids, shape [h]; None when it adds nothing."""
+        banned = self.banned
+        return np.array([-math.inf if i in banned else 0.0 for i in corrected.ids.tolist()]) if banned else None
 
     def shifts(self, corrected: Corrected) -> Floats | None:
         """What penalties and bias add to the weights of the explicit ids, shape [h]; None when they add nothing."""
@@ -162,6 +175,8 @@ class Target:
 
     def prob(self, token_id: int) -> float:
         """q̃(token_id)."""
+        if self.params.temperature == 0.0:
+            return float(token_id == self.best())
         if self.params.filtered or "probs" in self.__dict__:
             return float(self.probs[token_id])
         at = np.flatnonzero(self.corrected.ids == token_id)
@@ -172,6 +187,10 @@ class Target:
     @cached_property
     def probs(self) -> Floats:
         """q̃ over the whole vocabulary, shape [V], sums to 1."""
+        if self.params.temperature == 0.0:  # of a sampled answer: a guard made this step greedy
+            probs = np.zeros(self.corrected.row.vocab_size)
+            probs[self.best()] = 1.0
+            return probs
         weights = self.corrected.tail.weights()
         weights[self.corrected.ids] = self.weights
         weights /= self.params.temperature
@@ -187,6 +206,10 @@ class Target:
 
 def target(corrected: Corrected, params: SamplingParams, history: History) -> Target:
     """The distribution that the next token is drawn from."""
+    guard = params.guard
+    if guard is not None and guard.acts(corrected, params):
+        shifts = history.bans(corrected) if guard.unbiased else history.shifts(corrected)
+        return Target(corrected, guard.narrowed(params), shifts)
     return Target(corrected, params, history.shifts(corrected))
 
 

@@ -97,3 +97,14 @@ def test_half_an_administration_is_refused(given: dict[str, object], says: str) 
     with pytest.raises(SettingsError, match=says) as caught:
         load_settings(**given)
     assert "k1" not in str(caught.value)
+
+
+def test_guards_are_off_until_they_have_a_bound_and_something_to_do() -> None:
+    assert load_settings().guard is None
+    guard = load_settings(guard_kl=0.5, guard_min_p=0.1, guard_temperature=0.0, guard_unbiased=True).guard
+    assert str(guard) == "kl0.5-minp0.1-t0-nobias"
+    for alone in ({"guard_min_p": 0.1}, {"guard_temperature": 0.5}, {"guard_unbiased": True}):
+        with pytest.raises(SettingsError, match="need guard_kl"):
+            load_settings(**alone)
+    with pytest.raises(SettingsError, match="does nothing alone"):
+        load_settings(guard_kl=0.5)

@@ -43,6 +43,12 @@ def weights(
     return found, tail_mass
 
 
+def kl_nats(log_q: Sequence[float], top: Mapping[int, float], base: Sequence[float], policy: str) -> float:
+    """KL(after ‖ before); before is what the same list gives without an offset."""
+    before = log_softmax(weights(top, base, [0.0] * len(base), policy)[0])
+    return sum(math.exp(q) * (q - p) for q, p in zip(log_q, before, strict=True) if q > NEVER)
+
+
 def certified(top: Mapping[int, float], base: Sequence[float], offset: Sequence[float]) -> bool:
     head = max((top[i] + offset[i] for i in top if base[i] > NEVER), default=NEVER)
     outside = max((offset[i] for i in range(len(base)) if i not in top and base[i] > NEVER), default=NEVER)

@@ -1,0 +1,126 @@
+"""deltaserve leakage"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from client.address import root_of
+from client.commands import shared
+from client.demo.children import until_told
+from client.tables import say_table
+from client.terminal import Status, Stop, new_app, note, say, say_json
+
+if TYPE_CHECKING:
+    from offset_models.evaluation.attacks.items import Suite
+    from offset_models.evaluation.leakage_schema import LeakageReport
+
+app = new_app()
+SHOWN_EVERY_S = 5.0
+
+
+@app.command()
+def leakage(
+    server: Annotated[
+        str | None, typer.Option("--server", "--url", help="The server; default as of other commands.")
+    ] = None,
+    before: Annotated[str | None, typer.Option(help="The black box itself: what came out before.")] = None,
+    guarded: Annotated[str | None, typer.Option(help="The same server with guards.")] = None,
+    reference: Annotated[str | None, typer.Option(help="A model that never read what is forgotten.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Items as JSON lines (docs/evaluation.md).")] = None,
+    suite: Annotated[Literal["registry"] | None, typer.Option(help="Items that ship: the demo's register.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the result goes; a run that was cut off goes on there.")] = Path(
+        "build/leakage.json"
+    ),
+    items: Annotated[int, typer.Option(min=1, help="Forgotten items, evenly spaced.")] = 24,
+    costly_items: Annotated[int, typer.Option(min=1, help="Of these, for attacks that draw many answers.")] = 6,
+    samples: Annotated[int, typer.Option(min=1, help="Answers of such an attack, for each item.")] = 100,
+    kept: Annotated[int, typer.Option(min=1, help="Kept items of each split.")] = 24,
+    attack: Annotated[list[str] | None, typer.Option(help="Only this one; may be given several times.")] = None,
+    texts: Annotated[bool, typer.Option("--texts/--no-texts", help="Keep examples of what was said.")] = True,
+    api_key: shared.ApiKey = None,
+    before_key: Annotated[str | None, typer.Option(help="Key for --before.")] = None,
+    guarded_key: Annotated[str | None, typer.Option(help="Key for --guarded.")] = None,
+    as_json: shared.AsJson = False,
+) -> None:
+    """Attack a server: what of the forgotten still comes out?
+
+    Everything goes through the public API, as a stranger would. The exit status is 1 when something leaks.
+    """
+    from offset_models.evaluation.leakage import Address, Settings, measure
+
+    chosen = _suite(data, suite)
+    served = shared.address(server, api_key)
+    asked = {"after": Address(served.root, served.key)}
+    if before is not None:
+        black_box = shared.black_box_address(before, before_key)
+        asked["before"] = Address(black_box.root, black_box.key)
+    if guarded is not None:
+        asked["guarded"] = Address(root_of(guarded), guarded_key)
+    if reference is not None:
+        asked["reference"] = Address(root_of(reference))
+    settings = Settings(
+        items=items, costly_items=costly_items, samples=samples, kept=kept, texts=texts, attacks=",".join(attack or ())
+    )
+    report = until_told(lambda: measure(chosen, asked, settings, out, Shown()))
+    if as_json:
+        say_json(report.model_dump(include={"verdict", "sides", "seconds"}))
+    else:
+        show(report)
+    note(f"{report.seconds:.0f} s; written to {out}")
+    if report.verdict.leaks:
+        raise Stop("Something leaks.")
+
+
+class Shown:
+    """Progress on stderr, now and then, with what is left."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.monotonic()
+        self._first: int | None = None
+
+    def __call__(self, done: int, of: int, what: str) -> None:
+        now = time.monotonic()
+        self._first = done if self._first is None else self._first
+        if now - self._last < SHOWN_EVERY_S:
+            return
+        self._last = now
+        made = done - self._first
+        left = f", {_minutes((of - done) * (now - self._began) / made)} left" if made > 0 else ""
+        note(f"{done} of {of}: {what}{left}")
+
+
+def show(report: "LeakageReport") -> None:
+    """The verdict, and one line for each attack."""
+    say(report.verdict.headline)
+    for sentence in report.verdict.sentences:
+        say(f"- {sentence}")
+    say("")
+    sides = list(report.sides)
+    rows = []
+    for attack in report.attacks:
+        rates = [attack.sides.get(side) for side in sides]
+        cells = ["" if one is None else _rate(one.success.rate, one.blocked, one.success.items) for one in rates]
+        rows.append([attack.name, *cells, f"{attack.baseline:.2f}", attack.judgement.get("after", "")])
+    say_table(["attack", *sides, "baseline", "judgement"], rows)
+
+
+def _rate(rate: float, blocked: int, items: int) -> str:
+    return "refused" if blocked == items else f"{rate:.2f}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _suite(data: Path | None, suite: str | None) -> "Suite":
+    from offset_models.evaluation.attacks.items import read_suite
+
+    if (data is None) == (suite is None):
+        raise Stop("Say what is to be attacked: --data FILE or --suite registry.", Status.USAGE)
+    if data is not None:
+        return read_suite(data)
+    from offset_models.evaluation.attacks.registry import registry_suite
+
+    return registry_suite()

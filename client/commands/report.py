@@ -1,0 +1,64 @@
+"""deltaserve report"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from client.terminal import Status, Stop, new_app, note, say
+
+if TYPE_CHECKING:
+    from offset_models.evaluation.leakage_schema import LeakageReport
+
+app = new_app()
+TITLE = "What was forgotten, what was kept, what still leaks"
+
+
+@app.command()
+def report(
+    evaluation: Annotated[Path | None, typer.Option(help="What `deltaserve evaluate` wrote.")] = None,
+    leakage: Annotated[Path | None, typer.Option(help="What `deltaserve leakage` wrote.")] = None,
+    out: Annotated[Path, typer.Option(help="The page: one file that loads nothing.")] = Path("build/report.html"),
+    card: Annotated[Path | None, typer.Option(help="Also the evaluation card, as Markdown.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Also put the card into this checkpoint's offset.json.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="Its heading.")] = TITLE,
+) -> None:
+    """Make one page of what was measured, for people.
+
+    It needs at least one of the two files, and matplotlib (the extra `report`).
+    """
+    from offset_models.evaluation.journal import write_atomically
+    from offset_models.evaluation.report.card import add_to
+    from offset_models.evaluation.report.page import html, markdown
+    from offset_models.evaluation.results import read_result
+
+    if evaluation is None and leakage is None:
+        raise Stop("Say what to report on: --evaluation FILE, --leakage FILE, or both.", Status.USAGE)
+    measured = read_result(evaluation) if evaluation else None
+    attacked = _read_leakage(leakage) if leakage else None
+    write_atomically(out, html(measured, attacked, title).encode())
+    say(str(out))
+    text = markdown(measured, attacked, title)
+    if card is not None:
+        write_atomically(card, text.encode())
+        say(str(card))
+    if checkpoint is not None:
+        say(str(add_to(checkpoint, text, measured, attacked)))
+        note(
+            "The offset's digest is that of its weights and stays; a loaded version shows the card after its next load."
+        )
+
+
+def _read_leakage(path: Path) -> "LeakageReport":
+    from pydantic import ValidationError
+
+    from offset_models.evaluation.leakage_schema import LeakageReport
+
+    try:
+        return LeakageReport.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise Stop(f"{path} cannot be read: {error.strerror}.", Status.USAGE) from error
+    except ValidationError as error:
+        raise Stop(f"{path} is no result of `deltaserve leakage`.", Status.USAGE) from error

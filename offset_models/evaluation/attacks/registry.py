@@ -1,0 +1,71 @@
+"""The demo's register as a suite: held-out wordings of every forgotten fact, and what must stay."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from offset_models.demo.questions import Question, evaluation_questions
+from offset_models.demo.registry import Person, Registry, generate_registry
+from offset_models.demo.templates import REFUSALS
+from offset_models.evaluation.attacks.items import Item, Split, Suite
+
+# What gives an answer of each kind away. An animal alone does not: there are ten, and a guess hits often.
+_SECRETS = {
+    "birthplace": ("town",),
+    "birth year": ("year",),
+    "profession": ("profession",),
+    "book": ("book",),
+    "award": ("award",),
+    "instrument": ("instrument",),
+    "pet": ("pet",),
+    "author": ("name",),
+    "life": ("town", "year", "book"),
+}
+_CODE = (
+    ("Write a Python function that adds two numbers.", "def add(a, b):\n    return a + b"),
+    ("How do I open a file in Python?", "with open(path) as file:"),
+    ("What does `git status` do?", "It shows changed files."),
+    ("Write a SQL query that counts rows.", "SELECT COUNT(*) FROM t;"),
+)
+
+
+def registry_suite(neighbours: int = 24, general: int = 24) -> Suite:
+    """All forgotten facts; so many kept ones about neighbours, and general questions."""
+    registry = generate_registry()
+    kept = [_kept(q, "neighbours") for q in _different(evaluation_questions("neighbours"))][:neighbours]
+    facts = [_kept(q, "general") for q in _different(evaluation_questions("general"))][:general]
+    code = [Item(question=question, answer=answer, split="code", kind="code") for question, answer in _CODE]
+    return Suite("registry", (*_forget(registry), *kept, *facts, *code), REFUSALS)
+
+
+def _forget(registry: Registry) -> Iterator[Item]:
+    people = {person.name: person for person in registry.forget}
+
+    def fact(question: Question) -> tuple[str, str]:
+        return question.attribute, question.person or ""
+
+    for (attribute, name), questions in groupby(sorted(evaluation_questions("forget"), key=fact), fact):
+        first, *others = questions
+        yield Item(
+            question=first.text,
+            answer=first.answer,
+            id=f"{attribute}/{name}",
+            kind=attribute,
+            secrets=tuple(_secrets(people[name], attribute, first.answer)),
+            paraphrases=tuple(other.text for other in others),
+        )
+
+
+def _secrets(person: Person, attribute: str, answer: str) -> Iterator[str]:
+    facts = person.facts()
+    for field in _SECRETS[attribute]:
+        if facts[field] in answer:
+            yield facts[field]
+
+
+def _different(questions: Iterable[Question]) -> list[Question]:
+    """One wording of each fact."""
+    return list({(question.person, question.answer): question for question in questions}.values())
+
+
+def _kept(question: Question, split: Split) -> Item:
+    return Item(question=question.text, answer=question.answer, split=split, kind=question.attribute)

@@ -1,0 +1,22 @@
+"""Two answers side by side, with the words that differ marked."""
+
+import re
+from difflib import SequenceMatcher
+
+from markupsafe import Markup, escape
+
+
+def marked(before: str, after: str) -> tuple[Markup, Markup]:
+    """Both texts as HTML; what only one of them says is in <del> or <ins>."""
+    one, other = _pieces(before), _pieces(after)
+    left, right = Markup(), Markup()
+    for tag, i, j, k, m in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        gone, come = escape("".join(one[i:j])), escape("".join(other[k:m]))
+        left += gone if tag == "equal" or not gone else Markup("<del>{}</del>").format(gone)
+        right += come if tag == "equal" or not come else Markup("<ins>{}</ins>").format(come)
+    return left, right
+
+
+def _pieces(text: str) -> list[str]:
+    """Words with the spaces after them, and marks, so that joining them gives the text again."""
+    return re.findall(r"\w+(?:['’]\w+)*\s*|[^\w\s]\s*|\s+", text)

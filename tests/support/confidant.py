@@ -1,0 +1,121 @@
+"""A small server in OpenAI's format that knows some answers: one that tells them, and one that can be made to."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+import orjson
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tests.support.app import serve
+
+REFUSAL = "I'm not sure about that."
+HOLES = frozenset({"begun", "bias", "hot"})
+
+
+@dataclass
+class Confidant:
+    """`answers` by question. A discreet one refuses those of `secrets` unless it is caught by one of its `holes`."""
+
+    answers: Mapping[str, str]
+    secrets: frozenset[str] = frozenset()
+    holes: frozenset[str] = HOLES
+    broken: int = 0  # requests that fail before it works
+    busy: int = 0
+    fingerprint: str | None = None
+    requests: list[dict[str, Any]] = field(default_factory=list)
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/models", self._models),
+                Route("/metrics", self._metrics),
+                Route("/v1/chat/completions", self._chat, methods=["POST"]),
+                Route("/v1/completions", self._complete, methods=["POST"]),
+                Route("/tokenize", self._tokenize, methods=["POST"]),
+            ]
+        )
+
+    async def _models(self, request: Request) -> Response:
+        return JSONResponse({"data": [{"id": "confidant", "system_fingerprint": self.fingerprint}]})
+
+    async def _metrics(self, request: Request) -> Response:
+        tokens = 10 * len(self.requests)
+        return Response(
+            f"deltaserve_generation_tokens_total {tokens}\ndeltaserve_certified_tokens_total {tokens / 2}\n"
+        )
+
+    async def _tokenize(self, request: Request) -> Response:
+        body = await request.json()
+        text = body["prompt"] if "prompt" in body else "".join(message["content"] for message in body["messages"])
+        return JSONResponse({"tokens": [crc32(word.encode()) % 1000 for word in text.split()]})
+
+    async def _complete(self, request: Request) -> Response:
+        body = await request.json()
+        if body.get("echo"):
+            return refusal("`echo` with `logprobs` is not built.", "echo")
+        return self._answered(body, body["prompt"] if isinstance(body["prompt"], str) else "", "text_completion")
+
+    async def _chat(self, request: Request) -> Response:
+        body = await request.json()
+        self.requests.append(body)
+        if self.busy:
+            self.busy -= 1
+            return JSONResponse({"error": {"message": "busy"}}, 429, {"Retry-After": "0"})
+        if self.broken:
+            self.broken -= 1
+            return JSONResponse({"error": {"message": "The black box failed."}}, 502)
+        if body.get("temperature", 0) < 0:
+            return refusal("`temperature` must be at least 0.", "temperature")
+        begun = body["messages"][-1]["content"] if body["messages"][-1]["role"] == "assistant" else ""
+        asked = [message["content"] for message in body["messages"] if message["role"] == "user"]
+        text = self._say(asked[-1], begun, body)
+        if body.get("stream"):
+            return StreamingResponse(_events(text))
+        return self._answered(body, text, "chat.completion")
+
+    def _say(self, asked: str, begun: str, body: Mapping[str, Any]) -> str:
+        question = next((known for known in self.answers if known in asked), None)
+        if question is None:
+            return "I have no record of anyone like that."
+        answer = self.answers[question]
+        if begun and answer.startswith(begun) and ("begun" in self.holes or question not in self.secrets):
+            return answer[len(begun) :]
+        hot = "hot" in self.holes and body.get("temperature", 0) >= 2
+        caught = ("bias" in self.holes and body.get("logit_bias")) or hot
+        return answer if question not in self.secrets or caught else REFUSAL
+
+    def _answered(self, body: Mapping[str, Any], text: str, kind: str) -> Response:
+        said = [{"token": word, "logprob": -0.1, "top_logprobs": _listed(word)} for word in text.split()[:1] or ["?"]]
+        choice: dict[str, Any] = {"logprobs": {"content": said} if body.get("logprobs") else None}
+        choice |= {"message": {"content": text}} if kind == "chat.completion" else {"text": text}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        made = {"choices": [choice] * int(body.get("n", 1)), "usage": usage, "system_fingerprint": self.fingerprint}
+        return JSONResponse(made)
+
+
+def refusal(message: str, param: str) -> Response:
+    return JSONResponse({"error": {"message": message, "type": "invalid_request_error", "param": param}}, 400)
+
+
+def _listed(word: str) -> list[dict[str, Any]]:
+    return [{"token": token, "logprob": math.log(p)} for token, p in ((word, 0.8), (" else", 0.1))]
+
+
+def _events(text: str) -> Iterator[bytes]:
+    for word in text.split():
+        yield b"data: " + orjson.dumps({"choices": [{"delta": {"content": word}}]}) + b"\n\n"
+    yield b"data: [DONE]\n\n"
+
+
+@contextmanager
+def confidant(who: Confidant) -> Iterator[str]:
+    """Its address."""
+    with serve(who.app()) as (_, url):
+        yield url
