@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser drill-swap golden-tofu table-tofu report-demo clean
+.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser drill-swap golden-tofu table-tofu table-training table-training-real report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,7 @@ table-training: setup ## objectives on the demo: a table and build/bench/trainin
 
 table-training-real: setup ## recipes on real models; ARGS="--upstream URL --base DIR"
 	$(BIN)/python -m benchmarks.table_training_real $(ARGS)
+
 report-demo: setup ## evaluate and attack the demo; build/report/index.html shows what was forgotten and what leaks
 	$(BIN)/python -m benchmarks.report_demo $(ARGS)
 
