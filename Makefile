@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser drill-swap golden-tofu table-tofu clean
+.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser drill-swap golden-tofu table-tofu table-training table-training-real clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
