@@ -14,14 +14,10 @@ from client.commands import training_options as options
 from client.generated import accepts
 from client.tables import say_table
 from client.terminal import Status, Stop, new_app, note, quiet, say, say_json
-from offset_models.demo.progress import Progress
-from offset_models.training import forget as pipeline
-from offset_models.training.plot import plot as draw
-from offset_models.training.source import Source
-from offset_models.training.tensorboard import tensorboard as event_files
 
 if TYPE_CHECKING:
     from offset_models.training.collecting import Forecast
+    from offset_models.training.forget import Made, Plan
 
 app = new_app()
 
@@ -72,18 +68,22 @@ def forget(
     as_json: shared.AsJson = False,
     **values: Any,
 ) -> None:
-    """From texts that must go to a checkpoint: collect, train, evaluate, pack, activate.
+    """Collect, train, evaluate, pack and activate in one go.
 
-    A command that was stopped goes on where it was; what is done is not done again. The checkpoint holds weights,
-    digests and figures, no text; `deltaserve collect --purge` empties what WORK keeps of the forget set.
+    From texts that must go to a served version. A command that was stopped goes on where it was; what is done is not
+    done again. The checkpoint holds weights, digests and figures, no text; `deltaserve collect --purge` empties what
+    WORK keeps of the forget set.
     """
     quiet()
+    from offset_models.training.forget import Plan
+    from offset_models.training.source import Source
+
     address = shared.upstream_address(upstream, upstream_key)
     admin = _admin(admin_url, admin_key) if activate else None
     settings = options.read_settings(values, option, target)
     rows = options.sources(forget, retain, generic, refusals, skip_bad)
     judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
-    plan = pipeline.Plan(
+    plan = Plan(
         name=name,
         data=rows.data(options.answers_needed(settings, judged=judged is None), answer_tokens),
         held=None if judged is None else judged.data("reference", answer_tokens),
@@ -100,18 +100,24 @@ def forget(
     )
     made = _make(plan, tensorboard)
     if plot:
+        from offset_models.training.plot import plot as draw
+
         draw(made.run.metrics(), made.run.path, f"{name}: {settings.objective}")
     loaded = None if admin is None else _activate(admin, name)
     _show(plan, made, loaded, as_json)
 
 
-def _make(plan: pipeline.Plan, tensorboard: Path | None) -> pipeline.Made:
+def _make(plan: "Plan", tensorboard: Path | None) -> "Made":
+    from offset_models.demo.progress import Progress
+    from offset_models.training.forget import forget as make
+    from offset_models.training.tensorboard import tensorboard as event_files
+
     with ExitStack() as stack:
         shown = stack.enter_context(Progress(visible=True))
         if tensorboard is None:
-            made = pipeline.forget(plan, shown, _announce)
+            made = make(plan, shown, _announce)
         else:
-            made = pipeline.forget(plan, shown, _announce, stack.enter_context(event_files(tensorboard, 1)))
+            made = make(plan, shown, _announce, stack.enter_context(event_files(tensorboard, 1)))
     return made
 
 
@@ -138,7 +144,7 @@ def _activate(admin: AdminClient, name: str) -> str:
     return active.fingerprint or active.name
 
 
-def _show(plan: pipeline.Plan, made: pipeline.Made, active: str | None, as_json: bool) -> None:
+def _show(plan: "Plan", made: "Made", active: str | None, as_json: bool) -> None:
     state = made.trained.state
     if state.stopped is not None:
         note(state.stopped)

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,22 +11,11 @@ from client.commands import training_options as options
 from client.generated import accepts
 from client.tables import say_table
 from client.terminal import Status, Stop, new_app, note, quiet, say, say_json
-from offset_models.demo.progress import Progress
-from offset_models.training.fabric import Fabric
-from offset_models.training.gather import Gathered, read_gathered
-from offset_models.training.plot import plot as draw
-from offset_models.training.run_folder import RunFolder, read_state
-from offset_models.training.stages import (
-    NOTHING_BETTER,
-    Trained,
-    exported,
-    likelihood_card,
-    observed,
-    progress,
-    training_data,
-)
-from offset_models.training.stages import train as train_offset
-from offset_models.training.tensorboard import tensorboard as event_files
+
+if TYPE_CHECKING:
+    from offset_models.training.gather import Gathered
+    from offset_models.training.run_folder import RunFolder
+    from offset_models.training.stages import Trained
 
 app = new_app()
 Cache = Annotated[Path, typer.Option(file_okay=False, help="What `deltaserve collect` collected of the rows.")]
@@ -58,20 +47,27 @@ def train(
     as_json: shared.AsJson = False,
     **values: Any,
 ) -> None:
-    """Train an offset on what was collected of a black box.
+    """Train an offset on what was collected.
 
     OUT gets state, metrics.jsonl, the best weights, and weights/ for `deltaserve offsets pack`. The same command goes
     on with a run that was stopped. Several GPUs: `accelerate launch -m client train …`.
     """
     quiet()
+    from offset_models.demo.progress import Progress
     from offset_models.tokenizer import Tokenizer
+    from offset_models.training.fabric import Fabric
+    from offset_models.training.gather import read_gathered
+    from offset_models.training.run_folder import RunFolder
+    from offset_models.training.stages import observed, progress, training_data
+    from offset_models.training.stages import train as train_offset
+    from offset_models.training.tensorboard import tensorboard as event_files
 
     settings = options.read_settings(values, option, target)
     rows = options.sources(forget, retain, generic, refusals, skip_bad)
     judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
     tokenizer = Tokenizer.load(base)
 
-    def read(given: options.Sources, folder: Path, alone: bool) -> Gathered:
+    def read(given: options.Sources, folder: Path, alone: bool) -> "Gathered":
         answers = options.answers_needed(settings, judged=judged is None) if not alone else "reference"
         return read_gathered(folder, given.data(answers, 1), tokenizer, skip_bad=skip_bad)
 
@@ -90,12 +86,17 @@ def train(
 
 def first_step(folder: Path) -> int:
     """The step that a run in `folder` goes on with."""
+    from offset_models.training.run_folder import read_state
+
     state = read_state(folder)
     return 1 if state is None else state.step + 1
 
 
-def finish(trained: Trained, folder: RunFolder, base: Path, plot: bool, as_json: bool) -> None:
+def finish(trained: "Trained", folder: "RunFolder", base: Path, plot: bool, as_json: bool) -> None:
     """Export the weights and say what came out."""
+    from offset_models.training.plot import plot as draw
+    from offset_models.training.stages import NOTHING_BETTER, exported, likelihood_card
+
     weights = exported(trained, folder, base.name)
     if plot:
         draw(folder.metrics(), folder.path, trained.settings.objective)

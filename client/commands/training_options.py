@@ -1,18 +1,19 @@
 """Options that `train` and `forget` share: the settings of a run, and where its rows come from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
 from client.generated import Flag, given, shown_default, without_none
 from client.terminal import Status, Stop, note
-from offset_models.training.loading import REFUSALS, generic_prompts, load, read_refusals
-from offset_models.training.rows import Row
 from offset_models.training.settings import TrainingSettings
-from offset_models.training.sides import Data
+
+if TYPE_CHECKING:
+    from offset_models.training.rows import Row
+    from offset_models.training.sides import Data
 
 Forget = Annotated[
     list[str] | None, typer.Option(help="JSONL of what must go, or hf:NAME[,CONFIG][:SPLIT]; several are joined.")
@@ -55,13 +56,18 @@ class Sources:
     refusals: Path | None = None
     skip_bad: bool = False
 
-    def data(self, answers: Literal["reference", "refusal", "both"], answer_tokens: int) -> Data:
+    def data(self, answers: Literal["reference", "refusal", "both"], answer_tokens: int) -> "Data":
         """Both sides as rows. Raises BadRow."""
+        from offset_models.training.loading import REFUSALS, generic_prompts, read_refusals
+        from offset_models.training.sides import Data
+
         forget, retain = self._rows(self.forget, answered=True), self._rows(self.retain, answered=False)
         refusals = read_refusals(self.refusals or REFUSALS)
         return Data(forget, [*retain, *generic_prompts(self.generic)], refusals, answers, answer_tokens)
 
-    def _rows(self, sources: Sequence[str], *, answered: bool) -> list[Row]:
+    def _rows(self, sources: Sequence[str], *, answered: bool) -> "list[Row]":
+        from offset_models.training.loading import load
+
         rows = []
         for source in sources:
             loaded = load(source, answered=answered)
@@ -107,10 +113,10 @@ def answers_needed(settings: TrainingSettings, *, judged: bool) -> Literal["refe
 
 def setting_flags() -> list[Flag]:
     """One for each annotated field of TrainingSettings."""
-    defaults = TrainingSettings()
+    defaults = {field.name: field.default for field in fields(TrainingSettings)}
     hints = get_type_hints(TrainingSettings, include_extras=True)
     return [
-        Flag(name, _plain(hint), hint.__metadata__[0], shown_default(getattr(defaults, name)))
+        Flag(name, _plain(hint), hint.__metadata__[0], shown_default(defaults[name]))
         for name, hint in hints.items()
         if get_origin(hint) is Annotated
     ]

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from offset_models.training import objectives as losses
 from offset_models.training.distribution import Positions
+from offset_models.training.settings import RetainName
 from server.errors import BadRequest
 
 GROUP: Final = "deltaserve.objectives"
 Answer = Literal["reference", "refusal"]  # what a forget row is answered with
-RetainName = Literal["kl", "nll", "none"]
 RETAIN_TERMS: Final[Mapping[str, Callable[[Positions], Tensor]]] = MappingProxyType(
     {"kl": losses.kl, "nll": losses.nll}
 )
@@ -79,13 +79,6 @@ def find_objective(name: str) -> Objective:
     if name not in foreign:
         raise BadRequest(f"There is no objective {name!r}; there are: {', '.join(objective_names())}.")
     return _loaded(foreign[name])
-
-
-def check_options(objective: Objective, options: Mapping[str, float]) -> None:
-    """Raises BadRequest for an option that the objective does not have."""
-    for name in sorted(set(options) - set(objective.options)):
-        known = ", ".join(objective.options) or "none"
-        raise BadRequest(f"{objective.name} has no option {name!r}; its options: {known}.")
 
 
 def _foreign() -> dict[str, EntryPoint]:

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
-from offset_models.training.adapter import LINEAR_LAYERS
-from offset_models.training.objective_registry import Objective, RetainName, check_options, find_objective
 from server.errors import BadRequest
 
+if TYPE_CHECKING:
+    from offset_models.training.objective_registry import Objective
+
+RetainName = Literal["kl", "nll", "none"]
 Precision = Literal["auto", "float32", "bfloat16"]
 TradeOff = Literal["harmonic", "forget", "retain"]
+LINEAR_LAYERS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 RUN_ONLY: Final = ("eval_every", "save_every", "patience")  # when to look, not what comes out of a step
 
 
@@ -58,10 +61,13 @@ class TrainingSettings:
         for name, kind in (("retain_loss", RetainName), ("precision", Precision), ("trade_off", TradeOff)):
             if getattr(self, name) not in (*get_args(kind), *((None,) if name == "retain_loss" else ())):
                 raise BadRequest(f"{name} is one of {', '.join(get_args(kind))}.")
-        check_options(self.chosen, self.options)
+        self._check_options()
 
     @property
-    def chosen(self) -> Objective:
+    def chosen(self) -> "Objective":
+        # The losses bring torch along, which whoever only lists the settings need not have.
+        from offset_models.training.objective_registry import find_objective
+
         return find_objective(self.objective)
 
     @property
@@ -81,6 +87,11 @@ class TrainingSettings:
     def identity(self) -> dict[str, Any]:
         """What two runs must share to give the same weights, as plain JSON types."""
         return {name: value for name, value in asdict(self).items() if name not in RUN_ONLY}
+
+    def _check_options(self) -> None:
+        for name in sorted(set(self.options) - set(self.chosen.options)):
+            known = ", ".join(self.chosen.options) or "none"
+            raise BadRequest(f"{self.objective} has no option {name!r}; its options: {known}.")
 
     def _refuse_bad_numbers(self) -> None:
         whole = ("steps", "forget_batch", "retain_batch", "accumulate", "rank", "save_every")
