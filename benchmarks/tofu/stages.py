@@ -14,8 +14,6 @@ import orjson
 from benchmarks.tofu import measuring, models, unlearning
 from benchmarks.tofu.bench import Bench, write_subset
 
-LAST_LINES = 3
-
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -101,7 +99,7 @@ class Runner:
         return digest.hexdigest()
 
     async def _process(self, name: str, failed: dict[str, str]) -> None:
-        print(f"{time.strftime('%H:%M:%S')}  {name} …", flush=True)
+        _say(f"{name} …")
         log, began = self.bench.work / "logs" / f"{name}.log", time.monotonic()
         command = [sys.executable, "-m", "benchmarks.tofu", "--stage", name, "--scale", self.scale]
         command += ["--data", str(self.bench.data), "--work", str(self.bench.work)]
@@ -122,7 +120,7 @@ class Runner:
             )
             return
         (self._done / f"{name}.json").write_bytes(orjson.dumps({"of": self._key, "seconds": seconds}))
-        print(f"{time.strftime('%H:%M:%S')}  {name} done in {seconds:.0f} s", flush=True)
+        _say(f"{name} done in {seconds:.0f} s")
 
 
 def _model(name: str) -> Callable[[Bench], None]:
@@ -136,6 +134,10 @@ def _bound(work: Callable[[Bench, str], None], name: str) -> Callable[[Bench], N
 def _one_thread() -> dict[str, str]:
     """One core a stage: as many stages as cores run beside each other."""
     return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
 
 
 def _last_line(log: Path) -> str:
