@@ -50,10 +50,10 @@ def evaluate_offset(bench: Bench, objective: str) -> None:
     """The black box behind the server with that objective's offset."""
 
     def served() -> Iterator[str]:
-        flags = ("--offset", objective, "--k", str(bench.scale.top_k))
+        k = str(bench.scale.measured_k)
         with (
-            black_box(weights=bench.model("blackbox").parent) as box,
-            deltaserve(box.url, *flags, weights=bench.offsets) as server,
+            black_box("--max-logprobs", k, weights=bench.model("blackbox").parent) as box,
+            deltaserve(box.url, "--offset", objective, "--upstream-k", k, weights=bench.offsets) as server,
         ):
             yield server.url
 

@@ -31,7 +31,8 @@ class Scale:
     retain_trained: int  # retained rows that pairs train on; they see real authors and world facts too
     direct_objectives: tuple[str, ...] = ("grad_diff", "idk", "npo")
     objectives: tuple[str, ...] = field(default=())  # none: every one there is
-    top_k: int = 20
+    top_k: int = 20  # what training sees of the black box
+    measured_k: int = 100  # what the server asks it for: wrong answers are full of tokens beyond 20
 
 
 FULL: Final = Scale(
