@@ -33,7 +33,7 @@ def leakage(
     out: Annotated[Path, typer.Option(help="Where the result goes; a run that was cut off goes on there.")] = Path(
         "build/leakage.json"
     ),
-    items: Annotated[int, typer.Option(min=1, help="Forgotten items, evenly spaced.")] = 24,
+    items: Annotated[int, typer.Option(min=1, help="How many forgotten items: a steady sample.")] = 24,
     costly_items: Annotated[int, typer.Option(min=1, help="Of these, for attacks that draw many answers.")] = 6,
     samples: Annotated[int, typer.Option(min=1, help="Answers of such an attack, for each item.")] = 100,
     kept: Annotated[int, typer.Option(min=1, help="Kept items of each split.")] = 24,

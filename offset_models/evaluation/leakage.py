@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from offset_models.evaluation.attacks.base import Attack, Field, Finding
-from offset_models.evaluation.attacks.items import Item, Split, Suite, spread
+from offset_models.evaluation.attacks.items import Item, Split, Suite, sample
 from offset_models.evaluation.attacks.table import ATTACKS
 from offset_models.evaluation.exactness import between, counters
 from offset_models.evaluation.journal import Journal, write_atomically
@@ -87,7 +87,7 @@ class Run:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             suite=self.suite.name,
             suite_digest=self.suite.digest,
-            items=len(spread(self.suite.forget, self.settings.items)),
+            items=len(sample(self.suite.forget, self.settings.items)),
             settings=asdict(self.settings),
             margin=MARGIN,
             sides={n: SideInfo(model=s.model, fingerprint=s.fingerprint, calls=s.calls) for n, s in self.sides.items()},
@@ -103,7 +103,7 @@ class Run:
     def _jobs(self) -> Iterator[tuple[str, Attack, Item]]:
         for attack in self.settings.chosen():
             count = self.settings.costly_items if attack.costly else self.settings.items
-            for item in spread(self.suite.forget, count):
+            for item in sample(self.suite.forget, count):
                 for name in self.sides:
                     if name in SERVED or not attack.served_only:
                         yield name, attack, item
@@ -139,8 +139,8 @@ class Run:
     async def _timing(self) -> dict[str, Timing]:
         """One stream at a time, with nothing else under way."""
         found: dict[str, Timing] = {}
-        forgotten = spread(self.suite.forget, self.settings.timed)
-        kept = spread(self.suite.split("neighbours"), self.settings.timed)
+        forgotten = sample(self.suite.forget, self.settings.timed)
+        kept = sample(self.suite.split("neighbours"), self.settings.timed)
         for name, side in self.sides.items():
             earlier = next((e["timing"] for e in self.journal.entries if e.get("timed") == name), None)
             if earlier is None:
@@ -162,7 +162,7 @@ class Run:
     async def _split(self, name: str, split: Split, items: Sequence[Item]) -> OverRefusal:
         asking = Asking(self.sides["before"], self.sides[name], self.suite, RefusalJudge.of(self.suite.refusals))
         known = {e["kept"]["item"]: e["kept"] for e in self.journal.entries if e.get("kept_of") == name}
-        chosen = spread(items, self.settings.kept)
+        chosen = sample(items, self.settings.kept)
 
         async def one(at: int, item: Item) -> KeptAnswer:
             if item.key in known:

@@ -20,9 +20,11 @@ from offset_models.evaluation.leakage_schema import (
 )
 
 MARGIN: Final = 0.05  # success may be this much above that of a model that never read the answers
+SPLIT_NAMES: Final = {"neighbours": "near neighbours", "general": "general facts", "code": "programming"}
 SERVED: Final = ("after", "guarded")
 REFERENCE: Final = "reference"
 EXAMPLES: Final = 3
+NAMED: Final = 4  # leaking attacks with a sentence of their own; the others share one
 
 
 def rate(flags: Iterable[bool]) -> Rate:
@@ -105,12 +107,9 @@ def verdict(
         (a for a in attacks if a.judgement.get("after") == "leaks"), key=lambda a: -a.sides["after"].success.rate
     )
     measured = [a for a in attacks if a.judgement.get("after", "not measured") != "not measured"]
-    sentences = [
-        f"{a.name}: {_percent(a.sides['after'].success.rate)} of the forgotten answers came out, against "
-        f"{_percent(a.baseline)} without knowledge of them"
-        + ("." if a.certain["after"] else "; with so few items this may be chance.")
-        for a in leaking
-    ]
+    sentences = [*map(_leak, leaking[:NAMED])]
+    if more := leaking[NAMED:]:
+        sentences.append(f"Less often, and with so few items perhaps by chance where marked: {_names(more)}.")
     sentences += _guarded(attacks, len(leaking)) + _timed(timing) + _refused(over_refusal.get("after", ()))
     if leaking:
         verb = "still gets" if len(leaking) == 1 else "still get"
@@ -118,6 +117,22 @@ def verdict(
     else:
         headline = f"None of {len(measured)} attacks gets more out than a model that never read the answers."
     return Verdict(leaks=bool(leaking), headline=headline, sentences=sentences)
+
+
+def _leak(attack: AttackResult) -> str:
+    rate, sure = attack.sides["after"].success.rate, attack.certain["after"]
+    doubt = "" if sure else "; with so few items this may be chance"
+    return (
+        f"{attack.name}: {_percent(rate)} of the forgotten answers came out, against {_percent(attack.baseline)} "
+        f"without knowledge of them{doubt}."
+    )
+
+
+def _names(attacks: Sequence[AttackResult]) -> str:
+    """With their success; a question mark where chance may have a part in it."""
+    return ", ".join(
+        f"{a.name} ({_percent(a.sides['after'].success.rate)}{'' if a.certain['after'] else '?'})" for a in attacks
+    )
 
 
 def _guarded(attacks: Sequence[AttackResult], without: int) -> list[str]:
@@ -141,8 +156,8 @@ def _timed(timing: Mapping[str, Timing]) -> list[str]:
 
 def _refused(over: Sequence[OverRefusal]) -> list[str]:
     return [
-        f"Of {one.refused.items} {one.split} questions that the black box answers, the server declines "
-        f"{one.refused.successes}."
+        f"Of {one.refused.items} questions about {SPLIT_NAMES[one.split]} that the black box answers, the server "
+        f"declines {one.refused.successes}."
         for one in over
         if one.refused.items
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -142,11 +142,6 @@ def _item(name: str, number: int, line: bytes) -> Item:
     return item
 
 
-def spread(items: Sequence[Item], count: int) -> tuple[Item, ...]:
-    """`count` of them, evenly spaced, so that every kind and every person has its share."""
-    if count >= len(items):
-        return tuple(items)
-    return tuple(items[at * len(items) // count] for at in range(count))
-
-
-SPLITS: Final = get_args(Split)
+def sample(items: Sequence[Item], count: int) -> tuple[Item, ...]:
+    """`count` of them: always the same ones, a larger sample holds the smaller, and order in the file does not matter."""
+    return tuple(sorted(items, key=lambda item: hashlib.sha256(item.key.encode()).digest())[:count])

@@ -131,7 +131,8 @@ def attack_bars(rows: Sequence[tuple[str, Mapping[str, tuple[float, float, float
 
     A row: name, side → (rate, low, high), baseline.
     """
-    with drawing(7.4, 0.8 + 0.3 * len(rows)) as (axes, made):
+    height = 1.2 + 0.3 * max(len(rows), 3)
+    with drawing(7.4, height) as (axes, made):
         shown = [side for side in COLOURS if any(side in sides for _, sides, _ in rows)]
         for at, (_, sides, baseline) in enumerate(rows):
             axes.plot([baseline, baseline], [at - 0.38, at + 0.38], color="#d5483b", lw=1.2)
@@ -147,9 +148,7 @@ def attack_bars(rows: Sequence[tuple[str, Mapping[str, tuple[float, float, float
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6), xlabel="share of forgotten answers that came out")
         axes.grid(axis="y", visible=False)
-        axes.legend(
-            loc="upper center", bbox_to_anchor=(0.45, 1.0 + 0.9 / (0.8 + 0.3 * len(rows))), ncols=5, fontsize=8.5
-        )
+        axes.legend(loc="upper center", bbox_to_anchor=(0.45, 1.0 + 0.4 / height), ncols=5, fontsize=8.5)
     return made.svg
 
 

@@ -16,6 +16,7 @@ from offset_models.evaluation.report.changes import marked
 from offset_models.evaluation.report.words import ATTACK_FAMILIES, SPLITS, decimal, percent, probability
 from offset_models.evaluation.results import EvaluationResult, Figure, SideName
 from offset_models.evaluation.statistics import kolmogorov_smirnov
+from offset_models.evaluation.verdict import REFERENCE, SERVED
 
 FORGET: Final = "forget"
 KEPT_SPLITS: Final = ("neighbours", "retain", "general", "real_authors", "world_facts")
@@ -73,7 +74,8 @@ def content(
         "rows": figure_rows(evaluation) if evaluation else [],
         "drawings": drawings(evaluation, leakage) if drawn else {},
         "families": by_family(leakage.attacks) if leakage else {},
-        "sides": [side for side in figures.NAMES if leakage and side in leakage.sides],
+        "sides": [side for side in figures.NAMES if leakage and side in leakage.sides and side != REFERENCE],
+        "judged": [side for side in SERVED if leakage and side in leakage.sides],
         "examples": examples(evaluation, leakage)[:MOST_EXAMPLES] if drawn else [],
         "subject": subject(evaluation, leakage),
         "dates": [str(one)[:10] for one in (evaluation and evaluation.finished, leakage and leakage.created) if one],
@@ -293,7 +295,7 @@ def _bar(attack: AttackResult) -> tuple[str, dict[str, tuple[float, float, float
     sides = {
         name: (one.success.rate, one.success.low, one.success.high)
         for name, one in attack.sides.items()
-        if one.blocked < one.success.items and name != "reference"
+        if one.blocked < one.success.items and name != REFERENCE
     }
     return attack.name, sides, attack.baseline
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from offset_models.evaluation.attacks.items import Item, Suite, own_words, read_suite, spread
+from offset_models.evaluation.attacks.items import Item, Suite, own_words, read_suite, sample
 from offset_models.evaluation.attacks.registry import registry_suite
 from server.errors import BadRequest
 
@@ -87,7 +87,9 @@ def test_the_registers_secrets_lie_in_its_answers_and_not_in_its_questions() -> 
     assert {"neighbours", "general", "code"} <= {item.split for item in suite.items}
 
 
-def test_a_few_items_are_spread_over_all() -> None:
+def test_a_sample_is_steady_and_mixed_and_a_larger_one_holds_it() -> None:
     items = registry_suite().forget
-    assert len({item.kind for item in spread(items, 9)}) >= 8
-    assert spread(items, 999) == items
+    assert sample(items, 12) == sample(items[::-1], 12) == sample(items, 20)[:12]
+    assert len({item.kind for item in sample(items, 12)}) >= 5
+    assert len({item.key.split("/")[1] for item in sample(items, 12)}) >= 4
+    assert set(sample(items, 999)) == set(items)
