@@ -143,5 +143,5 @@ def _item(name: str, number: int, line: bytes) -> Item:
 
 
 def sample(items: Sequence[Item], count: int) -> tuple[Item, ...]:
-    """`count` of them: always the same ones, a larger sample holds the smaller, and order in the file does not matter."""
+    """`count` of them, always the same whatever their order; a larger sample holds the smaller."""
     return tuple(sorted(items, key=lambda item: hashlib.sha256(item.key.encode()).digest())[:count])

@@ -29,6 +29,7 @@ FORGOTTEN: Final = 0.3  # recall up to which an answer counts as gone
 KEPT: Final = 0.05  # recall may fall by so much
 OVER_REFUSED: Final = 0.05
 MOST_EXAMPLES: Final = 8
+DRAWINGS: Final = ("trade_off", "truth_ratios", "calibration", "attacks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def content(
         "leakage": leakage,
         "cards": cards(evaluation, leakage),
         "rows": figure_rows(evaluation) if evaluation else [],
-        "drawings": drawings(evaluation, leakage) if drawn else {},
+        "drawings": dict.fromkeys(DRAWINGS) | (drawings(evaluation, leakage) if drawn else {}),
         "families": by_family(leakage.attacks) if leakage else {},
         "sides": [side for side in figures.NAMES if leakage and side in leakage.sides and side != REFERENCE],
         "judged": [side for side in SERVED if leakage and side in leakage.sides],

@@ -278,7 +278,7 @@ def test_training_without_rows_is_refused() -> None:
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0"),
         ({"retain_loss": "l2"}, "retain_loss is one of kl, nll, none"),
-        ({"patience": 2}, "set eval_every too"),
+        ({"patience": 2, "eval_every": 0}, "set eval_every too"),
         ({"retain_weight": -1.0}, "retain_weight"),
         ({"trade_off": "both"}, "trade_off is one of"),
     ],
