@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from client.terminal import Status, Stop
 from offset_models.evaluation.items import Item
 from offset_models.evaluation.results import Measurement, SideName
+from offset_models.safe_files import write_atomically
 
 
 class Journal:
@@ -56,7 +57,7 @@ class Journal:
         for line in lines[1:]:
             self._read(line)
         # Written anew: appending after a torn line would spoil the next one too.
-        self._path.write_bytes(b"".join(line + b"\n" for line in (lines or [about])))
+        write_atomically(self._path, b"".join(line + b"\n" for line in (lines or [about])))
         return self._path.open("ab")
 
     def _read(self, line: bytes) -> None:

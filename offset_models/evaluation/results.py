@@ -1,6 +1,5 @@
 """What an evaluation writes: one JSON document, format 1.x. `EvaluationResult.model_json_schema()` is its schema."""
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from offset_models.evaluation.items import BadData
 from offset_models.evaluation.statistics import Estimate
+from offset_models.safe_files import write_atomically
 
 FORMAT: Final = "deltaserve.evaluation/1.0"
 SideName = Literal["before", "after"]
@@ -115,10 +115,8 @@ class EvaluationResult(_Part):
 
 
 def write_result(result: EvaluationResult, path: Path) -> None:
-    """All of it or nothing: written beside and renamed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(orjson.dumps(result.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n")
-    partial.replace(path)
+    """All of it or nothing, for the owner's eyes: it may hold the forget set."""
+    write_atomically(path, orjson.dumps(result.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def read_result(path: Path) -> EvaluationResult:
