@@ -7,6 +7,11 @@ from shutil import copyfile, rmtree
 from typing import Any
 
 import torch
+
+from benchmarks.support.processes import black_box
+from benchmarks.tofu.bench import SEED, Bench
+from offset_models.demo.progress import Progress
+from offset_models.tokenizer import Tokenizer
 from offset_models.training.batches import TrainingData
 from offset_models.training.collecting import Job, run
 from offset_models.training.fabric import Fabric
@@ -18,11 +23,6 @@ from offset_models.training.settings import TrainingSettings
 from offset_models.training.sides import Data
 from offset_models.training.source import Source
 from offset_models.training.stages import Packing, Trained, progress, summary, train, training_data
-
-from benchmarks.support.processes import black_box
-from benchmarks.tofu.bench import SEED, Bench
-from offset_models.demo.progress import Progress
-from offset_models.tokenizer import Tokenizer
 
 LICENCE = "MIT"  # TOFU's
 NO_DIRECT = "contrast"  # two small models; there is nothing to tune directly
