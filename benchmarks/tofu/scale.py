@@ -28,6 +28,7 @@ class Scale:
     direct: dict[str, Any]  # the same where the black box's own weights are tuned
     evaluated: int  # rows of each split but forget's
     answer_tokens: int
+    attacked: int  # forgotten items that are attacked
     retain_trained: int  # retained rows that pairs train on; they see real authors and world facts too
     direct_objectives: tuple[str, ...] = ("grad_diff", "idk", "npo")
     objectives: tuple[str, ...] = field(default=())  # none: every one there is
@@ -50,6 +51,7 @@ FULL: Final = Scale(
     direct={"steps": 60, "forget_batch": 8, "retain_batch": 8, "learning_rate": 3e-4, "full": True},
     evaluated=40,
     answer_tokens=96,
+    attacked=24,
     retain_trained=800,
 )
 MINI: Final = Scale(
@@ -67,6 +69,7 @@ MINI: Final = Scale(
     direct={"steps": 4, "forget_batch": 2, "retain_batch": 2, "learning_rate": 1e-3, "full": True, "eval_every": 4},
     evaluated=2,
     answer_tokens=8,
+    attacked=1,
     retain_trained=6,
     direct_objectives=("idk",),
     objectives=("idk",),
