@@ -15,7 +15,7 @@ ATTACKS: Final = ("direct", "paraphrase", "leading prefix", "begun: opening", "s
 
 
 def leakage(bench: Bench, row: str, url: str) -> dict[str, float]:
-    """Share of items that come out, over the attacks: their mean, and the most successful one. Writes ROW.leakage.json."""
+    """Share of items that come out, over the attacks: the mean, and the most successful. Writes ROW.leakage.json."""
     out = bench.result(row).with_suffix(".leakage.json")
     out.unlink(missing_ok=True)
     command = ["leakage", "--server", url, "--data", str(_items(bench)), "--out", str(out), "--no-texts"]
