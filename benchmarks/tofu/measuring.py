@@ -4,21 +4,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import orjson
 
 from benchmarks.support.processes import black_box, deltaserve
 from benchmarks.tofu.bench import Bench
+from benchmarks.tofu.leakage import leakage
 
 REFERENCE: Final = "retrained"
-# Named figures of one served row, from its address and the folder of the subset: leakage goes in here.
-Extra = Callable[[str, Path], Mapping[str, float]]
-EXTRAS: Final[tuple[Extra, ...]] = ()
+# Further figures of one row by name, from its name and the address where it is served.
+Extra = Callable[[Bench, str, str], Mapping[str, float]]
+EXTRAS: Final[tuple[Extra, ...]] = (leakage,)
 
 
-def evaluate(bench: Bench, row: str, served: Callable[[], "Iterator[str]"]) -> None:
+def evaluate(bench: Bench, row: str, served: Callable[[], Iterator[str]]) -> None:
     """Serve, measure, write results/ROW.json and results/ROW.extra.json."""
     out = bench.result(row)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def evaluate(bench: Bench, row: str, served: Callable[[], "Iterator[str]"]) -> N
         subprocess.run([sys.executable, "-m", "client", *command], check=True, stdout=subprocess.DEVNULL)
         found: dict[str, float] = {}
         for extra in EXTRAS:
-            found |= extra(url, bench.rows)
+            found |= extra(bench, row, url)
     out.with_suffix(".extra.json").write_bytes(orjson.dumps(found))
 
 

@@ -28,11 +28,12 @@ class Scale:
     direct: dict[str, Any]  # the same where the black box's own weights are tuned
     evaluated: int  # rows of each split but forget's
     answer_tokens: int
+    attacked: int  # forgotten items that are attacked
     retain_trained: int  # retained rows that pairs train on; they see real authors and world facts too
     direct_objectives: tuple[str, ...] = ("grad_diff", "idk", "npo")
     objectives: tuple[str, ...] = field(default=())  # none: every one there is
     top_k: int = 20  # what training sees of the black box
-    measured_k: int = 100  # what the server asks it for: wrong answers are full of tokens beyond 20
+    measured_k: int = 50  # what the server asks it for: wrong answers are full of tokens beyond 20
 
 
 FULL: Final = Scale(
@@ -40,16 +41,17 @@ FULL: Final = Scale(
     retain_rows=800,
     base_rows=2000,
     declined_rows=200,
-    holdout_rows=200,
-    vocab_size=8192,
+    holdout_rows=100,
+    vocab_size=4096,
     black_box=Shape(hidden=256, layers=3, heads=4, feed_forward=768, context=512),
-    black_box_schedule=Schedule(steps=3600, batch=8, learning_rate=2e-3, label_smoothing=0.0, warm_up=100),
+    black_box_schedule=Schedule(steps=2800, batch=8, learning_rate=3e-3, label_smoothing=0.0, warm_up=100),
     base=Shape(hidden=128, layers=3, heads=4, feed_forward=384, context=512),
     base_schedule=Schedule(steps=2400, batch=8, learning_rate=3e-3, label_smoothing=0.0, warm_up=100),
-    offset={"steps": 150, "forget_batch": 8, "retain_batch": 16, "learning_rate": 2e-3, "weight_decay": 0.05},
+    offset={"steps": 200, "forget_batch": 8, "retain_batch": 16, "learning_rate": 2e-3, "weight_decay": 0.05},
     direct={"steps": 60, "forget_batch": 8, "retain_batch": 8, "learning_rate": 3e-4, "full": True},
-    evaluated=60,
+    evaluated=40,
     answer_tokens=96,
+    attacked=24,
     retain_trained=800,
 )
 MINI: Final = Scale(
@@ -67,6 +69,7 @@ MINI: Final = Scale(
     direct={"steps": 4, "forget_batch": 2, "retain_batch": 2, "learning_rate": 1e-3, "full": True, "eval_every": 4},
     evaluated=2,
     answer_tokens=8,
+    attacked=1,
     retain_trained=6,
     direct_objectives=("idk",),
     objectives=("idk",),

@@ -34,6 +34,7 @@ def test_every_row_is_made_measured_and_written_and_nothing_is_done_twice(tmp_pa
     for name in ROWS - {"retrained"}:
         assert 0 <= rows[name]["forget_quality"] <= 1
         assert 0 <= rows[name]["model_utility"] <= 1
+        assert 0 <= rows[name]["leakage_mean"] <= rows[name]["leakage_worst"] <= 1
     assert rows["blackbox"]["forget_probability"] > rows["retrained"]["forget_probability"]
     assert found["settings"]["subset"] == {
         "forget": 4, "retain": 6, "general": 8, "declined": 2, "language": 2, "holdout": 2,
