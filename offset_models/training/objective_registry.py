@@ -61,7 +61,7 @@ BUILT_IN: Final[Sequence[Objective]] = (
     Objective("simnpo", losses.simnpo),
     Objective("dpo", losses.dpo, answers=("reference", "refusal")),
     Objective("undial", losses.undial),
-    Objective("contrast", losses.contrast, strength=-1.0),
+    Objective("contrast", losses.contrast, strength=-3.0),
 )
 
 

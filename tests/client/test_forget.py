@@ -123,7 +123,7 @@ KINDS = {
 def test_pairs_of_other_kinds_are_checkpoints_too(site: Site, command: Command, name: str) -> None:
     command.json(*site.forget(name, *KINDS[name]))
     manifest = open_checkpoint(name, root=site.root).manifest
-    assert (manifest.kind, manifest.strength) == ("full" if name == "full" else "lora", -1 if name == "contrast" else 1)
+    assert (manifest.kind, manifest.strength) == ("full" if name == "full" else "lora", -3 if name == "contrast" else 1)
 
 
 def test_it_is_loaded_and_activated_where_an_administrator_says(site: Site, command: Command) -> None:
