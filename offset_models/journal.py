@@ -1,7 +1,8 @@
 """State file and audit log together: a change is on disk before anyone sees it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from offset_models.audit import AuditLog, Event
@@ -31,23 +32,19 @@ class Journal:
             state = self._state
             await _written(lambda: state.write(RegistryState()))
 
-    async def commit(self, old: RegistryState, new: RegistryState, event: Event) -> None:
-        """Both files, or neither: raises Unavailable when the disk refuses."""
+    def commit(self, old: RegistryState, new: RegistryState, event: Event) -> None:
+        """Both files, or neither. Blocking. Raises Unavailable when the disk refuses."""
         if self._state is None or self.audit is None:
             return
-        state, audit = self._state, self.audit
-
-        def write() -> None:  # in one go: each way to a thread and back waits for the engine's
+        with _refusals():
             if new != old:
-                state.write(new)
+                self._state.write(new)
             try:
-                audit.append(event)
+                self.audit.append(event)
             except OSError:
                 if new != old:
-                    state.write(old)
+                    self._state.write(old)
                 raise
-
-        await _written(write)
 
     async def record(self, event: Event) -> None:
         """One line of the audit log. Raises Unavailable when the disk refuses it."""
@@ -57,8 +54,14 @@ class Journal:
 
 
 async def _written(write: Callable[[], None]) -> None:
-    try:
+    with _refusals():
         await asyncio.to_thread(write)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise Unavailable(f"The registry's folder cannot be written ({reason}); nothing was changed.") from error

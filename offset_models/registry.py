@@ -16,6 +16,7 @@ from offset_models.audit import LOCAL, Actor, AuditLog, Event
 from offset_models.builder import VersionBuilder
 from offset_models.catalogue import Catalogue
 from offset_models.journal import Journal
+from offset_models.off_loop import in_thread, tell
 from offset_models.state import RegistryState, VersionSpec
 from offset_models.version import Version
 from offset_models.weights import WeightsPool
@@ -152,12 +153,12 @@ class Registry:
     async def activate(self, name: str, *, actor: Actor = LOCAL) -> Change:
         """From the next request on `<served>` is this version; running streams keep theirs. Raises ModelNotFound."""
         work = self._commit("activate", actor, lambda now: now.activated(name), name)
-        return self._change(*await self._complete("activate", name, actor, work))
+        return self._change(*await self._audited("activate", name, actor, work))
 
     async def rollback(self, *, actor: Actor = LOCAL) -> Change:
         """Back to the version that was active before, at its strength then. Raises Conflict when there is none."""
         work = self._commit("rollback", actor, Catalogue.rolled_back, None)
-        return self._change(*await self._complete("rollback", "", actor, work))
+        return self._change(*await self._audited("rollback", "", actor, work))
 
     async def set_strength(self, name: str, strength: float, *, actor: Actor = LOCAL) -> Version:
         """A new version of `name` on the same weights. Running streams keep the old strength. Raises ModelNotFound."""
@@ -190,6 +191,8 @@ class Registry:
     async def close(self) -> None:
         """Finish what was begun and free every version that no stream uses."""
         await asyncio.gather(*self._running, return_exceptions=True)
+        async with self._swap_lock:  # a change whose caller has gone may still be on its way to the disk
+            pass
         old, self._catalogue = self._catalogue, Catalogue()
         self._retire(old)
         await self._pool.settle()
@@ -289,16 +292,31 @@ class Registry:
     async def _commit(self, action: str, actor: Actor, edit: Edit, name: str | None) -> tuple[Catalogue, Catalogue]:
         """Replace the catalogue: disk first, then one assignment. Returns old and new. Raises what `edit` raises.
 
+        Once the disk is asked it is completed, whether or not the caller still waits: disk and memory must not part.
         `name`: the version that the audit line is about; None: the one that is active afterwards.
         """
-        async with self._swap_lock:
+        await self._swap_lock.acquire()
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
             old = self._catalogue
             new = edit(old)
             subject = new.active if name is None else new.versions.get(name) or old.versions.get(name)
             event = Event(action, subject.name if subject else "", subject.digest if subject else None, actor, "ok")
-            await self._journal.commit(old.state(), new.state(), event)
-            self._catalogue = new
-            self._retire(old)
+        except BaseException:
+            self._swap_lock.release()
+            raise
+
+        def settle(error: BaseException | None) -> None:
+            try:
+                if error is None:
+                    self._catalogue = new
+                    self._retire(old)
+            finally:
+                self._swap_lock.release()
+                tell(settled, error)
+
+        in_thread(lambda: self._journal.commit(old.state(), new.state(), event), settle)
+        await settled
         return old, new
 
     def _retire(self, old: Catalogue) -> None:
@@ -359,16 +377,19 @@ class Registry:
             del self._attempts[next(iter(self._attempts))]
 
     async def _complete(self, action: str, name: str, actor: Actor, work: Coroutine[Any, Any, T]) -> T:
-        """Run to the end even when the caller is cancelled: disk and memory must not part. Failures are audited."""
-        task = asyncio.get_running_loop().create_task(self._audited(action, name, actor, work))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        """Run to the end even when the caller is cancelled. Failures are audited."""
+        return await self._to_its_end(self._audited(action, name, actor, work))
 
     async def _audited(self, action: str, name: str, actor: Actor, work: Coroutine[Any, Any, T]) -> T:
         try:
             return await work
         except DeltaserveError as error:
             event = Event(action, name[:MAX_SHOWN], None, actor, "failed", error.message)
-            await self._journal.record(event)
+            await self._to_its_end(self._journal.record(event))
             raise
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from offset_models.audit import Actor
 from offset_models.registry import Registry
+from offset_models.state import RegistryState, StateFile
 from offset_models.weights import WeightsPool
 from server.errors import BadCheckpoint, BadRequest, Conflict, CorruptState, ModelNotFound, Unavailable
 from tests.support.offsets import BookkeepingEngine, lora_checkpoint
@@ -283,6 +285,28 @@ async def test_a_caller_that_leaves_does_not_stop_the_change(registry: Registry,
     await asyncio.gather(loading, return_exceptions=True)
     engine.gate.set()
     await until(lambda: registry.resolve(SERVED).name == "b")
+
+
+async def test_a_caller_that_leaves_while_the_disk_is_asked_does_not_part_disk_and_memory(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await registry.load("b", "b")
+    at_disk, go_on, write = threading.Event(), threading.Event(), StateFile.write
+
+    def slowly(file: StateFile, state: RegistryState) -> None:
+        at_disk.set()
+        assert go_on.wait(5)
+        write(file, state)
+
+    monkeypatch.setattr(StateFile, "write", slowly)
+    activating = asyncio.create_task(registry.activate("b"))
+    await asyncio.to_thread(at_disk.wait, 5)
+    activating.cancel()
+    await asyncio.gather(activating, return_exceptions=True)
+    assert registry.resolve(SERVED).name == "a"
+    go_on.set()
+    await until(lambda: registry.resolve(SERVED).name == "b")
+    assert (await registry.rollback()).active.name == "a"  # the lock was let go
 
 
 @pytest.mark.parametrize(
