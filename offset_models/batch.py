@@ -114,7 +114,7 @@ class Batch:
             return
         lane_logits = [logits[lane.model][span] for lane, span in zip(recipe.lanes, lanes, strict=True)]
         parts = [
-            PairLogits(loaded.pair, strength, lane_logits[o], lane_logits[u])
+            PairLogits(loaded.pair, strength, lane_logits[o], lane_logits[u], recipe.gated)
             for (loaded, strength), (o, u) in zip(recipe.parts, recipe.members, strict=True)
         ]
         made = iter(make_rows(*offset_rows(parts)))

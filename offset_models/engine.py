@@ -39,7 +39,7 @@ class Engine:
         self._lock = threading.Lock()  # guards the four below
         self._pairs: dict[PairHandle, LoadedPair] = {}
         self._users: Counter[PairHandle] = Counter()
-        self._recipes: dict[tuple[Part, ...], Recipe] = {}
+        self._recipes: dict[tuple[tuple[Part, ...], bool], Recipe] = {}
         self._sessions: set[Session] = set()
         self._loading = threading.Lock()  # one pair is loaded or removed at a time
         self._state = "new"
@@ -69,13 +69,15 @@ class Engine:
         """Counters since the start; a copy."""
         return self._worker.stats.copy(streams=len(self._sessions), waiting=self._admission.waiting)
 
-    async def open(self, spec: Sequence[Part], *, timeout_s: float) -> Session:
+    async def open(self, spec: Sequence[Part], *, timeout_s: float, gated: bool = True) -> Session:
         """A place for one stream corrected by Σ α_j·δ_j of `spec`; the first pair gives the base.
+
+        Without `gated`, rows are as they would be if no pair had a gate.
 
         Raises RateLimited when the queue is full, Unavailable after `timeout_s` in it, OffsetUnavailable when the
         engine is not alive or a pair is not loaded.
         """
-        mixed = self._use(tuple(spec))
+        mixed = self._use(tuple(spec), gated)
         try:
             await self._admission.acquire(_need(mixed), timeout_s)
         except BaseException:
@@ -128,10 +130,10 @@ class Engine:
                     raise Conflict("The pair is in use by a running stream.")
                 if self._pairs.pop(handle, None) is None:
                     return
-                for parts in [parts for parts in self._recipes if handle in dict(parts)]:
-                    del self._recipes[parts]
-            for key in self._call(lambda: self._store.remove(handle)):
-                self._admission.remove_model(key)
+                for key in [(parts, gated) for parts, gated in self._recipes if handle in dict(parts)]:
+                    del self._recipes[key]
+            for model in self._call(lambda: self._store.remove(handle)):
+                self._admission.remove_model(model)
 
     def _discard(self, loading: "asyncio.Future[PairHandle]") -> None:
         """Whoever asked for this pair has gone: unload it, off the event loop."""
@@ -148,15 +150,16 @@ class Engine:
         result: T = future.result()
         return result
 
-    def _use(self, parts: tuple[Part, ...]) -> Recipe:
+    def _use(self, parts: tuple[Part, ...], gated: bool) -> Recipe:
         """Pin the pairs of a session that is to be opened."""
         self._require_alive()
         with self._lock:
             if not parts or any(handle not in self._pairs for handle, _ in parts):
                 raise OffsetUnavailable("The offset is not loaded.")
-            found = self._recipes.get(parts)
+            found = self._recipes.get((parts, gated))
             if found is None:
-                found = self._recipes[parts] = recipe([(self._pairs[handle], strength) for handle, strength in parts])
+                loaded = [(self._pairs[handle], strength) for handle, strength in parts]
+                found = self._recipes[parts, gated] = recipe(loaded, gated=gated)
             self._users.update(handle for handle, _ in parts)
             return found
 

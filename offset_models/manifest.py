@@ -12,7 +12,7 @@ from offset_models.fingerprint import TokenizerFingerprint
 from server.errors import BadCheckpoint
 
 MANIFEST_FILE: Final = "offset.json"
-FORMAT_VERSION: Final = "1.0"
+FORMAT_VERSION: Final = "1.1"  # 1.1: gate_nats
 FORMAT_MAJOR: Final = 1
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -68,6 +68,7 @@ class Manifest(_Part):
     kind: Kind
     method: str = Field(min_length=1, max_length=64)
     strength: float = Field(default=1.0, ge=-16, le=16)  # α the offset was made for; a load may override it
+    gate_nats: float = Field(default=0.0, ge=0, le=64)  # no offset where KL(u ‖ o) is below this; 0: no gate
     base: BaseModelRef | None = None  # `lora` only
     tokenizer: TokenizerFingerprint
     vocab_size: int = Field(gt=0)  # largest id of the tokenizer + 1; rows of the models beyond it are masked
@@ -87,8 +88,8 @@ class Manifest(_Part):
 
     @property
     def content_digest(self) -> str:
-        """sha256 (hex) of what decides the offset rows: weights, base, tokenizer. Names, cards and dates stay out."""
-        identity = {
+        """sha256 (hex) of what decides the offset rows: weights, base, ids, gate. Names, cards and dates do not."""
+        identity: dict[str, Any] = {
             "kind": self.kind,
             "base": self.base.digest if self.base else None,
             "tokenizer": self.tokenizer.ids,
@@ -96,6 +97,8 @@ class Manifest(_Part):
             "masked_ids": list(self.masked_ids),
             "files": {path: entry.sha256 for path, entry in self.files.items()},
         }
+        if self.gate_nats:  # left out where there is none, as in format 1.0
+            identity["gate_nats"] = self.gate_nats
         return hashlib.sha256(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def to_json(self) -> bytes:

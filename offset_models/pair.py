@@ -36,6 +36,7 @@ class Pair:
     unlearned: FullModel | Adapter
     vocab_size: int  # largest id of the tokenizer + 1
     masked_ids: tuple[int, ...] = ()
+    gate_nats: float = 0.0  # δ is 0 at positions where KL(p_u ‖ p_o) is below this
 
 
 @dataclass(frozen=True, slots=True)

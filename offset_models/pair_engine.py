@@ -47,8 +47,10 @@ class PairEngine:
     def memory_bytes(self, handle: PairHandle) -> int:
         return self._engine.pair_bytes(handle)
 
-    async def open(self, parts: Sequence[tuple[PairHandle, float]], timeout_s: float) -> OffsetSession:
-        return await self._engine.open(parts, timeout_s=timeout_s)
+    async def open(
+        self, parts: Sequence[tuple[PairHandle, float]], timeout_s: float, *, gated: bool = True
+    ) -> OffsetSession:
+        return await self._engine.open(parts, timeout_s=timeout_s, gated=gated)
 
 
 def pair_of(checkpoint: Checkpoint) -> Pair:
@@ -63,7 +65,7 @@ def pair_of(checkpoint: Checkpoint) -> Pair:
         initial = FullModel(manifest.base.digest, partial(load_model, checkpoint.initial_folder))
         adapter = digest_of([manifest.files[path].sha256 for path in LAYOUT["lora"]])
         unlearned = Adapter(adapter, partial(load_adapter, checkpoint.adapter_folder))
-    return Pair(initial, unlearned, manifest.vocab_size, manifest.masked_ids)
+    return Pair(initial, unlearned, manifest.vocab_size, manifest.masked_ids, manifest.gate_nats)
 
 
 def load_model(folder: Path) -> PreTrainedModel:

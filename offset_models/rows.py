@@ -1,6 +1,7 @@
 """From the logits of a batch to offset rows, where the logits are.
 
-Symbols: p_o `base`, δ `offset`, α `strength`. Rows hold log p_o of the first pair and Σ_j α_j·δ_j, both in nats.
+Symbols: p_o `base`, δ `offset`, α `strength`. Rows hold log p_o of the first pair and Σ_j α_j·δ_j, both in nats. A pair
+with a gate has δ = 0 at positions where its members hardly differ, so that there the black box answers for itself.
 """
 
 import math
@@ -26,6 +27,7 @@ class PairLogits:
     strength: float
     initial: Tensor  # [R, W_o] float32
     unlearned: Tensor  # [R, W_u] float32
+    gated: bool = True  # whether the pair's gate holds
 
 
 def offset_rows(parts: Sequence[PairLogits]) -> tuple[Tensor, Tensor]:
@@ -48,7 +50,16 @@ def _one_pair(part: PairLogits, width: int) -> tuple[Tensor, Tensor]:
     offset[:, part.pair.vocab_size :] = 0.0
     if hidden:
         offset[:, hidden] = 0.0
+    if part.gated and part.pair.gate_nats > 0:
+        _close(offset, base, part.pair.gate_nats)
     return base, offset if part.strength == 1.0 else offset.mul_(part.strength)
+
+
+def _close(offset: Tensor, base: Tensor, gate_nats: float) -> None:
+    """Zero the rows of δ where the two members hardly differ: KL(p_u ‖ p_o) = Σ p_u·δ below the gate. In place."""
+    unlearned = (base + offset).exp_()
+    divergence = (unlearned * offset.masked_fill(unlearned == 0, 0.0)).sum(-1)  # 0·−∞ is 0 here; NaN stays NaN
+    offset[divergence < gate_nats] = 0.0
 
 
 def _log_softmax(logits: Tensor, vocab_size: int, hidden: list[int]) -> Tensor:
@@ -127,14 +138,14 @@ class DeviceTail:
     @cached_property
     @torch.inference_mode()
     def _weights(self) -> Tensor:
-        row = self._row
-        if self._log_scale == -math.inf:
-            return torch.full_like(row.log_base, -torch.inf)
-        weights = row.log_base + self._log_scale
+        return (self._imputed() + self._row.log_offset).index_fill_(0, self._row.index(self._explicit), -torch.inf)
+
+    def _imputed(self) -> Tensor:
+        """min(log_scale + log p_o, log_cap) of every id, explicit ones too."""
+        imputed = self._row.log_base + self._log_scale
         if self._log_cap < 0.0:  # a cap at or above probability 1 never bites
-            weights.clamp_(max=_rounded_down(self._log_cap))
-        weights += row.log_offset
-        return weights.index_fill_(0, row.index(self._explicit), -torch.inf)
+            imputed.clamp_(max=_rounded_down(self._log_cap))
+        return imputed
 
     def best(self) -> tuple[int, float]:
         weight = float(self._weights.max())
@@ -150,6 +161,11 @@ class DeviceTail:
     @torch.inference_mode()
     def log_weight(self, temperature: float) -> float:
         return float((self._weights.double() / temperature).logsumexp(0))
+
+    @torch.inference_mode()
+    def log_mass(self) -> float:
+        imputed = self._imputed().index_fill_(0, self._row.index(self._explicit), -torch.inf)
+        return float(imputed.double().logsumexp(0))
 
     def weights(self) -> Floats:
         return _to_host(self._weights)

@@ -27,6 +27,7 @@ class Recipe:
     parts: tuple[tuple[LoadedPair, float], ...]  # pairs with their strengths
     lanes: tuple[Lane, ...]
     members: tuple[tuple[int, int], ...]  # (initial, unlearned) of each part, as positions in `lanes`
+    gated: bool = True  # whether the pairs' gates hold
 
     @property
     def id_limit(self) -> int:
@@ -34,7 +35,7 @@ class Recipe:
         return min(lane.model.embedding_rows for lane in self.lanes)
 
 
-def recipe(parts: Sequence[tuple[LoadedPair, float]]) -> Recipe:
+def recipe(parts: Sequence[tuple[LoadedPair, float]], *, gated: bool = True) -> Recipe:
     """The recipe of Σ_j α_j·δ_j."""
     lanes: list[Lane] = []
 
@@ -47,7 +48,7 @@ def recipe(parts: Sequence[tuple[LoadedPair, float]]) -> Recipe:
         (place(Lane(pair.initial, None, None)), place(Lane(pair.unlearned, pair.adapter, pair.adapter_key)))
         for pair, _ in parts
     )
-    return Recipe(tuple(parts), tuple(lanes), members)
+    return Recipe(tuple(parts), tuple(lanes), members, gated)
 
 
 class Owner(Protocol):

@@ -39,8 +39,10 @@ class Engine(Protocol):
 
     async def unload(self, handle: Handle) -> None: ...
     def memory_bytes(self, handle: Handle) -> int: ...
-    async def open(self, parts: Sequence[tuple[Handle, float]], timeout_s: float) -> OffsetSession:
-        """A stream of Σ_j α_j·δ_j. Raises RateLimited when no place is free in time."""
+    async def open(
+        self, parts: Sequence[tuple[Handle, float]], timeout_s: float, *, gated: bool = True
+    ) -> OffsetSession:
+        """A stream of Σ_j α_j·δ_j, gates open unless `gated`. Raises RateLimited when no place is free in time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +130,7 @@ class WeightsPool:
         """The canary: a prompt whose offset must be finite and not zero, whatever strength it will be used at."""
         ids = tokenizer.encode(CANARY_TEXT, add_special=True)[:CANARY_IDS]
         try:
-            session = await self.engine.open([(handle, 1.0)], CANARY_TIMEOUT_S)
+            session = await self.engine.open([(handle, 1.0)], CANARY_TIMEOUT_S, gated=False)
             try:
                 row = await session.row(ids)
             finally:

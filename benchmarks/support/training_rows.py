@@ -63,9 +63,8 @@ def offset(bench: Bench, request: Request, settings: TrainingSettings, name: str
     trained = trained_on(BASE, training_data(gathered, held, settings), settings, root / "run", name)
     seconds = time.monotonic() - started
     trained.student.save(root / "weights", BASE.name)
-    packing = Packing(
-        root / name, name, BASE, "Apache-2.0", summary(trained, gathered.collection), settings.served_strength
-    )
+    about = summary(trained, gathered.collection)
+    packing = Packing(root / name, name, BASE, "Apache-2.0", about, settings.served_strength, settings.gate_nats)
     packing.write(root / "weights", full=settings.full)
     recalls = asyncio.run(_served_recalls(bench, root, [name], held, k))
     return figures(trained, recalls, seconds)

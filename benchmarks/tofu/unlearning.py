@@ -57,7 +57,13 @@ def make_offset(bench: Bench, objective: str) -> None:
     weights = work / "weights"
     trained.student.save(weights, base.name)
     packing = Packing(
-        out, objective, base, LICENCE, summary(trained, gathered.collection), trained.settings.served_strength
+        out,
+        objective,
+        base,
+        LICENCE,
+        summary(trained, gathered.collection),
+        settings.served_strength,
+        settings.gate_nats,
     )
     packing.write(weights, full=settings.full)
 

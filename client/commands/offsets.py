@@ -51,6 +51,9 @@ def pack(
     tokenizer: Annotated[Path | None, typer.Option(help="The tokenizer's folder, where it is another one.")] = None,
     method: Annotated[str | None, typer.Option(help="How the offset was made.")] = None,
     strength: Annotated[float | None, typer.Option(help="The strength it was made for.")] = None,
+    gate_nats: Annotated[
+        float | None, typer.Option(help="No offset where KL(u ‖ o) is below this; default: 0.")
+    ] = None,
     as_json: shared.AsJson = False,
 ) -> None:
     """Make a checkpoint out of an adapter and its base, or out of two models.
@@ -59,7 +62,7 @@ def pack(
     """
     from offset_models.pack import pack_adapter, pack_pair
 
-    about = given({"method": method, "strength": strength, "tokenizer_folder": tokenizer})
+    about = given({"method": method, "strength": strength, "gate_nats": gate_nats, "tokenizer_folder": tokenizer})
     names: dict[str, Any] = {"name": name, "licence": licence}
     if adapter and base and not (initial or unlearned):
         manifest = pack_adapter(

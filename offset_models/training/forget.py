@@ -112,9 +112,8 @@ def _trained(plan: Plan, data: TrainingData, folder: RunFolder, shown: Shown, re
 
 
 def _packing(plan: Plan, trained: Trained, collection: Collection) -> Packing:
-    return Packing(
-        plan.out, plan.name, plan.base, plan.licence, summary(trained, collection), trained.settings.served_strength
-    )
+    about, settings = summary(trained, collection), trained.settings
+    return Packing(plan.out, plan.name, plan.base, plan.licence, about, settings.served_strength, settings.gate_nats)
 
 
 def _card(

@@ -79,7 +79,7 @@ def _side(student: Student, rows: Sequence[Scored], settings: TrainingSettings) 
     """Likelihood, share said, KL (nats a token) over all rows."""
     likelihoods, shares, nats, tokens = 0.0, 0.0, 0.0, 0
     for start in range(0, len(rows), ROWS_A_PASS):
-        batch = positions(student, rows[start : start + ROWS_A_PASS], settings)
+        batch = positions(student, rows[start : start + ROWS_A_PASS], settings, gated=True)
         likelihoods += likelihood(batch).sum().item()
         shares += said(batch).sum().item()
         nats += kl(batch).item() * len(batch.targets)

@@ -19,20 +19,22 @@ Scored = tuple[Sample, TopK | None]
 ROWS_A_PASS: Final = 12
 
 
-def positions(student: Student, batch: Sequence[Scored], settings: TrainingSettings) -> Positions:
+def positions(
+    student: Student, batch: Sequence[Scored], settings: TrainingSettings, *, gated: bool = False
+) -> Positions:
     """log p and log q at every answer position; sequences are numbered as the batch has them.
 
     Rows of like length go through the models together, so positions come ordered by length.
     """
     order = sorted(range(len(batch)), key=lambda row: len(batch[row][0].ids))
     parts = [order[start : start + ROWS_A_PASS] for start in range(0, len(order), ROWS_A_PASS)]
-    done = [_positions(student, [batch[row] for row in rows], rows, settings) for rows in parts]
+    done = [_positions(student, [batch[row] for row in rows], rows, settings, gated) for rows in parts]
     names = ("log_p", "log_q", "log_u", "targets", "sequences")
     return done[0] if len(done) == 1 else Positions(*(torch.cat([getattr(p, name) for p in done]) for name in names))
 
 
 def _positions(
-    student: Student, batch: Sequence[Scored], numbers: Sequence[int], settings: TrainingSettings
+    student: Student, batch: Sequence[Scored], numbers: Sequence[int], settings: TrainingSettings, gated: bool
 ) -> Positions:
     device = student.unlearned.device
     ids, where, sequences = (part.to(device) for part in answer_places([sample for sample, _ in batch], numbers))
@@ -41,7 +43,8 @@ def _positions(
         log_p = _black_box([top for _, top in batch], initial)
     unlearned = logprobs_at(student.unlearned, ids, where, settings)
     targets = torch.tensor([token for sample, _ in batch for token in sample.answer_ids], device=device)
-    log_q = corrected(log_p, initial, unlearned, settings.served_strength)
+    gate_nats = settings.gate_nats if gated else 0.0
+    log_q = corrected(log_p, initial, unlearned, settings.served_strength, gate_nats)
     return Positions(log_p, log_q, unlearned, targets, sequences)
 
 

@@ -39,6 +39,9 @@ class TrainingSettings:
     strength: Annotated[
         float | None, "Of the offset, in training and in the checkpoint; default: the objective's own."
     ] = None
+    gate_nats: Annotated[
+        float, "Of the checkpoint: no offset where KL(u‖o) is below this. Steps are trained without it, judged with it."
+    ] = 0.0
     seed: Annotated[int, "The same seed gives the same weights."] = 0
     precision: Annotated[Precision, "Of forward passes; auto: bfloat16 on a GPU."] = "auto"
     checkpointing: Annotated[bool, "Gradient checkpointing: less memory, a third more time."] = False
@@ -101,7 +104,7 @@ class TrainingSettings:
         for name in ("learning_rate", "clip", "alpha", "max_retain_kl"):
             if not getattr(self, name) > 0:
                 raise BadRequest(f"{name} must be above 0.")
-        for name in ("warm_up", "weight_decay", "eval_every", "patience"):
+        for name in ("warm_up", "weight_decay", "eval_every", "patience", "gate_nats"):
             if getattr(self, name) < 0:
                 raise BadRequest(f"{name} must not be negative.")
         if self.patience and not self.eval_every:

@@ -118,6 +118,7 @@ class Packing:
     licence: str
     training: TrainingSummary
     strength: float
+    gate_nats: float = 0.0
     card: Mapping[str, JsonValue] | None = None
 
     def write(self, weights: Path, *, full: bool) -> Manifest:
@@ -126,6 +127,7 @@ class Packing:
             "name": self.name,
             "method": "contrast" if self.training.objective == "contrast" else "delta-unlearning",
             "strength": self.strength,
+            "gate_nats": self.gate_nats,
             "training": self.training,
             "card": self.card,
             "licence": self.licence,

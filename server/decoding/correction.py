@@ -34,6 +34,7 @@ class Corrected:
     tail_mass: float  # r, the probability that M's list leaves out
     log_scale: float  # log(r / Σ_{j∉K} p_o(j)); -inf for no tail
     log_cap: float  # min_K ℓ
+    whole_tail: bool = False  # Z counts the tail at its mass r, where the cap left some of it out
 
     @cached_property
     def log_weights(self) -> Floats:
@@ -48,7 +49,10 @@ class Corrected:
     @cached_property
     def log_z(self) -> float:
         """log Z, so that log q = weight − log_z."""
-        return float(np.logaddexp(log_sum_exp(self.log_weights), self.tail.log_weight(1.0)))
+        tail = self.tail.log_weight(1.0)
+        if self.whole_tail and tail > -math.inf:
+            tail += math.log(self.tail_mass) - self.tail.log_mass()
+        return float(np.logaddexp(log_sum_exp(self.log_weights), tail))
 
     def log_q(self, token_id: int) -> float:
         """Corrected log-probability of one id, nats, before penalties and temperature."""
@@ -78,7 +82,7 @@ def correct(proposal: Proposal, row: OffsetRow, policy: TailPolicy = "impute", e
     base = row.base(head)
     log_listed = np.where(base > -math.inf, listed, -math.inf)  # padded rows of M's vocabulary are no tokens
     tail_mass = _left_out(listed)
-    log_cap = float(listed[-1]) if head.size else math.inf
+    log_cap = _cap(listed)
     log_scale = _log_scale(row, head, tail_mass) if policy == "impute" else -math.inf
     extra = np.setdiff1d(extra_ids, head, assume_unique=True) if extra_ids.size else NO_IDS
     imputed = _impute(row.base(extra), log_scale, log_cap) if extra.size else NO_FLOATS
@@ -93,6 +97,43 @@ def correct(proposal: Proposal, row: OffsetRow, policy: TailPolicy = "impute", e
         log_scale=log_scale,
         log_cap=log_cap,
     )
+
+
+def correct_given(proposal: Proposal, row: OffsetRow, policy: TailPolicy = "impute") -> Corrected:
+    """The same for a token that is given and not drawn, of which M may have told more than its list.
+
+    A log-probability told beside the list makes the token explicit, and Z counts the tail at the mass it is known to
+    have: with an offset of zero every number that M told comes out as it went in.
+    """
+    if policy == "truncate":
+        return correct(proposal, row, policy)
+    told, told_log = _told(proposal)
+    ids = np.concatenate((proposal.top_ids, told))
+    known = np.concatenate((proposal.top_logprobs, told_log))
+    tail_mass = _left_out(known)
+    return Corrected(
+        row=row,
+        ids=ids,
+        log_black_box=np.where(row.base(ids) > -math.inf, known, -math.inf),
+        offsets=row.offset(ids),
+        k=int(proposal.top_ids.size),
+        tail_mass=tail_mass,
+        log_scale=_log_scale(row, ids, tail_mass),
+        log_cap=_cap(proposal.top_logprobs),
+        whole_tail=True,
+    )
+
+
+def _told(proposal: Proposal) -> tuple[Ids, Floats]:
+    """The given token and its ℓ, where M told it and does not list it: at most one of each."""
+    token_id, logprob = proposal.token_id, proposal.token_logprob
+    if token_id is None or logprob is None or token_id in proposal.top_ids:
+        return NO_IDS, NO_FLOATS
+    return np.array([token_id], np.int64), np.array([min(logprob, _cap(proposal.top_logprobs))])
+
+
+def _cap(listed: Floats) -> float:
+    return float(listed[-1]) if listed.size else math.inf
 
 
 def _left_out(listed: Floats) -> float:

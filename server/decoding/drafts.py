@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from server.decoding.agreement import Acceptance, local_agreement, upstream_agreement
 from server.decoding.draft_length import DraftLength
-from server.decoding.foresight import Foresight, Record
+from server.decoding.foresight import Foresight, Records
 from server.decoding.local_drafts import blind_target, propose, verified_block
 from server.decoding.pace import Pace
 from server.decoding.protocols import BlockScorer, Draft, DraftParams, Proposal, Upstream
@@ -207,7 +207,7 @@ class DraftSources:
     limits: LocalDraftLimits
     foresee: bool = True  # open calls early where the pair sees a restart coming
     pace: Pace = field(default_factory=Pace)
-    early: Record = field(default_factory=Record)
+    early: Records = field(default_factory=Records)
 
     def for_stream(self, *, explained: bool = False) -> Drafts:
         """Explained streams keep to the black box's own stream: they show what it chose, not what the pair drafted."""

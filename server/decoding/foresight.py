@@ -35,7 +35,7 @@ class _Opened:
 
 @dataclass(slots=True)
 class Record:
-    """How early calls turned out, over all streams of a black box: where guesses fail, hardly any are made."""
+    """How early calls turned out for one kind of stream: where guesses fail, hardly any are made."""
 
     useful: Acceptance = field(default_factory=lambda: Acceptance(0.7))
     _passed: int = 0
@@ -47,12 +47,23 @@ class Record:
         return self._passed % _TRIED_AGAIN == 0
 
 
+@dataclass(slots=True)
+class Records:
+    """Over all streams of a black box. Guesses that dice refute say nothing of those that only a list can refute."""
+
+    greedy: Record = field(default_factory=Record)
+    sampled: Record = field(default_factory=Record)
+
+    def of(self, stream: "Stream") -> Record:
+        return self.greedy if stream.params.temperature == 0 else self.sampled
+
+
 class Foresight:
     """One stream's early call."""
 
-    def __init__(self, upstream: Upstream, record: Record) -> None:
+    def __init__(self, upstream: Upstream, records: Records) -> None:
         self._upstream = upstream
-        self._record = record
+        self._records = records
         self._prefix: list[int] | None = None  # what the early call goes on from
         self._task: asyncio.Task[_Opened | None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -69,7 +80,7 @@ class Foresight:
             return
         useful = emitted != proposed and prefix == [*stream.ids, emitted]
         if prefix is not None:
-            self._record.useful.add(float(useful))
+            self._records.of(stream).useful.add(float(useful))
         if not useful:
             self._task = self._prefix = None
             self._closing = asyncio.create_task(_given_up(task))
@@ -108,7 +119,7 @@ class Foresight:
         ids = list(stream.ids)
         row = await stream.session.row(ids)
         guess = foreseen(row, stream) if stream.ids == ids else None
-        if guess is None or not self._record.worth_trying():
+        if guess is None or not self._records.of(stream).worth_trying():
             return None
         self._prefix = [*ids, guess]
         stream.stats.upstream_calls += 1

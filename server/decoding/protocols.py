@@ -31,6 +31,7 @@ class Proposal:
     top_ids: Ids  # [k] unique, most probable first
     top_logprobs: Floats  # [k] nats, descending, normalised over the whole vocabulary, before temperature
     drawn_from: Floats | None = None  # [V] what a local draft was drawn from; None: drawn by M, or a point
+    token_logprob: float | None = None  # M's own ℓ of `token_id`, where it was told beside a list that lacks it
     row: "OffsetRow | None" = None  # this position's row, where drafting has already fetched it
 
 
@@ -93,6 +94,9 @@ class Tail(Protocol):
 
     def log_weight(self, temperature: float) -> float:
         """log Σ exp(w(i) / temperature); -inf when the tail is empty."""
+
+    def log_mass(self) -> float:
+        """log Σ exp(w(i) − offset(i)): the tail before correction, as far as the cap leaves it; -inf when empty."""
 
     def weights(self) -> Floats:
         """w over the whole vocabulary, shape [V], -inf at explicit ids. Moves a whole row."""

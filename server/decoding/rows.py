@@ -42,15 +42,20 @@ class NumpyTail:
 
     @cached_property
     def _weights(self) -> Array:
-        base = self._row.log_base
-        if self._log_scale == -math.inf:
-            return np.full_like(base, -math.inf)
-        weights = base + base.dtype.type(self._log_scale)
-        if self._log_cap < 0.0:  # a cap at or above probability 1 never bites
-            np.minimum(weights, _rounded_down(self._log_cap, base.dtype), out=weights)
+        weights = self._imputed()
         weights += self._row.log_offset
         weights[self._explicit] = -math.inf
         return weights
+
+    def _imputed(self) -> Array:
+        """min(log_scale + log p_o, log_cap) of every id, explicit ones too."""
+        base = self._row.log_base
+        if self._log_scale == -math.inf:
+            return np.full_like(base, -math.inf)
+        imputed = base + base.dtype.type(self._log_scale)
+        if self._log_cap < 0.0:  # a cap at or above probability 1 never bites
+            np.minimum(imputed, _rounded_down(self._log_cap, base.dtype), out=imputed)
+        return imputed
 
     def best(self) -> tuple[int, float]:
         best = int(self._weights.argmax())
@@ -64,6 +69,11 @@ class NumpyTail:
 
     def log_weight(self, temperature: float) -> float:
         return log_sum_exp(self._weights if temperature == 1.0 else self._weights / temperature)
+
+    def log_mass(self) -> float:
+        imputed = self._imputed()
+        imputed[self._explicit] = -math.inf
+        return log_sum_exp(imputed)
 
     def weights(self) -> Floats:
         return self._weights.astype(np.float64)

@@ -1,11 +1,11 @@
-"""Corrected log-probabilities of tokens that are given, not drawn: each by the same q as a token that is emitted."""
+"""Corrected log-probabilities of tokens that are given, not drawn: by all that the black box told of each position."""
 
 import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from server.decoding.correction import Corrected, TailPolicy, correct
+from server.decoding.correction import Corrected, TailPolicy, correct_given
 from server.decoding.protocols import Floats, Ids, OffsetRow, OffsetSession, Proposal
 from server.decoding.ranking import most_probable
 
@@ -14,7 +14,7 @@ _ROWS_AHEAD = 32  # rows asked for at a time: one pass of the pair, and what is 
 
 @dataclass(frozen=True, slots=True)
 class ScoredToken:
-    """One token of a text, as `Step` tells of an emitted one."""
+    """One token of a text, as `Step` tells of an emitted one, but by `correct_given`."""
 
     token_id: int
     logprob: float | None  # log q(token), nats, before penalties and temperature; None for the first: nothing precedes
@@ -58,7 +58,7 @@ def _scores(
     token_ids: Sequence[int], proposals: Sequence[Proposal], rows: Sequence[OffsetRow], tail: TailPolicy, top: int
 ) -> list[ScoredToken]:
     return [
-        _score(token_id, correct(proposal, row, tail), top)
+        _score(token_id, correct_given(proposal, row, tail), top)
         for token_id, proposal, row in zip(token_ids, proposals, rows, strict=False)
     ]
 

@@ -28,13 +28,19 @@ class TopKRules:
         return min(self.k, self.padded_size)
 
 
-def checked_proposal(token_id: int, ids: list[int], logprobs: list[float], rules: TopKRules) -> Proposal:
+def checked_proposal(
+    token_id: int, ids: list[int], logprobs: list[float], rules: TopKRules, told: float | None = None
+) -> Proposal:
     """The proposal, or MalformedTopK saying what is wrong; entries of probability zero and padded ids are dropped.
+
+    `told`: log-probability of `token_id`, where it came beside the list.
 
     Plain lists are checked, not arrays: at k = 20 numpy's call overhead costs three times as much.
     """
     try:
         _check(token_id, ids, logprobs, rules)
+        if told is not None and not told <= _POSITIVE_SLACK:
+            raise MalformedTopK("The upstream's log-probabilities are above zero: they are not normalised.")
     except (TypeError, ValueError, OverflowError):
         raise MalformedTopK("The upstream's top-k holds something that is no number.") from None
     if logprobs[-1] <= SENTINEL or max(ids) >= rules.vocab_size:
@@ -45,7 +51,8 @@ def checked_proposal(token_id: int, ids: list[int], logprobs: list[float], rules
     values = np.array(logprobs, np.float64)
     if logprobs[0] > 0:
         values = np.minimum(values, 0.0)
-    return Proposal(token_id if token_id < rules.vocab_size else None, np.array(ids, np.int64), values)
+    known = token_id if token_id < rules.vocab_size else None
+    return Proposal(known, np.array(ids, np.int64), values, token_logprob=told)
 
 
 def _check(token_id: int, ids: list[int], logprobs: list[float], rules: TopKRules) -> None:
@@ -76,13 +83,15 @@ def _what_is_wrong(logprobs: list[float]) -> str:
 
 def ranked_proposal(drawn: int, ids: list[int], logprobs: list[float], rules: TopKRules) -> Proposal:
     """Undo "drawn token first": a drawn one past the k listed is taken out, one among them goes back to its rank."""
+    told: float | None = None
     if drawn in ids and (len(ids) > rules.k or ids[0] == drawn):
         at = ids.index(drawn)
         if len(ids) > rules.k:
+            told = logprobs[at]
             del ids[at], logprobs[at]
         elif len(ids) > 1 and logprobs[0] < logprobs[1]:
             _move_first_to_rank(ids, logprobs)
-    return checked_proposal(drawn, ids, logprobs, rules)
+    return checked_proposal(drawn, ids, logprobs, rules, told)
 
 
 def _move_first_to_rank(ids: list[int], logprobs: list[float]) -> None:

@@ -41,28 +41,18 @@ def shown(title: str, found: Evaluation) -> Evaluation:
     return found
 
 
-def test_with_the_whole_list_at_strength_zero_all_scores_are_the_black_box_s(
-    own: Evaluation, upstream: BlackBoxProcess, weights: Path, checkpoint: Path, tmp_path: Path
+@pytest.mark.parametrize("k", [20, "all"])
+def test_at_strength_zero_all_scores_are_the_black_box_s(
+    k: int | str, own: Evaluation, upstream: BlackBoxProcess, weights: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    k = Tokenizer.load(weights / "base").vocab_size
-    found = served(upstream, checkpoint, tmp_path, strength=0, upstream_k=k)
+    listed = Tokenizer.load(weights / "base").vocab_size if k == "all" else k
+    found = served(upstream, checkpoint, tmp_path, strength=0, upstream_k=listed)
     assert found.answers[ANSWER] == own.answers[ANSWER]
     for (value, greedy), (expected, was_greedy) in zip(found.pairs, own.pairs, strict=True):
         assert value == pytest.approx(expected, abs=ROUNDING_NATS)
         assert greedy == was_greedy
     for task, figures in own.figures.items():
         assert found.figures[task] == pytest.approx(figures, rel=1e-6)
-
-
-def test_with_a_list_of_20_at_strength_zero_choices_and_answers_are_the_black_box_s(
-    own: Evaluation, upstream: BlackBoxProcess, checkpoint: Path, tmp_path: Path
-) -> None:
-    found = served(upstream, checkpoint, tmp_path, strength=0)
-    assert found.answers[ANSWER] == own.answers[ANSWER]
-    assert found.figures[CHOICE] == own.figures[CHOICE]
-    assert [greedy for _, greedy in found.pairs] == [greedy for _, greedy in own.pairs]
-    apart = [abs(value - expected) for (value, _), (expected, _) in zip(found.pairs, own.pairs, strict=True)]
-    print(f"choices apart, nats: median {sorted(apart)[len(apart) // 2]:.4f}, most {max(apart):.4f}")
 
 
 def test_at_strength_one_what_was_forgotten_is_forgotten(

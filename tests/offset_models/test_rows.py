@@ -16,12 +16,12 @@ from server.errors import OffsetUnavailable
 V, WIDTH = 30, 40
 
 
-def pair(vocab_size: int = V, masked_ids: tuple[int, ...] = ()) -> Pair:
+def pair(vocab_size: int = V, masked_ids: tuple[int, ...] = (), gate_nats: float = 0.0) -> Pair:
     def unused() -> None:
         raise NotImplementedError
 
     model = FullModel("any", unused)  # type: ignore[arg-type]
-    return Pair(model, model, vocab_size, masked_ids)
+    return Pair(model, model, vocab_size, masked_ids, gate_nats)
 
 
 def logits(seed: int, rows: int = 3, width: int = WIDTH) -> torch.Tensor:
@@ -55,6 +55,29 @@ def test_pairs_that_share_a_base_may_share_its_logits() -> None:
     torch.testing.assert_close(together, alone[0] + alone[1])
 
 
+def test_a_gate_leaves_only_the_rows_where_the_members_differ() -> None:
+    a, b = logits(1, 6), logits(2, 6)
+    b[::2] = a[::2] + 0.1 * logits(3, 3)  # every other row hardly differs
+    real = [t[:, [i for i in range(V) if i != 2]].double().log_softmax(-1) for t in (a, b)]
+    divergences = (real[1].exp() * (real[1] - real[0])).sum(-1)
+    gate = float(divergences.sort().values[2:4].mean())
+    gated, open_ = pair(masked_ids=(2,), gate_nats=gate), pair(masked_ids=(2,))
+    _, offset = offset_rows([PairLogits(gated, 2.0, a.clone(), b.clone())])
+    _, whole = offset_rows([PairLogits(open_, 2.0, a.clone(), b.clone())])
+    assert (divergences >= gate).tolist() == [False, True] * 3
+    assert (offset[::2] == 0).all()
+    torch.testing.assert_close(offset[1::2], whole[1::2])
+    _, behind = offset_rows([PairLogits(gated, 2.0, a.clone(), b.clone(), gated=False)])
+    torch.testing.assert_close(behind, whole)
+
+
+def test_a_row_that_is_not_finite_passes_no_gate_unseen() -> None:
+    a, b = logits(1), logits(2)
+    b[1, 7] = torch.nan
+    made = make_rows(*offset_rows([PairLogits(pair(gate_nats=60.0), 1.0, a, b)]))
+    assert [isinstance(row, OffsetUnavailable) for row in made] == [False, True, False]
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 1000),
@@ -78,6 +101,7 @@ def test_a_device_row_answers_like_a_numpy_row(
     assert there.best()[1] == pytest.approx(here.best()[1], abs=1e-5)
     assert there.max_offset() == here.max_offset()
     assert there.log_weight(temperature) == pytest.approx(here.log_weight(temperature), abs=1e-4)
+    assert there.log_mass() == pytest.approx(here.log_mass(), abs=1e-4)
     np.testing.assert_allclose(there.weights(), here.weights(), atol=1e-5)
 
 

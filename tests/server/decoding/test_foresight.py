@@ -10,7 +10,7 @@ from server.decoding import foresight
 from server.decoding.agreement import Acceptance
 from server.decoding.decoder import decode
 from server.decoding.drafts import DraftSources, LocalDraftLimits, UpstreamDrafts
-from server.decoding.foresight import Foresight, Record, foreseen
+from server.decoding.foresight import Foresight, Record, Records, foreseen
 from server.decoding.rows import NumpyRow
 from server.decoding.sampling import SamplingParams
 from server.errors import UpstreamUnreachable
@@ -50,7 +50,8 @@ def eager(monkeypatch):
 
 
 def drafts_of(black_box):
-    return UpstreamDrafts(black_box, foresight=Foresight(black_box, Record(Acceptance(1.0))))
+    sure = Records(greedy=Record(Acceptance(1.0)), sampled=Record(Acceptance(1.0)))
+    return UpstreamDrafts(black_box, foresight=Foresight(black_box, sure))
 
 
 async def tokens(stream, drafts):
@@ -90,14 +91,16 @@ async def test_sampled_tokens_follow_the_exact_joint_distribution_with_early_cal
 
 
 async def test_where_guesses_fail_hardly_any_are_made_until_one_is_right_again(eager):
-    record = Record()
+    records, sampled = Records(), replace(GREEDY, temperature=0.9, seed=4)
+    record = records.of(toy_stream(GREEDY))
     assert record.worth_trying()
     for _ in range(20):
         record.useful.add(0.0)
     assert [record.worth_trying() for _ in range(32)].count(True) == 2
     stream, black_box = toy_stream(replace(GREEDY, max_tokens=5)), SlowBox()
-    await tokens(stream, UpstreamDrafts(black_box, foresight=Foresight(black_box, record)))
+    await tokens(stream, UpstreamDrafts(black_box, foresight=Foresight(black_box, records)))
     assert stream.stats.early_calls == 0
+    assert records.of(toy_stream(sampled)).worth_trying()  # what greedy streams met says nothing of sampled ones
     for _ in range(20):
         record.useful.add(1.0)
     assert record.worth_trying()

@@ -1,16 +1,18 @@
-"""A given text is scored by the distribution that tokens are drawn from, however its lists arrive."""
+"""A given text is scored by all that the black box told, however its lists arrive."""
 
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
 
-from server.decoding.correction import correct
+from server.decoding.correction import correct_given
 from server.decoding.decoder import decode
 from server.decoding.drafts import UpstreamDrafts
 from server.decoding.primed_drafts import PrimedDrafts
-from server.decoding.protocols import DraftParams
+from server.decoding.protocols import DraftParams, Proposal
 from server.decoding.ranking import most_probable
+from server.decoding.rows import NumpyRow
 from server.decoding.sampling import SamplingParams
 from server.decoding.scoring import score
 from server.errors import OffsetUnavailable
@@ -54,7 +56,7 @@ async def test_a_token_that_the_black_box_did_not_list_has_its_imputed_value():
     outside = 0
     async for proposals in portions(black_box):
         for at, proposal in enumerate(proposals[:-1], start=1):
-            corrected = correct(proposal, await session.row(TEXT[:at]), "impute")
+            corrected = correct_given(proposal, await session.row(TEXT[:at]))
             outside += TEXT[at] not in proposal.top_ids
             assert scored[at].logprob == pytest.approx(corrected.log_q(TEXT[at]), abs=1e-12)
     assert outside > 10
@@ -68,15 +70,47 @@ async def test_scores_do_not_depend_on_how_the_lists_are_portioned(sizes):
     assert await score(TEXT, portions(ToyBlackBox(), *sizes), ToySession(), "impute", 0) == whole
 
 
-async def test_an_answer_is_scored_as_it_was_generated():
+@pytest.mark.parametrize(("k", "most"), [(12, 1e-12), (4, 0.2)])
+async def test_an_answer_is_scored_as_it_was_generated_but_for_the_mass_that_the_cap_hides(k, most):
     params = SamplingParams(max_tokens=40, seed=4, top_logprobs=2)
-    black_box, prompt = ToyBlackBox(k=4), [1, 2, 3]
+    black_box, prompt = ToyBlackBox(k=k), [1, 2, 3]
     steps = [step async for step in decode(toy_stream(params, prompt=prompt), UpstreamDrafts(black_box))]
     text = [*prompt, *(step.token_id for step in steps)]
     scored = await score(text, lists(black_box, text, len(text)), ToySession(), "impute", 2)
     for step, token in zip(steps, scored[len(prompt) :], strict=True):
-        assert token.logprob == pytest.approx(step.logprob, abs=1e-12)
+        assert -1e-12 <= step.logprob - token.logprob <= most
         assert token.top[0].tolist() == step.top[0].tolist()
+
+
+@pytest.mark.parametrize("k", [1, 3, 11, 12])
+async def test_at_strength_zero_every_number_that_the_black_box_told_comes_out_as_it_went_in(k):
+    black_box, expected, outside = ToyBlackBox(k=k), [], 0
+    told = []
+    async for proposals in portions(black_box):
+        for at, proposal in enumerate(proposals[: len(TEXT) - 1], start=1):
+            own = float(toy_logprobs("black box", TEXT[:at], 12)[TEXT[at]])
+            beside = None if TEXT[at] in proposal.top_ids else own
+            outside += beside is not None
+            told.append(replace(proposal, token_id=TEXT[at], token_logprob=beside))
+            expected.append(own)
+
+    async def again():
+        yield told
+
+    scored = await score(TEXT, again(), ToySession(strength=0.0), "impute", 0)
+    assert [token.logprob for token in scored[1:]] == pytest.approx(expected, abs=1e-6)  # rows are float32
+    assert (outside == 0) == (k == 12)
+
+
+async def test_a_number_told_beside_the_list_is_corrected_like_a_listed_one():
+    m, o, u = (toy_logprobs(name, TEXT[:1], 12) for name in ("black box", "initial", "unlearned"))
+    order = np.argsort(-m)
+    last = int(order[-1])
+    proposal = Proposal(last, order[:10], m[order[:10]], token_logprob=float(m[last]))
+    found = correct_given(proposal, NumpyRow(o, u - o))
+    weights = m + u - o  # one id is left for the tail: its mass is known, so nothing is guessed
+    assert found.log_q(last) == pytest.approx((weights - np.log(np.exp(weights).sum()))[last], abs=1e-9)
+    assert found.k == 10
 
 
 async def test_a_token_among_the_best_has_the_very_number_that_the_list_shows():
@@ -86,7 +120,7 @@ async def test_a_token_among_the_best_has_the_very_number_that_the_list_shows():
         ids, values = token.top
         assert token.logprob == values[ids.tolist().index(token.token_id)]
     proposal = (await black_box.block(TEXT[:1], [], DraftParams(0.0, 1))).proposals[0]
-    best = most_probable(correct(proposal, await session.row(TEXT[:1])), 1)
+    best = most_probable(correct_given(proposal, await session.row(TEXT[:1])), 1)
     assert scored[1].top[1][0] == best[1][0]
 
 
