@@ -6,6 +6,7 @@ python -m benchmarks.engine --base FOLDER        a real base too (a random adapt
 
 import argparse
 import asyncio
+import gc
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from offset_models.settings import EngineSettings
 
 STREAMS = (1, 4, 16)
 PROMPT = 32
+LONGEST = 400  # steps of one stream, which has 512 places
 THREADS = torch.get_num_threads()
 
 
@@ -65,9 +67,14 @@ async def engine_rows_per_second(pair: Pair, streams: int, steps: int) -> float:
 
         started = time.perf_counter()
         await asyncio.gather(*(stream(s, own) for s, own in zip(sessions, ids, strict=True)))
-        return streams * steps / (time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        for session in sessions:
+            session.close()
+        await engine.remove_pair(handle)
+        return streams * steps / seconds
     finally:
         await asyncio.to_thread(engine.close)
+        gc.collect()  # a real base is gigabytes: the next turn loads it again
 
 
 def _prompt(stream: int) -> list[int]:
@@ -88,7 +95,7 @@ def compare(name: str, base: Path, adapter: Path, steps: int, rounds: int) -> li
     model = AutoModelForCausalLM.from_pretrained(base, dtype="float32")
     pair, rows = lora_pair(base, adapter), []
     for streams in STREAMS:
-        turns = [_turn(model, pair, streams, max(steps // streams, 4)) for _ in range(rounds)]
+        turns = [_turn(model, pair, streams, min(max(steps // streams, 4), LONGEST)) for _ in range(rounds)]
         rows.append(
             {
                 "pair": name,
@@ -118,7 +125,7 @@ def main() -> None:
     if args.base is not None:
         with tempfile.TemporaryDirectory() as folder:
             random_adapter(args.base, Path(folder))
-            rows += compare("real", args.base, Path(folder), 32, args.rounds)
+            rows += compare("real", args.base, Path(folder), 64, args.rounds)
     render: Callable[[dict[str, Any]], list[Any]] = lambda row: list(row.values())  # noqa: E731
     report.show("engine ÷ plain two-model loop", list(rows[0]), map(render, rows))
     print(report.write("engine", _figures(rows), {"threads": THREADS, "prompt": PROMPT}, rows))
