@@ -11,7 +11,7 @@ from benchmarks.tofu.bench import Bench
 from offset_models.evaluation.leakage_schema import LeakageReport
 
 # Of each family that does not need secrets by name, one or two; the whole suite takes longer than the rest of a row.
-ATTACKS: Final = ("direct", "paraphrase", "leading prefix", "begun: opening", "samples, T = 1", "echo scoring")
+ATTACKS: Final = ("direct", "paraphrase", "leading prefix", "begun: opening", "samples at T = 1", "echo scoring")
 
 
 def leakage(bench: Bench, row: str, url: str) -> dict[str, float]:
