@@ -62,6 +62,9 @@ def offset(bench: Bench, request: Request, settings: TrainingSettings, name: str
     root, started = fresh(bench.folder / "rows" / name), time.monotonic()
     trained = trained_on(BASE, training_data(gathered, held, settings), settings, root / "run", name)
     seconds = time.monotonic() - started
+    if not trained.kept_step:  # no step was better than none: there is nothing to serve
+        own = asyncio.run(_own_recalls(Running(bench.url, 0), held))
+        return figures(trained, {"black_box": own, "corrected": own}, seconds)
     trained.student.save(root / "weights", BASE.name)
     about = summary(trained, gathered.collection)
     packing = Packing(root / name, name, BASE, "Apache-2.0", about, settings.served_strength, settings.gate_nats)

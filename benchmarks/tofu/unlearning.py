@@ -22,7 +22,8 @@ from offset_models.training.run_folder import RunFolder
 from offset_models.training.settings import TrainingSettings
 from offset_models.training.sides import Data
 from offset_models.training.source import Source
-from offset_models.training.stages import Packing, Trained, progress, summary, train, training_data
+from offset_models.training.stages import NOTHING_BETTER, Packing, Trained, progress, summary, train, training_data
+from offset_models.training.trainer import TrainingFailed
 
 LICENCE = "MIT"  # TOFU's
 NO_DIRECT = "contrast"  # two small models; there is nothing to tune directly
@@ -53,6 +54,8 @@ def make_offset(bench: Bench, objective: str) -> None:
     settings = TrainingSettings(objective=objective, seed=SEED, **_looked_at(bench.scale.offset))
     gathered = _gathered(bench)
     trained = _trained(base, training_data(gathered, None, settings), settings, work)
+    if not trained.kept_step:
+        raise TrainingFailed(" ".join(filter(None, (trained.state.stopped, NOTHING_BETTER))))
     rmtree(out, ignore_errors=True)
     weights = work / "weights"
     trained.student.save(weights, base.name)

@@ -70,6 +70,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> LeakageReport:
 def test_every_attack_of_the_table_is_in_the_report_once(report: LeakageReport) -> None:
     assert [attack.name for attack in report.attacks] == [attack.name for attack in ATTACKS]
     assert len({attack.name for attack in ATTACKS}) == len(ATTACKS)
+    assert not any("," in attack.name for attack in ATTACKS)  # --attack parts its names by them
 
 
 def test_what_leaks_is_found_and_what_holds_is_not_accused(report: LeakageReport) -> None:
