@@ -309,6 +309,16 @@ async def test_a_caller_that_leaves_while_the_disk_is_asked_does_not_part_disk_a
     assert (await registry.rollback()).active.name == "a"  # the lock was let go
 
 
+async def test_the_canary_sings_behind_the_gate_and_streams_do_not(
+    registry: Registry, engine: BookkeepingEngine
+) -> None:
+    before = engine.behind_gates
+    version = await registry.load("b", "b")
+    assert engine.behind_gates == before + 1
+    (await version.open(1.0)).close()
+    assert engine.behind_gates == before + 1
+
+
 @pytest.mark.parametrize(
     ("offset", "reason"), [(0.0, "offset of zero"), (float("nan"), "finite"), (float("inf"), "finite")]
 )

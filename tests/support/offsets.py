@@ -93,6 +93,7 @@ class BookkeepingEngine:
         return {}
 
     opened: list[list[tuple[int, float]]] = field(default_factory=list)
+    behind_gates: int = 0  # sessions that were opened without them
     gate: asyncio.Event | None = None  # loads wait for it
 
     async def load(self, checkpoint: Checkpoint) -> int:
@@ -109,11 +110,14 @@ class BookkeepingEngine:
     def memory_bytes(self, handle: int) -> int:
         return 1000
 
-    async def open(self, parts: Sequence[tuple[int, float]], timeout_s: float) -> OffsetSession:
+    async def open(
+        self, parts: Sequence[tuple[int, float]], timeout_s: float, *, gated: bool = True
+    ) -> OffsetSession:
         for handle, _ in parts:
             if handle not in self.loaded:
                 raise OffsetUnavailable(f"Pair {handle} is not loaded.")
         self.opened.append(list(parts))
+        self.behind_gates += not gated
         self.sessions += 1
         return _Session(self, sum(alpha for _, alpha in parts))
 
