@@ -53,10 +53,14 @@ def imputed_logprobs(top_ids: Tensor, top_logprobs: Tensor, base_logprobs: Tenso
     """log p̂_M over the whole vocabulary: ℓ on K; outside, min(r·p_o(i)/Σ_{j∉K} p_o(j), min_K p_M), normalised.
 
     top_ids, top_logprobs: [n, k], base_logprobs: [n, V] with −inf for ids the tokenizer does not have. Returns [n, V].
+    A list that is shorter than k repeats its last entry, which counts once.
     """
+    repeated = torch.zeros_like(top_ids, dtype=torch.bool)
+    repeated[:, 1:] = top_ids[:, 1:] == top_ids[:, :-1]
     head = torch.zeros_like(base_logprobs, dtype=torch.bool).scatter_(1, top_ids, True)
     # r is a small difference of numbers near 1: taken in float64. log r is −inf when nothing is left.
-    log_mass = torch.log1p(-top_logprobs.double().exp().sum(1, keepdim=True).clamp(max=1.0)).to(top_logprobs.dtype)
+    listed = top_logprobs.double().exp().masked_fill(repeated, 0.0).sum(1, keepdim=True)
+    log_mass = torch.log1p(-listed.clamp(max=1.0)).to(top_logprobs.dtype)
     outside = base_logprobs.masked_fill(head, -torch.inf)
     log_shape = outside - outside.logsumexp(1, keepdim=True).clamp(min=torch.finfo(outside.dtype).min)
     tail = torch.minimum(log_mass + log_shape, top_logprobs.amin(1, keepdim=True))

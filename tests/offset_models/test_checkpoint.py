@@ -101,8 +101,11 @@ def test_the_content_digest_follows_the_weights_and_not_the_card(root: Path) -> 
         return str(inspect(root / "lora")["content_digest"])
 
     before = digest()
-    edit(root, lambda manifest: manifest.update(card={"other": 1}, name="renamed"))
+    edit(root, lambda manifest: manifest.update(card={"other": 1}, name="renamed", gate_nats=0))
     assert digest() == before
+    edit(root, lambda manifest: manifest.update(gate_nats=0.5))
+    assert digest() != before
+    edit(root, lambda manifest: manifest.update(gate_nats=0))
     replace(root, ADAPTER, (root / "lora" / ADAPTER).read_bytes() + b" ")
     with pytest.raises(BadCheckpoint):
         digest()

@@ -104,6 +104,19 @@ async def test_rows_of_several_streams_equal_the_two_models(
         await asyncio.gather(*(stream(seed) for seed in range(4)))
 
 
+async def test_each_offset_of_a_sum_has_its_own_gate() -> None:
+    async with running(full_pair(gate_nats=60.0), full_pair(1)) as (engine, (closed, open_)):
+        prompt = ids(6)
+        alone = await engine.open([(closed, 1.0)], timeout_s=5)
+        assert not whole(await alone.row(prompt))[1].any()
+        both = await engine.open([(closed, 1.0), (open_, 2.0)], timeout_s=5)
+        np.testing.assert_allclose(
+            whole(await both.row(prompt))[1], 2.0 * expected(full_models(1), prompt)[1], atol=4e-4
+        )
+        behind = await engine.open([(closed, 1.0)], timeout_s=5, gated=False)
+        assert_row(await behind.row(prompt), full_models(), prompt)
+
+
 async def test_offsets_of_several_pairs_add_up_and_a_shared_base_runs_once() -> None:
     async with running(lora_pair(1), lora_pair(2)) as (engine, (first, second)):
         session = await engine.open([(first, 0.5), (second, -2.0)], timeout_s=5)

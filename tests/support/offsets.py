@@ -110,9 +110,7 @@ class BookkeepingEngine:
     def memory_bytes(self, handle: int) -> int:
         return 1000
 
-    async def open(
-        self, parts: Sequence[tuple[int, float]], timeout_s: float, *, gated: bool = True
-    ) -> OffsetSession:
+    async def open(self, parts: Sequence[tuple[int, float]], timeout_s: float, *, gated: bool = True) -> OffsetSession:
         for handle, _ in parts:
             if handle not in self.loaded:
                 raise OffsetUnavailable(f"Pair {handle} is not loaded.")

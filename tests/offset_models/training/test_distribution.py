@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from offset_models.training.distribution import corrected_logprobs, imputed_logprobs
+from offset_models.pair import FullModel, Pair
+from offset_models.rows import PairLogits, offset_rows
+from offset_models.training.distribution import corrected, corrected_logprobs, imputed_logprobs
 
 torch.set_num_threads(1)
 
@@ -97,3 +99,22 @@ def test_gradients_reach_the_unlearned_model_alone_and_are_finite_with_padding()
     assert bool(gradient.isfinite().all())
     assert gradient[0, 1] < 0 < gradient[0, 2]  # descending the loss raises the target and lowers the others
     assert not gradient[:, 12:].any()
+
+
+def test_a_short_list_that_repeats_its_last_entry_is_the_short_list() -> None:
+    rng = np.random.default_rng(5)
+    full, base = logprobs(rng, 3, 20), logprobs(rng, 3, 20)
+    ids, listed = top(full, 4)
+    longer = torch.cat([ids, ids[:, -1:], ids[:, -1:]], 1), torch.cat([listed, listed[:, -1:], listed[:, -1:]], 1)
+    torch.testing.assert_close(imputed_logprobs(*longer, base), imputed_logprobs(ids, listed, base))
+
+
+def test_a_gate_is_the_one_that_serving_has() -> None:
+    rng = np.random.default_rng(6)
+    log_p, base, unlearned = (logprobs(rng, 8, 20, 1.0).float() for _ in range(3))
+    gate = float((unlearned.exp() * (unlearned - base)).sum(1).median()) + 1e-3
+    model = FullModel("any", lambda: None)  # type: ignore[arg-type, return-value]
+    parts = [PairLogits(Pair(model, model, 20, (), gate), 1.5, base.clone(), unlearned.clone())]
+    served = (log_p + offset_rows(parts)[1]).log_softmax(1)
+    torch.testing.assert_close(corrected(log_p, base, unlearned, 1.5, gate), served)
+    assert not torch.allclose(served, corrected(log_p, base, unlearned, 1.5))
