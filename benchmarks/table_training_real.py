@@ -39,6 +39,7 @@ BASIC = TrainingSettings(
 RECIPES: Mapping[str, TrainingSettings] = {
     "idk": BASIC,
     "idk-kl-3": replace(BASIC, retain_weight=3.0),
+    "idk-gated": replace(BASIC, retain_weight=3.0, gate_nats=0.3),
     "idk-gentle": replace(BASIC, retain_weight=3.0, learning_rate=1e-4, forget_batch=2, retain_batch=10),
     "idk-rank-32": replace(BASIC, retain_weight=3.0, rank=32, alpha=64.0),
     "dpo": replace(BASIC, objective="dpo", retain_weight=3.0),
