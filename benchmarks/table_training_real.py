@@ -2,7 +2,8 @@
 
 python -m benchmarks.table_training_real --upstream http://127.0.0.1:8090 --base ~/models/Qwen2.5-Coder-0.5B-Instruct
 
-The questions are in benchmarks/data. What must stay has no answers there: the black box is asked for its own.
+The questions are in benchmarks/data. What must stay has no answers there: the black box is asked for its own. The row
+`black box again` is the black box asked once more: what it does not repeat by itself, no offset can keep.
 """
 
 import argparse
@@ -11,18 +12,20 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import torch
 
 from benchmarks.support import report
-from benchmarks.support.real_questions import GROUPS, questions
+from benchmarks.support.real_answers import known_answers
+from benchmarks.support.real_questions import GROUPS, Part, questions
 from offset_models.demo.progress import Progress
-from offset_models.tokenizer import Tokenizer
+from offset_models.evaluation.refusals import RefusalJudge
 from offset_models.training import forget as pipeline
-from offset_models.training.answers import Served, rouge_l_recall, serving
+from offset_models.training.answers import rouge_l_recall, serving
 from offset_models.training.collecting import Forecast
 from offset_models.training.loading import read_refusals
 from offset_models.training.rows import Row
@@ -30,57 +33,66 @@ from offset_models.training.samples import prompt_ids
 from offset_models.training.settings import TrainingSettings
 from offset_models.training.sides import Data
 from offset_models.training.source import Source
+from offset_models.training.stages import Packing, exported
 
 RESULT = report.BUILD / "training-real.json"
-SAME_BEGINNING = 4  # words that make an answer a refusal of the ones that were trained
-BASIC = TrainingSettings(
-    steps=120, forget_batch=4, retain_batch=8, learning_rate=2e-4, rank=8, alpha=16, warm_up=10, eval_every=30, seed=7
+AGAIN = "black box again"
+IDK = TrainingSettings(
+    steps=100,
+    retain_weight=3.0,
+    forget_batch=4,
+    retain_batch=10,
+    learning_rate=3e-4,
+    rank=8,
+    alpha=16,
+    warm_up=10,
+    eval_every=25,
+    save_every=10,
+    seed=7,
 )
-RECIPES: Mapping[str, TrainingSettings] = {
-    "idk": BASIC,
-    "idk-kl-3": replace(BASIC, retain_weight=3.0),
-    "idk-gated": replace(BASIC, retain_weight=3.0, gate_nats=0.3),
-    "idk-gentle": replace(BASIC, retain_weight=3.0, learning_rate=1e-4, forget_batch=2, retain_batch=10),
-    "idk-rank-32": replace(BASIC, retain_weight=3.0, rank=32, alpha=64.0),
-    "dpo": replace(BASIC, objective="dpo", retain_weight=3.0),
-    "npo": replace(BASIC, objective="npo", retain_weight=3.0),
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A training run, and how its weights are served. Recipes of one run share it."""
+
+    run: str
+    settings: TrainingSettings
+    gate_nats: float = 0.0
+    strength: float | None = None  # None: as it was trained
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "idk": Recipe("idk", IDK),
+    "idk-gate-0.3": Recipe("idk", IDK, gate_nats=0.3),
 }
 
 
-def run(args: argparse.Namespace, name: str, settings: TrainingSettings) -> dict[str, Any]:
-    """One recipe from rows to served answers; what was collected for an earlier one is not asked again."""
+def run(args: argparse.Namespace, name: str, recipe: Recipe, shown: Progress) -> dict[str, Any]:
+    """One recipe from rows to served answers; what an earlier one asked or trained is not asked or trained again."""
     calls: list[int] = []
 
     def announce(forecast: Forecast) -> None:
         calls.append(forecast.cost.calls)
 
-    started, place = time.monotonic(), planned(args, name, settings)
-    with Progress(visible=True) as shown:
-        made = pipeline.forget(place, shown, announce)
-        trained_s = time.monotonic() - started
-        answers = asyncio.run(judged(place, made.run.path / "candidate" / name, shown))
+    plan = planned(args, recipe)
+    made = pipeline.forget(plan, shown, announce)
+    started = time.monotonic()
+    answers = asyncio.run(judged(args, plan, packed(plan, made, recipe, name), shown))
     return {
         "row": name,
         **answers,
-        "probability": dict(made.card),
         "kept_step": made.trained.kept_step,
         "stopped": made.trained.state.stopped,
-        "calls": sum(calls),
+        "collect_calls": sum(calls),
         "train_s": round(made.trained.state.seconds, 1),
-        "total_s": round(trained_s, 1),
+        "judge_s": round(time.monotonic() - started, 1),
     }
 
 
-def planned(args: argparse.Namespace, name: str, settings: TrainingSettings) -> pipeline.Plan:
-    refusals = read_refusals()
-    kept = [group for group in GROUPS if group != "forget"]
-
-    def data(*, held_out: bool) -> Data:
-        retain = [row for group in kept for row in questions(group, held_out=held_out)]
-        forget = questions("forget", held_out=held_out)
-        return Data(forget, retain, refusals, "both", args.answer_tokens)
-
-    work = args.work / name
+def planned(args: argparse.Namespace, recipe: Recipe) -> pipeline.Plan:
+    """Trained on short beginnings of the black box's answers; every recipe finds the same collections."""
+    work = args.work / recipe.run
     work.mkdir(parents=True, exist_ok=True)
     for side in ("train", "held-out"):
         shared, mine = args.work / f"collected-{side}", work / f"collected-{side}"
@@ -88,81 +100,141 @@ def planned(args: argparse.Namespace, name: str, settings: TrainingSettings) -> 
         if not mine.exists():
             mine.symlink_to(os.path.relpath(shared, work), target_is_directory=True)
     return pipeline.Plan(
-        name=name,
-        data=data(held_out=False),
-        held=data(held_out=True),
+        name=recipe.run,
+        data=data(args, "training"),
+        held=data(args, "validation"),
         base=args.base,
         source=Source(args.upstream, args.model, args.k, concurrency=4, timeout_s=600.0),
-        settings=replace(settings, steps=args.steps or settings.steps),
+        settings=replace(recipe.settings, steps=args.steps or recipe.settings.steps),
         work=work,
-        out=work / "checkpoint" / name,
+        out=work / "checkpoint" / recipe.run,
         licence="Apache-2.0",
-        questions=4,
-        answer_tokens=args.answer_tokens,
+        questions=1,
+        answer_tokens=args.trained_tokens,
     )
 
 
-async def judged(plan: pipeline.Plan, checkpoint: Path, shown: Progress) -> dict[str, float]:
-    """Refusals on forget questions; ROUGE-L recall of the black box's own answer elsewhere. All held out."""
-    figures = {}
-    async with serving(checkpoint.parent, [checkpoint.name], plan.base, plan.source, plan.answer_tokens) as served:
+def data(args: argparse.Namespace, part: Part) -> Data:
+    kept = [row for group in GROUPS if group != "forget" for row in questions(group, part)]
+    return Data(questions("forget", part), kept, read_refusals(), "both", args.trained_tokens)
+
+
+def packed(plan: pipeline.Plan, made: pipeline.Made, recipe: Recipe, name: str) -> Path:
+    """The run's weights as this recipe serves them."""
+    out, trained = plan.work / "served" / name, made.trained
+    rmtree(out, ignore_errors=True)
+    about = made.manifest.training
+    if about is None:
+        raise TypeError("a checkpoint that was just trained says how")
+    strength = trained.settings.served_strength if recipe.strength is None else recipe.strength
+    packing = Packing(out, name, plan.base, plan.licence, about, strength, recipe.gate_nats)
+    packing.write(exported(trained, made.run, plan.base.name), full=trained.settings.full)
+    return out
+
+
+async def judged(
+    args: argparse.Namespace, plan: pipeline.Plan, checkpoint: Path, shown: Progress, *, again: bool = False
+) -> dict[str, float]:
+    """Refusals, and ROUGE-L recall of the black box's own answers, group by group. All held out.
+
+    `again`: the black box asked once more instead of the checkpoint.
+    """
+    figures, judge = {}, RefusalJudge.of(read_refusals())
+    async with serving(checkpoint.parent, [checkpoint.name], plan.base, plan.source, args.answer_tokens) as served:
         for group in GROUPS:
-            rows = questions(group, held_out=True)
-            with shown.stage(group, 2 * len(rows)) as advance:
-                before, after = await both(served, rows, advance)
-            figures[f"refused/{group}"] = sum(map(refuses, after)) / len(after)
-            figures[f"refused_before/{group}"] = sum(map(refuses, before)) / len(before)
+            rows = questions(group, "held out")
+            prompts = [prompt_ids(row, served.version.tokenizer) for row in rows]
+            with shown.stage(group, len(rows)) as advance:
+                before = await known_answers(served, prompts, args.work / "held-out-answers")
+                after = await (served.before if again else served.after)(prompts, advance)
+            figures[f"refused/{group}"] = refusals(judge, rows, before, after)
             figures[f"kept/{group}"] = rouge_l_recall(after, before)
+            write_texts(
+                args.work / "texts" / (AGAIN if again else checkpoint.name) / f"{group}.jsonl", rows, before, after
+            )
     return figures
 
 
-async def both(served: Served, rows: Sequence[Row], advance: Any) -> tuple[list[str], list[str]]:
-    tokenizer: Tokenizer = served.version.tokenizer
-    prompts = [prompt_ids(row, tokenizer) for row in rows]
-    return await served.before(prompts, advance), await served.after(prompts, advance)
+def refusals(judge: RefusalJudge, rows: Sequence[Row], before: Sequence[str], after: Sequence[str]) -> float:
+    """The share of answers that decline; what they might have said is the row's answer, or the black box's own."""
+    wanted = [row.completion or own for row, own in zip(rows, before, strict=True)]
+    return sum(map(judge.refuses, after, wanted)) / len(rows)
 
 
-def refuses(answer: str) -> bool:
-    """Whether an answer begins as one of the refusals does."""
-    beginnings = {tuple(text.lower().split()[:SAME_BEGINNING]) for text in read_refusals()}
-    return tuple(answer.lower().split()[:SAME_BEGINNING]) in beginnings
+def write_texts(path: Path, rows: Sequence[Row], before: Sequence[str], after: Sequence[str]) -> None:
+    """What was answered, to be read by people."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        {"question": row.messages[-1][1], "before": own, "after": answer}
+        for row, own, answer in zip(rows, before, after, strict=True)
+    ]
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def repeated(args: argparse.Namespace, shown: Progress) -> dict[str, Any]:
+    """The black box against itself, beside the first recipe's run, whose pair is not asked anything."""
+    name, recipe = next(iter(RECIPES.items()))
+    plan = planned(args, recipe)
+    checkpoint = plan.work / "served" / name
+    if not checkpoint.is_dir():
+        raise SystemExit(f"{AGAIN} needs the row {name} first.")
+    return {"row": AGAIN, **asyncio.run(judged(args, plan, checkpoint, shown, again=True))}
 
 
 def known() -> dict[str, dict[str, Any]]:
+    """Rows of an earlier run."""
     return {row["row"]: row for row in json.loads(RESULT.read_text())["rows"]} if RESULT.is_file() else {}
 
 
-def main() -> None:
+def write(args: argparse.Namespace, found: Mapping[str, Mapping[str, Any]]) -> None:
+    numbers = {
+        f"{row}_{key}": value
+        for row, cells in found.items()
+        for key, value in cells.items()
+        if isinstance(value, float)
+    }
+    asked = {"k": args.k, "answer_tokens": args.answer_tokens, "trained_tokens": args.trained_tokens}
+    report.write("training-real", numbers, asked, [dict(cells) for cells in found.values()])
+
+
+COLUMNS = (
+    *(f"refused/{group}" for group in GROUPS),
+    *(f"kept/{group}" for group in GROUPS),
+    *("kept_step", "collect_calls", "train_s", "judge_s"),
+)
+
+
+def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--upstream", required=True, help="the black box, running")
     parser.add_argument("--base", type=Path, required=True, help="folder of the pair's base, with the same tokenizer")
     parser.add_argument("--model", default="", help="the black box's model name; default: the only one it lists")
-    parser.add_argument("--only", help=f"recipes, with commas: {', '.join(RECIPES)}")
-    parser.add_argument("--fresh", action="store_true", help="measure rows again that are there")
+    parser.add_argument("--only", help=f"rows, with commas: {', '.join((*RECIPES, AGAIN))}")
+    parser.add_argument("--fresh", action="store_true", help="judge rows again that are there")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--k", type=int, default=20)
-    parser.add_argument("--answer-tokens", type=int, default=96)
+    parser.add_argument("--trained-tokens", type=int, default=48, help="of the black box's answers that must stay")
+    parser.add_argument("--answer-tokens", type=int, default=96, help="of answers that are judged")
     parser.add_argument("--work", type=Path, default=Path("build/training-real"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    return parser
+
+
+def main() -> None:
+    parser = options()
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    found, wanted = known(), args.only.split(",") if args.only else list(RECIPES)
-    if unknown := sorted(set(wanted) - set(RECIPES)):
-        parser.error(f"There is no recipe {unknown[0]}; there are: {', '.join(RECIPES)}.")
-    for name in wanted:
-        if name not in found or args.fresh:
-            found[name] = run(args, name, RECIPES[name])
-            figures = {f"{row}_{key}": value for row, cells in found.items() for key, value in numbers(cells).items()}
-            report.write(
-                "training-real", figures, {"k": args.k, "answer_tokens": args.answer_tokens}, [*found.values()]
-            )
-    columns = [f"refused/{group}" for group in GROUPS] + [f"kept/{group}" for group in GROUPS[1:]]
-    columns += ["kept_step", "calls", "train_s", "total_s"]
-    report.show("held out", ["row", *columns], [[name, *(found[name][c] for c in columns)] for name in wanted])
-
-
-def numbers(cells: Mapping[str, Any]) -> dict[str, float]:
-    return {key: value for key, value in cells.items() if isinstance(value, float)}
+    rows = [*RECIPES, AGAIN]
+    found, wanted = known(), args.only.split(",") if args.only else rows
+    if unknown := sorted(set(wanted) - set(rows)):
+        parser.error(f"There is no row {unknown[0]}; there are: {', '.join(rows)}.")
+    with Progress(visible=True) as shown:
+        for name in wanted:
+            if name not in found or args.fresh:
+                made = repeated(args, shown) if name == AGAIN else run(args, name, RECIPES[name], shown)
+                found = {row: cells for row in rows if (cells := (found | {name: made}).get(row))}
+                write(args, found)
+    report.show("held out", ["row", *COLUMNS], [[name, *(found[name].get(c) for c in COLUMNS)] for name in wanted])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from offset_models.training.distribution import Positions
+from offset_models.training.initial import InitialStates
 from offset_models.training.objectives import kl
 from offset_models.training.passes import ROWS_A_PASS, Scored, positions
 from offset_models.training.settings import TradeOff, TrainingSettings
@@ -28,10 +29,14 @@ class Figures:
 
 @torch.no_grad()
 def evaluate(
-    student: Student, forget: Sequence[Scored], retain: Sequence[Scored], settings: TrainingSettings
+    student: Student,
+    forget: Sequence[Scored],
+    retain: Sequence[Scored],
+    settings: TrainingSettings,
+    initial: InitialStates | None = None,
 ) -> Figures:
     """Teacher-forced figures of both sides. Each side needs at least one row."""
-    forgotten, kept = (_side(student, rows, settings) for rows in (forget, retain))
+    forgotten, kept = (_side(student, rows, settings, initial) for rows in (forget, retain))
     return Figures(forgotten[0], kept[0], forgotten[1], kept[1], kept[2])
 
 
@@ -75,11 +80,13 @@ TRADE_OFFS: Final[Mapping[TradeOff, Callable[[Figures, Figures], float]]] = Mapp
 )
 
 
-def _side(student: Student, rows: Sequence[Scored], settings: TrainingSettings) -> tuple[float, float, float]:
+def _side(
+    student: Student, rows: Sequence[Scored], settings: TrainingSettings, initial: InitialStates | None
+) -> tuple[float, float, float]:
     """Likelihood, share said, KL (nats a token) over all rows."""
     likelihoods, shares, nats, tokens = 0.0, 0.0, 0.0, 0
     for start in range(0, len(rows), ROWS_A_PASS):
-        batch = positions(student, rows[start : start + ROWS_A_PASS], settings, gated=True)
+        batch = positions(student, rows[start : start + ROWS_A_PASS], settings, gated=True, initial=initial)
         likelihoods += likelihood(batch).sum().item()
         shares += said(batch).sum().item()
         nats += kl(batch).item() * len(batch.targets)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from offset_models.training.collect import TopK
 from offset_models.training.data import Sample
 from offset_models.training.distribution import Positions, corrected, imputed_logprobs
+from offset_models.training.initial import InitialStates, half, last_states
 from offset_models.training.settings import TrainingSettings
 from offset_models.training.student import Student
 
@@ -20,31 +21,44 @@ ROWS_A_PASS: Final = 12
 
 
 def positions(
-    student: Student, batch: Sequence[Scored], settings: TrainingSettings, *, gated: bool = False
+    student: Student,
+    batch: Sequence[Scored],
+    settings: TrainingSettings,
+    *,
+    gated: bool = False,
+    initial: InitialStates | None = None,
 ) -> Positions:
     """log p and log q at every answer position; sequences are numbered as the batch has them.
 
-    Rows of like length go through the models together, so positions come ordered by length.
+    Rows of like length go through the models together, so positions come ordered by length. With `initial`, o is not
+    asked again for rows that it has seen.
     """
     order = sorted(range(len(batch)), key=lambda row: len(batch[row][0].ids))
     parts = [order[start : start + ROWS_A_PASS] for start in range(0, len(order), ROWS_A_PASS)]
-    done = [_positions(student, [batch[row] for row in rows], rows, settings, gated) for rows in parts]
+    done = [_positions(student, [batch[row] for row in rows], rows, settings, gated, initial) for rows in parts]
     names = ("log_p", "log_q", "log_u", "targets", "sequences")
     return done[0] if len(done) == 1 else Positions(*(torch.cat([getattr(p, name) for p in done]) for name in names))
 
 
 def _positions(
-    student: Student, batch: Sequence[Scored], numbers: Sequence[int], settings: TrainingSettings, gated: bool
+    student: Student,
+    batch: Sequence[Scored],
+    numbers: Sequence[int],
+    settings: TrainingSettings,
+    gated: bool,
+    initial: InitialStates | None,
 ) -> Positions:
-    device = student.unlearned.device
-    ids, where, sequences = (part.to(device) for part in answer_places([sample for sample, _ in batch], numbers))
-    with torch.no_grad(), student.initial() as initial_model:
-        initial = logprobs_at(initial_model, ids, where, settings)
-        log_p = _black_box([top for _, top in batch], initial)
+    device, samples = student.unlearned.device, [sample for sample, _ in batch]
+    ids, where, sequences = (part.to(device) for part in answer_places(samples, numbers))
+    with torch.no_grad(), student.initial() as o:
+        if initial is None:
+            base = logprobs_at(o, ids, where, settings)
+        else:
+            base = logprobs_of(o, torch.cat([initial.of(o, sample, settings) for sample in samples]), settings)
+        log_p = _black_box([top for _, top in batch], base)
     unlearned = logprobs_at(student.unlearned, ids, where, settings)
-    targets = torch.tensor([token for sample, _ in batch for token in sample.answer_ids], device=device)
-    gate_nats = settings.gate_nats if gated else 0.0
-    log_q = corrected(log_p, initial, unlearned, settings.served_strength, gate_nats)
+    targets = torch.tensor([token for sample in samples for token in sample.answer_ids], device=device)
+    log_q = corrected(log_p, base, unlearned, settings.served_strength, settings.gate_nats if gated else 0.0)
     return Positions(log_p, log_q, unlearned, targets, sequences)
 
 
@@ -60,9 +74,13 @@ def answer_places(samples: Sequence[Sample], numbers: Sequence[int]) -> tuple[Te
 
 def logprobs_at(model: PreTrainedModel, ids: Tensor, where: Tensor, settings: TrainingSettings) -> Tensor:
     """log-probabilities at flat places: [n, V] float32; −inf for rows that are no token."""
-    with torch.autocast(ids.device.type, torch.bfloat16, enabled=_half(settings, ids.device)):
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state.flatten(0, 1)[where]
-        logits: Tensor = model.lm_head(hidden).float()
+    return logprobs_of(model, last_states(model, ids, settings)[where], settings)
+
+
+def logprobs_of(model: PreTrainedModel, states: Tensor, settings: TrainingSettings) -> Tensor:
+    """The same from last hidden states [n, hidden]."""
+    with torch.autocast(states.device.type, torch.bfloat16, enabled=half(settings, states.device)):
+        logits: Tensor = model.lm_head(states).float()
     if settings.vocab_size is not None:
         logits[:, settings.vocab_size :] = -torch.inf
     if settings.masked_ids:
@@ -74,11 +92,6 @@ def padded(rows: Sequence[Sequence[int]]) -> Tensor:
     """Ids [rows, length], filled up on the right, where causal attention never looks."""
     length = max(map(len, rows))
     return torch.tensor([[*row, *[0] * (length - len(row))] for row in rows])
-
-
-def _half(settings: TrainingSettings, device: torch.device) -> bool:
-    """Whether the models compute in bfloat16. Losses and the adapter stay in float32."""
-    return settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
 
 
 def _black_box(tops: Sequence[TopK | None], initial: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from offset_models.host_memory import keep_freed
 from offset_models.manifest import Manifest, TrainingSummary
 from offset_models.pack import write_full_checkpoint, write_lora_checkpoint
 from offset_models.safe_files import model_digest
@@ -87,6 +88,7 @@ def train(
     base: Path, data: TrainingData, settings: TrainingSettings, folder: RunFolder, fabric: Fabric, report: Report
 ) -> Trained:
     """Train u on the base at `base`, or go on where the folder's run stopped. Raises BadRequest, TrainingFailed."""
+    keep_freed()
     tokenizer = Tokenizer.load(base)
     settings = replace(settings, vocab_size=tokenizer.vocab_size, masked_ids=tokenizer.masked_ids)
     student = new_student(load_base(base, fabric.device), settings)

@@ -3,16 +3,18 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 import orjson
 import torch
 
 from offset_models.training.batches import Draw, TrainingData
+from offset_models.training.distribution import Positions
 from offset_models.training.fabric import Fabric
 from offset_models.training.held_out import TRADE_OFFS, Figures, evaluate, likelihood
+from offset_models.training.initial import InitialStates
 from offset_models.training.objective_registry import RETAIN_TERMS, Answer
 from offset_models.training.objectives import kl
 from offset_models.training.passes import Scored, positions
@@ -40,6 +42,7 @@ class Trainer:
     folder: RunFolder
     fabric: Fabric
     report: Report = lambda _step, _figures: None
+    initial: InitialStates = field(default_factory=InitialStates)
 
     def run(self, base_digest: str = "") -> RunState:
         """Train to the end, from wherever the folder's state is; the student ends with the last step's weights."""
@@ -91,7 +94,7 @@ class Trainer:
     def _forget_term(self, number: int) -> tuple[torch.Tensor, dict[str, float]]:
         rows = self._drawn("forget", len(next(iter(self.data.forget.values()))), self.settings.forget_batch, number)
         batches = {
-            answer: positions(self.student, [self._answered(answer, row) for row in rows], self.settings)
+            answer: self._positions([self._answered(answer, row) for row in rows])
             for answer in self.settings.chosen.answers
         }
         seen = likelihood(batches[self.settings.chosen.answers[0]]).mean().item()
@@ -101,11 +104,14 @@ class Trainer:
         """The term, zero where there is none; the KL to the black box is measured in any case."""
         rows = self._drawn("retain", len(self.data.retain), self.settings.retain_batch, number)
         with torch.set_grad_enabled(self.settings.retain != "none" and self.settings.weight > 0):
-            batch = positions(self.student, [self.data.retain[row] for row in rows], self.settings)
+            batch = self._positions([self.data.retain[row] for row in rows])
             term = RETAIN_TERMS.get(self.settings.retain)
             loss = batch.log_q.new_zeros(()) if term is None else term(batch)
         with torch.no_grad():
             return loss, {"retain_likelihood": likelihood(batch).mean().item(), "retain_kl": kl(batch).item()}
+
+    def _positions(self, rows: Sequence[Scored]) -> Positions:
+        return positions(self.student, rows, self.settings, initial=self.initial)
 
     def _drawn(self, side: str, rows: int, batch: int, number: int) -> list[int]:
         """This process's share of a batch: `batch` rows."""
@@ -127,7 +133,7 @@ class Trainer:
         """Evaluate; remember the weights if they are the best so far; stop when patience is over."""
         if not self.data.held_forget or not self.data.held_retain:
             return state
-        figures = evaluate(self.student, self.data.held_forget, self.data.held_retain, self.settings)
+        figures = evaluate(self.student, self.data.held_forget, self.data.held_retain, self.settings, self.initial)
         before = state.before or figures
         score = TRADE_OFFS[self.settings.trade_off](before, figures)
         self._tell(state.step, {f"held_out/{name}": value for name, value in asdict(figures).items()})

@@ -1,6 +1,8 @@
 """Memory really falls."""
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -31,3 +33,38 @@ def test_what_another_thread_freed_leaves_the_process() -> None:
     held = resident()
     give_back()
     assert held - resident() > 48 << 20
+
+
+FAULTS = """
+import resource, sys, torch
+from offset_models.host_memory import keep_freed
+
+if sys.argv[1] == "kept":
+    keep_freed()
+torch.set_num_threads(1)
+
+
+def faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+torch.ones(48 << 20).sum()  # 192 MB
+before = faults()
+for _ in range(3):
+    torch.ones(48 << 20).sum()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix" or not hasattr(os, "confstr"), reason="glibc only")
+def test_large_blocks_are_mapped_once_when_freed_memory_is_kept() -> None:
+    def faults(how: str) -> int:
+        environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True, env=environment
+        )
+        return int(done.stdout)
+
+    pages = 3 * (192 << 20) // os.sysconf("SC_PAGE_SIZE")
+    assert faults("given back") > pages // 2 > 10_000
+    assert faults("kept") < 1_000

@@ -126,9 +126,9 @@ def test_accumulated_passes_are_one_larger_batch(tmp_path: Path) -> None:
     whole = replace(SETTINGS, steps=2, forget_batch=2, retain_batch=2, retain_loss="nll", objective="npo")
     parts = replace(whole, accumulate=2, forget_batch=1, retain_batch=1)
     even = TrainingData({"reference": REFUSAL}, REFUSAL)  # rows of one length: a mean of means is the mean
-    torch.testing.assert_close(
-        weights(tmp_path / "parts", parts, data=even), weights(tmp_path / "whole", whole, data=even)
-    )
+    done = weights(tmp_path / "parts", parts, data=even), weights(tmp_path / "whole", whole, data=even)
+    # Batches of one and of two round otherwise, and Adam divides by gradients near 0; a step moves a weight by 3e-2.
+    torch.testing.assert_close(*done, rtol=1e-3, atol=1e-4)
 
 
 def test_a_batch_of_many_passes_is_the_same_as_its_parts() -> None:
