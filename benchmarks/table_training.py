@@ -7,14 +7,13 @@ python -m benchmarks.table_training --only idk,npo --fresh
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.support import report
-from benchmarks.support.demo_training import ONE_PERSON, held_out, request, split, ten_people, whole_register
+from benchmarks.support.demo_training import MORE_PEOPLE, ONE_PERSON, request, split, ten_people, whole_register
 from benchmarks.support.training_rows import Bench, direct, offset, opened, served_sum, shares
 from offset_models.training.objective_registry import BUILT_IN
 from offset_models.training.settings import TrainingSettings
@@ -24,29 +23,14 @@ RESULT = report.BUILD / "training.json"
 OBJECTIVES = [objective.name for objective in BUILT_IN]
 EVERYTHING = 2048  # the demo's vocabulary
 SUMS = (1, 3, 10)
-MAX_RETAIN_KL = 4.0  # nats; the demo's rate is high, and its first steps are rough
-REGISTER_STEPS, PERSON_STEPS, DEMO_RATE = 250, 120, 4e-3
+PERSON_STEPS = 150  # a person is a sixth of the register
 
 
 def settings(objective: str, args: argparse.Namespace, **more: Any) -> TrainingSettings:
-    """The objective's own settings at the demo's scale."""
-    chosen = {
-        "steps": args.steps or REGISTER_STEPS,
-        "objective": objective,
-        "learning_rate": args.learning_rate,
-        "forget_batch": 8,
-        "retain_batch": 40,
-        "weight_decay": 0.05,
-        "eval_every": 50,
-        "max_retain_kl": MAX_RETAIN_KL,
-        "seed": 7,
-        "retain_weight": args.retain_weight,
-        "retain_loss": args.retain_loss,
-        "strength": args.strength,
-        "options": dict(args.option),
-        **more,
-    }
-    return TrainingSettings(**chosen)
+    """The package's own, but for what the command line says."""
+    named = ("steps", "learning_rate", "retain_weight", "retain_loss", "strength", "extrapolate", "gate_nats")
+    given = {name: value for name in named if (value := getattr(args, name)) is not None}
+    return TrainingSettings(objective=objective, seed=7, options=dict(args.option), **{**more, **given})
 
 
 def rows(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, Row]]:
@@ -71,15 +55,15 @@ def one_person(bench: Bench, args: argparse.Namespace, number: int) -> dict[str,
     """An erasure request of its own; it knows nothing of the others, whom it neither forgets nor keeps."""
     people, name = ten_people(), f"request-{number + 1}"
     registry = split(people[number : number + 1], people)
-    made = request(name, registry, ONE_PERSON, held_out(registry, args.questions))
-    return offset(bench, made, settings("idk", args, steps=args.steps or PERSON_STEPS), name)
+    made = request(name, registry, ONE_PERSON, args.questions)
+    return offset(bench, made, settings("idk", args, steps=PERSON_STEPS), name)
 
 
 def all_at_once(bench: Bench, args: argparse.Namespace, count: int) -> dict[str, Any]:
     """One offset trained on `count` people."""
     people, name = ten_people(), f"one-for-{count}"
     registry = split(people[:count], people)
-    made = request(name, registry, replace(ONE_PERSON, retain=4), held_out(registry, args.questions))
+    made = request(name, registry, MORE_PEOPLE, args.questions)
     return offset(bench, made, settings("idk", args), name)
 
 
@@ -90,8 +74,8 @@ def summed(bench: Bench, args: argparse.Namespace, count: int) -> dict[str, Any]
     if missing := [name for name, folder in parts.items() if not folder.is_dir()]:
         raise SystemExit(f"The sum needs the row {missing[0]} first.")
     registry = split(people[:count], people)
-    made = request(f"one-for-{count}", registry, replace(ONE_PERSON, retain=4), held_out(registry, args.questions))
-    recalls = served_sum(bench, parts, bench.collected(made, 20)[1])
+    made = request(f"one-for-{count}", registry, MORE_PEOPLE, args.questions)
+    recalls = served_sum(bench, parts, bench.collected(made, 20).held)
     flat = {f"recall/{side}/{when}": value for when, sides in recalls.items() for side, value in sides.items()}
     return {**flat, **shares(recalls["black_box"], recalls["corrected"])}
 
@@ -116,6 +100,8 @@ COLUMNS = {
     "retain prob. before": "probability/retain/black_box",
     "after   ": "probability/retain/corrected",
     "harmonic": "harmonic",
+    "strength": "strength",
+    "gate": "gate_nats",
     "step": "kept_step",
     "s": "train_s",
 }
@@ -126,10 +112,12 @@ def main() -> None:
     parser.add_argument("--only", help="rows by name, with commas between them")
     parser.add_argument("--fresh", action="store_true", help="measure rows again that are there")
     parser.add_argument("--steps", type=int, help="instead of each row's own")
-    parser.add_argument("--learning-rate", type=float, default=DEMO_RATE)
+    parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--retain-weight", type=float)
     parser.add_argument("--retain-loss", choices=("kl", "nll", "none"))
     parser.add_argument("--strength", type=float)
+    parser.add_argument("--extrapolate", type=float)
+    parser.add_argument("--gate-nats", type=float)
     parser.add_argument("--option", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--questions", type=int, default=60, help="held-out ones of each side")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="what a later run finds again")

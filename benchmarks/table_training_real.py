@@ -24,6 +24,7 @@ from benchmarks.support.real_answers import known_answers
 from benchmarks.support.real_questions import GROUPS, Part, questions
 from offset_models.demo.progress import Progress
 from offset_models.evaluation.refusals import RefusalJudge
+from offset_models.tokenizer import Tokenizer
 from offset_models.training import forget as pipeline
 from offset_models.training.answers import rouge_l_recall, serving
 from offset_models.training.collecting import Forecast
@@ -34,19 +35,21 @@ from offset_models.training.settings import TrainingSettings
 from offset_models.training.sides import Data
 from offset_models.training.source import Source
 from offset_models.training.stages import Packing, exported
+from server.upstream.probe import connect
 
 RESULT = report.BUILD / "training-real.json"
 AGAIN = "black box again"
+ANSWERS = "held-out-answers"
 IDK = TrainingSettings(
-    steps=100,
+    steps=60,
     retain_weight=3.0,
     forget_batch=4,
     retain_batch=10,
     learning_rate=3e-4,
     rank=8,
     alpha=16,
-    warm_up=10,
-    eval_every=25,
+    warm_up=6,
+    eval_every=20,
     save_every=10,
     seed=7,
 )
@@ -58,13 +61,13 @@ class Recipe:
 
     run: str
     settings: TrainingSettings
-    gate_nats: float = 0.0
-    strength: float | None = None  # None: as it was trained
+    gate_nats: float | None = None  # None: as chosen on the validation rows; so is the strength
+    strength: float | None = None
 
 
 RECIPES: Mapping[str, Recipe] = {
     "idk": Recipe("idk", IDK),
-    "idk-gate-0.3": Recipe("idk", IDK, gate_nats=0.3),
+    "idk-as-trained": Recipe("idk", IDK, gate_nats=0.0, strength=1.0),
 }
 
 
@@ -76,12 +79,15 @@ def run(args: argparse.Namespace, name: str, recipe: Recipe, shown: Progress) ->
         calls.append(forecast.cost.calls)
 
     plan = planned(args, recipe)
+    rmtree(plan.out, ignore_errors=True)  # an earlier table's
     made = pipeline.forget(plan, shown, announce)
     started = time.monotonic()
     answers = asyncio.run(judged(args, plan, packed(plan, made, recipe, name), shown))
     return {
         "row": name,
         **answers,
+        "strength": made.trained.settings.served_strength if recipe.strength is None else recipe.strength,
+        "gate_nats": made.trained.settings.served_gate_nats if recipe.gate_nats is None else recipe.gate_nats,
         "kept_step": made.trained.kept_step,
         "stopped": made.trained.state.stopped,
         "collect_calls": sum(calls),
@@ -115,8 +121,23 @@ def planned(args: argparse.Namespace, recipe: Recipe) -> pipeline.Plan:
 
 
 def data(args: argparse.Namespace, part: Part) -> Data:
+    """Rows of a part. On validation rows, what must go is what the black box says, which it may word in its own way."""
     kept = [row for group in GROUPS if group != "forget" for row in questions(group, part)]
-    return Data(questions("forget", part), kept, read_refusals(), "both", args.trained_tokens)
+    forget = questions("forget", part)
+    if part == "validation":
+        forget = asyncio.run(with_own_answers(args, forget))
+    return Data(forget, kept, read_refusals(), "both", args.trained_tokens)
+
+
+async def with_own_answers(args: argparse.Namespace, rows: Sequence[Row]) -> list[Row]:
+    tokenizer = Tokenizer.load(args.base)
+    box = await connect(args.upstream, tokenizer=tokenizer, model=args.model or None, k=args.k)
+    try:
+        prompts = [prompt_ids(row, tokenizer) for row in rows]
+        said = await known_answers(box, tokenizer, prompts, args.trained_tokens, args.work / ANSWERS)
+    finally:
+        await box.aclose()
+    return [replace(row, completion=answer) for row, answer in zip(rows, said, strict=True)]
 
 
 def packed(plan: pipeline.Plan, made: pipeline.Made, recipe: Recipe, name: str) -> Path:
@@ -127,7 +148,8 @@ def packed(plan: pipeline.Plan, made: pipeline.Made, recipe: Recipe, name: str) 
     if about is None:
         raise TypeError("a checkpoint that was just trained says how")
     strength = trained.settings.served_strength if recipe.strength is None else recipe.strength
-    packing = Packing(out, name, plan.base, plan.licence, about, strength, recipe.gate_nats)
+    gate_nats = trained.settings.served_gate_nats if recipe.gate_nats is None else recipe.gate_nats
+    packing = Packing(out, name, plan.base, plan.licence, about, strength, gate_nats)
     packing.write(exported(trained, made.run, plan.base.name), full=trained.settings.full)
     return out
 
@@ -141,11 +163,12 @@ async def judged(
     """
     figures, judge = {}, RefusalJudge.of(read_refusals())
     async with serving(checkpoint.parent, [checkpoint.name], plan.base, plan.source, args.answer_tokens) as served:
+        tokenizer = served.version.tokenizer
         for group in GROUPS:
             rows = questions(group, "held out")
-            prompts = [prompt_ids(row, served.version.tokenizer) for row in rows]
+            prompts = [prompt_ids(row, tokenizer) for row in rows]
             with shown.stage(group, len(rows)) as advance:
-                before = await known_answers(served, prompts, args.work / "held-out-answers")
+                before = await known_answers(served.box, tokenizer, prompts, args.answer_tokens, args.work / ANSWERS)
                 after = await (served.before if again else served.after)(prompts, advance)
             figures[f"refused/{group}"] = refusals(judge, rows, before, after)
             figures[f"kept/{group}"] = rouge_l_recall(after, before)
@@ -200,7 +223,7 @@ def write(args: argparse.Namespace, found: Mapping[str, Mapping[str, Any]]) -> N
 COLUMNS = (
     *(f"refused/{group}" for group in GROUPS),
     *(f"kept/{group}" for group in GROUPS),
-    *("kept_step", "collect_calls", "train_s", "judge_s"),
+    *("strength", "gate_nats", "kept_step", "collect_calls", "train_s", "judge_s"),
 )
 
 

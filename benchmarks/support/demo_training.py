@@ -5,40 +5,39 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from offset_models.demo.erasure import Amounts, RowMaker
-from offset_models.demo.questions import Question, evaluation_questions
+from offset_models.demo.questions import Question, Split, evaluation_questions
 from offset_models.demo.registry import Person, Registry, generate_registry
 from offset_models.demo.templates import REFUSALS
 from offset_models.training.rows import Row
 from offset_models.training.sides import Data
 
-AMOUNTS = Amounts(forget=12, retain=8, strangers=400, exchanges=2)
-ONE_PERSON = Amounts(forget=12, retain=2, strangers=120, exchanges=1)
+SIDES: tuple[Split, ...] = ("forget", "retain")
+AMOUNTS = Amounts()  # the demo's own
+ONE_PERSON = Amounts(forget=24, retain=4, strangers=200, exchanges=2)
+MORE_PEOPLE = Amounts(forget=24, retain=8, strangers=400, exchanges=4)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be trained on, and the held-out wordings that it is judged by."""
+    """What is to be trained on; held-out wordings that choose step, strength and gate, and others that judge them."""
 
     name: str
     data: Data
+    validation: Data
     held: Data
 
 
 def whole_register(questions: int) -> Request:
     """The demo's own request: six people of thirty."""
-    registry = generate_registry()
-    return request("registry", registry, AMOUNTS, held_out(registry, questions))
+    return request("registry", generate_registry(), AMOUNTS, questions)
 
 
-def held_out(registry: Registry, questions: int) -> Data:
-    """The first `questions` of each side, with the answers that the black box should give."""
-    forget, retain = (evaluation_questions(side, questions, registry=registry) for side in ("forget", "retain"))
-    return Data(_rows(forget), _rows(retain), REFUSALS, "reference")
-
-
-def request(name: str, registry: Registry, amounts: Amounts, held: Data) -> Request:
+def request(name: str, registry: Registry, amounts: Amounts, questions: int) -> Request:
+    """`questions` of each side judge, as many others choose."""
     maker = RowMaker(registry, Random(f"{registry.seed}/{name}"))
-    return Request(name, Data(maker.forget(amounts), maker.retain(amounts), REFUSALS), held)
+    forget, retain = (_rows(evaluation_questions(side, 2 * questions, registry=registry)) for side in SIDES)
+    held, validation = (Data(forget[part::2], retain[part::2], REFUSALS, "reference") for part in (0, 1))
+    return Request(name, Data(maker.forget(amounts), maker.retain(amounts), REFUSALS), validation, held)
 
 
 def split(forget: Sequence[Person], later: Sequence[Person]) -> Registry:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import copyfile, rmtree
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,6 +24,7 @@ from offset_models.training.held_out import harmonic_mean
 from offset_models.training.passes import Scored
 from offset_models.training.run_folder import RunFolder
 from offset_models.training.settings import TrainingSettings
+from offset_models.training.sides import Data
 from offset_models.training.source import Source
 from offset_models.training.stages import Packing, Trained, likelihood_card, progress, summary, train, training_data
 from offset_models.training.student import LoraStudent
@@ -31,6 +32,14 @@ from server.upstream.probe import connect
 
 BASE, BLACK_BOX = WEIGHTS / "base", WEIGHTS / "blackbox"
 ANSWER_TOKENS = 48
+
+
+class Collected(NamedTuple):
+    """A request's rows with what the black box says along them."""
+
+    train: Gathered
+    validation: Gathered
+    held: Gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +53,13 @@ class Bench:
     def source(self, k: int) -> Source:
         return Source(self.url, "", k, concurrency=4, timeout_s=600.0)
 
-    def collected(self, request: Request, k: int) -> tuple[Gathered, Gathered]:
-        """Training rows and held-out rows with the black box's top-k; asked once, then read from the folder."""
-        return self._collected(request, "train", k), self._collected(request, "held", k)
+    def collected(self, request: Request, k: int) -> Collected:
+        """All rows with the black box's top-k; asked once, then read from the folder."""
+        parts = {"train": request.data, "validation": request.validation, "held": request.held}
+        return Collected(*(self._collected(f"{request.name}-{part}-k{k}", data, k) for part, data in parts.items()))
 
-    def _collected(self, request: Request, side: str, k: int) -> Gathered:
-        tokenizer, data = Tokenizer.load(BASE), request.data if side == "train" else request.held
-        out = self.folder / "collected" / f"{request.name}-{side}-k{k}"
+    def _collected(self, name: str, data: Data, k: int) -> Gathered:
+        tokenizer, out = Tokenizer.load(BASE), self.folder / "collected" / name
         with Progress(visible=True) as shown:
             asyncio.run(run(Job(data, self.source(k), tokenizer, out), shown, lambda _forecast: None))
         return read_gathered(out, data, tokenizer)
@@ -58,27 +67,29 @@ class Bench:
 
 def offset(bench: Bench, request: Request, settings: TrainingSettings, name: str, k: int = 20) -> dict[str, Any]:
     """An offset by one objective: forget and retain before and after, and what it took."""
-    gathered, held = bench.collected(request, k)
+    gathered, validation, held = bench.collected(request, k)
     root, started = fresh(bench.folder / "rows" / name), time.monotonic()
-    trained = trained_on(BASE, training_data(gathered, held, settings), settings, root / "run", name)
+    trained = trained_on(BASE, training_data(gathered, validation, settings), settings, root / "run", name)
     seconds = time.monotonic() - started
     if not trained.kept_step:  # no step was better than none: there is nothing to serve
         own = asyncio.run(_own_recalls(Running(bench.url, 0), held))
         return figures(trained, {"black_box": own, "corrected": own}, seconds)
     trained.student.save(root / "weights", BASE.name)
     about = summary(trained, gathered.collection)
-    packing = Packing(root / name, name, BASE, "Apache-2.0", about, settings.served_strength, settings.gate_nats)
-    packing.write(root / "weights", full=settings.full)
+    served = trained.settings
+    packing = Packing(root / name, name, BASE, "Apache-2.0", about, served.served_strength, served.served_gate_nats)
+    packing.write(root / "weights", full=served.full)
     recalls = asyncio.run(_served_recalls(bench, root, [name], held, k))
     return figures(trained, recalls, seconds)
 
 
 def direct(bench: Bench, request: Request, settings: TrainingSettings, name: str) -> dict[str, Any]:
     """The same objective on the black box's own weights, which only the demo can do."""
-    gathered, held = bench.collected(request, 20)
-    blind = training_data(_without_lists(gathered), _without_lists(held), settings)
+    gathered, validation, held = bench.collected(request, 20)
+    settings = replace(settings, strength=1.0, extrapolate=1.0, gate_nats=0.0)  # q is the tuned model itself
+    blind = training_data(_without_lists(gathered), _without_lists(validation), settings)
     root, started = fresh(bench.folder / "rows" / name), time.monotonic()
-    trained = trained_on(BLACK_BOX, blind, replace(settings, strength=1.0), root / "run", name)
+    trained = trained_on(BLACK_BOX, blind, settings, root / "run", name)
     seconds = time.monotonic() - started
     with black_box(weights=_merged(trained, root / "weights")) as served:
         after = asyncio.run(_own_recalls(served, held))
@@ -108,6 +119,8 @@ def figures(trained: Trained, recalls: Mapping[str, Mapping[str, float]], second
         **shares(before, after),
         "steps": trained.state.step,
         "kept_step": trained.kept_step,
+        "strength": trained.settings.served_strength,
+        "gate_nats": trained.settings.served_gate_nats,
         "stopped": trained.state.stopped,
         "train_s": round(seconds, 1),
     }

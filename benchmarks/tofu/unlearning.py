@@ -66,7 +66,7 @@ def make_offset(bench: Bench, objective: str) -> None:
         LICENCE,
         summary(trained, gathered.collection),
         settings.served_strength,
-        settings.gate_nats,
+        settings.served_gate_nats,
     )
     packing.write(weights, full=settings.full)
 

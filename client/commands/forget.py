@@ -152,12 +152,15 @@ def _show(plan: "Plan", made: "Made", active: str | None, as_json: bool) -> None
     if as_json:
         digest = made.manifest.content_digest
         facts = {"path": str(plan.out), "new": made.new, "content_digest": digest, "stopped": state.stopped}
+        facts |= {"strength": made.manifest.strength, "gate_nats": made.manifest.gate_nats}
         say_json({**facts, "kept_step": made.trained.kept_step, "active": active, "card": card})
         return
     say_table(("figure", "value"), [(figure, str(value)) for figure, value in card.items()])
     if not card.get("held_out"):
         note("These are figures of rows that were trained on: give --held-out-forget and --held-out-retain.")
     there = "" if made.new else ", as it was there already"
-    say(f"{plan.out}: offset {plan.name}, step {made.trained.kept_step}, {made.manifest.content_digest[:12]}{there}")
+    served = f"strength {made.manifest.strength:g}, gate {made.manifest.gate_nats:g} nats"
+    version = f"step {made.trained.kept_step}, {served}, {made.manifest.content_digest[:12]}{there}"
+    say(f"{plan.out}: offset {plan.name}, {version}")
     if active is not None:
         say(f"active: {active}")

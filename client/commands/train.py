@@ -100,14 +100,15 @@ def finish(trained: "Trained", folder: "RunFolder", base: Path, plot: bool, as_j
     weights = exported(trained, folder, base.name)
     if plot:
         draw(folder.metrics(), folder.path, trained.settings.objective)
-    state = trained.state
+    state, settings = trained.state, trained.settings
     if state.stopped is not None:
         note(state.stopped)
-    figures = {"steps": state.step, "kept_step": trained.kept_step, **likelihood_card(state)}
+    served = {"strength": settings.served_strength, "gate_nats": settings.served_gate_nats}
+    figures = {"steps": state.step, "kept_step": trained.kept_step, **served, **likelihood_card(state)}
     if as_json:
         say_json({"weights": str(weights), "stopped": state.stopped, **figures})
     else:
         say_table(("figure", "value"), [(name, str(value)) for name, value in figures.items()])
-        say(f"{weights}: of step {trained.kept_step}")
+        say(f"{weights}: of step {trained.kept_step}; give strength and gate to `deltaserve offsets pack`.")
     if not trained.kept_step:
         raise Stop(NOTHING_BETTER, Status.FAILED)

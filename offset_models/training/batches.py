@@ -18,6 +18,7 @@ class TrainingData:
     retain: Sequence[Scored]
     held_forget: Sequence[Scored] = field(default=())  # reference answers, for evaluations
     held_retain: Sequence[Scored] = field(default=())
+    held_out: bool = False  # whether no step is trained on these rows
 
     def __post_init__(self) -> None:
         if not self.retain or not self.forget or len({len(rows) for rows in self.forget.values()} | {0}) != 2:

@@ -113,7 +113,9 @@ def _trained(plan: Plan, data: TrainingData, folder: RunFolder, shown: Shown, re
 
 def _packing(plan: Plan, trained: Trained, collection: Collection) -> Packing:
     about, settings = summary(trained, collection), trained.settings
-    return Packing(plan.out, plan.name, plan.base, plan.licence, about, settings.served_strength, settings.gate_nats)
+    return Packing(
+        plan.out, plan.name, plan.base, plan.licence, about, settings.served_strength, settings.served_gate_nats
+    )
 
 
 def _card(
@@ -122,7 +124,8 @@ def _card(
     """Likelihoods as the run measured them, recalls of answers as they are served; measured once."""
     sides = {"forget": spread(held.forget, plan.questions), "retain": spread(held.retain, plan.questions)}
     asked = [sample.digest.hex() for rows in sides.values() for sample, _ in rows]
-    path = folder.path / f"card-{_digest(trained.kept_step, asked, plan.answer_tokens)}.json"
+    served = (trained.kept_step, packing.strength, packing.gate_nats)
+    path = folder.path / f"card-{_digest(served, asked, plan.answer_tokens)}.json"
     if path.exists():
         card: dict[str, float] = orjson.loads(path.read_bytes())
         return card

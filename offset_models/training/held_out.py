@@ -42,8 +42,12 @@ def evaluate(
 
 def said(batch: Positions) -> Tensor:
     """Share of each answer's tokens that come before the first one that is not log q's best [sequences]."""
-    wrong = batch.log_q.argmax(1) != batch.targets
-    rows = [wrong[batch.sequences == number] for number in range(int(batch.sequences.max()) + 1)]
+    return said_before(batch.log_q.argmax(1) != batch.targets, batch.sequences)
+
+
+def said_before(wrong: Tensor, sequences: Tensor) -> Tensor:
+    """Share of each sequence's positions that come before its first wrong one [sequences]; both are [n]."""
+    rows = [wrong[sequences == number] for number in range(int(sequences.max()) + 1)]
     return torch.stack([(row.cumsum(0) == 0).float().mean() for row in rows])
 
 
@@ -57,25 +61,31 @@ def harmonic_mean(one: float, other: float) -> float:
     return 0.0 if min(one, other) <= 0 else 2 * one * other / (one + other)
 
 
-def forgetting(before: Figures, now: Figures) -> float:
-    """1 when none of what the black box said is said any more; by likelihood where it never said it."""
-    if before.forget_said:
-        return 1 - _share(now.forget_said, before.forget_said)
-    return 1 - _share(now.forget_likelihood, before.forget_likelihood)
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a pair, as shares of what the black box says."""
+
+    forgotten: float
+    kept: float
 
 
-def retention(before: Figures, now: Figures) -> float:
-    """1 when all that the black box said and was to keep is still said; by likelihood where it never said it."""
-    if before.retain_said:
-        return _share(now.retain_said, before.retain_said)
-    return _share(now.retain_likelihood, before.retain_likelihood)
+def outcome(before: Figures, now: Figures) -> Outcome:
+    """By what greedy decoding says of the reference answers; by likelihood on a side where it never said anything."""
+    forget = before.forget_said, now.forget_said, before.forget_likelihood, now.forget_likelihood
+    retain = before.retain_said, now.retain_said, before.retain_likelihood, now.retain_likelihood
+    return Outcome(1 - _left(*forget), _left(*retain))
 
 
-TRADE_OFFS: Final[Mapping[TradeOff, Callable[[Figures, Figures], float]]] = MappingProxyType(
+def balance(found: Outcome, keep: float) -> float:
+    """Harmonic mean of both; keeping more than `keep` counts for nothing, keeping less with its fourth power."""
+    return harmonic_mean(found.forgotten, 1.0 if found.kept >= keep else (found.kept / keep) ** 4)
+
+
+TRADE_OFFS: Final[Mapping[TradeOff, Callable[[Outcome, float], float]]] = MappingProxyType(
     {
-        "harmonic": lambda before, now: harmonic_mean(forgetting(before, now), retention(before, now)),
-        "forget": forgetting,
-        "retain": retention,
+        "harmonic": balance,
+        "forget": lambda found, _keep: found.forgotten,
+        "retain": lambda found, _keep: found.kept,
     }
 )
 
@@ -86,7 +96,7 @@ def _side(
     """Likelihood, share said, KL (nats a token) over all rows."""
     likelihoods, shares, nats, tokens = 0.0, 0.0, 0.0, 0
     for start in range(0, len(rows), ROWS_A_PASS):
-        batch = positions(student, rows[start : start + ROWS_A_PASS], settings, gated=True, initial=initial)
+        batch = positions(student, rows[start : start + ROWS_A_PASS], settings, served=True, initial=initial)
         likelihoods += likelihood(batch).sum().item()
         shares += said(batch).sum().item()
         nats += kl(batch).item() * len(batch.targets)
@@ -94,5 +104,7 @@ def _side(
     return likelihoods / len(rows), shares / len(rows), nats / tokens
 
 
-def _share(now: float, before: float) -> float:
-    return min(1.0, now / before) if before > 0 else 0.0
+def _left(said_before: float, said_now: float, likely_before: float, likely_now: float) -> float:
+    """The share that is left, at most 1."""
+    was, now = (said_before, said_now) if said_before else (likely_before, likely_now)
+    return min(1.0, now / was) if was > 0 else 0.0

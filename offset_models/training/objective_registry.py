@@ -39,7 +39,7 @@ class Objective:
     answers: tuple[Answer, ...] = ("reference",)
     retain: RetainName = "kl"
     retain_weight: float = 1.0
-    strength: float = 1.0  # α in log q, in training and in the checkpoint
+    strength: float = 1.0  # α in log q
 
     @property
     def options(self) -> dict[str, float]:
@@ -56,11 +56,11 @@ BUILT_IN: Final[Sequence[Objective]] = (
     Objective("grad_ascent", losses.grad_ascent, retain="none"),
     Objective("grad_diff", losses.grad_diff, retain="nll"),
     Objective("kl_min", losses.kl_min),
-    Objective("idk", losses.idk, answers=("refusal",)),
+    Objective("idk", losses.idk, answers=("refusal",), retain_weight=4.0),
     Objective("npo", losses.npo),
     Objective("simnpo", losses.simnpo),
     Objective("dpo", losses.dpo, answers=("reference", "refusal")),
-    Objective("undial", losses.undial),
+    Objective("undial", losses.undial, retain_weight=4.0),
     Objective("contrast", losses.contrast, strength=-3.0),
 )
 

@@ -30,5 +30,5 @@ class TrainedPair:
     @torch.no_grad()
     def answer_logprob(self, rows: Sequence[Scored]) -> tuple[float, float]:
         """Mean log-probability (nats) of the rows' answer tokens: the black box's, and after correction."""
-        batch = positions(self.student, rows, self.settings)
+        batch = positions(self.student, rows, self.settings, served=True)
         return batch.answer_log_p.mean().item(), batch.answer_log_q.mean().item()

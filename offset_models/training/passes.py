@@ -1,6 +1,7 @@
 """Forward passes of the pair over training rows: log p and log q at every answer position."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -20,46 +21,81 @@ Scored = tuple[Sample, TopK | None]
 ROWS_A_PASS: Final = 12
 
 
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What the three models say at answer positions, before any correction."""
+
+    log_p: Tensor  # [n, V] the black box, tail imputed; constant
+    log_o: Tensor  # [n, V] constant; −inf for rows that are no token, as in all three
+    log_u: Tensor  # [n, V]
+    targets: Tensor  # [n]
+    sequences: Tensor  # [n]
+
+    @property
+    def offset(self) -> Tensor:
+        """δ [n, V]; 0 for rows that are no token."""
+        return (self.log_u - self.log_o).nan_to_num(nan=0.0)
+
+
 def positions(
     student: Student,
     batch: Sequence[Scored],
     settings: TrainingSettings,
     *,
-    gated: bool = False,
+    served: bool = False,
     initial: InitialStates | None = None,
 ) -> Positions:
     """log p and log q at every answer position; sequences are numbered as the batch has them.
 
-    Rows of like length go through the models together, so positions come ordered by length. With `initial`, o is not
-    asked again for rows that it has seen.
+    Rows of like length go through the models together, so positions come ordered by length. `served`: log q as the
+    checkpoint will give it, at its strength and behind its gate. With `initial`, o is not asked again for rows that it
+    has seen.
     """
     order = sorted(range(len(batch)), key=lambda row: len(batch[row][0].ids))
     parts = [order[start : start + ROWS_A_PASS] for start in range(0, len(order), ROWS_A_PASS)]
-    done = [_positions(student, [batch[row] for row in rows], rows, settings, gated, initial) for rows in parts]
+    done = [
+        _positions(_raw(student, [batch[row] for row in rows], rows, settings, initial), settings, served)
+        for rows in parts
+    ]
     names = ("log_p", "log_q", "log_u", "targets", "sequences")
     return done[0] if len(done) == 1 else Positions(*(torch.cat([getattr(p, name) for p in done]) for name in names))
 
 
-def _positions(
+def raw_parts(
+    student: Student, rows: Sequence[Scored], settings: TrainingSettings, initial: InitialStates | None = None
+) -> Iterator[Raw]:
+    """All rows, a few at a time, before any correction; sequences are numbered from 0 in each part."""
+    for start in range(0, len(rows), ROWS_A_PASS):
+        part = rows[start : start + ROWS_A_PASS]
+        yield _raw(student, part, range(len(part)), settings, initial)
+
+
+def _positions(raw: Raw, settings: TrainingSettings, served: bool) -> Positions:
+    strength, gate_nats = (
+        (settings.served_strength, settings.served_gate_nats) if served else (settings.trained_strength, 0.0)
+    )
+    log_q = corrected(raw.log_p, raw.log_o, raw.log_u, strength, gate_nats)
+    return Positions(raw.log_p, log_q, raw.log_u, raw.targets, raw.sequences)
+
+
+def _raw(
     student: Student,
     batch: Sequence[Scored],
     numbers: Sequence[int],
     settings: TrainingSettings,
-    gated: bool,
     initial: InitialStates | None,
-) -> Positions:
+) -> Raw:
     device, samples = student.unlearned.device, [sample for sample, _ in batch]
     ids, where, sequences = (part.to(device) for part in answer_places(samples, numbers))
     with torch.no_grad(), student.initial() as o:
         if initial is None:
-            base = logprobs_at(o, ids, where, settings)
+            log_o = logprobs_at(o, ids, where, settings)
         else:
-            base = logprobs_of(o, torch.cat([initial.of(o, sample, settings) for sample in samples]), settings)
-        log_p = _black_box([top for _, top in batch], base)
-    unlearned = logprobs_at(student.unlearned, ids, where, settings)
+            log_o = logprobs_of(o, torch.cat([initial.of(o, sample, settings) for sample in samples]), settings)
+        log_p = _black_box([top for _, top in batch], log_o)
+    log_u = logprobs_at(student.unlearned, ids, where, settings)
     targets = torch.tensor([token for sample in samples for token in sample.answer_ids], device=device)
-    log_q = corrected(log_p, base, unlearned, settings.served_strength, settings.gate_nats if gated else 0.0)
-    return Positions(log_p, log_q, unlearned, targets, sequences)
+    return Raw(log_p, log_o, log_u, targets, sequences)
 
 
 def answer_places(samples: Sequence[Sample], numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from offset_models.safe_files import sync_folder
+from offset_models.safe_files import sync_folder, write_atomically
 from offset_models.training.held_out import Figures
 from offset_models.training.student import Student, restore, tensors
 from server.errors import BadRequest
@@ -23,6 +23,7 @@ from server.errors import BadRequest
 STATE: Final = "state.safetensors"
 BEST: Final = "best.safetensors"
 METRICS: Final = "metrics.jsonl"
+CALIBRATION: Final = "calibration.json"
 _WEIGHTS, _OPTIMISER, _RNG = "weights/", "optimiser/", "rng"
 
 
@@ -53,6 +54,15 @@ class RunState:
         if value["best_score"] is None:
             value["best_score"] = float("-inf")
         return cls(**{**value, "retain_kl": tuple(value["retain_kl"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How the weights worth keeping are served, and what that gives on held-out rows."""
+
+    extrapolate: float
+    gate_nats: float
+    figures: Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,19 @@ class RunFolder:
     def load_best(self, student: Student) -> None:
         """Put the best weights into the student. Only after a `save_best`."""
         restore(student, load_file(self.path / BEST))
+
+    def save_calibration(self, about: Mapping[str, Any], calibration: Calibration) -> None:
+        """`about` says of which weights, and by which rule."""
+        write_atomically(self.path / CALIBRATION, orjson.dumps({"about": dict(about), **asdict(calibration)}))
+
+    def calibration(self, about: Mapping[str, Any]) -> Calibration | None:
+        """What was saved under the same `about`."""
+        if not (self.path / CALIBRATION).exists():
+            return None
+        saved = orjson.loads((self.path / CALIBRATION).read_bytes())
+        if saved.pop("about") != dict(about):
+            return None
+        return Calibration(**{**saved, "figures": Figures(**saved["figures"])})
 
     def note(self, step: int, figures: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl."""

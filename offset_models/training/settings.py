@@ -1,7 +1,7 @@
 """Everything that decides what a training run gives, beside its data and its base."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 from server.errors import BadRequest
@@ -13,14 +13,15 @@ RetainName = Literal["kl", "nll", "none"]
 Precision = Literal["auto", "float32", "bfloat16"]
 TradeOff = Literal["harmonic", "forget", "retain"]
 LINEAR_LAYERS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-RUN_ONLY: Final = ("eval_every", "save_every", "patience")  # when to look, not what comes out of a step
+RATE_TIMES_WIDTH: Final = 0.25  # 2e-3 for the demo's base of 128, 2.8e-4 for a 0.5B one of 896
+RUN_ONLY: Final = ("eval_every", "save_every", "patience", "keep")  # when to look, not what comes out of a step
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
     """Raises BadRequest for what cannot be trained. Annotated with what the command line says of an option."""
 
-    steps: Annotated[int, "Updates."] = 200
+    steps: Annotated[int, "Updates."] = 300
     objective: Annotated[str, "What is minimised on forget rows."] = "idk"
     options: Mapping[str, float] = field(default_factory=dict)  # of the objective: beta, gamma
     retain_loss: Annotated[RetainName | None, "Retain term; default: the objective's own."] = None
@@ -28,7 +29,9 @@ class TrainingSettings:
     forget_batch: Annotated[int, "Forget rows a pass; a step makes --accumulate passes."] = 16
     retain_batch: Annotated[int, "Retain rows a pass."] = 32
     accumulate: Annotated[int, "Passes whose gradients are added before an update."] = 1
-    learning_rate: Annotated[float, "Its peak: warmed up to, then falling as a cosine."] = 2e-3
+    learning_rate: Annotated[
+        float | None, "Its peak: warmed up to, then falling as a cosine; default: 0.25 / the base's hidden size."
+    ] = None
     warm_up: Annotated[int, "Steps until the peak."] = 20
     clip: Annotated[float, "Largest gradient norm."] = 1.0
     weight_decay: Annotated[float, "Pulls the unlearned model back to the base where the losses do not care."] = 0.0
@@ -36,18 +39,25 @@ class TrainingSettings:
     rank: Annotated[int, "Of the LoRA."] = 16
     alpha: Annotated[float, "Of the LoRA: its update is scaled by alpha/rank."] = 32.0
     targets: tuple[str, ...] = LINEAR_LAYERS
-    strength: Annotated[
-        float | None, "Of the offset, in training and in the checkpoint; default: the objective's own."
+    strength: Annotated[float | None, "Of the offset in training; default: the objective's own."] = None
+    extrapolate: Annotated[
+        float | None,
+        "The checkpoint's strength, as a multiple of training's; default: chosen on held-out rows, else 1.",
     ] = None
     gate_nats: Annotated[
-        float, "Of the checkpoint: no offset where KL(u‖o) is below this. Steps are trained without it, judged with it."
-    ] = 0.0
+        float | None,
+        "Of the checkpoint: no offset where KL(u‖o) is below this. Steps are trained without it. "
+        "Default: chosen on held-out rows, else 0.",
+    ] = None
+    keep: Annotated[
+        float, "Of what the black box says on held-out retain rows; strength and gate are chosen to keep as much."
+    ] = 0.97
     seed: Annotated[int, "The same seed gives the same weights."] = 0
     precision: Annotated[Precision, "Of forward passes; auto: bfloat16 on a GPU."] = "auto"
     checkpointing: Annotated[bool, "Gradient checkpointing: less memory, a third more time."] = False
     max_retain_kl: Annotated[
         float, "Nats; a run whose KL to the black box stays above it has collapsed and is stopped."
-    ] = 2.0
+    ] = 4.0
     eval_every: Annotated[
         int, "Steps between evaluations on held-out rows; 0: before the first step and at the end."
     ] = 50
@@ -82,10 +92,31 @@ class TrainingSettings:
         """Of the retain term."""
         return self.chosen.retain_weight if self.retain_weight is None else self.retain_weight
 
+    def for_width(self, hidden_size: int) -> "TrainingSettings":
+        """With a learning rate: falling with the width, as Adam's best one does (µP, Yang et al., 2021)."""
+        return self if self.learning_rate is not None else replace(self, learning_rate=RATE_TIMES_WIDTH / hidden_size)
+
+    @property
+    def rate(self) -> float:
+        """The peak learning rate. Raises ValueError before `for_width`."""
+        if self.learning_rate is None:
+            raise ValueError("the learning rate depends on the base, which nobody has named")
+        return self.learning_rate
+
+    @property
+    def trained_strength(self) -> float:
+        """α in the log q that losses are written on."""
+        return self.chosen.strength if self.strength is None else self.strength
+
     @property
     def served_strength(self) -> float:
-        """α in log q."""
-        return self.chosen.strength if self.strength is None else self.strength
+        """α of the checkpoint, and in evaluations."""
+        return self.trained_strength * (self.extrapolate or 1.0)
+
+    @property
+    def served_gate_nats(self) -> float:
+        """Of the checkpoint, and in evaluations."""
+        return self.gate_nats or 0.0
 
     def identity(self) -> dict[str, Any]:
         """What two runs must share to give the same weights, as plain JSON types."""
@@ -101,12 +132,15 @@ class TrainingSettings:
         for name in whole:
             if getattr(self, name) < 1:
                 raise BadRequest(f"{name} must be at least 1.")
-        for name in ("learning_rate", "clip", "alpha", "max_retain_kl"):
-            if not getattr(self, name) > 0:
+        for name in ("learning_rate", "clip", "alpha", "max_retain_kl", "extrapolate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
                 raise BadRequest(f"{name} must be above 0.")
         for name in ("warm_up", "weight_decay", "eval_every", "patience", "gate_nats"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise BadRequest(f"{name} must not be negative.")
+        if not 0 <= self.keep <= 1:
+            raise BadRequest("keep is a share: a number from 0 to 1.")
         if self.patience and not self.eval_every:
             raise BadRequest("patience counts evaluations: set eval_every too.")
         if self.retain_weight is not None and not 0 <= self.retain_weight < float("inf"):

@@ -18,11 +18,13 @@ from offset_models.safe_files import model_digest
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.answers import Served, prompts_of, rouge_l_recall
 from offset_models.training.batches import TrainingData
+from offset_models.training.calibration import calibrated
 from offset_models.training.collection import Collection
 from offset_models.training.fabric import Fabric
 from offset_models.training.gather import Gathered, Shown
+from offset_models.training.held_out import evaluate
 from offset_models.training.passes import Scored
-from offset_models.training.run_folder import RunFolder, RunState
+from offset_models.training.run_folder import Calibration, RunFolder, RunState
 from offset_models.training.settings import TrainingSettings
 from offset_models.training.student import Student, new_student
 from offset_models.training.trainer import Report, Trainer
@@ -76,6 +78,7 @@ def training_data(gathered: Gathered, held: Gathered | None, settings: TrainingS
         gathered.retain,
         spread(seen.forget),
         spread(seen.retain),
+        held_out=held is not None,
     )
 
 
@@ -87,17 +90,38 @@ def spread(rows: Sequence[Scored], most: int = MOST_HELD) -> list[Scored]:
 def train(
     base: Path, data: TrainingData, settings: TrainingSettings, folder: RunFolder, fabric: Fabric, report: Report
 ) -> Trained:
-    """Train u on the base at `base`, or go on where the folder's run stopped. Raises BadRequest, TrainingFailed."""
+    """Train u on the base at `base`, or go on where the folder's run stopped; then choose how it is served.
+
+    Raises BadRequest, TrainingFailed.
+    """
     keep_freed()
     tokenizer = Tokenizer.load(base)
     settings = replace(settings, vocab_size=tokenizer.vocab_size, masked_ids=tokenizer.masked_ids)
-    student = new_student(load_base(base, fabric.device), settings)
+    model = load_base(base, fabric.device)
+    settings = settings.for_width(model.config.hidden_size)
+    student = new_student(model, settings)
     trainer = Trainer(student, data, settings, folder, fabric, report)
     state = trainer.run(model_digest(base))
     fabric.wait()
     if state.best_step is not None:
         folder.load_best(student)
-    return Trained(student, settings, state)
+    return _calibrated(Trained(student, settings, state), data, folder, trainer)
+
+
+def _calibrated(trained: Trained, data: TrainingData, folder: RunFolder, trainer: Trainer) -> Trained:
+    """Strength and gate chosen, and the best figures as they are served. What a folder has is not measured again."""
+    if not data.held_out or not trained.kept_step:
+        return replace(trained, settings=calibrated(trained.student, data, trained.settings))
+    about: dict[str, JsonValue] = {"kept_step": trained.kept_step, "keep": trained.settings.keep}
+    known = folder.calibration(about)
+    if known is None:
+        settings = calibrated(trained.student, data, trained.settings, trainer.initial)
+        figures = evaluate(trained.student, data.held_forget, data.held_retain, settings, trainer.initial)
+        known = Calibration(settings.extrapolate or 1.0, settings.served_gate_nats, figures)
+        if trainer.fabric.main:
+            folder.save_calibration(about, known)
+    settings = replace(trained.settings, extrapolate=known.extrapolate, gate_nats=known.gate_nats)
+    return replace(trained, settings=settings, state=replace(trained.state, best=known.figures))
 
 
 def load_base(folder: Path, device: torch.device) -> PreTrainedModel:

@@ -11,9 +11,10 @@ import orjson
 import torch
 
 from offset_models.training.batches import Draw, TrainingData
+from offset_models.training.calibration import best, outcomes_of, to_be_chosen
 from offset_models.training.distribution import Positions
 from offset_models.training.fabric import Fabric
-from offset_models.training.held_out import TRADE_OFFS, Figures, evaluate, likelihood
+from offset_models.training.held_out import TRADE_OFFS, Figures, Outcome, evaluate, likelihood, outcome
 from offset_models.training.initial import InitialStates
 from offset_models.training.objective_registry import RETAIN_TERMS, Answer
 from offset_models.training.objectives import kl
@@ -135,9 +136,15 @@ class Trainer:
             return state
         figures = evaluate(self.student, self.data.held_forget, self.data.held_retain, self.settings, self.initial)
         before = state.before or figures
-        score = TRADE_OFFS[self.settings.trade_off](before, figures)
+        score = TRADE_OFFS[self.settings.trade_off](self._outcome(before, figures), self.settings.keep)
         self._tell(state.step, {f"held_out/{name}": value for name, value in asdict(figures).items()})
         return self._remember(replace(state, before=before), figures, score)
+
+    def _outcome(self, before: Figures, now: Figures) -> Outcome:
+        """As it would be served: with the best strength and gate where these are chosen at the end."""
+        if not to_be_chosen(self.data, self.settings):
+            return outcome(before, now)
+        return best(outcomes_of(self.student, self.data, self.settings, self.initial), self.settings.keep)[1]
 
     def _remember(self, state: RunState, figures: Figures, score: float) -> RunState:
         after = judged(state, figures, score)
@@ -171,7 +178,7 @@ class Trainer:
 def new_optimiser(student: Student, settings: TrainingSettings) -> torch.optim.Optimizer:
     """AdamW over what is trained."""
     return torch.optim.AdamW(
-        student.named().values(), lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=False
+        student.named().values(), lr=settings.rate, weight_decay=settings.weight_decay, foreach=False
     )
 
 
@@ -180,7 +187,7 @@ def set_rate(optimiser: torch.optim.Optimizer, step: int, settings: TrainingSett
     done = max(0, step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
     share = min(1.0, (step + 1) / max(1, settings.warm_up)) * (0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2)
     for group in optimiser.param_groups:
-        group["lr"] = settings.learning_rate * share
+        group["lr"] = settings.rate * share
 
 
 def _collapse(step: int, bound: float) -> str:
