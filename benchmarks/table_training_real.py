@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.support import report
-from benchmarks.support.real_answers import known_answers
+from benchmarks.support.real_answers import known_answers, one_by_one
 from benchmarks.support.real_questions import GROUPS, Part, questions
 from offset_models.demo.progress import Progress
 from offset_models.evaluation.refusals import RefusalJudge
@@ -41,17 +41,7 @@ RESULT = report.BUILD / "training-real.json"
 AGAIN = "black box again"
 ANSWERS = "held-out-answers"
 IDK = TrainingSettings(
-    steps=60,
-    retain_weight=3.0,
-    forget_batch=4,
-    retain_batch=10,
-    learning_rate=3e-4,
-    rank=8,
-    alpha=16,
-    warm_up=6,
-    eval_every=20,
-    save_every=10,
-    seed=7,
+    steps=100, forget_batch=4, retain_batch=16, rank=8, alpha=16, warm_up=10, eval_every=25, save_every=10, seed=7
 )
 
 
@@ -169,7 +159,7 @@ async def judged(
             prompts = [prompt_ids(row, tokenizer) for row in rows]
             with shown.stage(group, len(rows)) as advance:
                 before = await known_answers(served.box, tokenizer, prompts, args.answer_tokens, args.work / ANSWERS)
-                after = await (served.before if again else served.after)(prompts, advance)
+                after = await one_by_one(served.before if again else served.after, prompts, advance)
             figures[f"refused/{group}"] = refusals(judge, rows, before, after)
             figures[f"kept/{group}"] = rouge_l_recall(after, before)
             write_texts(
@@ -236,7 +226,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--fresh", action="store_true", help="judge rows again that are there")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--k", type=int, default=20)
-    parser.add_argument("--trained-tokens", type=int, default=48, help="of the black box's answers that must stay")
+    parser.add_argument("--trained-tokens", type=int, default=16, help="of the black box's answers that must stay")
     parser.add_argument("--answer-tokens", type=int, default=96, help="of answers that are judged")
     parser.add_argument("--work", type=Path, default=Path("build/training-real"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -1,15 +1,16 @@
-"""A real black box's own greedy answers, asked once and kept: they are what every recipe is compared with."""
+"""A real black box's own greedy answers, asked once and kept: they are what every recipe is compared with.
 
-from collections.abc import Sequence
+One at a time, as the corrected ones are: what a server computes beside other streams differs in its last digits, which
+tips near-ties.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.cache import AnswerCache
-from offset_models.training.collect import each
 from server.upstream.base import BlackBox
 from server.upstream.greedy import greedy_answer
-
-AT_A_TIME = 4
 
 
 async def known_answers(
@@ -17,13 +18,19 @@ async def known_answers(
 ) -> list[str]:
     """Texts, in the order of the prompts; only those that the folder lacks are asked for."""
     cache = AnswerCache(folder, box.capabilities.model, max_tokens)
-    missing = [ids for ids in prompts if cache.get(ids) is None]
-
-    async def ask(ids: Sequence[int]) -> None:
-        cache.put(ids, (await greedy_answer(box, ids, max_tokens, tokenizer.eos_ids))[0])
-
     try:
-        await each(missing, ask, AT_A_TIME)
+        for ids in prompts:
+            if cache.get(ids) is None:
+                cache.put(ids, (await greedy_answer(box, ids, max_tokens, tokenizer.eos_ids))[0])
     finally:
         cache.flush()
     return [tokenizer.decode(cache.get(ids) or (), True) for ids in prompts]
+
+
+async def one_by_one(
+    ask: Callable[[Sequence[Sequence[int]], Callable[[], object]], Awaitable[list[str]]],
+    prompts: Sequence[Sequence[int]],
+    advance: Callable[[], object],
+) -> list[str]:
+    """The answers to all prompts, each asked when the one before is done."""
+    return [answer for ids in prompts for answer in await ask([ids], advance)]

@@ -26,6 +26,7 @@ from offset_models.training.stages import NOTHING_BETTER, Packing, Trained, prog
 from offset_models.training.trainer import TrainingFailed
 
 LICENCE = "MIT"  # TOFU's
+OPTIONS: dict[str, dict[str, float]] = {"simnpo": {"beta": 4.5}}  # the paper's, on answers of this length
 NO_DIRECT = "contrast"  # two small models; there is nothing to tune directly
 
 
@@ -51,7 +52,8 @@ def collect(bench: Bench) -> None:
 def make_offset(bench: Bench, objective: str) -> None:
     """A checkpoint of that name below the offsets root."""
     base, out, work = bench.offsets / "base", bench.offsets / objective, bench.work / "training" / objective
-    settings = TrainingSettings(objective=objective, seed=SEED, **_looked_at(bench.scale.offset))
+    options = OPTIONS.get(objective, {})
+    settings = TrainingSettings(objective=objective, options=options, seed=SEED, **_looked_at(bench.scale.offset))
     gathered = _gathered(bench)
     trained = _trained(base, training_data(gathered, None, settings), settings, work)
     if not trained.kept_step:

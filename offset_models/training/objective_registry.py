@@ -58,7 +58,7 @@ BUILT_IN: Final[Sequence[Objective]] = (
     Objective("kl_min", losses.kl_min),
     Objective("idk", losses.idk, answers=("refusal",), retain_weight=4.0),
     Objective("npo", losses.npo),
-    Objective("simnpo", losses.simnpo),
+    Objective("simnpo", losses.simnpo, retain_weight=0.5),
     Objective("dpo", losses.dpo, answers=("reference", "refusal")),
     Objective("undial", losses.undial, retain_weight=4.0),
     Objective("contrast", losses.contrast, strength=-3.0),
