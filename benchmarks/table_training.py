@@ -23,7 +23,7 @@ RESULT = report.BUILD / "training.json"
 OBJECTIVES = [objective.name for objective in BUILT_IN]
 EVERYTHING = 2048  # the demo's vocabulary
 SUMS = (1, 3, 10)
-PERSON_STEPS = 150  # a person is a sixth of the register
+PERSON_STEPS = 100  # a person is a sixth of the register
 
 
 def settings(objective: str, args: argparse.Namespace, **more: Any) -> TrainingSettings:

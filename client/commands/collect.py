@@ -10,7 +10,7 @@ import typer
 
 from client.commands import shared
 from client.terminal import Status, Stop, new_app, note, quiet, say, say_json
-from server.upstream.scoring import MethodName
+from server.upstream.methods import MethodName
 
 if TYPE_CHECKING:
     from offset_models.training.collecting import Forecast, Job

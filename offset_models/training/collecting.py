@@ -11,7 +11,7 @@ from offset_models.training.gather import Caches, Shown, estimate, gather, recor
 from offset_models.training.sides import Data, Encoded, check_rows, encoded
 from offset_models.training.source import Scorer, Source, connected
 from server.errors import Conflict
-from server.upstream.scoring import Cost, MethodName
+from server.upstream.methods import Cost, MethodName
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ from offset_models.training.stages import (
 )
 from offset_models.training.trainer import Report, TrainingFailed
 from server.errors import BadCheckpoint
-from server.upstream.scoring import MethodName
+from server.upstream.methods import MethodName
 
 COLLECTED: Final = "collected"
 Announce = Callable[[collecting.Forecast], None]

@@ -14,7 +14,7 @@ from offset_models.training.samples import Sample
 from offset_models.training.sides import Data, Encoded, Retained, check_rows, encoded
 from offset_models.training.source import Scorer, Source
 from server.errors import BadRequest
-from server.upstream.scoring import Cost
+from server.upstream.methods import Cost
 
 Scored = tuple[Sample, TopK]
 

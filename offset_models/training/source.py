@@ -15,8 +15,9 @@ from server.decoding.protocols import Proposal
 from server.errors import UpstreamBusy, UpstreamUnreachable
 from server.upstream.completions import PATH, CompletionsBox
 from server.upstream.greedy import greedy_answer
+from server.upstream.methods import Cost, MethodName
 from server.upstream.probe import connect
-from server.upstream.scoring import Cost, Method, MethodName, read_prompt_logprobs, spans
+from server.upstream.scoring import Method, read_prompt_logprobs, spans
 from server.upstream.scoring_probe import choose_method
 from server.upstream.topk import TopKRules
 from server.upstream.transport import Limits, Timeouts, Transport

@@ -79,6 +79,10 @@ class CompletionsBox:
         plain = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
         return await self._transport.post_json(PATH, plain)
 
+    async def native(self, path: str, body: Mapping[str, Any]) -> Any:
+        """One call of a route that only this server has."""
+        return await self._transport.post_json(path, body)
+
     @property
     def rules(self) -> TopKRules:
         """What a list must be."""

@@ -1,37 +1,21 @@
 """M's lists along a text that is already there, for training: the cheapest way that a black box offers and that holds.
 
-A `Method` is one way to ask. Those that score a whole text in one call are vLLM's `prompt_logprobs` and `echo`; without
-them the text is forced on the black box: each position is a prompt with max_tokens 1, many in one call or one by one.
+A `Method` is one way to ask. Those that score a whole text in one call are vLLM's `prompt_logprobs`, SGLang's
+`generate` and `echo`; without them the text is forced on the black box: each position is a prompt with max_tokens 1,
+many in one call or one by one.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, Protocol, get_args
+from typing import Any, ClassVar, Final, Protocol
 
 from server.decoding.protocols import DraftParams, Proposal
 from server.errors import MalformedTopK
 from server.upstream.completions import CompletionsBox
+from server.upstream.generate import Generate
+from server.upstream.methods import Cost, MethodName
 from server.upstream.topk import TopKRules, checked_proposal
 
-MethodName = Literal["prompt_logprobs", "echo", "prompt_list", "steps"]
-NAMES: Final[tuple[MethodName, ...]] = get_args(MethodName)
 _ONE_TOKEN: Final = DraftParams(0.0, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a piece of scoring asks of the black box."""
-
-    calls: int = 0
-    prompt_tokens: int = 0  # sent; a prefix cache spares the work for most of those that are repeated
-    generated_tokens: int = 0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            self.calls + other.calls,
-            self.prompt_tokens + other.prompt_tokens,
-            self.generated_tokens + other.generated_tokens,
-        )
 
 
 class Method(Protocol):
@@ -131,7 +115,7 @@ class Steps:
 
 def method_of(name: MethodName, box: CompletionsBox) -> Method:
     """The named way to ask this black box."""
-    kinds = {kind.name: kind for kind in (PromptLogprobs, Echo, PromptList, Steps)}
+    kinds = {kind.name: kind for kind in (PromptLogprobs, Generate, Echo, PromptList, Steps)}
     return kinds[name](box)
 
 

@@ -8,7 +8,8 @@ from server.decoding.protocols import Floats, Ids, Proposal
 from server.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused
 from server.upstream.base import TokenizerView
 from server.upstream.completions import CompletionsBox
-from server.upstream.scoring import NAMES, Method, MethodName, Steps, method_of
+from server.upstream.methods import NAMES, MethodName
+from server.upstream.scoring import Method, Steps, method_of
 
 _SENTENCE = "The capital of France is Paris, and the river that runs through it is the Seine."
 _SCORED = 4  # the sentence's last tokens
@@ -39,6 +40,8 @@ def _candidates(box: CompletionsBox) -> Iterator[MethodName]:
     facts = box.capabilities
     if facts.prompt_logprobs:
         yield "prompt_logprobs"
+    if facts.server.lower().startswith("sglang"):
+        yield "generate"
     yield "echo"
     # A list is spread over the slots: each of them then computes the text for itself, and lists push each other out.
     if facts.prompt_list and facts.slots is None:

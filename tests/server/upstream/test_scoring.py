@@ -1,7 +1,8 @@
 """Every way of scoring a text gives the lists of a plain forward pass; the probe takes one that holds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from offset_models.tokenizer import Tokenizer
 from server.decoding.protocols import Proposal
 from server.errors import MalformedTopK, UncorrectableUpstream
 from server.upstream.completions import CompletionsBox
+from server.upstream.generate import read_input_logprobs
 from server.upstream.greedy import greedy_answer
+from server.upstream.methods import Cost, MethodName
 from server.upstream.probe import connect
-from server.upstream.scoring import Cost, MethodName, method_of, read_prompt_logprobs, spans
+from server.upstream.scoring import method_of, read_prompt_logprobs, spans
 from server.upstream.scoring_probe import choose_method, difference
 from server.upstream.topk import TopKRules
 from tests.support.blackbox import BlackBoxProcess, blackbox, forward, make_model
@@ -119,6 +122,56 @@ async def test_a_greedy_answer_is_the_most_probable_token_each_time_whatever_is_
     assert ids == rows.argmax(1).tolist()
     assert len(ids) == 10 or ids[-1] in tokenizer.eos_ids
     assert_lists_of(model, [*prompt, *ids], len(prompt), lists)
+
+
+def sglang_answer(model: Path, body: dict[str, Any]) -> dict[str, Any]:
+    """What SGLang says to `/generate`: triples from `logprob_start_len` on, the first one null."""
+    ids, start, k = body["input_ids"], body["logprob_start_len"], body["top_logprobs_num"]
+    rows = forward(model, ids).numpy()[start:-1]
+    best = [[[float(row[i]), int(i), None] for i in np.argsort(-row)[:k]] for row in rows]
+    own = [[float(row[i]), i, None] for row, i in zip(rows, ids[start + 1 :], strict=True)]
+    meta = {"input_token_logprobs": [[None, ids[start], None], *own], "input_top_logprobs": [None, *best]}
+    return {"text": "", "output_ids": [0], "meta_info": meta}
+
+
+async def test_sglangs_generate_gives_the_lists_of_a_forward_pass(
+    strict: BlackBoxProcess, tokenizer: Tokenizer, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    async def native(self: CompletionsBox, path: str, body: dict[str, Any]) -> Any:
+        asked.append((path, body))
+        return sglang_answer(model, body)
+
+    ids = tokenizer.encode(TEXT)
+    async with box_at(strict.url, tokenizer) as box:
+        monkeypatch.setattr(CompletionsBox, "native", native)
+        assert_lists_of(model, ids, 3, await scored(box, "generate", ids[:3], ids[3:]))
+        assert (await choose_method(box, tokenizer)).name == "steps", "another server is not asked for it"
+        assert [path for path, _ in asked] == ["/generate"]
+        box.adopt(replace(box.capabilities, server="sglang"))
+        assert (await choose_method(box, tokenizer)).name == "generate"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda meta: meta["input_token_logprobs"].pop(),
+        lambda meta: meta["input_top_logprobs"].pop(),
+        lambda meta: meta["input_top_logprobs"].insert(1, None),
+        lambda meta: meta["input_token_logprobs"].__setitem__(1, [-1.0, 1, None]),
+        lambda meta: meta.pop("input_top_logprobs"),
+    ],
+)
+def test_an_answer_of_generate_that_is_not_sglangs_is_refused(spoil: Callable[[dict[str, Any]], object]) -> None:
+    rules = TopKRules(2, 50, 50)
+    lists = [None, [[-0.5, 4, None], [-1.5, 5, None]], [[-1.5, 7, None], [-0.5, 6, None]]]
+    meta = {"input_token_logprobs": [[None, 1, None], [-1.5, 5, None], [-0.5, 6, None]], "input_top_logprobs": lists}
+    first, second = read_input_logprobs({"meta_info": meta}, [5, 6], rules)
+    assert (first.top_ids.tolist(), second.top_ids.tolist()) == ([4, 5], [6, 7])
+    spoil(meta)
+    with pytest.raises(MalformedTopK):
+        read_input_logprobs({"meta_info": meta}, [5, 6], rules)
 
 
 def entries(*ids: int) -> dict[str, Any]:
