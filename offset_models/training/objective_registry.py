@@ -61,7 +61,7 @@ BUILT_IN: Final[Sequence[Objective]] = (
     Objective("simnpo", losses.simnpo, retain_weight=0.5),
     Objective("dpo", losses.dpo, answers=("reference", "refusal")),
     Objective("undial", losses.undial, retain_weight=4.0),
-    Objective("contrast", losses.contrast, strength=-3.0),
+    Objective("contrast", losses.contrast, retain_weight=3.0, strength=-3.0),
 )
 
 
