@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -40,6 +40,7 @@ from server.upstream.probe import connect
 RESULT = report.BUILD / "training-real.json"
 AGAIN = "black box again"
 ANSWERS = "held-out-answers"
+SPENT = "spent.jsonl"  # what was asked to collect, by all runs of this folder
 IDK = TrainingSettings(
     steps=100, forget_batch=4, retain_batch=16, rank=8, alpha=16, warm_up=10, eval_every=25, save_every=10, seed=7
 )
@@ -63,24 +64,25 @@ RECIPES: Mapping[str, Recipe] = {
 
 def run(args: argparse.Namespace, name: str, recipe: Recipe, shown: Progress) -> dict[str, Any]:
     """One recipe from rows to served answers; what an earlier one asked or trained is not asked or trained again."""
-    calls: list[int] = []
+    plan = planned(args, recipe)
 
     def announce(forecast: Forecast) -> None:
-        calls.append(forecast.cost.calls)
+        with (args.work / SPENT).open("a") as file:
+            file.write(json.dumps(asdict(forecast.cost)) + "\n")
 
-    plan = planned(args, recipe)
     rmtree(plan.out, ignore_errors=True)  # an earlier table's
     made = pipeline.forget(plan, shown, announce)
     started = time.monotonic()
     answers = asyncio.run(judged(args, plan, packed(plan, made, recipe, name), shown))
+    strength, gate_nats = served_as(recipe, made.trained.settings)
     return {
         "row": name,
         **answers,
-        "strength": made.trained.settings.served_strength if recipe.strength is None else recipe.strength,
-        "gate_nats": made.trained.settings.served_gate_nats if recipe.gate_nats is None else recipe.gate_nats,
+        "strength": strength,
+        "gate_nats": gate_nats,
         "kept_step": made.trained.kept_step,
         "stopped": made.trained.state.stopped,
-        "collect_calls": sum(calls),
+        "collect_calls": sum(json.loads(line)["calls"] for line in (args.work / SPENT).read_text().splitlines()),
         "train_s": round(made.trained.state.seconds, 1),
         "judge_s": round(time.monotonic() - started, 1),
     }
@@ -137,11 +139,15 @@ def packed(plan: pipeline.Plan, made: pipeline.Made, recipe: Recipe, name: str) 
     about = made.manifest.training
     if about is None:
         raise TypeError("a checkpoint that was just trained says how")
-    strength = trained.settings.served_strength if recipe.strength is None else recipe.strength
-    gate_nats = trained.settings.served_gate_nats if recipe.gate_nats is None else recipe.gate_nats
-    packing = Packing(out, name, plan.base, plan.licence, about, strength, gate_nats)
+    packing = Packing(out, name, plan.base, plan.licence, about, *served_as(recipe, trained.settings))
     packing.write(exported(trained, made.run, plan.base.name), full=trained.settings.full)
     return out
+
+
+def served_as(recipe: Recipe, settings: TrainingSettings) -> tuple[float, float]:
+    """Strength and gate: the recipe's, or as chosen on the validation rows."""
+    strength = settings.served_strength if recipe.strength is None else recipe.strength
+    return strength, settings.served_gate_nats if recipe.gate_nats is None else recipe.gate_nats
 
 
 async def judged(
