@@ -26,9 +26,10 @@ class TrainingData:
 
     @property
     def digest(self) -> str:
-        """sha256 (hex) of ids and logprobs, in order."""
+        """sha256 (hex) of ids and logprobs, in order, and of whether rows were held out."""
         sides = [*self.forget.values(), self.retain, self.held_forget, self.held_retain]
-        return hashlib.sha256(b"".join(_digest(rows) for rows in sides)).hexdigest()
+        digests = [*map(_digest, sides), *([b"held out"] if self.held_out else [])]
+        return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 class Draw:

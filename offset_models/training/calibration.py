@@ -1,11 +1,11 @@
 """How strong a checkpoint is served and behind which gate: chosen on held-out rows once the steps are done.
 
 Steps decide what δ looks like; how much of it is applied is a choice between forgetting and keeping that costs no
-training. A candidate is judged by greedy decoding along the reference answers, as evaluations are: the share of an
-answer that is said before another token is.
+training. A candidate is judged as evaluations are, along the reference answers: by the share that greedy decoding says
+before another token, or by likelihood where the black box hardly says any of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from offset_models.training.batches import TrainingData
-from offset_models.training.held_out import Outcome, balance, said_before
+from offset_models.training.distribution import per_sequence
+from offset_models.training.held_out import Outcome, balance, left, said_before
 from offset_models.training.initial import InitialStates
 from offset_models.training.passes import Raw, Scored, raw_parts
-from offset_models.training.settings import TrainingSettings
+from offset_models.training.settings import MOST_STRENGTH, TrainingSettings
 from offset_models.training.student import Student
 
 MULTIPLES: Final = (1.0, 1.25, 0.75, 1.5, 2.0)  # of the trained strength, the preferred ones first
@@ -39,25 +40,30 @@ def calibrated(
 
     What the settings name already is left as it is.
     """
-    if to_be_chosen(data, settings):
-        chosen, _ = best(outcomes_of(student, data, settings, initial), settings.keep)
-    else:
-        chosen = Candidate(settings.extrapolate or 1.0, settings.served_gate_nats)
+    if not to_be_chosen(data, settings):
+        return as_trained(settings)
+    chosen, _ = best(outcomes_of(student, data, settings, initial), settings.keep)
     return replace(settings, extrapolate=chosen.extrapolate, gate_nats=chosen.gate_nats)
 
 
+def as_trained(settings: TrainingSettings) -> TrainingSettings:
+    """Strength and gate as the settings name them, else nothing added to what was trained."""
+    return replace(settings, extrapolate=settings.extrapolate or 1.0, gate_nats=settings.served_gate_nats)
+
+
 def to_be_chosen(data: TrainingData, settings: TrainingSettings) -> bool:
-    return data.held_out and len(_candidates(settings)) > 1
+    return data.held_out and len(candidates_of(settings)) > 1
 
 
 def outcomes_of(
     student: Student, data: TrainingData, settings: TrainingSettings, initial: InitialStates | None = None
 ) -> dict[Candidate, Outcome]:
     """What every candidate gives on the held-out rows."""
-    candidates = _candidates(settings)
-    said = _shares(student, data.held_forget, candidates, settings, initial)
-    kept = _shares(student, data.held_retain, candidates, settings, initial)
-    return {candidate: Outcome(1 - s, k) for candidate, s, k in zip(candidates, said, kept, strict=True)}
+    candidates = candidates_of(settings)
+    forget, retain = (
+        _left(student, rows, candidates, settings, initial) for rows in (data.held_forget, data.held_retain)
+    )
+    return {candidate: Outcome(1 - f, r) for candidate, f, r in zip(candidates, forget, retain, strict=True)}
 
 
 def best(outcomes: Mapping[Candidate, Outcome], keep: float) -> tuple[Candidate, Outcome]:
@@ -71,38 +77,50 @@ def best(outcomes: Mapping[Candidate, Outcome], keep: float) -> tuple[Candidate,
     return chosen, outcomes[chosen]
 
 
-def _candidates(settings: TrainingSettings) -> list[Candidate]:
-    multiples = MULTIPLES if settings.extrapolate is None else (settings.extrapolate,)
+def candidates_of(settings: TrainingSettings) -> list[Candidate]:
+    """Whatever the settings leave open, within what a checkpoint may say."""
+    multiples = [m for m in MULTIPLES if abs(settings.trained_strength * m) <= MOST_STRENGTH]
     gates = GATES_NATS if settings.gate_nats is None else (settings.gate_nats,)
-    return [Candidate(*pair) for pair in product(multiples, gates)]
+    return [Candidate(*pair) for pair in product((settings.extrapolate,) if settings.extrapolate else multiples, gates)]
 
 
 @torch.no_grad()
-def _shares(
+def _left(
     student: Student,
     rows: Sequence[Scored],
     candidates: Sequence[Candidate],
     settings: TrainingSettings,
     initial: InitialStates | None,
 ) -> list[float]:
-    """Of each candidate: how much of the answers is said, as a share (at most 1) of what the black box says."""
-    totals, before = torch.zeros(len(candidates)), 0.0
+    """Of each candidate: the share of what the black box says that is still said."""
+    sums = torch.zeros(1 + len(candidates), 2)
     for raw in raw_parts(student, rows, settings, initial):
-        plain, *choices = _greedy(raw, candidates, settings.trained_strength)
-        before += _said(raw, plain)
-        totals += torch.tensor([_said(raw, choice) for choice in choices])
-    return [min(1.0, total / before) if before else 0.0 for total in totals.tolist()]
+        seen = _seen_by(raw, candidates, settings.trained_strength)
+        sums += torch.tensor([_said_and_likely(raw, *choice) for choice in seen])
+    (said, likely), *after = (sums / len(rows)).tolist()
+    return [left(said, now_said, likely, now_likely) for now_said, now_likely in after]
 
 
-def _greedy(raw: Raw, candidates: Sequence[Candidate], strength: float) -> list[Tensor]:
-    """The best token at every position [n]: the black box's, then each candidate's."""
-    divergence = (raw.log_u.exp() * raw.offset).sum(1)  # KL(p_u ‖ p_o), nats
-    plain = raw.log_p.argmax(1)
-    multiples = dict.fromkeys(candidate.extrapolate for candidate in candidates)
-    moved = {multiple: (raw.log_p + strength * multiple * raw.offset).argmax(1) for multiple in multiples}
-    return [plain, *(torch.where(divergence < c.gate_nats, plain, moved[c.extrapolate]) for c in candidates)]
+def _seen_by(raw: Raw, candidates: Sequence[Candidate], strength: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """The best token and log-probability of the reference one, [n] each: the black box's, then each candidate's."""
+    offset = raw.offset
+    divergence = (raw.log_u.exp() * offset).sum(1)  # KL(p_u ‖ p_o), nats
+    plain = _best_and_target(raw.log_p, raw.targets)
+    moved = {
+        multiple: _best_and_target((raw.log_p + strength * multiple * offset).log_softmax(1), raw.targets)
+        for multiple in dict.fromkeys(candidate.extrapolate for candidate in candidates)
+    }
+    yield plain
+    for candidate in candidates:
+        (token, logprob), closed = moved[candidate.extrapolate], divergence < candidate.gate_nats
+        yield torch.where(closed, plain[0], token), torch.where(closed, plain[1], logprob)
 
 
-def _said(raw: Raw, choice: Tensor) -> float:
-    """Shares of all answers added up."""
-    return said_before(choice != raw.targets, raw.sequences).sum().item()
+def _best_and_target(logprobs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    return logprobs.argmax(1), logprobs.gather(1, targets[:, None]).squeeze(1)
+
+
+def _said_and_likely(raw: Raw, token: Tensor, logprob: Tensor) -> tuple[float, float]:
+    """Both added up over answers: the share said before another token is, and exp(mean log-probability)."""
+    likely = (per_sequence(logprob, raw.sequences) / per_sequence(torch.ones_like(logprob), raw.sequences)).exp()
+    return said_before(token != raw.targets, raw.sequences).sum().item(), likely.sum().item()

@@ -44,9 +44,14 @@ class Positions:
 
     def per_sequence(self, values: Tensor) -> Tensor:
         """Sums of values [n] over each sequence's positions [sequences]."""
-        rows = torch.arange(int(self.sequences.max()) + 1, device=values.device)
-        # A product, not index_add: that one adds in an order of its own on GPUs.
-        return (rows[:, None] == self.sequences[None, :]).to(values.dtype) @ values
+        return per_sequence(values, self.sequences)
+
+
+def per_sequence(values: Tensor, sequences: Tensor) -> Tensor:
+    """Sums of values [n] over the positions of each sequence, which `sequences` [n] numbers: [sequences]."""
+    rows = torch.arange(int(sequences.max()) + 1, device=values.device)
+    # A product, not index_add: that one adds in an order of its own on GPUs.
+    return (rows[:, None] == sequences[None, :]).to(values.dtype) @ values
 
 
 def imputed_logprobs(top_ids: Tensor, top_logprobs: Tensor, base_logprobs: Tensor) -> Tensor:

@@ -159,7 +159,8 @@ def _packed(packing: Packing, trained: Trained, folder: RunFolder) -> tuple[Mani
     if not packing.out.exists():
         return packing.write(weights, full=trained.settings.full), True
     there, candidate = read_manifest(packing.out), _candidate(packing, trained, folder)
-    if there.content_digest != read_manifest(candidate).content_digest:
+    same = there.content_digest == read_manifest(candidate).content_digest and there.strength == packing.strength
+    if not same:
         raise BadCheckpoint(
             f"{packing.out} holds another checkpoint; give another --name or --out, or remove it. "
             "What was trained is kept."

@@ -15,6 +15,8 @@ from offset_models.training.passes import ROWS_A_PASS, Scored, positions
 from offset_models.training.settings import TradeOff, TrainingSettings
 from offset_models.training.student import Student
 
+SAID_ENOUGH: Final = 0.05  # mean share of the reference answers that the black box says, to be compared with
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -70,10 +72,10 @@ class Outcome:
 
 
 def outcome(before: Figures, now: Figures) -> Outcome:
-    """By what greedy decoding says of the reference answers; by likelihood on a side where it never said anything."""
+    """By what greedy decoding says of the reference answers; by likelihood on a side where it hardly said any."""
     forget = before.forget_said, now.forget_said, before.forget_likelihood, now.forget_likelihood
     retain = before.retain_said, now.retain_said, before.retain_likelihood, now.retain_likelihood
-    return Outcome(1 - _left(*forget), _left(*retain))
+    return Outcome(1 - left(*forget), left(*retain))
 
 
 def balance(found: Outcome, keep: float) -> float:
@@ -104,7 +106,7 @@ def _side(
     return likelihoods / len(rows), shares / len(rows), nats / tokens
 
 
-def _left(said_before: float, said_now: float, likely_before: float, likely_now: float) -> float:
-    """The share that is left, at most 1."""
-    was, now = (said_before, said_now) if said_before else (likely_before, likely_now)
+def left(said_before: float, said_now: float, likely_before: float, likely_now: float) -> float:
+    """The share that is left, at most 1; of what is said if that is anything to speak of, else of its likelihood."""
+    was, now = (said_before, said_now) if said_before >= SAID_ENOUGH else (likely_before, likely_now)
     return min(1.0, now / was) if was > 0 else 0.0

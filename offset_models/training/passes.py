@@ -88,7 +88,7 @@ def _raw(
     device, samples = student.unlearned.device, [sample for sample, _ in batch]
     ids, where, sequences = (part.to(device) for part in answer_places(samples, numbers))
     with torch.no_grad(), student.initial() as o:
-        if initial is None:
+        if initial is None or half(settings, device):  # bfloat16 rounds a row otherwise when it is alone: u = o no more
             log_o = logprobs_at(o, ids, where, settings)
         else:
             log_o = logprobs_of(o, torch.cat([initial.of(o, sample, settings) for sample in samples]), settings)

@@ -13,8 +13,9 @@ RetainName = Literal["kl", "nll", "none"]
 Precision = Literal["auto", "float32", "bfloat16"]
 TradeOff = Literal["harmonic", "forget", "retain"]
 LINEAR_LAYERS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+MOST_STRENGTH: Final = 16.0  # that a checkpoint may say
 RATE_TIMES_WIDTH: Final = 0.25  # 2e-3 for the demo's base of 128, 2.8e-4 for a 0.5B one of 896
-RUN_ONLY: Final = ("eval_every", "save_every", "patience", "keep")  # when to look, not what comes out of a step
+RUN_ONLY: Final = ("eval_every", "save_every", "patience")  # when to look, not what comes out of a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class TrainingSettings:
     ] = 50
     patience: Annotated[int, "Evaluations without a better trade-off before the run stops; 0: it does not."] = 0
     trade_off: Annotated[
-        TradeOff, "What makes weights the best ones: forgetting, retention, or both's harmonic mean."
+        TradeOff, "What makes a step's weights the best ones: forgetting, retention, or the balance of both."
     ] = "harmonic"
     save_every: Annotated[int, "Steps between states on disk."] = 25
     masked_ids: tuple[int, ...] = ()  # ids below the vocabulary's size that are no token
@@ -126,6 +127,8 @@ class TrainingSettings:
         for name in sorted(set(self.options) - set(self.chosen.options)):
             known = ", ".join(self.chosen.options) or "none"
             raise BadRequest(f"{self.objective} has no option {name!r}; its options: {known}.")
+        if not abs(self.served_strength) <= MOST_STRENGTH:
+            raise BadRequest(f"The strength of a checkpoint is at most {MOST_STRENGTH:g}.")
 
     def _refuse_bad_numbers(self) -> None:
         whole = ("steps", "forget_batch", "retain_batch", "accumulate", "rank", "save_every")

@@ -18,7 +18,7 @@ from offset_models.safe_files import model_digest
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.answers import Served, prompts_of, rouge_l_recall
 from offset_models.training.batches import TrainingData
-from offset_models.training.calibration import calibrated
+from offset_models.training.calibration import as_trained, calibrated, candidates_of
 from offset_models.training.collection import Collection
 from offset_models.training.fabric import Fabric
 from offset_models.training.gather import Gathered, Shown
@@ -78,7 +78,7 @@ def training_data(gathered: Gathered, held: Gathered | None, settings: TrainingS
         gathered.retain,
         spread(seen.forget),
         spread(seen.retain),
-        held_out=held is not None,
+        held_out=bool(held and held.forget and held.retain),
     )
 
 
@@ -98,7 +98,8 @@ def train(
     tokenizer = Tokenizer.load(base)
     settings = replace(settings, vocab_size=tokenizer.vocab_size, masked_ids=tokenizer.masked_ids)
     model = load_base(base, fabric.device)
-    settings = settings.for_width(model.config.hidden_size)
+    if settings.learning_rate is None:
+        settings = settings.for_width(model.config.hidden_size)
     student = new_student(model, settings)
     trainer = Trainer(student, data, settings, folder, fabric, report)
     state = trainer.run(model_digest(base))
@@ -111,8 +112,9 @@ def train(
 def _calibrated(trained: Trained, data: TrainingData, folder: RunFolder, trainer: Trainer) -> Trained:
     """Strength and gate chosen, and the best figures as they are served. What a folder has is not measured again."""
     if not data.held_out or not trained.kept_step:
-        return replace(trained, settings=calibrated(trained.student, data, trained.settings))
-    about: dict[str, JsonValue] = {"kept_step": trained.kept_step, "keep": trained.settings.keep}
+        return replace(trained, settings=as_trained(trained.settings))
+    candidates = [[c.extrapolate, c.gate_nats] for c in candidates_of(trained.settings)]
+    about = {"run": trained.state.run, "kept_step": trained.kept_step, "candidates": candidates}
     known = folder.calibration(about)
     if known is None:
         settings = calibrated(trained.student, data, trained.settings, trainer.initial)

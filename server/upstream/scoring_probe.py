@@ -40,7 +40,7 @@ def _candidates(box: CompletionsBox) -> Iterator[MethodName]:
     facts = box.capabilities
     if facts.prompt_logprobs:
         yield "prompt_logprobs"
-    if facts.server.lower().startswith("sglang"):
+    if facts.server.lower().startswith("sglang") and ":" not in facts.model:  # base:adapter, which it does not name
         yield "generate"
     yield "echo"
     # A list is spread over the slots: each of them then computes the text for itself, and lists push each other out.

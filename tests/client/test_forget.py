@@ -12,6 +12,7 @@ import torch
 
 from client.terminal import Status
 from offset_models.checkpoint import open_checkpoint
+from offset_models.training.calibration import MULTIPLES
 from offset_models.training.run_folder import RunFolder
 from tests.support.administration import ADMIN_KEY, administered
 from tests.support.blackbox import BlackBoxProcess, blackbox, make_model
@@ -123,7 +124,27 @@ KINDS = {
 def test_pairs_of_other_kinds_are_checkpoints_too(site: Site, command: Command, name: str) -> None:
     command.json(*site.forget(name, *KINDS[name]))
     manifest = open_checkpoint(name, root=site.root).manifest
-    assert (manifest.kind, manifest.strength) == ("full" if name == "full" else "lora", -3 if name == "contrast" else 1)
+    assert manifest.kind == ("full" if name == "full" else "lora")
+    assert manifest.strength / (-3 if name == "contrast" else 1) in MULTIPLES
+
+
+def test_the_same_weights_at_another_strength_are_another_checkpoint(site: Site, command: Command) -> None:
+    command.json(*site.forget("loud", "--extrapolate", "1", "--gate-nats", "0"))
+    digest = open_checkpoint("loud", root=site.root).manifest.content_digest
+    refused = command(*site.forget("loud", "--extrapolate", "2", "--gate-nats", "0"))
+    assert refused.exit_code != 0 and "another checkpoint" in refused.stderr
+    kept = open_checkpoint("loud", root=site.root).manifest
+    assert (kept.content_digest, kept.strength) == (digest, 1.0)
+
+
+def test_what_was_chosen_is_kept_with_the_run_and_not_chosen_again(
+    site: Site, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = command.json(*site.forget("chosen"))
+    monkeypatch.setattr("offset_models.training.stages.calibrated", lambda *_args: pytest.fail("chosen again"))
+    again = command.json(*site.forget("chosen"))
+    assert [again[key] for key in ("strength", "gate_nats")] == [first[key] for key in ("strength", "gate_nats")]
+    assert (first["new"], again["new"]) == (True, False)
 
 
 def test_it_is_loaded_and_activated_where_an_administrator_says(site: Site, command: Command) -> None:

@@ -1,6 +1,7 @@
 """Memory really falls."""
 
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.skipif(os.name != "posix" or not hasattr(os, "confstr"), reason="glibc only")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
 def test_what_another_thread_freed_leaves_the_process() -> None:
     kept: list[torch.Tensor] = []
 
@@ -56,7 +57,7 @@ print(faults() - before)
 """
 
 
-@pytest.mark.skipif(os.name != "posix" or not hasattr(os, "confstr"), reason="glibc only")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
 def test_large_blocks_are_mapped_once_when_freed_memory_is_kept() -> None:
     def faults(how: str) -> int:
         environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
@@ -65,6 +66,8 @@ def test_large_blocks_are_mapped_once_when_freed_memory_is_kept() -> None:
         )
         return int(done.stdout)
 
+    if "[always]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
+        pytest.skip("pages are large without being asked for")
     pages = 3 * (192 << 20) // os.sysconf("SC_PAGE_SIZE")
     assert faults("given back") > pages // 2 > 10_000
-    assert faults("kept") < 1_000
+    assert faults("kept") < pages // 10  # the system may take some back

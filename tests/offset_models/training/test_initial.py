@@ -53,6 +53,12 @@ def test_o_sees_a_row_once() -> None:
     assert seen == [1] * len(BATCH)
 
 
+def test_in_bfloat16_o_goes_along_with_u_and_step_zero_is_the_black_box() -> None:
+    settings = replace(SETTINGS, precision="bfloat16")
+    batch = positions(new_student(small_base(), settings), BATCH, settings, initial=InitialStates())
+    torch.testing.assert_close(batch.log_q, batch.log_p)
+
+
 def test_states_do_not_depend_on_what_a_row_came_with() -> None:
     student = moved()
     together, alone = InitialStates(), InitialStates()
