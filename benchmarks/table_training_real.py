@@ -251,7 +251,7 @@ def main() -> None:
         for name in wanted:
             if name not in found or args.fresh:
                 made = repeated(args, shown) if name == AGAIN else run(args, name, RECIPES[name], shown)
-                found = {row: cells for row in rows if (cells := (found | {name: made}).get(row))}
+                found = {row: cells for row in rows if (cells := (known() | {name: made}).get(row))}
                 write(args, found)
     report.show("held out", ["row", *COLUMNS], [[name, *(found[name].get(c) for c in COLUMNS)] for name in wanted])
 
