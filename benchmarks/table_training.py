@@ -23,7 +23,8 @@ RESULT = report.BUILD / "training.json"
 OBJECTIVES = [objective.name for objective in BUILT_IN]
 EVERYTHING = 2048  # the demo's vocabulary
 SUMS = (1, 3, 10)
-PERSON_STEPS = 60  # a person is a sixth of the register
+PERSON_STEPS = 120  # a person is a sixth of the register
+SUM_GATE_NATS = 0.5  # what many small offsets add up to elsewhere stays behind it
 
 
 def settings(objective: str, args: argparse.Namespace, **more: Any) -> TrainingSettings:
@@ -49,6 +50,7 @@ def rows(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, Row]]:
     yield from ((f"request-{i + 1}", lambda i=i: one_person(bench, args, i)) for i in range(max(SUMS)))
     for count in SUMS:
         yield f"sum-of-{count}", lambda count=count: summed(bench, args, count)
+        yield f"sum-of-{count}-gated", lambda count=count: summed(bench, args, count, SUM_GATE_NATS)
 
 
 def one_person(bench: Bench, args: argparse.Namespace, number: int) -> dict[str, Any]:
@@ -67,15 +69,13 @@ def all_at_once(bench: Bench, args: argparse.Namespace, count: int) -> dict[str,
     return offset(bench, made, settings("idk", args), name)
 
 
-def summed(bench: Bench, args: argparse.Namespace, count: int) -> dict[str, Any]:
+def summed(bench: Bench, args: argparse.Namespace, count: int, least_gate_nats: float = 0.0) -> dict[str, Any]:
     """The first `count` requests as a sum of offsets, judged by the questions of `one-for-count`."""
-    people, names = ten_people(), [f"request-{i + 1}" for i in range(count)]
-    parts = {name: bench.folder / "rows" / name / name for name in names}
-    if missing := [name for name, folder in parts.items() if not folder.is_dir()]:
+    people, parts = ten_people(), [f"request-{i + 1}" for i in range(count)]
+    if missing := [name for name in parts if not (bench.folder / "rows" / name / name).is_dir()]:
         raise SystemExit(f"The sum needs the row {missing[0]} first.")
-    registry = split(people[:count], people)
-    made = request(f"one-for-{count}", registry, MORE_PEOPLE, args.questions)
-    recalls = served_sum(bench, parts, bench.collected(made, 20).held)
+    made = request(f"one-for-{count}", split(people[:count], people), MORE_PEOPLE, args.questions)
+    recalls = served_sum(bench, parts, bench.collected(made, 20).held, least_gate_nats)
     flat = {f"recall/{side}/{when}": value for when, sides in recalls.items() for side, value in sides.items()}
     return {**flat, **shares(recalls["black_box"], recalls["corrected"])}
 

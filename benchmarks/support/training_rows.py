@@ -13,7 +13,9 @@ import torch
 
 from benchmarks.support.demo_training import Request
 from benchmarks.support.processes import WEIGHTS, Running, black_box
+from offset_models.checkpoint import read_manifest
 from offset_models.demo.progress import Progress
+from offset_models.manifest import Manifest, TrainingSummary
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.answers import own_answers, prompts_of, rouge_l_recall, serving
 from offset_models.training.batches import TrainingData
@@ -97,12 +99,24 @@ def direct(bench: Bench, request: Request, settings: TrainingSettings, name: str
     return figures(trained, {"black_box": before, "corrected": after}, seconds)
 
 
-def served_sum(bench: Bench, parts: Mapping[str, Path], held: Gathered, k: int = 20) -> dict[str, dict[str, float]]:
-    """Recalls of several offsets served as one sum."""
+def served_sum(
+    bench: Bench, parts: Sequence[str], held: Gathered, least_gate_nats: float = 0.0, k: int = 20
+) -> dict[str, dict[str, float]]:
+    """Recalls of several rows' offsets served as one sum, each behind its own gate, or a higher one."""
     root = fresh(bench.folder / "rows" / f"sum-of-{len(parts)}")
-    for name, checkpoint in parts.items():
-        (root / name).symlink_to(checkpoint.resolve(), target_is_directory=True)
-    return asyncio.run(_served_recalls(bench, root, list(parts), held, k))
+    for name in parts:
+        row = bench.folder / "rows" / name
+        made = read_manifest(row / name)
+        gate_nats = max(made.gate_nats, least_gate_nats)
+        packing = Packing(root / name, name, BASE, "Apache-2.0", summary_of(made), made.strength, gate_nats)
+        packing.write(row / "weights", full=False)
+    return asyncio.run(_served_recalls(bench, root, parts, held, k))
+
+
+def summary_of(manifest: Manifest) -> TrainingSummary:
+    if manifest.training is None:
+        raise TypeError("a checkpoint that was trained here says how")
+    return manifest.training
 
 
 def trained_on(base: Path, data: TrainingData, settings: TrainingSettings, folder: Path, name: str) -> Trained:
