@@ -175,11 +175,14 @@ def chain_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chain_served(chain_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deltaserve]:
-    """In front of an address where nobody is any more; a test starts llama.cpp there for as long as it wants."""
+    """In front of an address where nobody is any more; a test starts llama.cpp there for as long as it wants.
+
+    Without local blocks: they are chosen by measured times, and where a block is scored nothing is swallowed.
+    """
     checkpoint = chain.make_offset(tmp_path_factory.mktemp("offsets"))
     with ExitStack() as stack:
         with llamacpp(chain_gguf) as upstream:
-            served = stack.enter_context(deltaserve(upstream.url, checkpoint, upstream_ping_s=0.2))
+            served = stack.enter_context(deltaserve(upstream.url, checkpoint, upstream_ping_s=0.2, local_drafts=False))
         yield served
 
 
