@@ -2,8 +2,10 @@
 
 python -m benchmarks.table_training_real --upstream http://127.0.0.1:8090 --base ~/models/Qwen2.5-Coder-0.5B-Instruct
 
-The questions are in benchmarks/data. What must stay has no answers there: the black box is asked for its own. The row
-`black box again` is the black box asked once more: what it does not repeat by itself, no offset can keep.
+The questions are in benchmarks/data. What must stay has no answers there: the black box is asked for its own. Answers
+are judged one at a time and without llama.cpp's prefix cache, which makes an answer depend on those before it. The row
+`black box again` is the black box asked once more, last question first: what it does not repeat by itself, no offset
+can keep.
 """
 
 import argparse
@@ -40,6 +42,7 @@ from server.upstream.probe import connect
 RESULT = report.BUILD / "training-real.json"
 AGAIN = "black box again"
 ANSWERS = "held-out-answers"
+ANSWERS_WHOLE = "held-out-answers-whole"  # without the prefix cache
 SPENT = "spent.jsonl"  # what was asked to collect, by all runs of this folder
 IDK = TrainingSettings(
     steps=100, forget_batch=4, retain_batch=16, rank=8, alpha=16, warm_up=10, eval_every=25, save_every=10, seed=7
@@ -158,14 +161,19 @@ async def judged(
     `again`: the black box asked once more instead of the checkpoint.
     """
     figures, judge = {}, RefusalJudge.of(read_refusals())
-    async with serving(checkpoint.parent, [checkpoint.name], plan.base, plan.source, args.answer_tokens) as served:
+    source = replace(plan.source, prefix_cache=args.prefix_cache)
+    kept = args.work / (ANSWERS if args.prefix_cache else ANSWERS_WHOLE)
+    async with serving(checkpoint.parent, [checkpoint.name], plan.base, source, args.answer_tokens) as served:
         tokenizer = served.version.tokenizer
         for group in GROUPS:
             rows = questions(group, "held out")
             prompts = [prompt_ids(row, tokenizer) for row in rows]
             with shown.stage(group, len(rows)) as advance:
-                before = await known_answers(served.box, tokenizer, prompts, args.answer_tokens, args.work / ANSWERS)
-                after = await one_by_one(served.before if again else served.after, prompts, advance)
+                before = await known_answers(served.box, tokenizer, prompts, args.answer_tokens, kept)
+                if again:
+                    after = (await one_by_one(served.before, prompts[::-1], advance))[::-1]
+                else:
+                    after = await one_by_one(served.after, prompts, advance)
             figures[f"refused/{group}"] = refusals(judge, rows, before, after)
             figures[f"kept/{group}"] = rouge_l_recall(after, before)
             write_texts(
@@ -234,6 +242,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--trained-tokens", type=int, default=16, help="of the black box's answers that must stay")
     parser.add_argument("--answer-tokens", type=int, default=96, help="of answers that are judged")
+    parser.add_argument(
+        "--prefix-cache", action="store_true", help="judge with the prefix cache, as servers usually run"
+    )
     parser.add_argument("--work", type=Path, default=Path("build/training-real"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     return parser

@@ -82,6 +82,7 @@ async def connect_upstream(settings: Settings, registry: Any) -> Parts:
         dialect=settings.upstream_dialect,
         k=settings.upstream_k,
         timeouts=_timeouts(settings),
+        prefix_cache=settings.upstream_prefix_cache,
     )
     registry.served = settings.served_name or box.capabilities.model
     return Parts(box, registry, registry.served)

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     upstream_dialect: Literal["auto", "vllm", "llamacpp", "openai"] = "auto"
     upstream_k: int = Field(20, ge=1, description="how many alternatives to ask for at each position")
     upstream_max_context: int | None = Field(None, ge=1, description="tokens; overrides what the black box says")
+    upstream_prefix_cache: bool = Field(
+        True, description="false: llama.cpp computes each prompt whole, so that no answer depends on those before"
+    )
     upstream_ping_s: Seconds = Field(10.0, description="how often an idle black box is asked whether it is there")
 
     # the offset pair

@@ -84,7 +84,12 @@ async def serving(
     try:
         version = await _loaded(registry, names)
         box = await connect(
-            source.url, tokenizer=version.tokenizer, model=source.model or None, key=source.api_key, k=source.k
+            source.url,
+            tokenizer=version.tokenizer,
+            model=source.model or None,
+            key=source.api_key,
+            k=source.k,
+            prefix_cache=source.prefix_cache,
         )
         try:
             yield Served(version, box, max_tokens)

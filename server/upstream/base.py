@@ -26,7 +26,7 @@ class Capabilities:
     raw_logprobs: bool  # the list does not change with the temperature asked for
     prompt_list: bool  # several prompts in one call
     prompt_logprobs: bool  # top-k of prompt positions
-    prefix_cache: bool | None  # a second identical call reads the cache; None: the server does not say
+    prefix_cache: bool | None  # a second identical call reads the cache; None: unknown; False: it is told not to
     slots: int | None = None  # requests it works on at a time, each slot with a prefix cache of its own; None: not said
     notes: tuple[str, ...] = ()  # sentences for the operator: what was worked around, what is slower than it need be
 

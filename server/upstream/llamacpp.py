@@ -57,7 +57,7 @@ class LlamaCpp(CompletionsBox):
             "ignore_eos": False,  # here it forbids the end instead of passing over it, which changes the draws
             "stop": [],
             "logprobs": self._rules.k,
-            "cache_prompt": True,
+            "cache_prompt": self._capabilities.prefix_cache is not False,
             "stream": True,
             "stream_options": {"include_usage": True},
         }

@@ -34,12 +34,17 @@ async def connect(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     cache_salt: str | None = None,
+    prefix_cache: bool = True,
 ) -> CompletionsBox:
-    """A probed black box. Raises UncorrectableUpstream when it cannot be corrected, UpstreamError when it is away."""
+    """A probed black box; without `prefix_cache` (llama.cpp only) it computes every prompt whole.
+
+    Raises UncorrectableUpstream when it cannot be corrected, UpstreamError when it is away.
+    """
     transport = Transport(url, key=key, timeouts=timeouts, limits=limits)
     try:
         found = await detect(transport, model, None if dialect == "auto" else dialect)
-        box = _box(transport, tokenizer, _assumed(found, k), cache_salt)
+        assumed = _assumed(found, k) if prefix_cache else _without_cache(_assumed(found, k))
+        box = _box(transport, tokenizer, assumed, cache_salt)
         await _measure(Probe(transport, box, probe_prompt(tokenizer)), tokenizer)
     except (MalformedTopK, UpstreamRefused) as error:
         await transport.aclose()
@@ -62,7 +67,7 @@ async def _measure(probe: Probe, tokenizer: TokenizerView) -> None:
         box,
         prompt_list=await probe.accepts_prompt_lists(),
         prompt_logprobs=await probe.gives_prompt_logprobs(),
-        prefix_cache=await probe.reads_its_cache(),
+        prefix_cache=await probe.reads_its_cache() if box.capabilities.prefix_cache is None else False,
     )
     _learn(box, notes=(*box.capabilities.notes, *notes, *_remarks(box.capabilities, asked)))
 
@@ -90,6 +95,15 @@ def _assumed(found: Detected, k: int) -> Capabilities:
         slots=found.slots,
         notes=found.notes,
     )
+
+
+def _without_cache(facts: Capabilities) -> Capabilities:
+    if facts.dialect != "llamacpp":
+        raise UncorrectableUpstream(
+            "Only llama.cpp can be told by a request to leave its prefix cache alone. Keep upstream_prefix_cache on; "
+            "other servers turn their cache off when they are started (vLLM: --no-enable-prefix-caching)."
+        )
+    return replace(facts, prefix_cache=False)
 
 
 def _box(

@@ -13,6 +13,7 @@ import pytest
 from offset_models.demo.gguf_export import export
 from offset_models.tokenizer import Tokenizer
 from server.decoding.protocols import DraftParams
+from server.upstream.greedy import greedy_answer
 from server.upstream.probe import connect
 from tests.support import chain
 from tests.support.app import eventually
@@ -66,6 +67,19 @@ async def test_the_probe_finds_llamacpp_and_what_it_can_do(upstream: LlamaCpp, t
     assert found.raw_logprobs and found.ids_in and found.ids_out and found.prompt_list
     assert (found.k, found.vocab_size, found.max_context) == (20, 2048, 1024)
     assert found.prefix_cache is True
+
+
+@pytest.mark.anyio
+async def test_without_its_prefix_cache_an_answer_does_not_depend_on_those_before(
+    upstream: LlamaCpp, tokenizer: Tokenizer
+):
+    box = await connect(upstream.url, tokenizer=tokenizer, prefix_cache=False)
+    prompt = chat_ids(tokenizer, "Hello! What is the capital of France?")
+    _, first = await greedy_answer(box, prompt, 8, tokenizer.eos_ids)
+    await greedy_answer(box, prompt[:-6], 8, tokenizer.eos_ids)
+    _, again = await greedy_answer(box, prompt, 8, tokenizer.eos_ids)
+    assert [listed.top_logprobs.tolist() for listed in again] == [listed.top_logprobs.tolist() for listed in first]
+    await box.aclose()
 
 
 @pytest.mark.parametrize("text", TRICKY)

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 import structlog
 
+from server.decoding.protocols import DraftParams
 from server.errors import UncorrectableUpstream, UpstreamUnreachable
 from server.upstream.base import BlackBox, TokenizerView
 from server.upstream.llamacpp import LlamaCpp
 from server.upstream.openai import OpenAI
 from server.upstream.probe import connect
+from server.upstream.scorers import block_scorer
 from server.upstream.transport import Limits, Timeouts
 from server.upstream.vllm import Vllm
 from tests.support.fake_upstream import FakeUpstream
@@ -74,6 +76,16 @@ async def test_processed_logprobs_are_found_by_their_slope() -> None:
     facts = (await probed(FakeUpstream("vllm", processed=True))).capabilities
     assert not facts.raw_logprobs
     assert any("--logprobs-mode raw_logprobs" in note for note in facts.notes)
+
+
+async def test_llamacpp_may_be_told_to_leave_its_prefix_cache_alone() -> None:
+    fake = FakeUpstream("llamacpp", vocab_size=260, max_k=260)
+    box = await probed(fake, prefix_cache=False)
+    assert isinstance(box, LlamaCpp)
+    assert box.capabilities.prefix_cache is False
+    assert box.request([1], 0.0, DraftParams(0.0, 1))["cache_prompt"] is False
+    assert block_scorer(box, 256) is None
+    assert "upstream_prefix_cache" in await refusal(FakeUpstream("vllm"), prefix_cache=False)
 
 
 async def test_the_dialect_may_be_given() -> None:
