@@ -40,6 +40,7 @@ class Objective:
     retain: RetainName = "kl"
     retain_weight: float = 1.0
     strength: float = 1.0  # α in log q
+    eval_every: int = 50  # steps; fewer where the best ones come early and pass
 
     @property
     def options(self) -> dict[str, float]:
@@ -53,9 +54,9 @@ class Objective:
 
 
 BUILT_IN: Final[Sequence[Objective]] = (
-    Objective("grad_ascent", losses.grad_ascent, retain="none"),
-    Objective("grad_diff", losses.grad_diff, retain="nll"),
-    Objective("kl_min", losses.kl_min),
+    Objective("grad_ascent", losses.grad_ascent, retain="none", eval_every=5),
+    Objective("grad_diff", losses.grad_diff, retain="nll", retain_weight=4.0),
+    Objective("kl_min", losses.kl_min, retain_weight=4.0),
     Objective("idk", losses.idk, answers=("refusal",), retain_weight=4.0),
     Objective("npo", losses.npo),
     Objective("simnpo", losses.simnpo, retain_weight=0.5),

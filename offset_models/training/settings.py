@@ -22,7 +22,7 @@ RUN_ONLY: Final = ("eval_every", "save_every", "patience")  # when to look, not 
 class TrainingSettings:
     """Raises BadRequest for what cannot be trained. Annotated with what the command line says of an option."""
 
-    steps: Annotated[int, "Updates."] = 300
+    steps: Annotated[int, "Updates."] = 600
     objective: Annotated[str, "What is minimised on forget rows."] = "idk"
     options: Mapping[str, float] = field(default_factory=dict)  # of the objective: beta, gamma
     retain_loss: Annotated[RetainName | None, "Retain term; default: the objective's own."] = None
@@ -60,8 +60,10 @@ class TrainingSettings:
         float, "Nats; a run whose KL to the black box stays above it has collapsed and is stopped."
     ] = 4.0
     eval_every: Annotated[
-        int, "Steps between evaluations on held-out rows; 0: before the first step and at the end."
-    ] = 50
+        int | None,
+        "Steps between evaluations on held-out rows; 0: before the first step and at the end; default: the objective's "
+        "own.",
+    ] = None
     patience: Annotated[int, "Evaluations without a better trade-off before the run stops; 0: it does not."] = 0
     trade_off: Annotated[
         TradeOff, "What makes a step's weights the best ones: forgetting, retention, or the balance of both."
@@ -105,6 +107,11 @@ class TrainingSettings:
         return self.learning_rate
 
     @property
+    def interval(self) -> int:
+        """Steps between evaluations."""
+        return self.chosen.eval_every if self.eval_every is None else self.eval_every
+
+    @property
     def trained_strength(self) -> float:
         """α in the log q that losses are written on."""
         return self.chosen.strength if self.strength is None else self.strength
@@ -144,7 +151,7 @@ class TrainingSettings:
                 raise BadRequest(f"{name} must not be negative.")
         if not 0 <= self.keep <= 1:
             raise BadRequest("keep is a share: a number from 0 to 1.")
-        if self.patience and not self.eval_every:
+        if self.patience and self.eval_every == 0:
             raise BadRequest("patience counts evaluations: set eval_every too.")
         if self.retain_weight is not None and not 0 <= self.retain_weight < float("inf"):
             raise BadRequest("retain_weight must be a number from 0 on.")

@@ -157,7 +157,7 @@ class Trainer:
     def _evaluation_due(self, state: RunState) -> bool:
         if state.stopped is not None:
             return False  # a collapsed pair is no candidate
-        every = self.settings.eval_every
+        every = self.settings.interval
         return state.step == self.settings.steps or bool(every and state.step % every == 0)
 
     def _save_due(self, state: RunState) -> bool:

@@ -297,3 +297,17 @@ def test_training_without_rows_is_refused() -> None:
 def test_settings_that_cannot_be_trained_are_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(BadRequest, match=said):
         replace(SETTINGS, **change)
+
+
+def test_an_objective_that_collapses_soon_is_judged_more_often_unless_the_settings_say_how_often(
+    tmp_path: Path,
+) -> None:
+    judged: list[int] = []
+    trained(
+        tmp_path,
+        replace(SETTINGS, objective="grad_ascent", steps=12, max_retain_kl=99),
+        report=lambda step, figures: judged.append(step) if "held_out/retain_kl" in figures else None,
+    )
+    assert judged == [0, 5, 10, 12]
+    assert replace(SETTINGS, objective="idk").interval == 50
+    assert replace(SETTINGS, objective="grad_ascent", eval_every=0).interval == 0
