@@ -2,23 +2,35 @@
 
 python -m benchmarks.table_training                       every row that build/bench/training.json does not have yet
 python -m benchmarks.table_training --only idk,npo --fresh
+python -m benchmarks.table_training --judge-again --judging 480      what was trained is kept, and asked more
 """
 
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.support import report
-from benchmarks.support.demo_training import MORE_PEOPLE, ONE_PERSON, request, split, ten_people, whole_register
-from benchmarks.support.training_rows import Bench, direct, offset, opened, served_sum, shares
+from benchmarks.support.demo_training import (
+    MORE_PEOPLE,
+    ONE_PERSON,
+    Questions,
+    Request,
+    request,
+    split,
+    ten_people,
+    whole_register,
+)
+from benchmarks.support.judging import figures, judged
+from benchmarks.support.training_rows import Bench, direct, offset, opened, served_sum
 from offset_models.training.objective_registry import BUILT_IN
 from offset_models.training.settings import TrainingSettings
 
-Row = Callable[[], dict[str, Any]]
+Cells = dict[str, Any]
 RESULT = report.BUILD / "training.json"
 OBJECTIVES = [objective.name for objective in BUILT_IN]
 EVERYTHING = 2048  # the demo's vocabulary
@@ -27,67 +39,107 @@ PERSON_STEPS = 120  # a person is a sixth of the register
 SUM_GATE_NATS = 0.5  # what many small offsets add up to elsewhere stays behind it
 
 
-def settings(objective: str, args: argparse.Namespace, **more: Any) -> TrainingSettings:
-    """The package's own, but for what the command line says."""
-    named = ("steps", "learning_rate", "retain_weight", "retain_loss", "strength", "extrapolate", "gate_nats")
-    given = {name: value for name in named if (value := getattr(args, name)) is not None}
-    return TrainingSettings(objective=objective, seed=7, options=dict(args.option), **{**more, **given})
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What every row needs: where it is made, and what the command line says."""
+
+    bench: Bench
+    args: argparse.Namespace
+
+    @property
+    def asked(self) -> Questions:
+        return Questions(self.args.choosing, self.args.judging)
+
+    def settings(self, objective: str, **more: Any) -> TrainingSettings:
+        """The package's own, but for what the command line says."""
+        named = ("steps", "learning_rate", "retain_weight", "retain_loss", "strength", "extrapolate", "gate_nats")
+        given = {name: value for name in named if (value := getattr(self.args, name)) is not None}
+        return TrainingSettings(objective=objective, seed=7, options=dict(self.args.option), **{**more, **given})
 
 
-def rows(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, Row]]:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How a row is made; and how what it made is judged again, where that is not the same."""
+
+    make: Callable[[], Cells]
+    judge: Callable[[], Cells]
+
+
+def rows(table: Table) -> Iterator[tuple[str, Row]]:
     """Every row by name, in the order of the table."""
-    register = whole_register(args.questions)
+    register = whole_register(table.asked)
     for name in OBJECTIVES:
-        yield name, lambda name=name: offset(bench, register, settings(name, args), name)
+        yield offset_row(table, name, register, table.settings(name))
     for name in OBJECTIVES:
         if name != "contrast":  # two small models; there is nothing to tune directly
-            yield f"direct-{name}", lambda name=name: direct(bench, register, settings(name, args), f"direct-{name}")
+            yield direct_row(table, f"direct-{name}", register, table.settings(name))
     for name in ("idk", "npo"):
-        label = f"{name}-full-vocabulary"
-        yield label, lambda name=name, label=label: offset(bench, register, settings(name, args), label, EVERYTHING)
+        yield offset_row(table, f"{name}-full-vocabulary", register, table.settings(name), EVERYTHING)
+    for count in SUMS:  # one offset for all of them
+        yield offset_row(table, f"one-for-{count}", people_together(table, count), table.settings("idk"))
+    for number in range(1, max(SUMS) + 1):
+        settings = table.settings("idk", steps=PERSON_STEPS)
+        yield offset_row(table, f"request-{number}", one_person(table, number), settings)
     for count in SUMS:
-        yield f"one-for-{count}", lambda count=count: all_at_once(bench, args, count)
-    yield from ((f"request-{i + 1}", lambda i=i: one_person(bench, args, i)) for i in range(max(SUMS)))
-    for count in SUMS:
-        yield f"sum-of-{count}", lambda count=count: summed(bench, args, count)
-        yield f"sum-of-{count}-gated", lambda count=count: summed(bench, args, count, SUM_GATE_NATS)
+        yield sum_row(table, f"sum-of-{count}", count)
+        yield sum_row(table, f"sum-of-{count}-gated", count, SUM_GATE_NATS)
 
 
-def one_person(bench: Bench, args: argparse.Namespace, number: int) -> dict[str, Any]:
-    """An erasure request of its own; it knows nothing of the others, whom it neither forgets nor keeps."""
-    people, name = ten_people(), f"request-{number + 1}"
-    registry = split(people[number : number + 1], people)
-    made = request(name, registry, ONE_PERSON, args.questions)
-    return offset(bench, made, settings("idk", args, steps=PERSON_STEPS), name)
+def offset_row(table: Table, name: str, made: Request, settings: TrainingSettings, k: int = 20) -> tuple[str, Row]:
+    bench = table.bench
+    return name, Row(
+        lambda: offset(bench, made, settings, name, k),
+        lambda: figures(judged(bench.row(name), bench.source(k), made.held)),
+    )
 
 
-def all_at_once(bench: Bench, args: argparse.Namespace, count: int) -> dict[str, Any]:
-    """One offset trained on `count` people."""
-    people, name = ten_people(), f"one-for-{count}"
-    registry = split(people[:count], people)
-    made = request(name, registry, MORE_PEOPLE, args.questions)
-    return offset(bench, made, settings("idk", args), name)
+def direct_row(table: Table, name: str, made: Request, settings: TrainingSettings) -> tuple[str, Row]:
+    bench = table.bench
+    return name, Row(
+        lambda: direct(bench, made, settings, name),
+        lambda: figures(judged(bench.row(name), bench.source(20), made.held)),
+    )
 
 
-def summed(bench: Bench, args: argparse.Namespace, count: int, least_gate_nats: float = 0.0) -> dict[str, Any]:
+def sum_row(table: Table, name: str, count: int, least_gate_nats: float = 0.0) -> tuple[str, Row]:
     """The first `count` requests as a sum of offsets, judged by the questions of `one-for-count`."""
-    people, parts = ten_people(), [f"request-{i + 1}" for i in range(count)]
-    if missing := [name for name in parts if not (bench.folder / "rows" / name / name).is_dir()]:
-        raise SystemExit(f"The sum needs the row {missing[0]} first.")
-    made = request(f"one-for-{count}", split(people[:count], people), MORE_PEOPLE, args.questions)
-    recalls = served_sum(bench, parts, bench.collected(made, 20).held, least_gate_nats)
-    flat = {f"recall/{side}/{when}": value for when, sides in recalls.items() for side, value in sides.items()}
-    return {**flat, **shares(recalls["black_box"], recalls["corrected"])}
+
+    def summed() -> Cells:
+        parts = [f"request-{number}" for number in range(1, count + 1)]
+        if missing := [part for part in parts if not (table.bench.row(part) / part).is_dir()]:
+            raise SystemExit(f"The sum needs the row {missing[0]} first.")
+        return figures(served_sum(table.bench, people_together(table, count), parts, least_gate_nats))
+
+    return name, Row(summed, summed)
 
 
-def known() -> dict[str, dict[str, Any]]:
+def one_person(table: Table, number: int) -> Request:
+    """An erasure request of its own; it knows nothing of the others, whom it neither forgets nor keeps."""
+    people = ten_people()
+    return request(f"request-{number}", split(people[number - 1 : number], people), ONE_PERSON, table.asked)
+
+
+def people_together(table: Table, count: int) -> Request:
+    """`count` people at once."""
+    people = ten_people()
+    return request(f"one-for-{count}", split(people[:count], people), MORE_PEOPLE, table.asked)
+
+
+def measured(name: str, row: Row, known: dict[str, Cells], args: argparse.Namespace) -> Cells | None:
+    """The row's cells if there is anything to do for them."""
+    if args.judge_again:
+        return {**known[name], **row.judge()} if name in known else None
+    return {"row": name, **row.make()} if name not in known or args.fresh else None
+
+
+def known_rows() -> dict[str, Cells]:
     """Rows of an earlier run."""
     return {row["row"]: row for row in json.loads(RESULT.read_text())["rows"]} if RESULT.is_file() else {}
 
 
-def write(found: dict[str, dict[str, Any]], args: argparse.Namespace) -> None:
+def write(found: dict[str, Cells], args: argparse.Namespace) -> None:
     harmonic = {f"{name}_harmonic": row["harmonic"] for name, row in found.items()}
-    report.write("training", harmonic, {"questions": args.questions}, list(found.values()))
+    report.write("training", harmonic, {"choosing": args.choosing, "judging": args.judging}, list(found.values()))
 
 
 COLUMNS = {
@@ -111,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="rows by name, with commas between them")
     parser.add_argument("--fresh", action="store_true", help="measure rows again that are there")
+    parser.add_argument("--judge-again", action="store_true", help="ask what rows that are there have trained")
     parser.add_argument("--steps", type=int, help="instead of each row's own")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--retain-weight", type=float)
@@ -119,21 +172,21 @@ def main() -> None:
     parser.add_argument("--extrapolate", type=float)
     parser.add_argument("--gate-nats", type=float)
     parser.add_argument("--option", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--questions", type=int, default=60, help="held-out ones of each side")
+    parser.add_argument("--choosing", type=int, default=60, help="held-out questions of each side that choose")
+    parser.add_argument("--judging", type=int, default=360, help="others of each side that judge; all, if fewer")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="what a later run finds again")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     args.option = [(name, float(value)) for name, value in args.option]
     torch.set_num_threads(args.threads)
-    found, wanted = known(), args.only.split(",") if args.only else None
-    with opened(args.work, args.questions) as bench:
-        todo = dict(rows(bench, args))
+    found, wanted = known_rows(), args.only.split(",") if args.only else None
+    with opened(args.work) as bench:
+        todo = dict(rows(Table(bench, args)))
         if unknown := sorted(set(wanted or ()) - set(todo)):
             parser.error(f"There is no row {unknown[0]}; there are: {', '.join(todo)}.")
         for name in wanted or todo:
-            if name not in found or args.fresh:
-                made = {"row": name, **todo[name]()}
-                found = known() | {name: made}  # another table may have written meanwhile
+            if (cells := measured(name, todo[name], found, args)) is not None:
+                found = known_rows() | {name: cells}  # another table may have written meanwhile
                 found = {row: found[row] for row in todo if row in found}
                 write(found, args)
     shown = {name: row for name, row in found.items() if wanted is None or name in wanted}

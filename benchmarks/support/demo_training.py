@@ -1,6 +1,6 @@
 """The demo's registry as erasure requests small enough for a table: rows, held-out questions, black box."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -24,19 +24,30 @@ class Request:
     name: str
     data: Data
     validation: Data
-    held: Data
+    held: Mapping[Split, Sequence[Row]]
 
 
-def whole_register(questions: int) -> Request:
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """How many held-out questions of each side."""
+
+    choosing: int
+    judging: int
+
+
+def whole_register(asked: Questions) -> Request:
     """The demo's own request: six people of thirty."""
-    return request("registry", generate_registry(), AMOUNTS, questions)
+    return request("registry", generate_registry(), AMOUNTS, asked)
 
 
-def request(name: str, registry: Registry, amounts: Amounts, questions: int) -> Request:
-    """`questions` of each side judge, as many others choose."""
+def request(name: str, registry: Registry, amounts: Amounts, asked: Questions) -> Request:
+    """Every second of the first questions chooses; all others judge, as many as are asked for."""
     maker = RowMaker(registry, Random(f"{registry.seed}/{name}"))
-    forget, retain = (_rows(evaluation_questions(side, 2 * questions, registry=registry)) for side in SIDES)
-    held, validation = (Data(forget[part::2], retain[part::2], REFUSALS, "reference") for part in (0, 1))
+    pools = {side: _rows(evaluation_questions(side, registry=registry)) for side in SIDES}
+    mixed = 2 * asked.choosing
+    forget, retain = (pools[side][1:mixed:2] for side in SIDES)
+    validation = Data(forget, retain, REFUSALS, "reference")
+    held = {side: [*pool[:mixed:2], *pool[mixed:]][: asked.judging] for side, pool in pools.items()}
     return Request(name, Data(maker.forget(amounts), maker.retain(amounts), REFUSALS), validation, held)
 
 
