@@ -2,12 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Final
 
 from offset_models.training.objective_registry import Answer
 from offset_models.training.passes import Scored
 from server.errors import BadRequest
+
+MOST_HELD: Final = 64  # rows of each side in one evaluation during training
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +28,21 @@ class TrainingData:
             raise BadRequest("Training needs forget rows and retain rows.")
 
     @property
+    def glance(self) -> "TrainingData":
+        """With as many of the held-out rows as an evaluation between steps looks at."""
+        return replace(self, held_forget=spread(self.held_forget), held_retain=spread(self.held_retain))
+
+    @property
     def digest(self) -> str:
         """sha256 (hex) of ids and logprobs, in order, and of whether rows were held out."""
         sides = [*self.forget.values(), self.retain, self.held_forget, self.held_retain]
         digests = [*map(_digest, sides), *([b"held out"] if self.held_out else [])]
         return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def spread(rows: Sequence[Scored], most: int = MOST_HELD) -> list[Scored]:
+    """At most `most` rows, evenly from all."""
+    return list(rows[:: -(-len(rows) // most)]) if rows else []
 
 
 class Draw:

@@ -20,7 +20,7 @@ from offset_models.safe_files import write_atomically
 from offset_models.tokenizer import Tokenizer
 from offset_models.training import collecting
 from offset_models.training.answers import serving
-from offset_models.training.batches import TrainingData
+from offset_models.training.batches import TrainingData, spread
 from offset_models.training.collection import Collection
 from offset_models.training.fabric import Fabric
 from offset_models.training.gather import Gathered, Shown, read_gathered
@@ -38,7 +38,6 @@ from offset_models.training.stages import (
     observed,
     progress,
     recall_card,
-    spread,
     summary,
     train,
     training_data,

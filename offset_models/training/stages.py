@@ -34,7 +34,6 @@ NOTHING_BETTER: Final = (
     "No evaluation was better than the black box itself: nothing is worth keeping. Train longer, at another learning "
     "rate, or with another retain weight."
 )
-MOST_HELD: Final = 64  # rows of each side in one evaluation during training
 KEPT: Final = (
     "options",
     "forget_batch",
@@ -76,15 +75,10 @@ def training_data(gathered: Gathered, held: Gathered | None, settings: TrainingS
     return TrainingData(
         {answer: sides[answer] for answer in settings.chosen.answers},
         gathered.retain,
-        spread(seen.forget),
-        spread(seen.retain),
+        seen.forget,
+        seen.retain,
         held_out=bool(held and held.forget and held.retain),
     )
-
-
-def spread(rows: Sequence[Scored], most: int = MOST_HELD) -> list[Scored]:
-    """At most `most` rows, evenly from all."""
-    return list(rows[:: -(-len(rows) // most)]) if rows else []
 
 
 def train(

@@ -134,7 +134,8 @@ class Trainer:
         """Evaluate; remember the weights if they are the best so far; stop when patience is over."""
         if not self.data.held_forget or not self.data.held_retain:
             return state
-        figures = evaluate(self.student, self.data.held_forget, self.data.held_retain, self.settings, self.initial)
+        seen = self.data.glance
+        figures = evaluate(self.student, seen.held_forget, seen.held_retain, self.settings, self.initial)
         before = state.before or figures
         score = TRADE_OFFS[self.settings.trade_off](self._outcome(before, figures), self.settings.keep)
         self._tell(state.step, {f"held_out/{name}": value for name, value in asdict(figures).items()})
@@ -144,7 +145,7 @@ class Trainer:
         """As it would be served: with the best strength and gate where these are chosen at the end."""
         if not to_be_chosen(self.data, self.settings):
             return outcome(before, now)
-        return best(outcomes_of(self.student, self.data, self.settings, self.initial), self.settings.keep)[1]
+        return best(outcomes_of(self.student, self.data.glance, self.settings, self.initial), self.settings.keep)[1]
 
     def _remember(self, state: RunState, figures: Figures, score: float) -> RunState:
         after = judged(state, figures, score)

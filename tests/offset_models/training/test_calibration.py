@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from offset_models.training.batches import MOST_HELD
 from offset_models.training.calibration import (
     GATES_NATS,
     MULTIPLES,
@@ -141,3 +142,13 @@ def test_a_strength_that_no_checkpoint_may_have_is_no_candidate() -> None:
 def test_what_keeps_enough_decides_the_best_step_so_it_is_a_part_of_the_run() -> None:
     assert SETTINGS.identity() != replace(SETTINGS, keep=0.9).identity()
     assert HELD.digest != replace(HELD, held_out=False).digest
+
+
+def test_evaluations_between_steps_look_at_some_held_out_rows_and_the_last_choice_at_all(tmp_path: Path) -> None:
+    student, _ = trained(tmp_path, SETTINGS)
+    third = [RETAIN[0], NEAR[0], NEAR[0]]  # the rows that an offset may tip are those that a glance passes over
+    data = replace(HELD, held_retain=third * MOST_HELD)
+    assert len(data.glance.held_retain) == MOST_HELD
+    assert data.glance.held_retain == [RETAIN[0]] * MOST_HELD
+    glance, all_rows = (outcomes_of(student, seen, SETTINGS)[Candidate(2.0, 0.0)] for seen in (data.glance, data))
+    assert glance.kept == 1.0 > all_rows.kept
