@@ -112,7 +112,8 @@ def _calibrated(trained: Trained, data: TrainingData, folder: RunFolder, trainer
     known = folder.calibration(about)
     if known is None:
         settings = calibrated(trained.student, data, trained.settings, trainer.initial)
-        figures = evaluate(trained.student, data.held_forget, data.held_retain, settings, trainer.initial)
+        seen = data.glance  # the rows of the figures before
+        figures = evaluate(trained.student, seen.held_forget, seen.held_retain, settings, trainer.initial)
         known = Calibration(settings.extrapolate or 1.0, settings.served_gate_nats, figures)
         if trainer.fabric.main:
             folder.save_calibration(about, known)

@@ -1,16 +1,20 @@
-"""The registry as settings make it: where its state lies, what it watches, what it refuses."""
+"""The registry and the black box as settings make them: where state lies, what is watched, what is refused."""
 
 import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from server.errors import StateFolderUnusable
-from server.parts import open_registry
+from server.errors import StateFolderUnusable, UncorrectableUpstream
+from server.parts import connect_upstream, open_registry
 from server.settings import Settings
 from tests.support.blackbox import make_model
+from tests.support.fake_upstream import FakeUpstream
+from tests.support.replay import replaying
+from tests.support.table_tokenizer import byte_tokenizer
 
 pytestmark = pytest.mark.anyio
 
@@ -63,3 +67,13 @@ async def test_a_checkpoint_that_appears_is_loaded_and_not_activated(made: Path,
         assert registry.active.name == "one"
         record = registry.audit.page(1).records[0]
         assert (record["action"], record["version"], record["key_id"]) == ("load", "two", "watch-folder")
+
+
+async def test_a_prefix_cache_that_cannot_be_left_alone_is_no_start(tmp_path: Path) -> None:
+    registry = SimpleNamespace(resolve=lambda _name: SimpleNamespace(tokenizer=byte_tokenizer()), served="")
+    async with replaying(FakeUpstream("vllm")) as replay:
+        given = settings(tmp_path, upstream_url=replay.url)
+        parts = await connect_upstream(given, registry)
+        await parts.upstream.aclose()
+        with pytest.raises(UncorrectableUpstream, match="upstream_prefix_cache"):
+            await connect_upstream(given.model_copy(update={"upstream_prefix_cache": False}), registry)
