@@ -2,7 +2,7 @@
 
 python -m benchmarks.table_training                       every row that build/bench/training.json does not have yet
 python -m benchmarks.table_training --only idk,npo --fresh
-python -m benchmarks.table_training --judge-again --judging 480      what was trained is kept, and asked more
+python -m benchmarks.table_training --judge-again --judging 300      what was trained is kept, and asked again
 """
 
 import argparse
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--gate-nats", type=float)
     parser.add_argument("--option", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     parser.add_argument("--choosing", type=int, default=180, help="held-out questions of each side that choose")
-    parser.add_argument("--judging", type=int, default=300, help="others of each side that judge; all, if fewer")
+    parser.add_argument("--judging", type=int, default=2000, help="others of each side that judge; all, if fewer")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="what a later run finds again")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

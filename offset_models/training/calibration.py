@@ -69,11 +69,16 @@ def outcomes_of(
 def best(outcomes: Mapping[Candidate, Outcome], keep: float) -> tuple[Candidate, Outcome]:
     """The best balance of forgetting and keeping.
 
-    Of equals the first one: with the lowest gate, because what closes a gate on held-out rows may close it on a
-    forgotten question too, and with the strength nearest to the trained one.
+    Of equals the one that keeps most: `keep` is what is asked for, more of it for nothing is welcome. Then the first one:
+    with the lowest gate, because what closes a gate on held-out rows may close it on a forgotten question too, and with
+    the strength nearest to the trained one.
     """
-    order = sorted(outcomes, key=lambda candidate: candidate.gate_nats)
-    chosen = max(order, key=lambda candidate: round(balance(outcomes[candidate], keep), 3))
+
+    def merit(candidate: Candidate) -> tuple[float, float]:
+        found = outcomes[candidate]
+        return round(balance(found, keep), 3), round(found.kept, 3)
+
+    chosen = max(sorted(outcomes, key=lambda candidate: candidate.gate_nats), key=merit)
     return chosen, outcomes[chosen]
 
 

@@ -67,9 +67,14 @@ def test_of_those_that_keep_enough_the_most_forgetful_wins() -> None:
 
 
 def test_of_equals_the_lowest_gate_and_the_trained_strength_win() -> None:
-    given = candidates(a=(2.0, 0.1, 0.9, 1.0), b=(1.5, 0.05, 0.9, 0.98), c=(1.0, 0.3, 0.9, 1.0))
+    given = candidates(a=(2.0, 0.1, 0.9, 0.98), b=(1.5, 0.05, 0.9, 0.98), c=(1.0, 0.3, 0.9, 0.98))
     assert best(given, 0.97)[0] == Candidate(1.5, 0.05)
     assert best({**candidates(a=(1.0, 0.05, 0.9, 0.98)), **given}, 0.97)[0] == Candidate(1.0, 0.05)
+
+
+def test_of_equals_what_keeps_more_than_was_asked_wins() -> None:
+    given = candidates(open=(1.0, 0.0, 0.9, 0.97), shut=(1.0, 0.3, 0.9, 1.0), dull=(1.0, 0.5, 0.8, 1.0))
+    assert best(given, 0.97)[0] == Candidate(1.0, 0.3)
 
 
 def test_a_closed_gate_is_no_answer_to_what_must_be_kept() -> None:
