@@ -69,7 +69,7 @@ def outcomes_of(
 def best(outcomes: Mapping[Candidate, Outcome], keep: float) -> tuple[Candidate, Outcome]:
     """The best balance of forgetting and keeping.
 
-    Of equals the one that keeps most: `keep` is what is asked for, more of it for nothing is welcome. Then the first one:
+    Of equals the one that keeps most: `keep` is what is asked for, more for nothing is welcome. Then the first one:
     with the lowest gate, because what closes a gate on held-out rows may close it on a forgotten question too, and with
     the strength nearest to the trained one.
     """
