@@ -52,7 +52,17 @@ class Table:
 
     def settings(self, objective: str, **more: Any) -> TrainingSettings:
         """The package's own, but for what the command line says."""
-        named = ("steps", "learning_rate", "retain_weight", "retain_loss", "strength", "extrapolate", "gate_nats")
+        named = (
+            "steps",
+            "learning_rate",
+            "rank",
+            "alpha",
+            "retain_weight",
+            "retain_loss",
+            "strength",
+            "extrapolate",
+            "gate_nats",
+        )
         given = {name: value for name in named if (value := getattr(self.args, name)) is not None}
         return TrainingSettings(objective=objective, seed=7, options=dict(self.args.option), **{**more, **given})
 
@@ -166,6 +176,8 @@ def main() -> None:
     parser.add_argument("--judge-again", action="store_true", help="ask what rows that are there have trained")
     parser.add_argument("--steps", type=int, help="instead of each row's own")
     parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--rank", type=int)
+    parser.add_argument("--alpha", type=float)
     parser.add_argument("--retain-weight", type=float)
     parser.add_argument("--retain-loss", choices=("kl", "nll", "none"))
     parser.add_argument("--strength", type=float)
