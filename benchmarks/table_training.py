@@ -3,13 +3,16 @@
 python -m benchmarks.table_training                       every row that build/bench/training.json does not have yet
 python -m benchmarks.table_training --only idk,npo --fresh
 python -m benchmarks.table_training --judge-again --judging 300      what was trained is kept, and asked again
+python -m benchmarks.table_training --seeds 7,8                      objectives and direct tuning once for each seed
 """
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -33,7 +36,9 @@ from offset_models.training.settings import TrainingSettings
 Cells = dict[str, Any]
 RESULT = report.BUILD / "training.json"
 OBJECTIVES = [objective.name for objective in BUILT_IN]
+TUNED_DIRECTLY = [name for name in OBJECTIVES if name != "contrast"]  # whose two small models leave nothing to tune
 EVERYTHING = 2048  # the demo's vocabulary
+SEED = 7
 SUMS = (1, 3, 10)
 PERSON_STEPS = 120  # a person is a sixth of the register
 SUM_GATE_NATS = 0.5  # what many small offsets add up to elsewhere stays behind it
@@ -48,7 +53,7 @@ class Table:
 
     @property
     def asked(self) -> Questions:
-        return Questions(self.args.choosing, self.args.judging)
+        return Questions(self.args.choosing, self.args.choosing_retain, self.args.judging)
 
     def settings(self, objective: str, **more: Any) -> TrainingSettings:
         """The package's own, but for what the command line says."""
@@ -64,7 +69,8 @@ class Table:
             "gate_nats",
         )
         given = {name: value for name in named if (value := getattr(self.args, name)) is not None}
-        return TrainingSettings(objective=objective, seed=7, options=dict(self.args.option), **{**more, **given})
+        more = {"seed": SEED, **more, **given}
+        return TrainingSettings(objective=objective, options=dict(self.args.option), **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +84,10 @@ class Row:
 def rows(table: Table) -> Iterator[tuple[str, Row]]:
     """Every row by name, in the order of the table."""
     register = whole_register(table.asked)
-    for name in OBJECTIVES:
-        yield offset_row(table, name, register, table.settings(name))
-    for name in OBJECTIVES:
-        if name != "contrast":  # two small models; there is nothing to tune directly
-            yield direct_row(table, f"direct-{name}", register, table.settings(name))
+    for seed, name in product(table.args.seeds, OBJECTIVES):
+        yield offset_row(table, of_seed(name, seed), register, table.settings(name, seed=seed))
+    for seed, name in product(table.args.seeds, TUNED_DIRECTLY):
+        yield direct_row(table, of_seed(f"direct-{name}", seed), register, table.settings(name, seed=seed))
     for name in ("idk", "npo"):
         yield offset_row(table, f"{name}-full-vocabulary", register, table.settings(name), EVERYTHING)
     for count in SUMS:  # one offset for all of them
@@ -93,6 +98,11 @@ def rows(table: Table) -> Iterator[tuple[str, Row]]:
     for count in SUMS:
         yield sum_row(table, f"sum-of-{count}", count)
         yield sum_row(table, f"sum-of-{count}-gated", count, SUM_GATE_NATS)
+
+
+def of_seed(name: str, seed: int) -> str:
+    """A row's name; the usual seed goes without saying."""
+    return name if seed == SEED else f"{name}-seed-{seed}"
 
 
 def offset_row(table: Table, name: str, made: Request, settings: TrainingSettings, k: int = 20) -> tuple[str, Row]:
@@ -169,11 +179,30 @@ COLUMNS = {
 }
 
 
+def beside(found: dict[str, Cells], seeds: Sequence[int]) -> list[list[Any]]:
+    """Harmonic means of an objective's offsets and of direct tuning by it: of all seeds there are, and of each."""
+
+    def harmonic(name: str) -> list[float]:
+        return [found[row]["harmonic"] for seed in seeds if (row := of_seed(name, seed)) in found]
+
+    pairs = ((name, harmonic(name), harmonic(f"direct-{name}")) for name in TUNED_DIRECTLY)
+    return [[name, *_mean_and_each(offsets), *_mean_and_each(direct)] for name, offsets, direct in pairs]
+
+
+def _mean_and_each(values: Sequence[float]) -> tuple[float | None, str]:
+    return mean(values) if values else None, ", ".join(f"{value:.3f}" for value in values)
+
+
+def whole_numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="rows by name, with commas between them")
     parser.add_argument("--fresh", action="store_true", help="measure rows again that are there")
     parser.add_argument("--judge-again", action="store_true", help="ask what rows that are there have trained")
+    parser.add_argument("--seeds", type=whole_numbers, default=[SEED], help="with commas between them")
     parser.add_argument("--steps", type=int, help="instead of each row's own")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--rank", type=int)
@@ -184,7 +213,8 @@ def main() -> None:
     parser.add_argument("--extrapolate", type=float)
     parser.add_argument("--gate-nats", type=float)
     parser.add_argument("--option", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    parser.add_argument("--choosing", type=int, default=180, help="held-out questions of each side that choose")
+    parser.add_argument("--choosing", type=int, default=180, help="held-out questions to be forgotten that choose")
+    parser.add_argument("--choosing-retain", type=int, default=720, help="held-out questions to be kept that choose")
     parser.add_argument("--judging", type=int, default=2000, help="others of each side that judge; all, if fewer")
     parser.add_argument("--work", type=Path, default=Path("build/training"), help="what a later run finds again")
     parser.add_argument("--threads", type=int, default=1)
@@ -199,8 +229,9 @@ def main() -> None:
         for name in wanted or todo:
             if (cells := measured(name, todo[name], found, args)) is not None:
                 found = known_rows() | {name: cells}  # another table may have written meanwhile
-                found = {row: found[row] for row in todo if row in found}
+                found = {row: found[row] for row in [*todo, *found] if row in found}  # those of other seeds last
                 write(found, args)
+    report.show("harmonic mean", ["objective", "offset", "each", "direct", "each "], beside(found, args.seeds))
     shown = {name: row for name, row in found.items() if wanted is None or name in wanted}
     report.show(
         "held-out wordings", ["row", *COLUMNS], [[n, *(r.get(c) for c in COLUMNS.values())] for n, r in shown.items()]

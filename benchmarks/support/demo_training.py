@@ -29,10 +29,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """How many held-out questions of each side."""
+    """How many held-out questions. Of those that must stay there are many more, and each of them is rarely lost."""
 
     choosing: int
-    judging: int
+    choosing_retain: int
+    judging: int  # of each side
+
+    def choosing_of(self, side: Split) -> int:
+        return self.choosing_retain if side == "retain" else self.choosing
 
 
 def whole_register(asked: Questions) -> Request:
@@ -44,10 +48,10 @@ def request(name: str, registry: Registry, amounts: Amounts, asked: Questions) -
     """Every second of the first questions chooses; all others judge, as many as are asked for."""
     maker = RowMaker(registry, Random(f"{registry.seed}/{name}"))
     pools = {side: _rows(evaluation_questions(side, registry=registry)) for side in SIDES}
-    mixed = 2 * asked.choosing
-    forget, retain = (pools[side][1:mixed:2] for side in SIDES)
+    mixed = {side: 2 * asked.choosing_of(side) for side in SIDES}
+    forget, retain = (pools[side][1 : mixed[side] : 2] for side in SIDES)
     validation = Data(forget, retain, REFUSALS, "reference")
-    held = {side: [*pool[:mixed:2], *pool[mixed:]][: asked.judging] for side, pool in pools.items()}
+    held = {s: [*pool[: mixed[s] : 2], *pool[mixed[s] :]][: asked.judging] for s, pool in pools.items()}
     return Request(name, Data(maker.forget(amounts), maker.retain(amounts), REFUSALS), validation, held)
 
 
