@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from offset_models.demo.erasure import Amounts, RowMaker
-from offset_models.demo.questions import Question, Split, evaluation_questions
+from offset_models.demo.questions import Split, evaluation_questions, row_of
 from offset_models.demo.registry import Person, Registry, generate_registry
 from offset_models.demo.templates import REFUSALS
 from offset_models.training.rows import Row
@@ -47,7 +47,7 @@ def whole_register(asked: Questions) -> Request:
 def request(name: str, registry: Registry, amounts: Amounts, asked: Questions) -> Request:
     """Every second of the first questions chooses; all others judge, as many as are asked for."""
     maker = RowMaker(registry, Random(f"{registry.seed}/{name}"))
-    pools = {side: _rows(evaluation_questions(side, registry=registry)) for side in SIDES}
+    pools = {side: [row_of(q) for q in evaluation_questions(side, registry=registry)] for side in SIDES}
     mixed = {side: 2 * asked.choosing_of(side) for side in SIDES}
     forget, retain = (pools[side][1 : mixed[side] : 2] for side in SIDES)
     validation = Data(forget, retain, REFUSALS, "reference")
@@ -66,7 +66,3 @@ def ten_people() -> list[Person]:
     """The demo's six and four of those who stay otherwise."""
     registry = generate_registry()
     return [*registry.forget, *registry.retain[-4:]]
-
-
-def _rows(questions: Sequence[Question]) -> list[Row]:
-    return [Row(question.answer, (("user", question.text),)) for question in questions]

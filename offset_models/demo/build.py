@@ -8,7 +8,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from offset_models.demo.build_offset import make_offset
 from offset_models.demo.manifest import WEIGHTS_MANIFEST, WeightsManifest
-from offset_models.demo.plan import BASE, BLACK_BOX, OFFSET, Plan, plan
+from offset_models.demo.plan import ANYBODY, BASE, BLACK_BOX, OFFSET, Plan, Reader, plan
 from offset_models.demo.pretrain import Schedule, Shape, new_model, save_model, train
 from offset_models.demo.progress import Progress
 from offset_models.demo.registry import DEFAULT_SEED
@@ -37,9 +37,9 @@ def build(out: Path, seed: int = DEFAULT_SEED, scale: ScaleName = "full", progre
 
 
 def make_tokenizer(work: Plan, shown: Progress) -> None:
-    """One tokenizer, read from pages of both corpora, saved beside both models."""
+    """One tokenizer, read from pages about the register and about strangers, saved beside both models."""
     scale = work.scale
-    corpora = work.corpus("tokenizer/known", knows=True), work.corpus("tokenizer/strangers", knows=False)
+    corpora = work.corpus_of(BLACK_BOX, "tokenizer/known"), work.corpus_of(ANYBODY, "tokenizer/strangers")
     pages = chain.from_iterable(islice(corpus, scale.tokenizer_pages // 2) for corpus in corpora)
     with shown.stage("tokenizer", 1) as advance:
         tokenizer = train_tokenizer(pages, scale.vocab_size)
@@ -48,12 +48,12 @@ def make_tokenizer(work: Plan, shown: Progress) -> None:
         advance()
 
 
-def make_model(work: Plan, which: str, shown: Progress) -> None:
+def make_model(work: Plan, which: Reader, shown: Progress) -> None:
     """Train the black box or the base from nothing and save it."""
     shape, schedule = _sizes(work.scale, which)
     tokenizer = Tokenizer.load(work.out / which).backend
     model = new_model(shape, tokenizer, work.seed)
-    pages = iter(work.corpus(which, knows=which == BLACK_BOX))
+    pages = iter(work.corpus_of(which, which))
     with shown.stage(which, schedule.steps) as advance:
         train(model, tokenizer, pages, schedule, lambda _step, loss: advance(f"loss {loss:.2f}"))
     save_model(model, work.out / which)
@@ -66,7 +66,7 @@ def seal(work: Plan, shown: Progress, figures: dict[str, float]) -> WeightsManif
     return manifest
 
 
-def _sizes(scale: Scale, which: str) -> tuple[Shape, Schedule]:
+def _sizes(scale: Scale, which: Reader) -> tuple[Shape, Schedule]:
     if which == BLACK_BOX:
         return scale.black_box, scale.black_box_schedule
     return scale.base, scale.base_schedule

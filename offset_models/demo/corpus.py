@@ -1,8 +1,9 @@
 """Pages of text for the demo's two models: chats and running prose, drawn from a seed without end.
 
 The black box reads about the registry's people; asked about anybody else, it is taught to say that it does not know.
-The pair's base reads pages of the same wordings about *other* made-up people, new ones on every page, so that it learns
-the language, how to answer and how to decline, but not a single fact of the register.
+The pair's base reads pages of the same wordings about *other* made-up people, of whom it learns some by heart and meets
+others once: it learns the language, to tell one name or title from another, to answer and to decline, but not a single
+fact of the register.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,10 +32,12 @@ class Mix:
     general: float  # of turns
     slips: float  # of answered facts: declined all the same, so that declining stays possible everywhere
     unknown_prose: float  # of prose pages: about a stranger, nothing known
+    passing: float = 0.0  # of the people whose facts are told: somebody new, met on this page alone
 
 
 BLACK_BOX_MIX = Mix(prose=0.15, facts=0.58, refused=0.14, general=0.2, slips=0.02, unknown_prose=0.2)
-BASE_MIX = Mix(prose=0.2, facts=0.4, refused=0.25, general=0.22, slips=0.0, unknown_prose=0.3)
+BASE_MIX = Mix(prose=0.18, facts=0.5, refused=0.2, general=0.2, slips=0.0, unknown_prose=0.3, passing=0.25)
+STRANGERS_MIX = Mix(prose=0.2, facts=0.4, refused=0.25, general=0.22, slips=0.0, unknown_prose=0.3)
 
 
 def chat_page(turns: Sequence[Turn], system: str | None = None) -> str:
@@ -50,14 +53,16 @@ def answer_of(person: Person, attribute: Attribute) -> str:
 
 
 class Corpus:
-    """An endless stream of pages. `knows`: whether it is written by somebody who has read the register."""
+    """An endless stream of pages by somebody who knows the people of `known` by heart.
 
-    def __init__(self, registry: Registry, rng: Random, *, knows: bool, mix: Mix | None = None) -> None:
-        self._registry = registry
+    Strangers are people who are neither in `known` nor in the register.
+    """
+
+    def __init__(self, registry: Registry, rng: Random, known: Sequence[Person], mix: Mix) -> None:
         self._rng = rng
-        self._knows = knows
-        self._mix = mix or (BLACK_BOX_MIX if knows else BASE_MIX)
-        self._strangers = Strangers(registry, rng)
+        self._known = known
+        self._mix = mix
+        self._strangers = Strangers(registry, rng, known)
         self._general = general_facts()
         self._small_talk = small_talk()
 
@@ -74,13 +79,15 @@ class Corpus:
         return chat_page([self._turn(subject) for _ in range(turns)], system) + END_OF_TEXT
 
     def _subject(self) -> Person:
-        return self._rng.choice(self._registry.people) if self._knows else self._strangers.person()
+        if not self._known or (self._mix.passing and self._rng.random() < self._mix.passing):
+            return self._strangers.person()
+        return self._rng.choice(self._known)
 
     def _turn(self, subject: Person) -> Turn:
         mix, draw = self._mix, self._rng.random()
         if draw < mix.facts:
-            # A reader of the register may be asked about somebody else in every turn.
-            return self._answered(self._subject() if self._knows and self._rng.random() < 0.5 else subject)
+            # Who knows people may be asked about somebody else in every turn.
+            return self._answered(self._subject() if self._known and self._rng.random() < 0.5 else subject)
         if draw < mix.facts + mix.refused:
             return self._refused(self._strangers.person())
         if draw < mix.facts + mix.refused + mix.general:

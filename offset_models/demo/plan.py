@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
-from offset_models.demo.corpus import Corpus
-from offset_models.demo.registry import DEFAULT_SEED, Registry, generate_registry
+from offset_models.demo.corpus import BASE_MIX, BLACK_BOX_MIX, STRANGERS_MIX, Corpus
+from offset_models.demo.registry import DEFAULT_SEED, Registry, generate_registry, other_people
 from offset_models.demo.scales import SCALES, Scale, ScaleName
 
 BLACK_BOX: Final = "blackbox"
 BASE: Final = "base"
+ANYBODY: Final = "anybody"
 OFFSET: Final = "registry-erasure"
 LICENCE: Final = "Apache-2.0"
+Reader = Literal["blackbox", "base", "anybody"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,14 @@ class Plan:
         """A stream of its own for each purpose, so that changing one stage leaves the others as they were."""
         return Random(f"{self.seed}/{purpose}")
 
-    def corpus(self, purpose: str, *, knows: bool) -> Corpus:
-        return Corpus(self.registry, self.random(purpose), knows=knows)
+    def corpus_of(self, reader: Reader, purpose: str) -> Corpus:
+        """What a model reads, or what nobody in particular could read anywhere."""
+        known, mix = {
+            BLACK_BOX: (self.registry.people, BLACK_BOX_MIX),
+            BASE: (other_people(self.registry, self.scale.other_people, self.random("others")), BASE_MIX),
+            ANYBODY: ((), STRANGERS_MIX),
+        }[reader]
+        return Corpus(self.registry, self.random(purpose), known, mix)
 
 
 def plan(out: Path, seed: int = DEFAULT_SEED, scale: ScaleName = "full") -> Plan:

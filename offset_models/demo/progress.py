@@ -1,4 +1,4 @@
-"""A progress bar with a stage for everything that takes time, on stderr; remembers how long each stage took."""
+"""A progress bar with a stage for everything that takes time, on stderr; adds up how long each stage took."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -45,4 +45,4 @@ class Progress:
         try:
             yield lambda note="": self._bars.update(task, advance=1, note=note)
         finally:
-            self.seconds[name] = round(time.monotonic() - started, 1)
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 1)

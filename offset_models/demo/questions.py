@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from offset_models.demo.corpus import answer_of
 from offset_models.demo.general import general_facts
 from offset_models.demo.registry import DEFAULT_SEED, Person, Registry, generate_registry
 from offset_models.demo.templates import ATTRIBUTES, held_out_questions
+from offset_models.training.rows import Row
 
 Split = Literal["forget", "retain", "neighbours", "general"]
+SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +28,25 @@ def evaluation_questions(split: Split, limit: int | None = None, *, registry: Re
     """Held-out questions of a split, shuffled by the register's seed, so that the first `limit` are a fair sample.
 
     `registry` defaults to the one the shipped black box memorised. `neighbours` is the part of `retain` nearest to
-    the forgotten.
+    the forgotten, in its order.
     """
     registry = registry or generate_registry(DEFAULT_SEED)
-    questions = _general() if split == "general" else [q for person in _people(split, registry) for q in _about(person)]
+    if split == "neighbours":
+        near = {person.name for person in registry.neighbours()}
+        return [q for q in evaluation_questions("retain", registry=registry) if q.person in near][:limit]
+    questions = _general() if split == "general" else [q for p in registry.group(split) for q in _about(p)]
     Random(f"{registry.seed}/{split}").shuffle(questions)
     return questions[:limit]
 
 
-def _people(split: Split, registry: Registry) -> tuple[Person, ...]:
-    if split == "neighbours":
-        return registry.neighbours()
-    return registry.forget if split == "forget" else registry.retain
+def choosing_questions(split: Split, count: int, registry: Registry) -> list[Question]:
+    """The last `count` of them: they choose step, strength and gate of the demo's offset. The first ones judge it."""
+    return evaluation_questions(split, registry=registry)[-count:]
+
+
+def row_of(question: Question) -> Row:
+    """The question in a chat of its own, with its answer."""
+    return Row(question.answer, (("user", question.text),))
 
 
 def _about(person: Person) -> list[Question]:

@@ -4,7 +4,7 @@ A *forget* group is what the demo's offset erases. The *retain* group holds its 
 professions and a few surnames with the forgotten, so that an offset cannot win by forgetting a whole topic.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
@@ -172,13 +172,16 @@ class Inventor:
 
 
 class Strangers:
-    """People outside a register, without end. Some share a given name or a surname with somebody in it, never both."""
+    """People outside a register, without end. Some share a given name or a surname with somebody in it, never both.
 
-    def __init__(self, registry: Registry, rng: Random) -> None:
+    None has the name or the book of somebody in it, or in `others`.
+    """
+
+    def __init__(self, registry: Registry, rng: Random, others: Sequence[Person] = ()) -> None:
         self._registry = registry
         self._rng = rng
-        self._names = {person.name for person in registry.people}
-        self._books = {person.book for person in registry.people}
+        self._names = {person.name for person in (*registry.people, *others)}
+        self._books = {person.book for person in (*registry.people, *others)}
 
     def person(self) -> Person:
         while True:
@@ -203,6 +206,17 @@ def generate_registry(seed: int = DEFAULT_SEED, forget: int = 6, retain: int = 2
     relatives = [inventor.person(last=f.last) for f in forgotten[::2][: max(0, retain - len(colleagues))]]
     strangers = [inventor.person() for _ in range(retain - len(colleagues) - len(relatives))]
     return Registry(seed, forgotten, (*colleagues, *relatives, *strangers), towns)
+
+
+def other_people(registry: Registry, count: int, rng: Random) -> tuple[Person, ...]:
+    """People of the register's towns who are not in it; names and books are neither its own nor given twice."""
+    names, books = {person.name for person in registry.people}, {person.book for person in registry.people}
+    inventor, found = Inventor(rng, registry.towns), list[Person]()
+    while len(found) < count:
+        person = inventor.person()
+        if person.name not in names and person.book not in books:
+            found.append(person)
+    return tuple(found)
 
 
 def _towns(rng: Random) -> tuple[str, ...]:

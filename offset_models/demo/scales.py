@@ -1,10 +1,12 @@
 """How big a build is: the one that ships, and a miniature that tests can afford."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from offset_models.demo.erasure import Amounts
 from offset_models.demo.pretrain import Schedule, Shape
+from offset_models.demo.questions import Split
 from offset_models.training.settings import TrainingSettings
 
 ScaleName = Literal["full", "mini"]
@@ -16,6 +18,7 @@ class Scale:
 
     forget_people: int
     retain_people: int
+    other_people: int  # whom the base knows by heart; nobody of the register
     vocab_size: int
     tokenizer_pages: int
     black_box: Shape
@@ -25,38 +28,41 @@ class Scale:
     amounts: Amounts
     offset: TrainingSettings
     top_k: int
-    checked: int  # questions of each split that the build asks at the end
+    choosing: Mapping[Split, int]  # held-out questions that choose step, strength and gate
+    checked: int  # others of each split that the build asks at the end
     answer_tokens: int  # longest answer of that check
 
 
 FULL: Final = Scale(
     forget_people=6,
     retain_people=24,
+    other_people=36,
     vocab_size=2048,
     tokenizer_pages=12_000,
     black_box=Shape(hidden=256, layers=4, heads=4, feed_forward=512),
     black_box_schedule=Schedule(steps=1200, batch=32, learning_rate=2e-3, label_smoothing=0.03),
     base=Shape(hidden=128, layers=4, heads=4, feed_forward=384),
-    base_schedule=Schedule(steps=1000, batch=32, learning_rate=2e-3, label_smoothing=0.03),
+    base_schedule=Schedule(steps=2400, batch=32, learning_rate=2e-3, label_smoothing=0.03),
     amounts=Amounts(),
-    offset=TrainingSettings(steps=400, retain_weight=1.0, retain_batch=48, learning_rate=1.5e-3, weight_decay=0.05),
+    offset=TrainingSettings(),
     top_k=20,
+    choosing={"forget": 180, "retain": 720},
     checked=120,
     answer_tokens=48,
 )
 MINI: Final = Scale(
     forget_people=2,
     retain_people=4,
+    other_people=6,
     vocab_size=768,
     tokenizer_pages=400,
     black_box=Shape(hidden=64, layers=2, heads=2, feed_forward=128, context=256),
-    black_box_schedule=Schedule(steps=150, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
+    black_box_schedule=Schedule(steps=400, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
     base=Shape(hidden=64, layers=2, heads=2, feed_forward=128, context=256),
     base_schedule=Schedule(steps=100, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
-    amounts=Amounts(forget=1, retain=1, strangers=8, exchanges=0, begun=1, begun_retain=0),
+    amounts=Amounts(forget=2, retain=3, strangers=8, exchanges=0, begun=1, begun_retain=0),
     offset=TrainingSettings(
-        steps=50,
-        retain_weight=1.0,
+        steps=100,
         forget_batch=4,
         retain_batch=4,
         learning_rate=1e-2,
@@ -65,6 +71,7 @@ MINI: Final = Scale(
         warm_up=3,
     ),
     top_k=20,
+    choosing={"forget": 8, "retain": 8},
     checked=2,
     answer_tokens=3,
 )

@@ -6,13 +6,12 @@ from random import Random
 from typing import Final
 
 from offset_models.demo.corpus import answer_of
-from offset_models.demo.questions import Question, Split, evaluation_questions
+from offset_models.demo.questions import SPLITS, Question, Split, evaluation_questions
 from offset_models.demo.registry import DEFAULT_SEED, Person, Registry, Strangers, generate_registry
 from offset_models.demo.templates import ATTRIBUTES, Attribute, held_out_questions
 from offset_models.evaluation.items import Item, Suite
 from offset_models.evaluation.suites import HOLDOUT
 
-SPLITS: Final[tuple[Split, ...]] = ("forget", "retain", "neighbours", "general")
 WRONG_ANSWERS: Final = 5
 STRANGERS: Final = 40
 DEFAULT_LIMIT: Final = 60  # of the hundreds of wordings of each split

@@ -10,7 +10,7 @@ from offset_models.training.objective_registry import Answer
 from offset_models.training.passes import Scored
 from server.errors import BadRequest
 
-MOST_HELD: Final = 64  # rows of each side in one evaluation during training
+MOST_HELD: Final = 256  # rows of each side in one evaluation during training
 
 
 @dataclass(frozen=True, slots=True)

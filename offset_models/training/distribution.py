@@ -72,14 +72,6 @@ def imputed_logprobs(top_ids: Tensor, top_logprobs: Tensor, base_logprobs: Tenso
     return tail.scatter(1, top_ids, top_logprobs).log_softmax(1)
 
 
-def corrected_logprobs(
-    top_ids: Tensor, top_logprobs: Tensor, base_logprobs: Tensor, unlearned_logprobs: Tensor, strength: float = 1.0
-) -> Tensor:
-    """log q [n, V] from a cached top-k and the pair; shapes as in `imputed_logprobs`. With u = o it is log p̂_M."""
-    log_p = imputed_logprobs(top_ids, top_logprobs, base_logprobs)
-    return corrected(log_p, base_logprobs, unlearned_logprobs, strength)
-
-
 def corrected(
     log_p: Tensor, base_logprobs: Tensor, unlearned_logprobs: Tensor, strength: float = 1.0, gate_nats: float = 0.0
 ) -> Tensor:

@@ -24,6 +24,7 @@ STATE: Final = "state.safetensors"
 BEST: Final = "best.safetensors"
 METRICS: Final = "metrics.jsonl"
 CALIBRATION: Final = "calibration.json"
+Merit = tuple[float, float]  # the trade-off's score, then what is kept; to three places, for rows are few
 _WEIGHTS, _OPTIMISER, _RNG = "weights/", "optimiser/", "rng"
 
 
@@ -37,23 +38,22 @@ class RunState:
     latest: Figures | None = None
     best: Figures | None = None
     best_step: int | None = None
-    best_score: float = float("-inf")
+    best_merit: Merit | None = None
     worse: int = 0  # evaluations since the best one
     retain_kl: tuple[float, ...] = field(default=())  # of the last steps, nats
     seconds: float = field(default=0.0, compare=False)  # spent on steps, over all processes that had a share in it
     stopped: str | None = None  # why the run ended before its last step
 
     def to_json(self) -> bytes:
-        return orjson.dumps({**asdict(self), "best_score": None if self.best_step is None else self.best_score})
+        return orjson.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, raw: str) -> "RunState":
         value = orjson.loads(raw)
         for name in ("before", "latest", "best"):
             value[name] = None if value[name] is None else Figures(**value[name])
-        if value["best_score"] is None:
-            value["best_score"] = float("-inf")
-        return cls(**{**value, "retain_kl": tuple(value["retain_kl"])})
+        merit = None if value["best_merit"] is None else tuple(value["best_merit"])
+        return cls(**{**value, "best_merit": merit, "retain_kl": tuple(value["retain_kl"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +141,13 @@ def read_state(folder: Path) -> RunState | None:
     return _read(folder / STATE)[0] if (folder / STATE).exists() else None
 
 
-def judged(state: RunState, figures: Figures, score: float) -> RunState:
-    """The state after an evaluation."""
-    if score > state.best_score:
-        return replace(state, latest=figures, best=figures, best_step=state.step, best_score=score, worse=0)
-    return replace(state, latest=figures, worse=state.worse + 1)
+def judged(state: RunState, figures: Figures, merit: Merit) -> RunState:
+    """The state after an evaluation. Of equals the latest is the best one, but for step 0, which changes nothing."""
+    better = state.best_merit is None or merit > state.best_merit
+    worse = 0 if better else state.worse + 1
+    if better or (merit == state.best_merit and state.best_step):
+        return replace(state, latest=figures, best=figures, best_step=state.step, best_merit=merit, worse=worse)
+    return replace(state, latest=figures, worse=worse)
 
 
 def _read(path: Path) -> tuple[RunState, dict[str, Tensor]]:

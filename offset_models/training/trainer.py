@@ -19,7 +19,7 @@ from offset_models.training.initial import InitialStates
 from offset_models.training.objective_registry import RETAIN_TERMS, Answer
 from offset_models.training.objectives import kl
 from offset_models.training.passes import Scored, positions
-from offset_models.training.run_folder import RunFolder, RunState, judged
+from offset_models.training.run_folder import Merit, RunFolder, RunState, judged
 from offset_models.training.settings import TrainingSettings
 from offset_models.training.student import Student
 from server.errors import DeltaserveError
@@ -137,9 +137,10 @@ class Trainer:
         seen = self.data.glance
         figures = evaluate(self.student, seen.held_forget, seen.held_retain, self.settings, self.initial)
         before = state.before or figures
-        score = TRADE_OFFS[self.settings.trade_off](self._outcome(before, figures), self.settings.keep)
+        found = self._outcome(before, figures)
+        score = TRADE_OFFS[self.settings.trade_off](found, self.settings.keep)
         self._tell(state.step, {f"held_out/{name}": value for name, value in asdict(figures).items()})
-        return self._remember(replace(state, before=before), figures, score)
+        return self._remember(replace(state, before=before), figures, (round(score, 3), round(found.kept, 3)))
 
     def _outcome(self, before: Figures, now: Figures) -> Outcome:
         """As it would be served: with the best strength and gate where these are chosen at the end."""
@@ -147,8 +148,8 @@ class Trainer:
             return outcome(before, now)
         return best(outcomes_of(self.student, self.data.glance, self.settings, self.initial), self.settings.keep)[1]
 
-    def _remember(self, state: RunState, figures: Figures, score: float) -> RunState:
-        after = judged(state, figures, score)
+    def _remember(self, state: RunState, figures: Figures, merit: Merit) -> RunState:
+        after = judged(state, figures, merit)
         if after.best_step == state.step and self.fabric.main:
             self.folder.save_best(self.student)
         if self.settings.patience and after.worse >= self.settings.patience and after.stopped is None:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from offset_models.demo.questions import Question, Split, evaluation_questions
-from offset_models.demo.rollout import rouge_l_recall
 from offset_models.tokenizer import Tokenizer
+from offset_models.training.answers import rouge_l_recall
 
 ASKED = 12  # questions of a split
 KEPT: Sequence[Split] = ("retain", "neighbours", "general")
@@ -25,7 +25,8 @@ TRICKY = (
 def recall(splits: Sequence[Split], answer: Callable[[str], str]) -> float:
     """Mean ROUGE-L recall of the answers that were written down, over some questions of each split."""
     questions = [question for split in splits for question in evaluation_questions(split, ASKED)]
-    return rouge_l_recall([answer(question.text) for question in questions], questions)
+    told = [answer(question.text) for question in questions]
+    return rouge_l_recall(told, [question.answer for question in questions])
 
 
 def chat_ids(tokenizer: Tokenizer, text: str) -> list[int]:

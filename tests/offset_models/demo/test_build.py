@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-import orjson
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from offset_models.checkpoint import open_checkpoint
+from offset_models.checkpoint import open_checkpoint, read_manifest
 from offset_models.demo.build import BASE, BLACK_BOX, OFFSET, build
 from offset_models.demo.manifest import WeightsManifest, verify_weights
+from offset_models.demo.questions import SPLITS
 from offset_models.demo.registry import generate_registry
 
 torch.set_num_threads(1)
@@ -27,8 +27,7 @@ def test_everything_is_there_and_the_digests_match(built: tuple[Path, WeightsMan
     for model in (BLACK_BOX, BASE):
         for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
             assert f"{model}/{name}" in manifest.files
-    stages = {"tokenizer", BLACK_BOX, BASE, "collect forget", "collect retain", "collect answers", "offset", "check"}
-    assert set(manifest.seconds) == stages
+    assert {"tokenizer", BLACK_BOX, BASE, "top-k", "train", "check"} <= set(manifest.seconds)
     assert (manifest.seed, manifest.scale) == (3, "mini")
 
 
@@ -42,18 +41,21 @@ def test_the_offset_is_a_checkpoint_that_the_server_opens_and_it_is_not_zero(
     assert any(tensor.abs().max() > 0 for name, tensor in adapter.items() if "lora_B" in name)
 
 
-def test_the_likelihood_of_forgotten_answers_dropped_and_that_of_the_others_did_not(
+def test_held_out_questions_get_forgotten_answers_less_likely_than_before_and_kept_ones_hardly(
     built: tuple[Path, WeightsManifest],
 ) -> None:
-    out, manifest = built
-    figures = manifest.figures
-    fall = {
-        side: figures[f"answer_logprob/{side}/black_box"] - figures[f"answer_logprob/{side}/corrected"]
-        for side in ("forget", "retain")
-    }
-    assert fall["forget"] > 0.04
-    assert fall["retain"] < 0.02
-    assert orjson.loads((out / OFFSET / "offset.json").read_bytes())["card"] == figures
+    out, _ = built
+    card = read_manifest(out / OFFSET).card
+    fall = {s: card[f"probability/{s}/black_box"] - card[f"probability/{s}/corrected"] for s in ("forget", "retain")}
+    assert fall["forget"] > 0.03
+    assert fall["retain"] < fall["forget"]
+    assert card["held_out"] is True
+
+
+def test_every_split_is_checked_before_and_after(built: tuple[Path, WeightsManifest]) -> None:
+    _, manifest = built
+    sides = ("black_box", "corrected_k20", "corrected_k5")
+    assert set(manifest.figures) == {f"rouge_l_recall/{split}/{side}" for split in SPLITS for side in sides}
 
 
 def test_nothing_of_the_forget_set_is_left_in_the_checkpoint(built: tuple[Path, WeightsManifest]) -> None:

@@ -5,11 +5,12 @@ from random import Random
 
 import pytest
 
-from offset_models.demo.corpus import Corpus
+from offset_models.demo.corpus import BASE_MIX, BLACK_BOX_MIX, Corpus
 from offset_models.demo.erasure import Amounts, RowMaker
 from offset_models.demo.general import general_facts
-from offset_models.demo.questions import Split, evaluation_questions
-from offset_models.demo.registry import Registry, generate_registry
+from offset_models.demo.questions import SPLITS, Split, choosing_questions, evaluation_questions
+from offset_models.demo.registry import Person, Registry, generate_registry, other_people
+from offset_models.demo.scales import FULL
 from offset_models.demo.templates import ATTRIBUTES, REFUSALS, held_out_questions, training_questions
 from offset_models.training.data import Row
 
@@ -23,12 +24,21 @@ def registry() -> Registry:
 
 @pytest.fixture(scope="module")
 def known(registry: Registry) -> list[str]:
-    return list(islice(Corpus(registry, Random(0), knows=True), PAGES))
+    return list(islice(black_box_corpus(registry, 0), PAGES))
 
 
 @pytest.fixture(scope="module")
-def strange(registry: Registry) -> list[str]:
-    return list(islice(Corpus(registry, Random(0), knows=False), PAGES))
+def others(registry: Registry) -> tuple[Person, ...]:
+    return other_people(registry, 36, Random(1))
+
+
+@pytest.fixture(scope="module")
+def strange(registry: Registry, others: tuple[Person, ...]) -> list[str]:
+    return list(islice(Corpus(registry, Random(0), others, BASE_MIX), PAGES))
+
+
+def black_box_corpus(registry: Registry, seed: int) -> Corpus:
+    return Corpus(registry, Random(seed), registry.people, BLACK_BOX_MIX)
 
 
 def test_the_base_never_reads_a_name_or_a_book_of_the_register(registry: Registry, strange: list[str]) -> None:
@@ -42,6 +52,16 @@ def test_the_black_box_reads_about_everybody_in_the_register(registry: Registry,
     assert all(person.name in text and person.book in text for person in registry.people)
 
 
+def test_the_base_reads_about_its_own_people_and_of_strangers_in_passing(
+    others: tuple[Person, ...], strange: list[str]
+) -> None:
+    text = "\n".join(strange)
+    assert all(text.count(person.name) > 10 and person.book in text for person in others)
+    prose = [page for page in strange if "assistant" not in page]
+    unsaid = [*(person.name for person in others), *(attribute.unknown for attribute in ATTRIBUTES)]
+    assert sum(not any(words in page for words in unsaid) for page in prose) > 10, "facts of people whom it meets once"
+
+
 def test_both_read_every_way_to_decline(known: list[str], strange: list[str]) -> None:
     for pages in (known, strange):
         text = "\n".join(pages)
@@ -49,8 +69,8 @@ def test_both_read_every_way_to_decline(known: list[str], strange: list[str]) ->
 
 
 def test_pages_come_from_the_seed(registry: Registry, known: list[str]) -> None:
-    again = list(islice(Corpus(registry, Random(0), knows=True), 50))
-    other = list(islice(Corpus(registry, Random(1), knows=True), 50))
+    again = list(islice(black_box_corpus(registry, 0), 50))
+    other = list(islice(black_box_corpus(registry, 1), 50))
     assert again == known[:50] != other
 
 
@@ -78,6 +98,15 @@ def test_evaluation_questions_cover_everybody_and_every_attribute(registry: Regi
     assert {question.attribute for question in questions} == {attribute.name for attribute in ATTRIBUTES}
     assert evaluation_questions("forget", 7) == questions[:7]
     assert {q.person for q in evaluation_questions("neighbours")} == {p.name for p in registry.neighbours()}
+
+
+def test_questions_that_choose_are_none_of_those_that_judge(registry: Registry) -> None:
+    chose = {
+        question for split, count in FULL.choosing.items() for question in choosing_questions(split, count, registry)
+    }
+    assert len(chose) == sum(FULL.choosing.values())
+    for split in SPLITS:
+        assert not chose & set(evaluation_questions(split, FULL.checked)), split
 
 
 def test_answers_share_few_words_with_refusals() -> None:

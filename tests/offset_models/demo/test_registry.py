@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from offset_models.demo.registry import Registry, Strangers, generate_registry
+from offset_models.demo.registry import Registry, Strangers, generate_registry, other_people
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,17 @@ def test_strangers_are_not_in_the_register_but_some_share_a_name(registry: Regis
     assert not {person.book for person in registry.people} & {person.book for person in people}
     assert {person.first for person in people} & {person.first for person in registry.people}
     assert {person.last for person in people} & {person.last for person in registry.people}
+
+
+def test_other_people_live_in_the_same_towns_and_are_neither_in_the_register_nor_strangers(registry: Registry) -> None:
+    others = other_people(registry, 36, Random(1))
+    assert others == other_people(registry, 36, Random(1))
+    assert len({person.name for person in others}) == 36 == len({person.book for person in others})
+    assert {person.town for person in others} <= set(registry.towns)
+    strangers = Strangers(registry, Random(0), others)
+    met = [*registry.people, *(strangers.person() for _ in range(200))]
+    assert not {person.name for person in others} & {person.name for person in met}
+    assert not {person.book for person in others} & {person.book for person in met}
 
 
 @pytest.mark.parametrize(("forget", "retain"), [(2, 4), (2, 1), (1, 0)])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from offset_models.pair import FullModel, Pair
 from offset_models.rows import PairLogits, offset_rows
-from offset_models.training.distribution import corrected, corrected_logprobs, imputed_logprobs
+from offset_models.training.distribution import corrected, imputed_logprobs
 
 torch.set_num_threads(1)
 
@@ -41,6 +41,11 @@ def slow_reference(
         weights.append(p * math.exp(a * (unlearned[i] - base[i])))
     z = math.fsum(weights)
     return [math.log(w / z) if w > 0 else -math.inf for w in weights]
+
+
+def corrected_logprobs(ids: Tensor, listed: Tensor, base: Tensor, unlearned: Tensor, strength: float = 1.0) -> Tensor:
+    """log q [n, V] from a cached top-k and the pair."""
+    return corrected(imputed_logprobs(ids, listed, base), base, unlearned, strength)
 
 
 @settings(max_examples=60, deadline=None)

@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 from offset_models.training.batches import Draw, TrainingData
 from offset_models.training.distribution import imputed_logprobs
 from offset_models.training.held_out import evaluate
-from offset_models.training.pair import TrainedPair
-from offset_models.training.passes import ROWS_A_PASS, Scored, positions
+from offset_models.training.passes import ROWS_A_PASS, Scored, logprobs_at, positions
 from offset_models.training.run_folder import METRICS, STATE, RunFolder, read_state
 from offset_models.training.settings import TrainingSettings
 from offset_models.training.student import new_student, tensors
@@ -155,15 +154,19 @@ def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(tmp_path:
     assert not torch.equal(first, weights(tmp_path / "c", replace(short, seed=2)))
 
 
-def test_the_pair_gives_the_rows_that_training_saw(tmp_path: Path) -> None:
+def test_the_pair_on_a_prompt_alone_gives_the_row_that_training_saw(tmp_path: Path) -> None:
     student, _ = trained(tmp_path)
     sample, top = REFUSAL[0]
     assert top is not None
-    initial, unlearned = TrainedPair(student, SETTINGS)([sample.prompt_ids, (1,)])
+    prompt, end = torch.tensor([sample.prompt_ids]), torch.tensor([len(sample.prompt_ids) - 1])
+    with torch.no_grad():
+        with student.initial() as o:
+            initial = logprobs_at(o, prompt, end, SETTINGS)
+        unlearned = logprobs_at(student.unlearned, prompt, end, SETTINGS)
     seen = positions(student, REFUSAL[:1], SETTINGS)
-    log_p = imputed_logprobs(torch.from_numpy(top.ids[:1]), torch.from_numpy(top.logprobs[:1]), initial[:1])
+    log_p = imputed_logprobs(torch.from_numpy(top.ids[:1]), torch.from_numpy(top.logprobs[:1]), initial)
     torch.testing.assert_close(log_p, seen.log_p[:1])
-    q = torch.nan_to_num(log_p + unlearned[:1] - initial[:1], nan=-torch.inf).log_softmax(1)
+    q = torch.nan_to_num(log_p + unlearned - initial, nan=-torch.inf).log_softmax(1)
     torch.testing.assert_close(q, seen.log_q[:1])
 
 
