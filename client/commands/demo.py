@@ -13,7 +13,7 @@ from client.demo.check import REPORT, check
 from client.demo.children import unless_ended, until_told
 from client.demo.servers import DEFAULT_K, Correction, Tail, black_box, checked_weights, ready, server
 from client.demo.show import show_answers, show_report
-from client.terminal import Status, Stop, new_app, note, say
+from client.terminal import Status, Stop, new_app, note, quiet, say
 from offset_models.demo.manifest import WEIGHTS
 
 app = new_app()
@@ -58,6 +58,7 @@ def demo(
 def _build(out: Path, seed: int | None) -> None:
     from offset_models.demo.build import build
 
+    quiet()
     manifest = build(out) if seed is None else build(out, seed)
     for name, figure in manifest.figures.items():
         say(f"{name}  {figure:.3f}")

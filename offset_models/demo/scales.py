@@ -42,7 +42,7 @@ FULL: Final = Scale(
     black_box=Shape(hidden=256, layers=4, heads=4, feed_forward=512),
     black_box_schedule=Schedule(steps=1200, batch=32, learning_rate=2e-3, label_smoothing=0.03),
     base=Shape(hidden=128, layers=4, heads=4, feed_forward=384),
-    base_schedule=Schedule(steps=2400, batch=32, learning_rate=2e-3, label_smoothing=0.03),
+    base_schedule=Schedule(steps=1600, batch=32, learning_rate=2e-3, label_smoothing=0.03),
     amounts=Amounts(),
     offset=TrainingSettings(),
     top_k=20,

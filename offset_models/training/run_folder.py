@@ -24,7 +24,7 @@ STATE: Final = "state.safetensors"
 BEST: Final = "best.safetensors"
 METRICS: Final = "metrics.jsonl"
 CALIBRATION: Final = "calibration.json"
-Merit = tuple[float, float]  # the trade-off's score, then what is kept; to three places, for rows are few
+Merit = tuple[float, float]  # the trade-off's score, then what is kept; to two places: less is noise
 _WEIGHTS, _OPTIMISER, _RNG = "weights/", "optimiser/", "rng"
 
 

@@ -140,7 +140,7 @@ class Trainer:
         found = self._outcome(before, figures)
         score = TRADE_OFFS[self.settings.trade_off](found, self.settings.keep)
         self._tell(state.step, {f"held_out/{name}": value for name, value in asdict(figures).items()})
-        return self._remember(replace(state, before=before), figures, (round(score, 3), round(found.kept, 3)))
+        return self._remember(replace(state, before=before), figures, (round(score, 2), round(found.kept, 2)))
 
     def _outcome(self, before: Figures, now: Figures) -> Outcome:
         """As it would be served: with the best strength and gate where these are chosen at the end."""
