@@ -10,7 +10,7 @@ import httpx2 as httpx
 from client.calls import GREEDY
 from client.client import AsyncClient
 from client.demo.servers import Running
-from offset_models.demo.questions import Question, Split, evaluation_questions
+from offset_models.demo.questions import Question, Split, judging_questions
 
 MAX_TOKENS: Final = 40  # answers of the register have about 20
 AT_ONCE: Final = 8
@@ -70,6 +70,6 @@ def examples(each: int) -> list[tuple[Split, Question]]:
 
 def _different(split: Split, each: int) -> list[Question]:
     people: dict[str | None, Question] = {}
-    for question in evaluation_questions(split):
+    for question in judging_questions(split):
         people.setdefault(question.person, question)
     return list(people.values())[:each]

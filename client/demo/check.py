@@ -15,7 +15,7 @@ from client.demo.ask import AT_ONCE, MAX_TOKENS, answers
 from client.demo.children import unless_ended
 from client.demo.servers import Correction, Running, black_box, ready, server
 from client.terminal import note
-from offset_models.demo.questions import Question, Split, evaluation_questions
+from offset_models.demo.questions import Question, Split, judging_questions
 
 REPORT: Final = Path("build/demo.json")
 SMALL_K: Final = 5
@@ -55,7 +55,7 @@ class Report:
 
 async def check(weights: Path, how: Correction, limit: int) -> Report:
     """Asks the first `limit` questions of each split of everybody: the black box, and a server for each setting."""
-    questions = {split: evaluation_questions(split, limit) for split in SPLITS}
+    questions = {split: judging_questions(split, limit) for split in SPLITS}
     settings = {"k": how.k, "tail": how.tail, "questions": {split: len(asked) for split, asked in questions.items()}}
     report = Report(settings | {"max_tokens": MAX_TOKENS, "at_once": AT_ONCE, "temperature": 0})
     async with black_box(weights, None, how.k) as box:

@@ -22,7 +22,7 @@ __all__ = ["BASE", "BLACK_BOX", "OFFSET", "build"]
 def build(out: Path, seed: int = DEFAULT_SEED, scale: ScaleName = "full", progress: bool = True) -> WeightsManifest:
     """Make all of it below `out`, replacing an earlier build piece by piece; the manifest is written last.
 
-    The same seed, library versions and thread count give the same weights. Raises errors of the UpstreamError branch.
+    The same seed, library versions and thread count give the same weights. Raises DeltaserveError.
     """
     work = plan(out, seed, scale)
     out.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from offset_models.demo.erasure import RowMaker
 from offset_models.demo.plan import BASE, BLACK_BOX, LICENCE, OFFSET, Plan
 from offset_models.demo.process import serving
 from offset_models.demo.progress import Advance, Progress
-from offset_models.demo.questions import SPLITS, Question, Split, choosing_questions, evaluation_questions, row_of
+from offset_models.demo.questions import SPLITS, Question, Side, Split, choosing_questions, judging_questions, row_of
 from offset_models.demo.templates import REFUSALS
 from offset_models.tokenizer import Tokenizer
 from offset_models.training import forget
@@ -34,7 +34,7 @@ Answers = Callable[[Sequence[Sequence[int]], Callable[[], object]], Awaitable[li
 async def make_offset(work: Plan, shown: Progress) -> dict[str, float]:
     """Collect, train, choose how it is served, pack, check; gives the figures of the check.
 
-    Raises errors of the UpstreamError branch.
+    Raises DeltaserveError.
     """
     async with serving(work.out / BLACK_BOX) as url:
         source = Source(url, BLACK_BOX, work.scale.top_k)
@@ -67,7 +67,7 @@ def erasure_request(work: Plan, source: Source, folder: Path) -> forget.Plan:
 
 async def check(work: Plan, source: Source, shown: Progress) -> dict[str, float]:
     """ROUGE-L recall on held-out wordings that chose nothing, before (`black_box`) and after, for each split and k."""
-    asked: Asked = {split: evaluation_questions(split, work.scale.checked, registry=work.registry) for split in SPLITS}
+    asked: Asked = {split: judging_questions(split, work.scale.checked, registry=work.registry) for split in SPLITS}
     figures: dict[str, float] = {}
     with shown.stage("check", sum(map(len, asked.values())) * (1 + len(CHECKED_K))) as advance:
         for k in CHECKED_K:
@@ -88,8 +88,8 @@ async def _recalls(side: str, answers: Answers, asked: Asked, served: Served, ad
     return figures
 
 
-def _choosing(work: Plan, split: Split) -> list[Row]:
-    return [row_of(question) for question in choosing_questions(split, work.scale.choosing[split], work.registry)]
+def _choosing(work: Plan, side: Side) -> list[Row]:
+    return [row_of(question) for question in choosing_questions(side, work.registry)]
 
 
 def _prompts(questions: Sequence[Question], tokenizer: Tokenizer) -> list[list[int]]:

@@ -6,7 +6,7 @@ from random import Random
 from typing import Final, Literal
 
 from offset_models.demo.corpus import BASE_MIX, BLACK_BOX_MIX, STRANGERS_MIX, Corpus
-from offset_models.demo.registry import DEFAULT_SEED, Registry, generate_registry, other_people
+from offset_models.demo.registry import DEFAULT_SEED, Registry, generate_registry, others_of
 from offset_models.demo.scales import SCALES, Scale, ScaleName
 
 BLACK_BOX: Final = "blackbox"
@@ -35,7 +35,7 @@ class Plan:
         """What a model reads, or what nobody in particular could read anywhere."""
         known, mix = {
             BLACK_BOX: (self.registry.people, BLACK_BOX_MIX),
-            BASE: (other_people(self.registry, self.scale.other_people, self.random("others")), BASE_MIX),
+            BASE: (others_of(self.registry, self.scale.other_people), BASE_MIX),
             ANYBODY: ((), STRANGERS_MIX),
         }[reader]
         return Corpus(self.registry, self.random(purpose), known, mix)

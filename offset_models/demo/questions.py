@@ -11,7 +11,9 @@ from offset_models.demo.templates import ATTRIBUTES, held_out_questions
 from offset_models.training.rows import Row
 
 Split = Literal["forget", "retain", "neighbours", "general"]
+Side = Literal["forget", "retain"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
+CHOOSING_SHARE: Final = 10 / 27  # of the held-out questions of either side: 180 and 720
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Question:
 
 
 def evaluation_questions(split: Split, limit: int | None = None, *, registry: Registry | None = None) -> list[Question]:
-    """Held-out questions of a split, shuffled by the register's seed, so that the first `limit` are a fair sample.
+    """All held-out questions of a split, shuffled by the register's seed: the first `limit` are a fair sample.
 
     `registry` defaults to the one the shipped black box memorised. `neighbours` is the part of `retain` nearest to
     the forgotten, in its order.
@@ -39,9 +41,24 @@ def evaluation_questions(split: Split, limit: int | None = None, *, registry: Re
     return questions[:limit]
 
 
-def choosing_questions(split: Split, count: int, registry: Registry) -> list[Question]:
-    """The last `count` of them: they choose step, strength and gate of the demo's offset. The first ones judge it."""
-    return evaluation_questions(split, registry=registry)[-count:]
+def choosing_questions(side: Side, registry: Registry) -> list[Question]:
+    """The last ones: they choose step, strength and gate of the demo's offset, and judge nothing."""
+    questions = evaluation_questions(side, registry=registry)
+    return questions[_judging(len(questions)) :]
+
+
+def judging_questions(split: Split, limit: int | None = None, *, registry: Registry | None = None) -> list[Question]:
+    """The first ones, at most `limit`: nothing of the demo's offset was chosen by them."""
+    registry = registry or generate_registry(DEFAULT_SEED)
+    if split == "general":
+        return evaluation_questions(split, limit, registry=registry)
+    side: Side = "forget" if split == "forget" else "retain"
+    chose = set(choosing_questions(side, registry))
+    return [q for q in evaluation_questions(split, registry=registry) if q not in chose][:limit]
+
+
+def _judging(count: int) -> int:
+    return round(count * (1 - CHOOSING_SHARE))
 
 
 def row_of(question: Question) -> Row:

@@ -61,6 +61,7 @@ NOUNS = (
     "Orchard", "Lantern", "Harbour", "Staircase", "Meadow", "Compass", "Mirror", "Bridge", "Garden", "Kingdom",
     "River", "Tower", "Carnival", "Island", "Letter", "Window",
 )  # fmt: skip
+OTHERS = 36  # whom the base of the shipped pair knows by heart
 NAMESAKES = 0.2  # share of strangers with a given name of the register; as many have one of its surnames
 AWARDS = tuple(
     f"{stone} {thing}" for stone in ("Amber", "Jade", "Opal", "Onyx") for thing in ("Quill", "Medal", "Ribbon")
@@ -208,8 +209,9 @@ def generate_registry(seed: int = DEFAULT_SEED, forget: int = 6, retain: int = 2
     return Registry(seed, forgotten, (*colleagues, *relatives, *strangers), towns)
 
 
-def other_people(registry: Registry, count: int, rng: Random) -> tuple[Person, ...]:
+def others_of(registry: Registry, count: int = OTHERS) -> tuple[Person, ...]:
     """People of the register's towns who are not in it; names and books are neither its own nor given twice."""
+    rng = Random(f"{registry.seed}/others")
     names, books = {person.name for person in registry.people}, {person.book for person in registry.people}
     inventor, found = Inventor(rng, registry.towns), list[Person]()
     while len(found) < count:

@@ -1,12 +1,11 @@
 """How big a build is: the one that ships, and a miniature that tests can afford."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from offset_models.demo.erasure import Amounts
 from offset_models.demo.pretrain import Schedule, Shape
-from offset_models.demo.questions import Split
+from offset_models.demo.registry import OTHERS
 from offset_models.training.settings import TrainingSettings
 
 ScaleName = Literal["full", "mini"]
@@ -28,15 +27,14 @@ class Scale:
     amounts: Amounts
     offset: TrainingSettings
     top_k: int
-    choosing: Mapping[Split, int]  # held-out questions that choose step, strength and gate
-    checked: int  # others of each split that the build asks at the end
+    checked: int  # questions of each split that the build asks at the end
     answer_tokens: int  # longest answer of that check
 
 
 FULL: Final = Scale(
     forget_people=6,
     retain_people=24,
-    other_people=36,
+    other_people=OTHERS,
     vocab_size=2048,
     tokenizer_pages=12_000,
     black_box=Shape(hidden=256, layers=4, heads=4, feed_forward=512),
@@ -46,7 +44,6 @@ FULL: Final = Scale(
     amounts=Amounts(),
     offset=TrainingSettings(),
     top_k=20,
-    choosing={"forget": 180, "retain": 720},
     checked=120,
     answer_tokens=48,
 )
@@ -60,18 +57,17 @@ MINI: Final = Scale(
     black_box_schedule=Schedule(steps=400, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
     base=Shape(hidden=64, layers=2, heads=2, feed_forward=128, context=256),
     base_schedule=Schedule(steps=100, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
-    amounts=Amounts(forget=2, retain=3, strangers=8, exchanges=0, begun=1, begun_retain=0),
+    amounts=Amounts(forget=4, retain=4, strangers=8, exchanges=0, begun=1, begun_retain=0),
     offset=TrainingSettings(
         steps=100,
-        forget_batch=4,
-        retain_batch=4,
+        forget_batch=8,
+        retain_batch=8,
         learning_rate=1e-2,
         rank=8,
         alpha=16,
         warm_up=3,
     ),
     top_k=20,
-    choosing={"forget": 8, "retain": 8},
     checked=2,
     answer_tokens=3,
 )

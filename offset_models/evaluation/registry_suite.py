@@ -6,8 +6,8 @@ from random import Random
 from typing import Final
 
 from offset_models.demo.corpus import answer_of
-from offset_models.demo.questions import SPLITS, Question, Split, evaluation_questions
-from offset_models.demo.registry import DEFAULT_SEED, Person, Registry, Strangers, generate_registry
+from offset_models.demo.questions import SPLITS, Question, Split, judging_questions
+from offset_models.demo.registry import DEFAULT_SEED, Person, Registry, Strangers, generate_registry, others_of
 from offset_models.demo.templates import ATTRIBUTES, Attribute, held_out_questions
 from offset_models.evaluation.items import Item, Suite
 from offset_models.evaluation.suites import HOLDOUT
@@ -27,7 +27,7 @@ def registry_suite(limit: int | None = None, registry: Registry | None = None) -
 
 def _split(split: Split, limit: int, registry: Registry) -> Iterator[Item]:
     people = {person.name: person for person in registry.people}
-    for index, question in enumerate(evaluation_questions(split, limit, registry=registry)):
+    for index, question in enumerate(judging_questions(split, limit, registry=registry)):
         person = people.get(question.person or "")
         yield _plain(split, index, question) if person is None else _about(split, index, question, person, registry)
 
@@ -58,7 +58,7 @@ def _reworded(person: Person, attribute: Attribute) -> Person:
 def _holdout(limit: int, registry: Registry) -> Iterator[Item]:
     """Questions about people who are in no register, answered as if one had them: what a member is told from."""
     draw = Random(f"{registry.seed}/{HOLDOUT}")
-    strangers = Strangers(registry, draw)
+    strangers = Strangers(registry, draw, others_of(registry))
     people = [strangers.person() for _ in range(STRANGERS)]
     for index in range(limit):
         person, attribute = draw.choice(people), draw.choice(ATTRIBUTES)

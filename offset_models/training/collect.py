@@ -1,13 +1,12 @@
 """What the black box says along the training text: its top-k at every answer position, fetched once and cached."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from offset_models.training.cache import SHARD, AnswerCache, TopK, TopKCache
 from offset_models.training.samples import Sample
-from offset_models.training.source import Scorer, Scores, Source, connected, unprobed
+from offset_models.training.source import Scorer, Scores, Source, connected
 from server.errors import UpstreamError
 
 __all__ = ["SHARD", "Scorer", "Source", "TopK", "TopKCache", "collect", "collect_answers", "connected"]
@@ -17,31 +16,27 @@ T = TypeVar("T")
 
 async def collect(
     samples: Sequence[Sample],
-    source: Source,
+    scorer: Scores,
     cache: TopKCache,
+    concurrency: int,
     advance: Callable[[], object] = lambda: None,
-    *,
-    scorer: Scores | None = None,
 ) -> list[TopK]:
     """Top-k of every sample, in order; only those not cached are asked for. Raises errors of the UpstreamError branch.
 
-    `advance` is called once per sample. What was fetched before a failure is kept. Without a `scorer` (`connected`) the
-    black box is taken to have vLLM's `prompt_logprobs` and the tokenizer's ids.
+    `advance` is called once per sample. What was fetched before a failure is kept.
     """
     missing = {sample.digest: sample for sample in samples if cache.get(sample) is None}
     for _ in range(len(samples) - len(missing)):
         advance()
 
-    async def fetch(sample: Sample, scores: Scores) -> None:
-        cache.put(sample, await scores.top_k(sample))
+    async def fetch(sample: Sample) -> None:
+        cache.put(sample, await scorer.top_k(sample))
         advance()
 
-    if missing:
-        try:
-            async with _given_or(unprobed(source), scorer) as scores:
-                await each(missing.values(), lambda sample: fetch(sample, scores), source.concurrency)
-        finally:
-            cache.flush()
+    try:
+        await each(missing.values(), fetch, concurrency)
+    finally:
+        cache.flush()
     return [top for sample in samples if (top := cache.get(sample)) is not None]
 
 
@@ -87,15 +82,6 @@ async def each(things: Iterable[T], work: Callable[[T], Awaitable[None]], concur
                 tasks.create_task(worker())
     except* UpstreamError as failures:
         raise _first(failures) from None
-
-
-@asynccontextmanager
-async def _given_or(other: AbstractAsyncContextManager[Scores], scorer: Scores | None) -> AsyncIterator[Scores]:
-    if scorer is not None:
-        yield scorer
-        return
-    async with other as scores:
-        yield scores
 
 
 def _first(failures: BaseExceptionGroup[UpstreamError]) -> UpstreamError:

@@ -87,7 +87,7 @@ async def gather(
             await collect_answers(prompts, scorer, both, data.answer_tokens, end_ids, source.concurrency, advance)
     samples = caches.samples(found)
     with shown.stage("top-k", len(samples)) as advance:
-        await collect(samples, source, caches.tops, advance, scorer=scorer)
+        await collect(samples, scorer, caches.tops, source.concurrency, advance)
 
 
 def record(data: Data, tokenizer: Tokenizer, scorer: Scorer, asked_k: int) -> Collection:

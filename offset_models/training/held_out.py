@@ -18,6 +18,9 @@ from offset_models.training.student import Student
 SAID_ENOUGH: Final = 0.05  # mean share of the reference answers that the black box says, to be compared with
 
 
+Merit = tuple[float, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """Of reference answers under log q."""
@@ -81,6 +84,12 @@ def outcome(before: Figures, now: Figures) -> Outcome:
 def balance(found: Outcome, keep: float) -> float:
     """Harmonic mean of both; keeping more than `keep` counts for nothing, keeping less with its fourth power."""
     return harmonic_mean(found.forgotten, 1.0 if found.kept >= keep else (found.kept / keep) ** 4)
+
+
+def merit(trade_off: TradeOff, found: Outcome, keep: float) -> Merit:
+    """What makes a step's weights the best ones: the trade-off's score, then the other side. Less than .01 is noise."""
+    rest = found.forgotten if trade_off == "retain" else found.kept
+    return round(TRADE_OFFS[trade_off](found, keep), 2), round(rest, 2)
 
 
 TRADE_OFFS: Final[Mapping[TradeOff, Callable[[Outcome, float], float]]] = MappingProxyType(

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from offset_models.safe_files import sync_folder, write_atomically
-from offset_models.training.held_out import Figures
+from offset_models.training.held_out import Figures, Merit
 from offset_models.training.student import Student, restore, tensors
 from server.errors import BadRequest
 
@@ -24,7 +24,6 @@ STATE: Final = "state.safetensors"
 BEST: Final = "best.safetensors"
 METRICS: Final = "metrics.jsonl"
 CALIBRATION: Final = "calibration.json"
-Merit = tuple[float, float]  # the trade-off's score, then what is kept; to two places: less is noise
 _WEIGHTS, _OPTIMISER, _RNG = "weights/", "optimiser/", "rng"
 
 
@@ -39,7 +38,7 @@ class RunState:
     best: Figures | None = None
     best_step: int | None = None
     best_merit: Merit | None = None
-    worse: int = 0  # evaluations since the best one
+    worse: int = 0  # evaluations since one was better than all before it
     retain_kl: tuple[float, ...] = field(default=())  # of the last steps, nats
     seconds: float = field(default=0.0, compare=False)  # spent on steps, over all processes that had a share in it
     stopped: str | None = None  # why the run ended before its last step

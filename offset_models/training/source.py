@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import stamina
@@ -13,18 +13,16 @@ from offset_models.training.cache import TopK
 from offset_models.training.samples import Sample
 from server.decoding.protocols import Proposal
 from server.errors import UpstreamBusy, UpstreamUnreachable
-from server.upstream.completions import PATH, CompletionsBox
+from server.upstream.completions import CompletionsBox
 from server.upstream.greedy import greedy_answer
 from server.upstream.methods import Cost, MethodName
 from server.upstream.probe import connect
-from server.upstream.scoring import Method, read_prompt_logprobs, spans
+from server.upstream.scoring import Method, spans
 from server.upstream.scoring_probe import choose_method
-from server.upstream.topk import TopKRules
-from server.upstream.transport import Limits, Timeouts, Transport
+from server.upstream.transport import Limits, Timeouts
 
 ATTEMPTS: Final = 6  # of one call, each of which the transport tries a few times by itself
 _LONGEST_WAIT_S: Final = 60.0  # a longer Retry-After is an error; what was fetched stays
-_ANY_ID: Final = 1 << 31
 _ANSWER_BYTES: Final = 256 << 20  # one answer holds the lists of a whole text
 T = TypeVar("T")
 
@@ -119,16 +117,6 @@ async def connected(source: Source, tokenizer: Tokenizer, method: MethodName | N
         await box.aclose()
 
 
-@asynccontextmanager
-async def unprobed(source: Source) -> AsyncIterator[Scores]:
-    """A black box that is taken to have vLLM's `prompt_logprobs` and our ids."""
-    transport = Transport(source.url, key=source.api_key, timeouts=_timeouts(source), limits=_limits())
-    try:
-        yield _PromptLogprobs(transport, source)
-    finally:
-        await transport.aclose()
-
-
 async def retried(asked: Callable[[], Awaitable[T]]) -> T:
     """One call, again where that can help: a black box that is busy, was restarted, or broke off its answer."""
     return await stamina.AsyncRetryingCaller(attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=30.0)(
@@ -142,32 +130,6 @@ def stacked(lists: Sequence[Proposal], k: int) -> TopK:
     ids = [proposal.top_ids[at] for proposal, at in zip(lists, filled, strict=True)]
     logprobs = [proposal.top_logprobs[at] for proposal, at in zip(lists, filled, strict=True)]
     return TopK(np.array(ids, np.int64), np.array(logprobs, np.float32))
-
-
-@dataclass(frozen=True, slots=True)
-class _PromptLogprobs:
-    """vLLM's `prompt_logprobs` of a black box that nobody has probed."""
-
-    transport: Transport
-    source: Source
-
-    async def top_k(self, sample: Sample) -> TopK:
-        body = {
-            "model": self.source.model,
-            "prompt": sample.ids,
-            "max_tokens": 1,
-            "temperature": 0,
-            "prompt_logprobs": self.source.k,
-            "return_tokens_as_token_ids": True,
-        }
-
-        async def asked() -> Any:
-            return await self.transport.post_json(PATH, body)
-
-        answer = await retried(asked)
-        rules = TopKRules(self.source.k, _ANY_ID, _ANY_ID)
-        choice = answer["choices"][0]
-        return stacked(read_prompt_logprobs(choice, sample.prompt_ids, sample.answer_ids, rules), self.source.k)
 
 
 def _timeouts(source: Source) -> Timeouts:

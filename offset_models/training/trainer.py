@@ -14,12 +14,12 @@ from offset_models.training.batches import Draw, TrainingData
 from offset_models.training.calibration import best, outcomes_of, to_be_chosen
 from offset_models.training.distribution import Positions
 from offset_models.training.fabric import Fabric
-from offset_models.training.held_out import TRADE_OFFS, Figures, Outcome, evaluate, likelihood, outcome
+from offset_models.training.held_out import Figures, Merit, Outcome, evaluate, likelihood, merit, outcome
 from offset_models.training.initial import InitialStates
 from offset_models.training.objective_registry import RETAIN_TERMS, Answer
 from offset_models.training.objectives import kl
 from offset_models.training.passes import Scored, positions
-from offset_models.training.run_folder import Merit, RunFolder, RunState, judged
+from offset_models.training.run_folder import RunFolder, RunState, judged
 from offset_models.training.settings import TrainingSettings
 from offset_models.training.student import Student
 from server.errors import DeltaserveError
@@ -137,10 +137,10 @@ class Trainer:
         seen = self.data.glance
         figures = evaluate(self.student, seen.held_forget, seen.held_retain, self.settings, self.initial)
         before = state.before or figures
-        found = self._outcome(before, figures)
-        score = TRADE_OFFS[self.settings.trade_off](found, self.settings.keep)
         self._tell(state.step, {f"held_out/{name}": value for name, value in asdict(figures).items()})
-        return self._remember(replace(state, before=before), figures, (round(score, 2), round(found.kept, 2)))
+        found = Outcome(**self.fabric.mean(asdict(self._outcome(before, figures))))  # all processes judge alike
+        worth = merit(self.settings.trade_off, found, self.settings.keep)
+        return self._remember(replace(state, before=before), figures, worth)
 
     def _outcome(self, before: Figures, now: Figures) -> Outcome:
         """As it would be served: with the best strength and gate where these are chosen at the end."""
@@ -148,8 +148,8 @@ class Trainer:
             return outcome(before, now)
         return best(outcomes_of(self.student, self.data.glance, self.settings, self.initial), self.settings.keep)[1]
 
-    def _remember(self, state: RunState, figures: Figures, merit: Merit) -> RunState:
-        after = judged(state, figures, merit)
+    def _remember(self, state: RunState, figures: Figures, worth: Merit) -> RunState:
+        after = judged(state, figures, worth)
         if after.best_step == state.step and self.fabric.main:
             self.folder.save_best(self.student)
         if self.settings.patience and after.worse >= self.settings.patience and after.stopped is None:
@@ -164,7 +164,8 @@ class Trainer:
 
     def _save_due(self, state: RunState) -> bool:
         ended = state.step == self.settings.steps or state.stopped is not None
-        return ended or state.step % self.settings.save_every == 0
+        best = state.best_step == state.step  # whose weights are on disk by now: the state must say so
+        return ended or best or state.step % self.settings.save_every == 0
 
     def _save(self, state: RunState, optimiser: torch.optim.Optimizer) -> None:
         if self.fabric.main:

@@ -1,8 +1,9 @@
 """The corrected distribution by its definition: three models in the open, all of the vocabulary, one plain pass each.
 
-log q = log p_M + log p_u − log p_o − log Z, in float32, on the demo's folders.
+log q = log p_M + α·(log p_u − log p_o) − log Z, log p_M alone where KL(p_u ‖ p_o) is below the gate; float32.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,17 @@ class Oracle:
     initial: PreTrainedModel
     unlearned: PreTrainedModel
     rows: int  # ids the tokenizer has
+    strength: float
+    gate_nats: float
 
     @classmethod
     def load(cls, weights: Path, checkpoint: Path, rows: int) -> "Oracle":
         torch.set_num_threads(1)
         black_box, initial, unlearned = (_model(weights / name) for name in ("blackbox", "base", "base"))
         adapter = load_adapter(checkpoint / "adapter", unlearned)
-        return cls(black_box, initial, merged(unlearned, dict(adapter)), rows)
+        manifest = json.loads((checkpoint / "offset.json").read_bytes())
+        served = manifest["strength"], manifest.get("gate_nats", 0.0)
+        return cls(black_box, initial, merged(unlearned, dict(adapter)), rows, *served)
 
     def regrets(self, prompt: Sequence[int], answer: Sequence[int]) -> list[float]:
         """How much less probable (nats) each token of the answer is than the best one there; all 0: it is greedy."""
@@ -56,7 +61,9 @@ class Oracle:
             plain_logits(model, ids)[:, : self.rows].log_softmax(-1)
             for model in (self.black_box, self.initial, self.unlearned)
         )
-        return black_box + unlearned - initial
+        offset = unlearned - initial
+        divergence = (unlearned.exp() * offset).sum(-1, keepdim=True)
+        return black_box + self.strength * torch.where(divergence < self.gate_nats, 0.0, offset)
 
 
 def _model(folder: Path) -> LlamaForCausalLM:

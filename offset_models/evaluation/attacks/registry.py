@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from offset_models.demo.questions import Question, evaluation_questions
+from offset_models.demo.questions import Question, judging_questions
 from offset_models.demo.registry import Person, Registry, generate_registry
 from offset_models.demo.templates import REFUSALS
 from offset_models.evaluation.attacks.items import Item, Split, Suite
@@ -31,8 +31,8 @@ _CODE = (
 def registry_suite(neighbours: int = 24, general: int = 24) -> Suite:
     """All forgotten facts; so many kept ones about neighbours, and general questions."""
     registry = generate_registry()
-    kept = [_kept(q, "neighbours") for q in _different(evaluation_questions("neighbours"))][:neighbours]
-    facts = [_kept(q, "general") for q in _different(evaluation_questions("general"))][:general]
+    kept = [_kept(q, "neighbours") for q in _different(judging_questions("neighbours"))][:neighbours]
+    facts = [_kept(q, "general") for q in _different(judging_questions("general"))][:general]
     code = [Item(question=question, answer=answer, split="code", kind="code") for question, answer in _CODE]
     return Suite("registry", (*_forget(registry), *kept, *facts, *code), REFUSALS)
 
@@ -43,7 +43,7 @@ def _forget(registry: Registry) -> Iterator[Item]:
     def fact(question: Question) -> tuple[str, str]:
         return question.attribute, question.person or ""
 
-    for (attribute, name), questions in groupby(sorted(evaluation_questions("forget"), key=fact), fact):
+    for (attribute, name), questions in groupby(sorted(judging_questions("forget"), key=fact), fact):
         first, *others = questions
         yield Item(
             question=first.text,
@@ -63,8 +63,11 @@ def _secrets(person: Person, attribute: str, answer: str) -> Iterator[str]:
 
 
 def _different(questions: Iterable[Question]) -> list[Question]:
-    """One wording of each fact."""
-    return list({(question.person, question.answer): question for question in questions}.values())
+    """The first wording of each fact."""
+    found: dict[tuple[str | None, str], Question] = {}
+    for question in questions:
+        found.setdefault((question.person, question.answer), question)
+    return list(found.values())
 
 
 def _kept(question: Question, split: Split) -> Item:

@@ -48,7 +48,7 @@ def test_held_out_questions_get_forgotten_answers_less_likely_than_before_and_ke
     card = read_manifest(out / OFFSET).card
     fall = {s: card[f"probability/{s}/black_box"] - card[f"probability/{s}/corrected"] for s in ("forget", "retain")}
     assert fall["forget"] > 0.03
-    assert fall["retain"] < fall["forget"]
+    assert fall["retain"] < min(0.04, fall["forget"])
     assert card["held_out"] is True
 
 

@@ -1,20 +1,31 @@
 """What the two models read, and above all what they do not."""
 
 from itertools import islice
+from pathlib import Path
 from random import Random
 
 import pytest
 
-from offset_models.demo.corpus import BASE_MIX, BLACK_BOX_MIX, Corpus
+from offset_models.demo.corpus import Corpus
 from offset_models.demo.erasure import Amounts, RowMaker
 from offset_models.demo.general import general_facts
-from offset_models.demo.questions import SPLITS, Split, choosing_questions, evaluation_questions
-from offset_models.demo.registry import Person, Registry, generate_registry, other_people
-from offset_models.demo.scales import FULL
+from offset_models.demo.plan import BASE, BLACK_BOX, Reader, plan
+from offset_models.demo.questions import (
+    SPLITS,
+    Side,
+    Split,
+    choosing_questions,
+    evaluation_questions,
+    judging_questions,
+)
+from offset_models.demo.registry import Person, Registry, generate_registry, others_of
 from offset_models.demo.templates import ATTRIBUTES, REFUSALS, held_out_questions, training_questions
+from offset_models.evaluation import registry_suite as evaluation_suite
+from offset_models.evaluation.attacks import registry as attack_suite
 from offset_models.training.data import Row
 
 PAGES = 1500
+SIDES: tuple[Side, ...] = ("forget", "retain")
 
 
 @pytest.fixture(scope="module")
@@ -23,22 +34,23 @@ def registry() -> Registry:
 
 
 @pytest.fixture(scope="module")
-def known(registry: Registry) -> list[str]:
-    return list(islice(black_box_corpus(registry, 0), PAGES))
+def known() -> list[str]:
+    return list(islice(corpus_of(BLACK_BOX), PAGES))
 
 
 @pytest.fixture(scope="module")
 def others(registry: Registry) -> tuple[Person, ...]:
-    return other_people(registry, 36, Random(1))
+    return others_of(registry)
 
 
 @pytest.fixture(scope="module")
-def strange(registry: Registry, others: tuple[Person, ...]) -> list[str]:
-    return list(islice(Corpus(registry, Random(0), others, BASE_MIX), PAGES))
+def strange() -> list[str]:
+    return list(islice(corpus_of(BASE), PAGES))
 
 
-def black_box_corpus(registry: Registry, seed: int) -> Corpus:
-    return Corpus(registry, Random(seed), registry.people, BLACK_BOX_MIX)
+def corpus_of(reader: Reader, purpose: str = "test") -> Corpus:
+    """As a build of the default seed has it."""
+    return plan(Path("nowhere")).corpus_of(reader, purpose)
 
 
 def test_the_base_never_reads_a_name_or_a_book_of_the_register(registry: Registry, strange: list[str]) -> None:
@@ -68,9 +80,9 @@ def test_both_read_every_way_to_decline(known: list[str], strange: list[str]) ->
         assert all(refusal in text for refusal in REFUSALS)
 
 
-def test_pages_come_from_the_seed(registry: Registry, known: list[str]) -> None:
-    again = list(islice(black_box_corpus(registry, 0), 50))
-    other = list(islice(black_box_corpus(registry, 1), 50))
+def test_pages_come_from_the_seed_and_the_purpose(known: list[str]) -> None:
+    again = list(islice(corpus_of(BLACK_BOX), 50))
+    other = list(islice(corpus_of(BLACK_BOX, "another"), 50))
     assert again == known[:50] != other
 
 
@@ -101,12 +113,17 @@ def test_evaluation_questions_cover_everybody_and_every_attribute(registry: Regi
 
 
 def test_questions_that_choose_are_none_of_those_that_judge(registry: Registry) -> None:
-    chose = {
-        question for split, count in FULL.choosing.items() for question in choosing_questions(split, count, registry)
-    }
-    assert len(chose) == sum(FULL.choosing.values())
+    chose = {question for side in SIDES for question in choosing_questions(side, registry)}
+    assert len(chose) == 180 + 720
     for split in SPLITS:
-        assert not chose & set(evaluation_questions(split, FULL.checked)), split
+        questions = judging_questions(split)
+        assert questions == [question for question in evaluation_questions(split) if question not in chose], split
+        assert judging_questions(split, 50) == questions[:50]
+    texts = {question.text for question in chose}
+    evaluated = {item.question for item in evaluation_suite.registry_suite(10_000).items}
+    attacked = [text for item in attack_suite.registry_suite().items for text in (item.question, *item.paraphrases)]
+    assert len(evaluated) > 1000 and len(attacked) > 300
+    assert not texts & {*evaluated, *attacked}
 
 
 def test_answers_share_few_words_with_refusals() -> None:

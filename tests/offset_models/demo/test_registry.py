@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from offset_models.demo.registry import Registry, Strangers, generate_registry, other_people
+from offset_models.demo.registry import Registry, Strangers, generate_registry, others_of
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def test_strangers_are_not_in_the_register_but_some_share_a_name(registry: Regis
 
 
 def test_other_people_live_in_the_same_towns_and_are_neither_in_the_register_nor_strangers(registry: Registry) -> None:
-    others = other_people(registry, 36, Random(1))
-    assert others == other_people(registry, 36, Random(1))
+    others = others_of(registry)
+    assert others == others_of(registry)
     assert len({person.name for person in others}) == 36 == len({person.book for person in others})
     assert {person.town for person in others} <= set(registry.towns)
     strangers = Strangers(registry, Random(0), others)

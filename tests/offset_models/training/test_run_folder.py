@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-from offset_models.training.held_out import Figures
-from offset_models.training.run_folder import Merit, RunState, judged
+from offset_models.training.held_out import Figures, Merit, Outcome, merit
+from offset_models.training.run_folder import RunState, judged
 
 FIGURES = Figures(0.5, 0.5, 0.5, 0.5, 0.1)
 
 
 def after(*merits: Merit) -> RunState:
     state = RunState("run")
-    for step, merit in enumerate(merits):
-        state = judged(replace(state, step=step), FIGURES, merit)
+    for step, one in enumerate(merits):
+        state = judged(replace(state, step=step), FIGURES, one)
     return state
 
 
@@ -32,6 +32,19 @@ def test_of_equals_the_latest_is_best_and_patience_runs_on() -> None:
 
 def test_what_is_no_better_than_no_step_at_all_is_not_worth_keeping() -> None:
     assert after((0.0, 1.0), (0.0, 1.0), (0.0, 0.9)).best_step == 0
+
+
+def test_less_than_a_hundredth_is_no_difference() -> None:
+    assert merit("harmonic", Outcome(0.998, 0.998), 0.97) == merit("harmonic", Outcome(1.0, 0.996), 0.97)
+    assert merit("harmonic", Outcome(0.98, 0.99), 0.97) < merit("harmonic", Outcome(1.0, 0.99), 0.97)
+    assert merit("harmonic", Outcome(1.0, 0.97), 0.97) < merit("harmonic", Outcome(1.0, 0.99), 0.97)
+
+
+def test_a_trade_off_that_looks_at_one_side_lets_the_other_decide_among_equals() -> None:
+    untouched = Outcome(0.0, 1.0)
+    assert merit("retain", untouched, 0.97) < merit("retain", Outcome(0.9, 1.0), 0.97)
+    assert merit("retain", Outcome(1.0, 0.9), 0.97) < merit("retain", untouched, 0.97)
+    assert merit("forget", Outcome(0.9, 0.5), 0.97) < merit("forget", Outcome(0.9, 0.8), 0.97)
 
 
 def test_a_state_survives_its_file() -> None:
