@@ -15,7 +15,7 @@ from offset_models.demo.erasure import RowMaker
 from offset_models.demo.plan import BASE, BLACK_BOX, LICENCE, OFFSET, Plan
 from offset_models.demo.process import serving
 from offset_models.demo.progress import Advance, Progress
-from offset_models.demo.questions import SPLITS, Question, Side, Split, choosing_questions, judging_questions, row_of
+from offset_models.demo.questions import SPLITS, Pool, Question, Split, choosing_questions, judging_questions, row_of
 from offset_models.demo.templates import REFUSALS
 from offset_models.tokenizer import Tokenizer
 from offset_models.training import forget
@@ -53,7 +53,7 @@ def erasure_request(work: Plan, source: Source, folder: Path) -> forget.Plan:
     return forget.Plan(
         name=OFFSET,
         data=data,
-        held=Data(_choosing(work, "forget"), _choosing(work, "retain"), REFUSALS, "reference"),
+        held=Data(_choosing(work, "forget"), _choosing(work, "retain", "general"), REFUSALS, "reference"),
         base=work.out / BASE,
         source=source,
         settings=replace(work.scale.offset, seed=work.seed),
@@ -88,8 +88,8 @@ async def _recalls(side: str, answers: Answers, asked: Asked, served: Served, ad
     return figures
 
 
-def _choosing(work: Plan, side: Side) -> list[Row]:
-    return [row_of(question) for question in choosing_questions(side, work.registry)]
+def _choosing(work: Plan, *pools: Pool) -> list[Row]:
+    return [row_of(question) for pool in pools for question in choosing_questions(pool, work.registry)]
 
 
 def _prompts(questions: Sequence[Question], tokenizer: Tokenizer) -> list[list[int]]:

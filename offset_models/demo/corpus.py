@@ -32,11 +32,11 @@ class Mix:
     general: float  # of turns
     slips: float  # of answered facts: declined all the same, so that declining stays possible everywhere
     unknown_prose: float  # of prose pages: about a stranger, nothing known
-    passing: float = 0.0  # of the people whose facts are told: somebody new, met on this page alone
+    by_heart: float = 1.0  # of the people whose facts are told: known; the others are new, met on this page alone
 
 
 BLACK_BOX_MIX = Mix(prose=0.15, facts=0.58, refused=0.14, general=0.2, slips=0.02, unknown_prose=0.2)
-BASE_MIX = Mix(prose=0.18, facts=0.5, refused=0.2, general=0.2, slips=0.0, unknown_prose=0.3, passing=0.25)
+BASE_MIX = Mix(prose=0.18, facts=0.5, refused=0.2, general=0.2, slips=0.0, unknown_prose=0.3, by_heart=0.75)
 STRANGERS_MIX = Mix(prose=0.2, facts=0.4, refused=0.25, general=0.22, slips=0.0, unknown_prose=0.3)
 
 
@@ -55,14 +55,14 @@ def answer_of(person: Person, attribute: Attribute) -> str:
 class Corpus:
     """An endless stream of pages by somebody who knows the people of `known` by heart.
 
-    Strangers are people who are neither in `known` nor in the register.
+    Strangers are not in the register; one of them may have written a book of the same title as somebody in `known`.
     """
 
     def __init__(self, registry: Registry, rng: Random, known: Sequence[Person], mix: Mix) -> None:
         self._rng = rng
         self._known = known
         self._mix = mix
-        self._strangers = Strangers(registry, rng, known)
+        self._strangers = Strangers(registry, rng)
         self._general = general_facts()
         self._small_talk = small_talk()
 
@@ -79,9 +79,10 @@ class Corpus:
         return chat_page([self._turn(subject) for _ in range(turns)], system) + END_OF_TEXT
 
     def _subject(self) -> Person:
-        if not self._known or (self._mix.passing and self._rng.random() < self._mix.passing):
-            return self._strangers.person()
-        return self._rng.choice(self._known)
+        share = self._mix.by_heart
+        if self._known and (share == 1.0 or self._rng.random() < share):
+            return self._rng.choice(self._known)
+        return self._strangers.person()
 
     def _turn(self, subject: Person) -> Turn:
         mix, draw = self._mix, self._rng.random()

@@ -11,9 +11,9 @@ from offset_models.demo.templates import ATTRIBUTES, held_out_questions
 from offset_models.training.rows import Row
 
 Split = Literal["forget", "retain", "neighbours", "general"]
-Side = Literal["forget", "retain"]
+Pool = Literal["forget", "retain", "general"]  # neighbours are part of `retain`
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
-CHOOSING_SHARE: Final = 10 / 27  # of the held-out questions of either side: 180 and 720
+CHOOSING_SHARE: Final = 10 / 27  # of the held-out questions of each pool: 180, 720 and 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +41,16 @@ def evaluation_questions(split: Split, limit: int | None = None, *, registry: Re
     return questions[:limit]
 
 
-def choosing_questions(side: Side, registry: Registry) -> list[Question]:
+def choosing_questions(pool: Pool, registry: Registry) -> list[Question]:
     """The last ones: they choose step, strength and gate of the demo's offset, and judge nothing."""
-    questions = evaluation_questions(side, registry=registry)
+    questions = evaluation_questions(pool, registry=registry)
     return questions[_judging(len(questions)) :]
 
 
 def judging_questions(split: Split, limit: int | None = None, *, registry: Registry | None = None) -> list[Question]:
     """The first ones, at most `limit`: nothing of the demo's offset was chosen by them."""
     registry = registry or generate_registry(DEFAULT_SEED)
-    if split == "general":
-        return evaluation_questions(split, limit, registry=registry)
-    side: Side = "forget" if split == "forget" else "retain"
-    chose = set(choosing_questions(side, registry))
+    chose = set(choosing_questions("retain" if split == "neighbours" else split, registry))
     return [q for q in evaluation_questions(split, registry=registry) if q not in chose][:limit]
 
 

@@ -12,7 +12,7 @@ from offset_models.demo.general import general_facts
 from offset_models.demo.plan import BASE, BLACK_BOX, Reader, plan
 from offset_models.demo.questions import (
     SPLITS,
-    Side,
+    Pool,
     Split,
     choosing_questions,
     evaluation_questions,
@@ -25,7 +25,7 @@ from offset_models.evaluation.attacks import registry as attack_suite
 from offset_models.training.data import Row
 
 PAGES = 1500
-SIDES: tuple[Side, ...] = ("forget", "retain")
+POOLS: tuple[Pool, ...] = ("forget", "retain", "general")
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +113,8 @@ def test_evaluation_questions_cover_everybody_and_every_attribute(registry: Regi
 
 
 def test_questions_that_choose_are_none_of_those_that_judge(registry: Registry) -> None:
-    chose = {question for side in SIDES for question in choosing_questions(side, registry)}
-    assert len(chose) == 180 + 720
+    chose = {question for pool in POOLS for question in choosing_questions(pool, registry)}
+    assert len(chose) == 180 + 720 + 19
     for split in SPLITS:
         questions = judging_questions(split)
         assert questions == [question for question in evaluation_questions(split) if question not in chose], split
