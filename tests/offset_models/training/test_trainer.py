@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from offset_models.training.batches import Draw, TrainingData
 from offset_models.training.distribution import imputed_logprobs
 from offset_models.training.held_out import evaluate
 from offset_models.training.passes import ROWS_A_PASS, Scored, logprobs_at, positions
-from offset_models.training.run_folder import METRICS, STATE, RunFolder, read_state
+from offset_models.training.run_folder import METRICS, STATE, RunFolder, RunState, read_state
 from offset_models.training.settings import TrainingSettings
-from offset_models.training.student import new_student, tensors
+from offset_models.training.student import Student, new_student, tensors
 from offset_models.training.trainer import TrainingFailed
 from server.errors import BadRequest
 from tests.offset_models.training.tiny_run import (
@@ -170,6 +171,29 @@ def test_the_pair_on_a_prompt_alone_gives_the_row_that_training_saw(tmp_path: Pa
     torch.testing.assert_close(q, seen.log_q[:1])
 
 
+def test_the_state_on_disk_knows_the_best_weights_as_soon_as_they_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    save, save_best = RunFolder.save, RunFolder.save_best
+
+    def note_state(folder: RunFolder, state: RunState, student: Student, optimiser: torch.optim.Optimizer) -> None:
+        written.append("state")
+        save(folder, state, student, optimiser)
+
+    def note_best(folder: RunFolder, student: Student) -> None:
+        written.append("best")
+        save_best(folder, student)
+
+    monkeypatch.setattr(RunFolder, "save", note_state)
+    monkeypatch.setattr(RunFolder, "save_best", note_best)
+    _, state = trained(tmp_path, replace(SETTINGS, steps=12, eval_every=3, save_every=1000))
+    assert state.best_step
+    assert written.count("best") > 1
+    later = written[1:]  # before the first step there is nothing to resume
+    assert all(after == "state" for kind, after in pairwise(later) if kind == "best")
+
+
 # Ends
 
 
@@ -193,7 +217,7 @@ def test_a_run_without_progress_ends_when_patience_does(tmp_path: Path) -> None:
 def test_the_best_weights_are_kept_beside_the_last_ones(tmp_path: Path) -> None:
     settings = replace(SETTINGS, eval_every=1, steps=30, trade_off="retain", objective="grad_ascent", max_retain_kl=99)
     student, state = trained(tmp_path, settings)
-    assert state.best_step is not None and state.best_step < 30  # retention is best before anything is forgotten
+    assert state.best_step is not None and 0 < state.best_step < 30  # of those that keep all, what forgets most
     RunFolder(tmp_path).load_best(student)
     kept = evaluate(student, REFERENCE, RETAIN, settings)
     assert state.latest is not None
