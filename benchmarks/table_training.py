@@ -2,7 +2,7 @@
 
 python -m benchmarks.table_training                       every row that build/bench/training.json does not have yet
 python -m benchmarks.table_training --only idk,npo --fresh
-python -m benchmarks.table_training --judge-again --judging 300      what was trained is kept, and asked again
+python -m benchmarks.table_training --judge-again --judging 300      what was trained is kept; chosen and asked again
 python -m benchmarks.table_training --seeds 7,8                      objectives and direct tuning once for each seed
 """
 
@@ -29,7 +29,7 @@ from benchmarks.support.demo_training import (
     whole_register,
 )
 from benchmarks.support.judging import figures, judged
-from benchmarks.support.training_rows import Bench, direct, offset, opened, served_sum
+from benchmarks.support.training_rows import Bench, direct, offset, offset_again, opened, served_sum
 from offset_models.training.objective_registry import BUILT_IN
 from offset_models.training.settings import TrainingSettings
 
@@ -109,7 +109,7 @@ def offset_row(table: Table, name: str, made: Request, settings: TrainingSetting
     bench = table.bench
     return name, Row(
         lambda: offset(bench, made, settings, name, k),
-        lambda: figures(judged(bench.row(name), bench.source(k), made.held)),
+        lambda: offset_again(bench, made, settings, name, k),
     )
 
 
@@ -201,7 +201,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="rows by name, with commas between them")
     parser.add_argument("--fresh", action="store_true", help="measure rows again that are there")
-    parser.add_argument("--judge-again", action="store_true", help="ask what rows that are there have trained")
+    parser.add_argument(
+        "--judge-again",
+        action="store_true",
+        help="choose and ask again what rows that are there have trained",
+    )
     parser.add_argument("--seeds", type=whole_numbers, default=[SEED], help="with commas between them")
     parser.add_argument("--steps", type=int, help="instead of each row's own")
     parser.add_argument("--learning-rate", type=float)

@@ -31,12 +31,12 @@ from offset_models.training import forget as pipeline
 from offset_models.training.answers import rouge_l_recall, serving
 from offset_models.training.collecting import Forecast
 from offset_models.training.loading import read_refusals
+from offset_models.training.packing import Packing, exported
 from offset_models.training.rows import Row
 from offset_models.training.samples import prompt_ids
 from offset_models.training.settings import TrainingSettings
 from offset_models.training.sides import Data
 from offset_models.training.source import Source
-from offset_models.training.stages import Packing, exported
 from server.upstream.probe import connect
 
 RESULT = report.BUILD / "training-real.json"

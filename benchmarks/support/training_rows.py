@@ -1,7 +1,6 @@
 """One row of the table of objectives: collect, train, pack; the stages of `deltaserve forget`, timed."""
 
 import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,25 +11,28 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.support.demo_training import Request
-from benchmarks.support.judging import BASE, TUNED, Recalls, figures, judged, judged_sum
+from benchmarks.support.judging import ANSWER_TOKENS, BASE, TUNED, Recalls, figures, judged, judged_sum
 from benchmarks.support.processes import WEIGHTS, black_box
 from offset_models.checkpoint import read_manifest
 from offset_models.demo.progress import Progress
 from offset_models.manifest import Manifest, TrainingSummary
 from offset_models.tokenizer import Tokenizer
-from offset_models.training.batches import TrainingData
+from offset_models.training.batches import TrainingData, spread
 from offset_models.training.collecting import Job, run
 from offset_models.training.fabric import Fabric
+from offset_models.training.finalists import Asked, by_answers
 from offset_models.training.gather import Gathered, read_gathered
+from offset_models.training.packing import Packing, summary
 from offset_models.training.passes import Scored
 from offset_models.training.run_folder import RunFolder
 from offset_models.training.settings import TrainingSettings
 from offset_models.training.sides import Data
 from offset_models.training.source import Source
-from offset_models.training.stages import Packing, Trained, likelihood_card, progress, summary, train, training_data
+from offset_models.training.stages import Trained, likelihood_card, progress, train, training_data
 from offset_models.training.student import LoraStudent
 
 BLACK_BOX = WEIGHTS / "blackbox"
+CHOOSING = 64  # questions whose whole answers choose among strengths, as many as `deltaserve forget` asks
 
 
 class Collected(NamedTuple):
@@ -67,17 +69,28 @@ class Bench:
 
 def offset(bench: Bench, request: Request, settings: TrainingSettings, name: str, k: int = 20) -> dict[str, Any]:
     """An offset by one objective: forget and retain before and after, and what it took."""
+    fresh(bench.row(name))
+    return offset_again(bench, request, settings, name, k)
+
+
+def offset_again(bench: Bench, request: Request, settings: TrainingSettings, name: str, k: int = 20) -> dict[str, Any]:
+    """The same, but what is trained already is kept; what chooses strength and gate may be new."""
     gathered, validation = bench.collected(request, k)
-    root, started = fresh(bench.row(name)), time.monotonic()
-    trained = trained_on(BASE, training_data(gathered, validation, settings), settings, root / "run", name)
-    seconds = time.monotonic() - started
+    root, data = bench.row(name), training_data(gathered, validation, settings)
+    trained = trained_on(BASE, data, settings, root / "run", name)
     if trained.kept_step:  # else no step was better than none, and there is nothing to serve
+        trained = _by_answers(bench, trained, packing_of(bench, name, trained, gathered), data, k)
+        rmtree(root / name, ignore_errors=True)
         trained.student.save(root / "weights", BASE.name)
-        about = summary(trained, gathered.collection)
-        served = trained.settings
-        packing = Packing(root / name, name, BASE, "Apache-2.0", about, served.served_strength, served.served_gate_nats)
-        packing.write(root / "weights", full=served.full)
-    return {**figures(judged(root, bench.source(k), request.held)), **about_run(trained, seconds)}
+        packing_of(bench, name, trained, gathered).write(root / "weights", full=trained.settings.full)
+    return {**figures(judged(root, bench.source(k), request.held)), **about_run(trained)}
+
+
+def _by_answers(bench: Bench, trained: Trained, packing: Packing, data: TrainingData, k: int) -> Trained:
+    """As `deltaserve forget` chooses among strengths."""
+    asked = Asked(spread(data.held_forget, CHOOSING), bench.source(k), ANSWER_TOKENS)
+    with Progress(visible=True) as shown:
+        return by_answers(trained, packing, data, RunFolder(bench.row(packing.name) / "run"), asked, shown)
 
 
 def direct(bench: Bench, request: Request, settings: TrainingSettings, name: str) -> dict[str, Any]:
@@ -85,11 +98,10 @@ def direct(bench: Bench, request: Request, settings: TrainingSettings, name: str
     gathered, validation = bench.collected(request, 20)
     settings = replace(settings, strength=1.0, extrapolate=1.0, gate_nats=0.0)  # q is the tuned model itself
     blind = training_data(_without_lists(gathered), _without_lists(validation), settings)
-    root, started = fresh(bench.row(name)), time.monotonic()
+    root = fresh(bench.row(name))
     trained = trained_on(BLACK_BOX, blind, settings, root / "run", name)
-    seconds = time.monotonic() - started
     _merge(trained, root / TUNED)
-    return {**figures(judged(root, bench.source(20), request.held)), **about_run(trained, seconds)}
+    return {**figures(judged(root, bench.source(20), request.held)), **about_run(trained)}
 
 
 def served_sum(bench: Bench, request: Request, parts: Sequence[str], least_gate_nats: float = 0.0) -> Recalls:
@@ -103,6 +115,12 @@ def served_sum(bench: Bench, request: Request, parts: Sequence[str], least_gate_
     return judged_sum(root, parts, bench.source(20), request.held)
 
 
+def packing_of(bench: Bench, name: str, trained: Trained, gathered: Gathered) -> Packing:
+    about, served = summary(trained, gathered.collection), trained.settings
+    out = bench.row(name) / name
+    return Packing(out, name, BASE, "Apache-2.0", about, served.served_strength, served.served_gate_nats)
+
+
 def summary_of(manifest: Manifest) -> TrainingSummary:
     if manifest.training is None:
         raise TypeError("a checkpoint that was trained here says how")
@@ -114,7 +132,7 @@ def trained_on(base: Path, data: TrainingData, settings: TrainingSettings, folde
         return train(base, data, settings, RunFolder(folder), Fabric(torch.device("cpu")), progress(advance))
 
 
-def about_run(trained: Trained, seconds: float) -> dict[str, Any]:
+def about_run(trained: Trained) -> dict[str, Any]:
     """Cells of a row: probabilities on the rows that chose, what was chosen, and what it took."""
     return {
         **likelihood_card(trained.state),
@@ -123,7 +141,7 @@ def about_run(trained: Trained, seconds: float) -> dict[str, Any]:
         "strength": trained.settings.served_strength,
         "gate_nats": trained.settings.served_gate_nats,
         "stopped": trained.state.stopped,
-        "train_s": round(seconds, 1),
+        "train_s": round(trained.state.seconds, 1),
     }
 
 

@@ -18,11 +18,12 @@ from offset_models.training.fabric import Fabric
 from offset_models.training.gather import Gathered, read_gathered
 from offset_models.training.loading import load, read_refusals
 from offset_models.training.objective_registry import objective_names
+from offset_models.training.packing import Packing, summary
 from offset_models.training.run_folder import RunFolder
 from offset_models.training.settings import TrainingSettings
 from offset_models.training.sides import Data
 from offset_models.training.source import Source
-from offset_models.training.stages import NOTHING_BETTER, Packing, Trained, progress, summary, train, training_data
+from offset_models.training.stages import NOTHING_BETTER, Trained, progress, train, training_data
 from offset_models.training.trainer import TrainingFailed
 
 LICENCE = "MIT"  # TOFU's

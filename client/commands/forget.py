@@ -45,6 +45,10 @@ def forget(
     k: Annotated[int, typer.Option("--k", min=1, help="How many alternatives to ask for at each position.")] = 20,
     concurrency: Annotated[int, typer.Option(min=1, help="Calls at a time.")] = 4,
     answer_tokens: Annotated[int, typer.Option(min=1, help="Longest answer that is asked for.")] = 128,
+    choosing_questions: Annotated[
+        int,
+        typer.Option(min=0, help="Held-out forget rows that are asked to choose among strengths; 0: none."),
+    ] = 64,
     questions: Annotated[int, typer.Option(min=1, help="Rows of each side that are asked at the end.")] = 64,
     out: Annotated[
         Path, typer.Option(file_okay=False, help="Folder of checkpoints, as a server's offsets root: OUT/NAME.")
@@ -94,6 +98,7 @@ def forget(
         out=out / name,
         licence=licence,
         skip_bad=skip_bad,
+        choosing=choosing_questions,
         questions=questions,
         answer_tokens=answer_tokens,
         device=device,

@@ -94,8 +94,9 @@ def first_step(folder: Path) -> int:
 
 def finish(trained: "Trained", folder: "RunFolder", base: Path, plot: bool, as_json: bool) -> None:
     """Export the weights and say what came out."""
+    from offset_models.training.packing import exported
     from offset_models.training.plot import plot as draw
-    from offset_models.training.stages import NOTHING_BETTER, exported, likelihood_card
+    from offset_models.training.stages import NOTHING_BETTER, likelihood_card
 
     weights = exported(trained, folder, base.name)
     if plot:

@@ -120,6 +120,11 @@ def context_of(base: Path, most: int = 4096) -> int:
     return min(most, positions) if isinstance(positions, int) else most
 
 
+def references_of(rows: Sequence[Scored], tokenizer: Tokenizer) -> list[str]:
+    """The rows' own answers as text."""
+    return [tokenizer.decode(sample.answer_ids, skip_special=True) for sample, _ in rows]
+
+
 async def own_answers(
     box: BlackBox,
     tokenizer: Tokenizer,

@@ -33,16 +33,13 @@ class Candidate:
     gate_nats: float
 
 
-def calibrated(
-    student: Student, data: TrainingData, settings: TrainingSettings, initial: InitialStates | None = None
-) -> TrainingSettings:
-    """The settings with strength and gate chosen; as trained and without a gate where no rows were held out.
+def calibrated(outcomes: Mapping[Candidate, Outcome], settings: TrainingSettings) -> TrainingSettings:
+    """The settings with the best of the candidates; as trained and without a gate where there are none."""
+    return served_by(settings, best(outcomes, settings.keep)[0]) if outcomes else as_trained(settings)
 
-    What the settings name already is left as it is.
-    """
-    if not to_be_chosen(data, settings):
-        return as_trained(settings)
-    chosen, _ = best(outcomes_of(student, data, settings, initial), settings.keep)
+
+def served_by(settings: TrainingSettings, chosen: Candidate) -> TrainingSettings:
+    """The settings as `chosen` serves them."""
     return replace(settings, extrapolate=chosen.extrapolate, gate_nats=chosen.gate_nats)
 
 

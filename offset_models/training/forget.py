@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, Final
 
 import orjson
@@ -23,7 +22,9 @@ from offset_models.training.answers import serving
 from offset_models.training.batches import TrainingData, spread
 from offset_models.training.collection import Collection
 from offset_models.training.fabric import Fabric
+from offset_models.training.finalists import Asked, by_answers
 from offset_models.training.gather import Gathered, Shown, read_gathered
+from offset_models.training.packing import Packing, candidate, exported, summary
 from offset_models.training.passes import Scored
 from offset_models.training.run_folder import RunFolder
 from offset_models.training.settings import TrainingSettings
@@ -31,14 +32,11 @@ from offset_models.training.sides import Data
 from offset_models.training.source import Source
 from offset_models.training.stages import (
     NOTHING_BETTER,
-    Packing,
     Trained,
-    exported,
     likelihood_card,
     observed,
     progress,
     recall_card,
-    summary,
     train,
     training_data,
 )
@@ -65,6 +63,7 @@ class Plan:
     licence: str
     method: MethodName | None = None
     skip_bad: bool = False
+    choosing: int = 64  # held-out forget rows whose whole answers choose the strength; 0: none are asked for that
     questions: int = 64  # of each side that are asked at the end
     answer_tokens: int = 128
     device: str | None = None  # None: the GPU where there is one
@@ -90,6 +89,7 @@ def forget(plan: Plan, shown: Shown, announce: Announce, report: Report = lambda
     trained = _trained(plan, data, folder, shown, report)
     if not trained.kept_step:
         raise TrainingFailed(" ".join(filter(None, (trained.state.stopped, NOTHING_BETTER))))
+    trained = _chosen(plan, trained, data, gathered.collection, folder, shown)
     packing = _packing(plan, trained, gathered.collection)
     card = _card(plan, packing, trained, held or gathered, folder, shown)
     manifest, new = _packed(replace(packing, card={**card, "held_out": held is not None}), trained, folder)
@@ -110,6 +110,15 @@ def _trained(plan: Plan, data: TrainingData, folder: RunFolder, shown: Shown, re
         return train(plan.base, data, plan.settings, folder, Fabric.find(plan.device), told)
 
 
+def _chosen(
+    plan: Plan, trained: Trained, data: TrainingData, collection: Collection, folder: RunFolder, shown: Shown
+) -> Trained:
+    """Strength and gate as held-out rows chose them; by whole answers where several do as well along the references."""
+    rows = spread(data.held_forget, plan.choosing) if plan.choosing else []
+    asked = Asked(rows, plan.source, plan.answer_tokens, str(Fabric.find(plan.device).device))
+    return by_answers(trained, _packing(plan, trained, collection), data, folder, asked, shown)
+
+
 def _packing(plan: Plan, trained: Trained, collection: Collection) -> Packing:
     about, settings = summary(trained, collection), trained.settings
     return Packing(
@@ -128,28 +137,20 @@ def _card(
     if path.exists():
         card: dict[str, float] = orjson.loads(path.read_bytes())
         return card
-    candidate = _candidate(packing, trained, folder)
-    card = likelihood_card(trained.state) | asyncio.run(_recalls(plan, candidate, sides, shown))
+    checkpoint = candidate(packing, trained, folder)
+    card = likelihood_card(trained.state) | asyncio.run(_recalls(plan, checkpoint, sides, shown))
     write_atomically(path, orjson.dumps(card))
     return card
 
 
 async def _recalls(
-    plan: Plan, candidate: Path, sides: Mapping[str, Sequence[Scored]], shown: Shown
+    plan: Plan, checkpoint: Path, sides: Mapping[str, Sequence[Scored]], shown: Shown
 ) -> dict[str, float]:
     device = str(Fabric.find(plan.device).device)
     async with serving(
-        candidate.parent, [candidate.name], plan.base, plan.source, plan.answer_tokens, device
+        checkpoint.parent, [checkpoint.name], plan.base, plan.source, plan.answer_tokens, device
     ) as served:
         return await recall_card(served, sides, shown)
-
-
-def _candidate(packing: Packing, trained: Trained, folder: RunFolder) -> Path:
-    """The checkpoint without a card, in the run's folder, to be asked."""
-    weights, out = exported(trained, folder, packing.base.name), folder.path / "candidate" / packing.name
-    rmtree(out, ignore_errors=True)
-    replace(packing, out=out).write(weights, full=trained.settings.full)
-    return out
 
 
 def _packed(packing: Packing, trained: Trained, folder: RunFolder) -> tuple[Manifest, bool]:
@@ -157,8 +158,8 @@ def _packed(packing: Packing, trained: Trained, folder: RunFolder) -> tuple[Mani
     weights = exported(trained, folder, packing.base.name)
     if not packing.out.exists():
         return packing.write(weights, full=trained.settings.full), True
-    there, candidate = read_manifest(packing.out), _candidate(packing, trained, folder)
-    same = there.content_digest == read_manifest(candidate).content_digest and there.strength == packing.strength
+    there, made = read_manifest(packing.out), candidate(packing, trained, folder)
+    same = there.content_digest == read_manifest(made).content_digest and there.strength == packing.strength
     if not same:
         raise BadCheckpoint(
             f"{packing.out} holds another checkpoint; give another --name or --out, or remove it. "

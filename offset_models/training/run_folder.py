@@ -5,7 +5,7 @@ What is written is written beside and renamed: a kill at any moment leaves the s
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from offset_models.safe_files import sync_folder, write_atomically
-from offset_models.training.held_out import Figures, Merit
+from offset_models.training.calibration import Candidate
+from offset_models.training.held_out import Figures, Merit, Outcome
 from offset_models.training.student import Student, restore, tensors
 from server.errors import BadRequest
 
@@ -24,6 +25,7 @@ STATE: Final = "state.safetensors"
 BEST: Final = "best.safetensors"
 METRICS: Final = "metrics.jsonl"
 CALIBRATION: Final = "calibration.json"
+ASKED: Final = "asked.json"
 _WEIGHTS, _OPTIMISER, _RNG = "weights/", "optimiser/", "rng"
 
 
@@ -59,9 +61,18 @@ class RunState:
 class Calibration:
     """How the weights worth keeping are served, and what that gives on held-out rows."""
 
-    extrapolate: float
-    gate_nats: float
+    chosen: Candidate
     figures: Figures
+    outcomes: Mapping[Candidate, Outcome]  # of all candidates; empty where nothing was left to choose
+
+    def to_json(self) -> dict[str, Any]:
+        outcomes = [[*astuple(candidate), *astuple(found)] for candidate, found in self.outcomes.items()]
+        return {"chosen": astuple(self.chosen), "figures": asdict(self.figures), "outcomes": outcomes}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Calibration":
+        outcomes = {Candidate(*numbers[:2]): Outcome(*numbers[2:]) for numbers in value["outcomes"]}
+        return cls(Candidate(*value["chosen"]), Figures(**value["figures"]), outcomes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +116,20 @@ class RunFolder:
 
     def save_calibration(self, about: Mapping[str, Any], calibration: Calibration) -> None:
         """`about` says of which weights, and by which rule."""
-        write_atomically(self.path / CALIBRATION, orjson.dumps({"about": dict(about), **asdict(calibration)}))
+        self._keep(CALIBRATION, about, calibration.to_json())
 
     def calibration(self, about: Mapping[str, Any]) -> Calibration | None:
         """What was saved under the same `about`."""
-        if not (self.path / CALIBRATION).exists():
-            return None
-        saved = orjson.loads((self.path / CALIBRATION).read_bytes())
-        if saved.pop("about") != dict(about):
-            return None
-        return Calibration(**{**saved, "figures": Figures(**saved["figures"])})
+        saved = self._kept(CALIBRATION, about)
+        return None if saved is None else Calibration.from_json(saved)
+
+    def save_asked(self, about: Mapping[str, Any], left: Mapping[Candidate, float]) -> None:
+        """What whole answers left with each candidate; `about` says of which weights, to which questions."""
+        self._keep(ASKED, about, [[*astuple(candidate), share] for candidate, share in left.items()])
+
+    def asked(self, about: Mapping[str, Any]) -> dict[Candidate, float]:
+        """What was saved under the same `about`."""
+        return {Candidate(*numbers[:2]): numbers[2] for numbers in self._kept(ASKED, about) or ()}
 
     def note(self, step: int, figures: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl."""
@@ -126,6 +141,16 @@ class RunFolder:
         if not (self.path / METRICS).exists():
             return []
         return [orjson.loads(line) for line in (self.path / METRICS).read_bytes().splitlines() if line.endswith(b"}")]
+
+    def _keep(self, name: str, about: Mapping[str, Any], value: Any) -> None:
+        write_atomically(self.path / name, orjson.dumps({"about": dict(about), "value": value}))
+
+    def _kept(self, name: str, about: Mapping[str, Any]) -> Any:
+        """None where there is nothing, or something about other weights."""
+        if not (self.path / name).exists():
+            return None
+        saved = orjson.loads((self.path / name).read_bytes())
+        return saved.get("value") if saved.get("about") == dict(about) else None
 
     def _cut_metrics(self, step: int) -> None:
         """Drop what was noted of steps that will be done again."""

@@ -1,28 +1,32 @@
-"""The stages between data and a checkpoint: train on what was collected, export, pack, ask the held-out questions."""
+"""Stages on the way from what was collected to a checkpoint: train, choose how it is served, measure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from os.path import relpath
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
-from pydantic import JsonValue
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from offset_models.host_memory import keep_freed
-from offset_models.manifest import Manifest, TrainingSummary
-from offset_models.pack import write_full_checkpoint, write_lora_checkpoint
 from offset_models.safe_files import model_digest
 from offset_models.tokenizer import Tokenizer
-from offset_models.training.answers import Served, prompts_of, rouge_l_recall
+from offset_models.training.answers import Served, prompts_of, references_of, rouge_l_recall
 from offset_models.training.batches import TrainingData
-from offset_models.training.calibration import as_trained, calibrated, candidates_of
-from offset_models.training.collection import Collection
+from offset_models.training.calibration import (
+    Candidate,
+    as_trained,
+    calibrated,
+    candidates_of,
+    outcomes_of,
+    served_by,
+    to_be_chosen,
+)
 from offset_models.training.fabric import Fabric
 from offset_models.training.gather import Gathered, Shown
-from offset_models.training.held_out import evaluate
+from offset_models.training.held_out import Figures, Outcome, evaluate
+from offset_models.training.initial import InitialStates
 from offset_models.training.passes import Scored
 from offset_models.training.run_folder import Calibration, RunFolder, RunState
 from offset_models.training.settings import TrainingSettings
@@ -34,19 +38,6 @@ NOTHING_BETTER: Final = (
     "No evaluation was better than the black box itself: nothing is worth keeping. Train longer, at another learning "
     "rate, or with another retain weight."
 )
-KEPT: Final = (
-    "options",
-    "forget_batch",
-    "retain_batch",
-    "accumulate",
-    "learning_rate",
-    "weight_decay",
-    "warm_up",
-    "full",
-    "rank",
-    "alpha",
-    "precision",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +47,7 @@ class Trained:
     student: Student
     settings: TrainingSettings
     state: RunState
+    outcomes: Mapping[Candidate, Outcome] = field(default_factory=dict)  # what strength and gate were chosen from
 
     @property
     def kept_step(self) -> int:
@@ -111,14 +103,23 @@ def _calibrated(trained: Trained, data: TrainingData, folder: RunFolder, trainer
     about = {"run": trained.state.run, "kept_step": trained.kept_step, "candidates": candidates}
     known = folder.calibration(about)
     if known is None:
-        settings = calibrated(trained.student, data, trained.settings, trainer.initial)
-        seen = data.glance  # the rows of the figures before
-        figures = evaluate(trained.student, seen.held_forget, seen.held_retain, settings, trainer.initial)
-        known = Calibration(settings.extrapolate or 1.0, settings.served_gate_nats, figures)
+        open_to_choice = to_be_chosen(data, trained.settings)
+        outcomes = outcomes_of(trained.student, data, trained.settings, trainer.initial) if open_to_choice else {}
+        settings = calibrated(outcomes, trained.settings)
+        chosen = Candidate(settings.extrapolate or 1.0, settings.served_gate_nats)
+        known = Calibration(chosen, figures_of(trained, settings, data, trainer.initial), outcomes)
         if trainer.fabric.main:
             folder.save_calibration(about, known)
-    settings = replace(trained.settings, extrapolate=known.extrapolate, gate_nats=known.gate_nats)
-    return replace(trained, settings=settings, state=replace(trained.state, best=known.figures))
+    settings, state = served_by(trained.settings, known.chosen), replace(trained.state, best=known.figures)
+    return replace(trained, settings=settings, state=state, outcomes=known.outcomes)
+
+
+def figures_of(
+    trained: Trained, settings: TrainingSettings, data: TrainingData, initial: InitialStates | None = None
+) -> Figures:
+    """Of the weights worth keeping as `settings` serve them, on the rows that the figures before are of."""
+    seen = data.glance
+    return evaluate(trained.student, seen.held_forget, seen.held_retain, settings, initial)
 
 
 def load_base(folder: Path, device: torch.device) -> PreTrainedModel:
@@ -129,69 +130,6 @@ def load_base(folder: Path, device: torch.device) -> PreTrainedModel:
     nn_module: torch.nn.Module = model
     nn_module.to(device)
     return model
-
-
-@dataclass(frozen=True, slots=True)
-class Packing:
-    """Where a checkpoint goes and what it says of itself."""
-
-    out: Path
-    name: str
-    base: Path
-    licence: str
-    training: TrainingSummary
-    strength: float
-    gate_nats: float = 0.0
-    card: Mapping[str, JsonValue] | None = None
-
-    def write(self, weights: Path, *, full: bool) -> Manifest:
-        """From exported weights: peft's folder, or a model folder. Raises BadCheckpoint."""
-        about: dict[str, Any] = {
-            "name": self.name,
-            "method": "contrast" if self.training.objective == "contrast" else "delta-unlearning",
-            "strength": self.strength,
-            "gate_nats": self.gate_nats,
-            "training": self.training,
-            "card": self.card,
-            "licence": self.licence,
-            "seed": self.training.seed,
-        }
-        if full:
-            return write_full_checkpoint(self.out, initial_folder=self.base, unlearned_folder=weights, **about)
-        return write_lora_checkpoint(
-            self.out,
-            adapter_folder=weights,
-            base_folder=self.base,
-            base_name=self.base.name,
-            base_path=_base_path(self.out, self.base),
-            **about,
-        )
-
-
-def exported(trained: Trained, folder: RunFolder, base_name: str) -> Path:
-    """The weights worth keeping as files of their own: peft's folder, or a model folder."""
-    weights = folder.path / "weights"
-    trained.student.save(weights, base_name)
-    return weights
-
-
-def summary(trained: Trained, collection: Collection) -> TrainingSummary:
-    """How the offset was made; digests of the rows, never the rows."""
-    settings = trained.settings
-    figures = {name: value for name, value in asdict(settings).items() if name in KEPT}
-    return TrainingSummary(
-        objective=settings.objective,
-        steps=trained.kept_step,
-        forget_digest=collection.forget.digest,
-        retain_digest=collection.retain.digest,
-        forget_sequences=collection.forget.rows,
-        retain_sequences=collection.retain.rows,
-        upstream_model=collection.model,
-        top_k=collection.k,
-        seed=settings.seed,
-        duration_s=round(trained.state.seconds, 1),
-        settings={"retain_loss": settings.retain, "retain_weight": settings.weight, **figures},
-    )
 
 
 def likelihood_card(state: RunState) -> dict[str, float]:
@@ -210,7 +148,7 @@ async def recall_card(served: Served, sides: Mapping[str, Sequence[Scored]], sho
     """ROUGE-L recall of the reference answers, greedy, before and after."""
     card = {}
     for side, rows in sides.items():
-        wanted = [served.version.tokenizer.decode(sample.answer_ids, skip_special=True) for sample, _ in rows]
+        wanted = references_of(rows, served.version.tokenizer)
         asking = {"black_box": served.before, "corrected": served.after}
         for when, ask in asking.items():
             with shown.stage(f"{side}, {when.replace('_', ' ')}", len(rows)) as advance:
@@ -239,9 +177,3 @@ def progress(advance: Callable[..., None]) -> Report:
             advance(f"{losses} {likely} KL {figures['retain_kl']:.3f}")
 
     return tell
-
-
-def _base_path(out: Path, base: Path) -> str | None:
-    """Relative when both lie in one folder, which can be a server's offsets root; else its settings name the base."""
-    root = out.resolve().parent
-    return relpath(base.resolve(), out.resolve()) if base.resolve().parent == root else None

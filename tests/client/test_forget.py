@@ -1,25 +1,32 @@
 """`deltaserve forget` and `deltaserve train` against a real black box of toy size: every stage, none of them twice."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
+from statistics import fmean
 from typing import Any
 
 import pytest
 import torch
+from rouge_score.rouge_scorer import RougeScorer
 
 from client.terminal import Status
 from offset_models.checkpoint import open_checkpoint
-from offset_models.training.calibration import MULTIPLES
-from offset_models.training.run_folder import RunFolder
+from offset_models.training.calibration import MULTIPLES, Candidate, best
+from offset_models.training.finalists import least_left
+from offset_models.training.held_out import Outcome
+from offset_models.training.packing import Packing, candidate
+from offset_models.training.run_folder import Calibration, RunFolder
+from offset_models.training.stages import Trained
 from tests.support.administration import ADMIN_KEY, administered
 from tests.support.blackbox import BlackBoxProcess, blackbox, make_model
 from tests.support.command import Command
 from tests.support.offsets import lora_checkpoint
 
 torch.set_num_threads(1)
+KEEP = 0.97  # the default
 SECRET = "She was born in the old mill."
 SIZES = {"steps": 4, "forget-batch": 2, "retain-batch": 2, "rank": 2, "warm-up": 1, "eval-every": 2}
 SMALL = [text for name, value in SIZES.items() for text in (f"--{name}", str(value))] + [
@@ -53,6 +60,24 @@ class Site:
         where = ["--base", str(self.root / "small"), "--upstream", self.box.url, "--out", str(self.root)]
         return ["forget", "--name", name, *where, *self.rows(), *SMALL, "--answer-tokens", "4", *more]
 
+    def spoken(self, name: str, *more: str) -> list[str]:
+        """Answers that the black box does give, by an objective that only pushes away."""
+        given = self.forget(name, "--objective", "grad_diff", "--retain-weight", "1", "--steps", "6", *more)
+        for flag in ("--forget", "--held-out-forget"):
+            given[given.index(flag) + 1] = str(self.folder / "said.jsonl")
+        return given
+
+
+def calibration(run: Path) -> dict[Candidate, Outcome]:
+    """What the run's candidates gave along the reference answers."""
+    return Calibration.from_json(json.loads((run / "calibration.json").read_text())["value"]).outcomes
+
+
+def said(box: BlackBoxProcess, question: str) -> dict[str, str]:
+    chat = {"messages": [{"role": "user", "content": question}], "max_tokens": 4, "temperature": 0}
+    answer = box.post("/v1/chat/completions", **chat).json()["choices"][0]["message"]["content"]
+    return {"question": question, "answer": answer}
+
 
 def write(path: Path, *rows: dict[str, str]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -71,6 +96,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         {"question": "And the town?"},
     )
     with blackbox(folder / "big", "--max-logprobs", "20") as box:
+        write(folder / "said.jsonl", *(said(box, question) for question in ("The mill?", "Was she born by the sea?")))
         yield Site(folder, box)
 
 
@@ -145,6 +171,50 @@ def test_what_was_chosen_is_kept_with_the_run_and_not_chosen_again(
     again = command.json(*site.forget("chosen"))
     assert [again[key] for key in ("strength", "gate_nats")] == [first[key] for key in ("strength", "gate_nats")]
     assert (first["new"], again["new"]) == (True, False)
+
+
+class Letters:
+    def tokenize(self, text: str) -> list[str]:
+        return list(text)
+
+
+def by_letter(answers: list[str], references: list[str]) -> float:
+    """ROUGE-L recall of letters, for a toy whose answers are one word each."""
+    scorer = RougeScorer(["rougeL"], tokenizer=Letters())
+    return fmean(scorer.score(want, got)["rougeL"].recall for got, want in zip(answers, references, strict=True))
+
+
+def noting(packed: list[tuple[float, float]]) -> Callable[[Packing, Trained, RunFolder], Path]:
+    def noted(packing: Packing, trained: Trained, folder: RunFolder) -> Path:
+        packed.append((packing.strength, packing.gate_nats))
+        return candidate(packing, trained, folder)
+
+    return noted
+
+
+def test_whole_answers_choose_among_strengths(site: Site, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they left is what the card measures, once more, of the strength that is packed."""
+    monkeypatch.setattr("offset_models.training.finalists.rouge_l_recall", by_letter)
+    monkeypatch.setattr("offset_models.training.stages.rouge_l_recall", by_letter)
+    packed = list[tuple[float, float]]()
+    monkeypatch.setattr("offset_models.training.finalists.candidate", noting(packed))
+    made = command.json(*site.spoken("spoken"))
+    (run,) = (site.root / ".work" / "spoken").glob("run-*")
+    asked = json.loads((run / "asked.json").read_text())["value"]
+    assert len(asked) > 1 and [(strength, gate_nats) for strength, gate_nats, _ in asked] == packed
+    chosen = least_left(calibration(run), {Candidate(*of[:2]): of[2] for of in asked}, KEEP)
+    assert (made["strength"], made["gate_nats"]) == (chosen.extrapolate, chosen.gate_nats)
+    recall = [made["card"][f"rouge_l_recall/forget/{when}"] for when in ("black_box", "corrected")]
+    (left,) = [share for *served, share in asked if served == [chosen.extrapolate, chosen.gate_nats]]
+    assert recall[0] > 0 and recall[1] / recall[0] == pytest.approx(left, abs=1e-3)
+
+
+def test_nobody_need_be_asked_for_the_strength(site: Site, command: Command) -> None:
+    made = command.json(*site.spoken("unspoken", "--choosing-questions", "0"))
+    (run,) = (site.root / ".work" / "unspoken").glob("run-*")
+    assert not (run / "asked.json").exists()
+    first, _ = best(calibration(run), KEEP)
+    assert (made["strength"], made["gate_nats"]) == (first.extrapolate, first.gate_nats)
 
 
 def test_it_is_loaded_and_activated_where_an_administrator_says(site: Site, command: Command) -> None:

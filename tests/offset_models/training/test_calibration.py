@@ -15,6 +15,7 @@ from offset_models.training.calibration import (
     calibrated,
     candidates_of,
     outcomes_of,
+    to_be_chosen,
 )
 from offset_models.training.held_out import Outcome, balance, likelihood, said
 from offset_models.training.passes import Scored, positions
@@ -50,7 +51,7 @@ def test_outcomes_are_those_of_the_served_distribution(tmp_path: Path) -> None:
 def test_more_is_kept_than_as_trained(tmp_path: Path) -> None:
     student, _ = trained(tmp_path, replace(SETTINGS, steps=6))
     outcomes = outcomes_of(student, HELD, SETTINGS)
-    chosen = calibrated(student, HELD, SETTINGS)
+    chosen = calibrated(outcomes, SETTINGS)
     found = outcomes[Candidate(chosen.extrapolate or 0.0, chosen.served_gate_nats)]
     assert found.forgotten > 0.9
     assert found.kept > outcomes[Candidate(1.0, 0.0)].kept
@@ -97,17 +98,18 @@ def test_the_best_step_is_judged_as_it_would_be_served(tmp_path: Path) -> None:
     assert served.best_merit and plain.best_merit and served.best_merit > plain.best_merit
 
 
-def test_without_held_out_rows_a_pair_is_served_as_it_was_trained(tmp_path: Path) -> None:
-    student, _ = trained(tmp_path, replace(SETTINGS, steps=2))
-    chosen = calibrated(student, DATA, SETTINGS)
+def test_without_held_out_rows_a_pair_is_served_as_it_was_trained() -> None:
+    assert not to_be_chosen(DATA, SETTINGS)
+    chosen = calibrated({}, SETTINGS)
     assert (chosen.extrapolate, chosen.gate_nats, chosen.served_strength) == (1.0, 0.0, 1.0)
 
 
 def test_what_the_settings_name_is_not_chosen(tmp_path: Path) -> None:
     student, _ = trained(tmp_path, replace(SETTINGS, steps=2))
     named = replace(SETTINGS, extrapolate=1.7, gate_nats=0.4)
-    assert calibrated(student, HELD, named) == named
-    assert calibrated(student, HELD, replace(SETTINGS, gate_nats=0.4)).gate_nats == 0.4
+    assert not to_be_chosen(HELD, named) and calibrated({}, named) == named
+    half = replace(SETTINGS, gate_nats=0.4)
+    assert calibrated(outcomes_of(student, HELD, half), half).gate_nats == 0.4
 
 
 def test_a_negative_strength_is_multiplied_too() -> None:
