@@ -88,8 +88,9 @@ def rows(table: Table) -> Iterator[tuple[str, Row]]:
         yield offset_row(table, of_seed(name, seed), register, table.settings(name, seed=seed))
     for seed, name in product(table.args.seeds, TUNED_DIRECTLY):
         yield direct_row(table, of_seed(f"direct-{name}", seed), register, table.settings(name, seed=seed))
-    for name in ("idk", "npo"):
-        yield offset_row(table, f"{name}-full-vocabulary", register, table.settings(name), EVERYTHING)
+    for seed, name in product(table.args.seeds, ("idk", "npo")):
+        full = of_seed(f"{name}-full-vocabulary", seed)
+        yield offset_row(table, full, register, table.settings(name, seed=seed), EVERYTHING)
     for count in SUMS:  # one offset for all of them
         yield offset_row(table, f"one-for-{count}", people_together(table, count), table.settings("idk"))
     for number in range(1, max(SUMS) + 1):
