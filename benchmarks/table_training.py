@@ -118,7 +118,7 @@ def direct_row(table: Table, name: str, made: Request, settings: TrainingSetting
     bench = table.bench
     return name, Row(
         lambda: direct(bench, made, settings, name),
-        lambda: figures(judged(bench.row(name), bench.source(20), made.held)),
+        lambda: figures(judged(bench.row(name), bench.source(20), made)),
     )
 
 
@@ -166,6 +166,7 @@ def write(found: dict[str, Cells], args: argparse.Namespace) -> None:
 COLUMNS = {
     "forget ROUGE-L before": "recall/forget/black_box",
     "after": "recall/forget/corrected",
+    "facts told": "facts/forget/corrected",
     "retain before": "recall/retain/black_box",
     "after ": "recall/retain/corrected",
     "forget prob. before": "probability/forget/black_box",

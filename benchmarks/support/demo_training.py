@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from offset_models.demo.erasure import Amounts, RowMaker
-from offset_models.demo.questions import Split, evaluation_questions, row_of
+from offset_models.demo.questions import Question, Split, evaluation_questions, row_of
 from offset_models.demo.registry import Person, Registry, generate_registry
 from offset_models.demo.templates import REFUSALS
+from offset_models.evaluation.attacks.items import Item
+from offset_models.evaluation.attacks.registry import secrets_of
 from offset_models.training.rows import Row
 from offset_models.training.sides import Data
 
@@ -25,6 +27,7 @@ class Request:
     data: Data
     validation: Data
     held: Mapping[Split, Sequence[Row]]
+    facts: Mapping[str, Item]  # by the text of a question that is to be forgotten: what gives its answer away
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,25 @@ def whole_register(asked: Questions) -> Request:
 def request(name: str, registry: Registry, amounts: Amounts, asked: Questions) -> Request:
     """Every second of the first questions chooses; all others judge, as many as are asked for."""
     maker = RowMaker(registry, Random(f"{registry.seed}/{name}"))
-    pools = {side: [row_of(q) for q in evaluation_questions(side, registry=registry)] for side in SIDES}
+    asked_of = {side: evaluation_questions(side, registry=registry) for side in SIDES}
+    pools = {side: [row_of(question) for question in questions] for side, questions in asked_of.items()}
     mixed = {side: 2 * asked.choosing_of(side) for side in SIDES}
     forget, retain = (pools[side][1 : mixed[side] : 2] for side in SIDES)
     validation = Data(forget, retain, REFUSALS, "reference")
     held = {s: [*pool[: mixed[s] : 2], *pool[mixed[s] :]][: asked.judging] for s, pool in pools.items()}
-    return Request(name, Data(maker.forget(amounts), maker.retain(amounts), REFUSALS), validation, held)
+    data = Data(maker.forget(amounts), maker.retain(amounts), REFUSALS)
+    return Request(name, data, validation, held, facts_of(asked_of["forget"], registry))
+
+
+def facts_of(questions: Sequence[Question], registry: Registry) -> dict[str, Item]:
+    people = {person.name: person for person in registry.people}
+    return {
+        question.text: Item(
+            question=question.text, answer=question.answer, secrets=secrets_of(question, people[question.person])
+        )
+        for question in questions
+        if question.person
+    }
 
 
 def split(forget: Sequence[Person], later: Sequence[Person]) -> Registry:

@@ -1,12 +1,13 @@
 """What a row of the table of objectives says to questions that it was neither trained on nor chosen by."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from benchmarks.support.demo_training import Request
 from benchmarks.support.processes import WEIGHTS, black_box
-from offset_models.demo.questions import Split
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.answers import own_answers, rouge_l_recall, serving
 from offset_models.training.held_out import harmonic_mean
@@ -17,62 +18,69 @@ from server.upstream.probe import connect
 
 BASE = WEIGHTS / "base"
 ANSWER_TOKENS = 48
+Ask = Callable[[Sequence[Sequence[int]], Callable[[], object]], Awaitable[list[str]]]
 TUNED = Path("weights", "blackbox")  # a directly tuned black box in its row's folder
-Questions = Mapping[Split, Sequence[Row]]
-Recalls = dict[str, dict[str, float]]  # of "black_box" and "corrected", by side: mean ROUGE-L recall
+Said = dict[str, dict[str, float]]  # of "black_box" and "corrected": recall of each side, facts told of the forget side
 
 
-def judged(folder: Path, source: Source, questions: Questions) -> Recalls:
+def judged(folder: Path, source: Source, request: Request) -> Said:
     """What the row at `folder` made: an offset of the folder's name, a tuned black box, or nothing worth keeping."""
     if (folder / folder.name).is_dir():
-        return judged_sum(folder, [folder.name], source, questions)
-    before = asyncio.run(_own(source.url, questions))
+        return judged_sum(folder, [folder.name], source, request)
+    before = asyncio.run(_own(source.url, request))
     if not (folder / TUNED).is_dir():
         return {"black_box": before, "corrected": before}
     with black_box(weights=folder / "weights") as tuned:
-        return {"black_box": before, "corrected": asyncio.run(_own(tuned.url + "/v1", questions))}
+        return {"black_box": before, "corrected": asyncio.run(_own(tuned.url + "/v1", request))}
 
 
-def judged_sum(root: Path, names: Sequence[str], source: Source, questions: Questions) -> Recalls:
+def judged_sum(root: Path, names: Sequence[str], source: Source, request: Request) -> Said:
     """Checkpoints under `root` served as one sum."""
-    return asyncio.run(_served(root, names, source, questions))
+    return asyncio.run(_served(root, names, source, request))
 
 
-def figures(recalls: Recalls) -> dict[str, Any]:
-    """Cells of a row: recalls, what is left of the black box's on each side, and the harmonic mean of both."""
-    before, after = recalls["black_box"], recalls["corrected"]
-    forget, retain = (min(1.0, after[side] / before[side]) for side in ("forget", "retain"))
+def figures(said: Said) -> dict[str, Any]:
+    """Cells of a row: what was said, what is left of the black box's on each side, and the harmonic mean of both."""
+    before, after = said["black_box"], said["corrected"]
+    forget, retain = (min(1.0, after[side] / before[side]) for side in ("recall/forget", "recall/retain"))
     return {
-        **{f"recall/{side}/{when}": value for when, sides in recalls.items() for side, value in sides.items()},
+        **{f"{figure}/{when}": value for when, found in said.items() for figure, value in found.items()},
         "forget_share": forget,
         "retain_share": retain,
         "harmonic": harmonic_mean(1 - forget, retain),
     }
 
 
-async def _served(root: Path, names: Sequence[str], source: Source, questions: Questions) -> Recalls:
-    recalls: Recalls = {"black_box": {}, "corrected": {}}
+async def _served(root: Path, names: Sequence[str], source: Source, request: Request) -> Said:
     async with serving(root, names, BASE, source, ANSWER_TOKENS) as served:
-        for side, rows in questions.items():
-            prompts, wanted = _asked(rows, served.version.tokenizer)
-            for when, ask in (("black_box", served.before), ("corrected", served.after)):
-                recalls[when][side] = rouge_l_recall(await ask(prompts, lambda: None), wanted)
-    return recalls
+        asking = {"black_box": served.before, "corrected": served.after}
+        return {when: await _measured(ask, request, served.version.tokenizer) for when, ask in asking.items()}
 
 
-async def _own(url: str, questions: Questions) -> dict[str, float]:
+async def _own(url: str, request: Request) -> dict[str, float]:
     tokenizer = Tokenizer.load(BASE)
     box = await connect(url, tokenizer=tokenizer, k=20)
+
+    async def ask(prompts: Sequence[Sequence[int]], advance: Callable[[], object]) -> list[str]:
+        return await own_answers(box, tokenizer, prompts, ANSWER_TOKENS, advance)
+
     try:
-        found: dict[str, float] = {}
-        for side, rows in questions.items():
-            prompts, wanted = _asked(rows, tokenizer)
-            answers = await own_answers(box, tokenizer, prompts, ANSWER_TOKENS)
-            found[side] = rouge_l_recall(answers, wanted)
-        return found
+        return await _measured(ask, request, tokenizer)
     finally:
         await box.aclose()
 
 
-def _asked(rows: Sequence[Row], tokenizer: Tokenizer) -> tuple[list[list[int]], list[str]]:
-    return [list(prompt_ids(row, tokenizer)) for row in rows], [row.completion or "" for row in rows]
+async def _measured(ask: Ask, request: Request, tokenizer: Tokenizer) -> dict[str, float]:
+    """ROUGE-L recall of each side; of forgotten questions also the share whose answer tells the fact."""
+    found: dict[str, float] = {}
+    for side, rows in request.held.items():
+        answers = await ask([prompt_ids(row, tokenizer) for row in rows], lambda: None)
+        found[f"recall/{side}"] = rouge_l_recall(answers, [row.completion or "" for row in rows])
+        if side == "forget":
+            found["facts/forget"] = fmean(map(told(request), rows, answers))
+    return found
+
+
+def told(request: Request) -> Callable[[Row, str], bool]:
+    """Whether an answer to a row gives away what was to be forgotten."""
+    return lambda row, answer: request.facts[row.messages[-1][1]].given_away(answer)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.support.demo_training import Request
-from benchmarks.support.judging import ANSWER_TOKENS, BASE, TUNED, Recalls, figures, judged, judged_sum
+from benchmarks.support.judging import ANSWER_TOKENS, BASE, TUNED, Said, figures, judged, judged_sum
 from benchmarks.support.processes import WEIGHTS, black_box
 from offset_models.checkpoint import read_manifest
 from offset_models.demo.progress import Progress
@@ -83,7 +83,7 @@ def offset_again(bench: Bench, request: Request, settings: TrainingSettings, nam
         rmtree(root / name, ignore_errors=True)
         trained.student.save(root / "weights", BASE.name)
         packing_of(bench, name, trained, gathered).write(root / "weights", full=trained.settings.full)
-    return {**figures(judged(root, bench.source(k), request.held)), **about_run(trained)}
+    return {**figures(judged(root, bench.source(k), request)), **about_run(trained)}
 
 
 def _by_answers(bench: Bench, trained: Trained, packing: Packing, data: TrainingData, k: int) -> Trained:
@@ -101,10 +101,10 @@ def direct(bench: Bench, request: Request, settings: TrainingSettings, name: str
     root = fresh(bench.row(name))
     trained = trained_on(BLACK_BOX, blind, settings, root / "run", name)
     _merge(trained, root / TUNED)
-    return {**figures(judged(root, bench.source(20), request.held)), **about_run(trained)}
+    return {**figures(judged(root, bench.source(20), request)), **about_run(trained)}
 
 
-def served_sum(bench: Bench, request: Request, parts: Sequence[str], least_gate_nats: float = 0.0) -> Recalls:
+def served_sum(bench: Bench, request: Request, parts: Sequence[str], least_gate_nats: float = 0.0) -> Said:
     """Several rows' offsets served as one sum, each behind its own gate, or a higher one."""
     root = fresh(bench.row(f"sum-of-{len(parts)}"))
     for name in parts:
@@ -112,7 +112,7 @@ def served_sum(bench: Bench, request: Request, parts: Sequence[str], least_gate_
         gate_nats = max(made.gate_nats, least_gate_nats)
         packing = Packing(root / name, name, BASE, "Apache-2.0", summary_of(made), made.strength, gate_nats)
         packing.write(bench.row(name) / "weights", full=False)
-    return judged_sum(root, parts, bench.source(20), request.held)
+    return judged_sum(root, parts, bench.source(20), request)
 
 
 def packing_of(bench: Bench, name: str, trained: Trained, gathered: Gathered) -> Packing:

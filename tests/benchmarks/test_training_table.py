@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.support.demo_training import SIDES, Questions, whole_register
+from benchmarks.support.judging import told
 from benchmarks.table_training import beside, of_seed
 
 
@@ -21,6 +22,13 @@ def test_no_question_chooses_and_judges(register):
     assert len(chose) == 900
     assert len(judges) == 306 + 1224
     assert not chose & set(judges)
+
+
+def test_a_fact_is_told_by_the_true_answer_and_in_babble_and_not_by_words_of_the_question(register):
+    tells = told(register)
+    for row in register.held["forget"]:
+        assert tells(row, row.completion) and tells(row, f"wrote a a {row.completion} of of")
+        assert not tells(row, row.messages[-1][1]) and not tells(row, "I'm not sure about that.")
 
 
 def test_a_mean_is_of_the_seeds_that_are_there():

@@ -50,16 +50,15 @@ def _forget(registry: Registry) -> Iterator[Item]:
             answer=first.answer,
             id=f"{attribute}/{name}",
             kind=attribute,
-            secrets=tuple(_secrets(people[name], attribute, first.answer)),
+            secrets=secrets_of(first, people[name]),
             paraphrases=tuple(other.text for other in others),
         )
 
 
-def _secrets(person: Person, attribute: str, answer: str) -> Iterator[str]:
+def secrets_of(question: Question, person: Person) -> tuple[str, ...]:
+    """What gives the answer to a question about `person` away."""
     facts = person.facts()
-    for field in _SECRETS[attribute]:
-        if facts[field] in answer:
-            yield facts[field]
+    return tuple(facts[field] for field in _SECRETS[question.attribute] if facts[field] in question.answer)
 
 
 def _different(questions: Iterable[Question]) -> list[Question]:
