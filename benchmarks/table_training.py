@@ -28,8 +28,8 @@ from benchmarks.support.demo_training import (
     ten_people,
     whole_register,
 )
-from benchmarks.support.judging import figures, judged
-from benchmarks.support.training_rows import Bench, direct, offset, offset_again, opened, served_sum
+from benchmarks.support.judging import figures
+from benchmarks.support.training_rows import Bench, direct, direct_again, offset, offset_again, opened, served_sum
 from offset_models.training.objective_registry import BUILT_IN
 from offset_models.training.settings import TrainingSettings
 
@@ -118,7 +118,7 @@ def direct_row(table: Table, name: str, made: Request, settings: TrainingSetting
     bench = table.bench
     return name, Row(
         lambda: direct(bench, made, settings, name),
-        lambda: figures(judged(bench.row(name), bench.source(20), made)),
+        lambda: direct_again(bench, made, name),
     )
 
 
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument(
         "--judge-again",
         action="store_true",
-        help="choose and ask again what rows that are there have trained",
+        help="rows that are there, trained by these settings: choose and ask again",
     )
     parser.add_argument("--seeds", type=whole_numbers, default=[SEED], help="with commas between them")
     parser.add_argument("--steps", type=int, help="instead of each row's own")

@@ -110,6 +110,7 @@ def planned(args: argparse.Namespace, recipe: Recipe) -> pipeline.Plan:
         work=work,
         out=work / "checkpoint" / recipe.run,
         licence="Apache-2.0",
+        choosing=0,  # answers are judged one at a time, below
         questions=1,
         answer_tokens=args.trained_tokens,
     )

@@ -20,11 +20,11 @@ from offset_models.tokenizer import Tokenizer
 from offset_models.training.batches import TrainingData, spread
 from offset_models.training.collecting import Job, run
 from offset_models.training.fabric import Fabric
-from offset_models.training.finalists import Asked, by_answers
+from offset_models.training.finalists import Asking, by_answers
 from offset_models.training.gather import Gathered, read_gathered
 from offset_models.training.packing import Packing, summary
 from offset_models.training.passes import Scored
-from offset_models.training.run_folder import RunFolder
+from offset_models.training.run_folder import RunFolder, read_state
 from offset_models.training.settings import TrainingSettings
 from offset_models.training.sides import Data
 from offset_models.training.source import Source
@@ -70,11 +70,16 @@ class Bench:
 def offset(bench: Bench, request: Request, settings: TrainingSettings, name: str, k: int = 20) -> dict[str, Any]:
     """An offset by one objective: forget and retain before and after, and what it took."""
     fresh(bench.row(name))
-    return offset_again(bench, request, settings, name, k)
+    return _offset(bench, request, settings, name, k)
 
 
 def offset_again(bench: Bench, request: Request, settings: TrainingSettings, name: str, k: int = 20) -> dict[str, Any]:
-    """The same, but what is trained already is kept; what chooses strength and gate may be new."""
+    """The same of what is trained already; strength and gate are chosen anew. Raises BadRequest for other settings."""
+    RunFolder(bench.row(name) / "run").choose_anew()
+    return _offset(bench, request, settings, name, k)
+
+
+def _offset(bench: Bench, request: Request, settings: TrainingSettings, name: str, k: int) -> dict[str, Any]:
     gathered, validation = bench.collected(request, k)
     root, data = bench.row(name), training_data(gathered, validation, settings)
     trained = trained_on(BASE, data, settings, root / "run", name)
@@ -88,9 +93,10 @@ def offset_again(bench: Bench, request: Request, settings: TrainingSettings, nam
 
 def _by_answers(bench: Bench, trained: Trained, packing: Packing, data: TrainingData, k: int) -> Trained:
     """As `deltaserve forget` chooses among strengths."""
-    asked = Asked(spread(data.held_forget, CHOOSING), bench.source(k), ANSWER_TOKENS)
+    rows, run_folder = spread(data.held_forget, CHOOSING), RunFolder(bench.row(packing.name) / "run")
     with Progress(visible=True) as shown:
-        return by_answers(trained, packing, data, RunFolder(bench.row(packing.name) / "run"), asked, shown)
+        asking = Asking(rows, bench.source(k), ANSWER_TOKENS, "cpu", shown)
+        return by_answers(trained, packing, data, run_folder, asking)
 
 
 def direct(bench: Bench, request: Request, settings: TrainingSettings, name: str) -> dict[str, Any]:
@@ -102,6 +108,13 @@ def direct(bench: Bench, request: Request, settings: TrainingSettings, name: str
     trained = trained_on(BLACK_BOX, blind, settings, root / "run", name)
     _merge(trained, root / TUNED)
     return {**figures(judged(root, bench.source(20), request)), **about_run(trained)}
+
+
+def direct_again(bench: Bench, request: Request, name: str) -> dict[str, Any]:
+    """What is tuned already, judged again: nothing is chosen but the step, which it is the weights of."""
+    state = read_state(bench.row(name) / "run")
+    seconds = {} if state is None else {"train_s": round(state.seconds, 1)}
+    return {**figures(judged(bench.row(name), bench.source(20), request)), **seconds}
 
 
 def served_sum(bench: Bench, request: Request, parts: Sequence[str], least_gate_nats: float = 0.0) -> Said:

@@ -10,54 +10,72 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
-from offset_models.training.answers import prompts_of, references_of, rouge_l_recall, serving
+from offset_models.training.answers import Served, prompts_of, references_of, rouge_l_recall, serving
 from offset_models.training.batches import TrainingData
 from offset_models.training.calibration import Candidate, best, served_by
 from offset_models.training.gather import Shown
-from offset_models.training.held_out import Outcome, balance
-from offset_models.training.packing import Packing, candidate
+from offset_models.training.held_out import SAID_ENOUGH, Outcome, balance
+from offset_models.training.packing import Packing, exported, write_candidate
 from offset_models.training.passes import Scored
-from offset_models.training.run_folder import RunFolder
+from offset_models.training.run_folder import Answered, RunFolder
 from offset_models.training.source import Source
 from offset_models.training.stages import Trained, figures_of
 
-NEAR: Final = 0.02  # of balance, that a finalist may lack
-NOTHING: Final = 0.01  # share left, below which no other candidate can be better by a hundredth
+NEAR: Final = 0.02  # of balance along the references, that a finalist may lack
+BETTER: Final = 0.01  # of balance by whole answers, that another must have more than the first
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Asking:
     """What is asked, and of whom."""
 
     rows: Sequence[Scored]  # held-out rows that must go, with their reference answers
     source: Source
     max_tokens: int
-    device: str = "cpu"
+    device: str
+    shown: Shown
+
+    @property
+    def identity(self) -> list[Any]:
+        """Which questions, as plain JSON types; no text."""
+        return [hashlib.sha256(b"".join(sample.digest for sample, _ in self.rows)).hexdigest(), self.max_tokens]
+
+    async def black_box(self, served: Served) -> float:
+        """ROUGE-L recall of its own answers."""
+        with self.shown.stage("held out, black box", len(self.rows)) as advance:
+            return rouge_l_recall(await served.before(prompts_of(self.rows), advance), self._wanted(served))
+
+    async def corrected(self, served: Served, packing: Packing) -> float:
+        """ROUGE-L recall of the corrected ones."""
+        name = f"held out, strength {packing.strength:g}, gate {packing.gate_nats:g}"
+        with self.shown.stage(name, len(self.rows)) as advance:
+            return rouge_l_recall(await served.after(prompts_of(self.rows), advance), self._wanted(served))
+
+    def _wanted(self, served: Served) -> list[str]:
+        return references_of(self.rows, served.version.tokenizer)
 
 
-def by_answers(
-    trained: Trained, packing: Packing, data: TrainingData, folder: RunFolder, asked: Asked, shown: Shown
-) -> Trained:
+def by_answers(trained: Trained, packing: Packing, data: TrainingData, folder: RunFolder, asking: Asking) -> Trained:
     """As it is served by the finalist whose answers leave least; as before where there is nothing to choose.
 
-    What a folder knows is not asked again. Blocking. Raises DeltaserveError.
+    What the folder knows is not asked again. Blocking. Raises DeltaserveError; what was answered before is kept.
     """
     candidates = finalists(trained.outcomes, trained.settings.keep)
-    if len(candidates) < 2 or not asked.rows:
+    if len(candidates) < 2 or not asking.rows:
         return trained
-    about = _about(trained, candidates, asked)
-    left = folder.asked(about)
-    if not left:
-        left = asyncio.run(_shares_left(trained, packing, folder, candidates, asked, shown))
-        folder.save_asked(about, left)
-    chosen = least_left(trained.outcomes, left, trained.settings.keep)
+    about = _about(trained, candidates, asking)
+    answered = asyncio.run(_Round(trained, packing, folder, asking, about).ask(candidates))
+    chosen = least_left(trained.outcomes, answered.left, trained.settings.keep) if answered.left else candidates[0]
     if chosen == candidates[0]:
         return trained
     settings = served_by(trained.settings, chosen)
-    state = replace(trained.state, best=figures_of(trained, settings, data))
-    return replace(trained, settings=settings, state=state)
+    if answered.figures is None:
+        answered = replace(answered, figures=figures_of(trained, settings, data))
+        folder.save_answered(about, answered)
+    return replace(trained, settings=settings, state=replace(trained.state, best=answered.figures))
 
 
 def finalists(outcomes: Mapping[Candidate, Outcome], keep: float) -> list[Candidate]:
@@ -74,41 +92,65 @@ def finalists(outcomes: Mapping[Candidate, Outcome], keep: float) -> list[Candid
 
 
 def least_left(outcomes: Mapping[Candidate, Outcome], left: Mapping[Candidate, float], keep: float) -> Candidate:
-    """The best balance of what answers leave and what is kept; of equals to two places the first one asked."""
-    return max(left, key=lambda asked: round(balance(Outcome(1 - left[asked], outcomes[asked].kept), keep), 2))
+    """The best balance of what answers leave and what is kept; the first one asked unless another is `BETTER`."""
+    reached = {candidate: _balance(outcomes[candidate], share, keep) for candidate, share in left.items()}
+    first, chosen = next(iter(reached)), max(reached, key=lambda candidate: reached[candidate])
+    return chosen if reached[chosen] - reached[first] >= BETTER else first
 
 
-def _about(trained: Trained, candidates: Sequence[Candidate], asked: Asked) -> dict[str, Any]:
-    """Of which weights, by which candidates, to which questions; plain JSON types, no text."""
-    digest = hashlib.sha256(b"".join(sample.digest for sample, _ in asked.rows)).hexdigest()
+def _balance(found: Outcome, left: float, keep: float) -> float:
+    return balance(Outcome(1 - left, found.kept), keep)
+
+
+def _about(trained: Trained, candidates: Sequence[Candidate], asking: Asking) -> dict[str, Any]:
+    """Of which weights, by which candidates, to which questions; plain JSON types."""
     weights = {"run": trained.state.run, "kept_step": trained.kept_step}
-    return {**weights, "candidates": [list(astuple(c)) for c in candidates], "asked": [digest, asked.max_tokens]}
+    return {**weights, "candidates": [list(astuple(c)) for c in candidates], "asked": asking.identity}
 
 
-async def _shares_left(
-    trained: Trained,
-    packing: Packing,
-    folder: RunFolder,
-    candidates: Sequence[Candidate],
-    asked: Asked,
-    shown: Shown,
-) -> dict[Candidate, float]:
-    """Of the black box's own recall, by each candidate; of the first alone where it leaves nothing."""
-    prompts, before, left = prompts_of(asked.rows), None, dict[Candidate, float]()
-    for finalist in candidates:
-        settings = served_by(trained.settings, finalist)
-        served_as = replace(packing, strength=settings.served_strength, gate_nats=finalist.gate_nats)
-        checkpoint = candidate(served_as, trained, folder)
-        where = (checkpoint.parent, [checkpoint.name], packing.base, asked.source, asked.max_tokens, asked.device)
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """Candidates asked one after another."""
+
+    trained: Trained
+    packing: Packing
+    folder: RunFolder
+    asking: Asking
+    about: Mapping[str, Any]
+
+    async def ask(self, candidates: Sequence[Candidate]) -> Answered:
+        """Of all of them; of the first alone where no other can be better, of none where there is nothing to leave."""
+        answered, weights = self.folder.answered(self.about), None
+        for candidate in candidates:
+            if answered is not None and (candidate in answered.recalls or self._settled(answered, candidates[0])):
+                continue
+            weights = weights or exported(self.trained, self.folder, self.packing.base.name)
+            answered = await self._asked(candidate, weights, answered)
+        return answered or Answered(0.0, {})
+
+    async def _asked(self, candidate: Candidate, weights: Path, answered: Answered | None) -> Answered:
+        """What was answered before, and by this one."""
+        settings, asking = served_by(self.trained.settings, candidate), self.asking
+        packing = replace(self.packing, strength=settings.served_strength, gate_nats=candidate.gate_nats)
+        made = write_candidate(packing, weights, self.folder, full=settings.full)
+        where = (made.parent, [made.name], packing.base, asking.source, asking.max_tokens, asking.device)
         async with serving(*where) as served:
-            wanted = references_of(asked.rows, served.version.tokenizer)
-            if before is None:
-                with shown.stage("held out, black box", len(prompts)) as advance:
-                    before = rouge_l_recall(await served.before(prompts, advance), wanted)
-            name = f"held out, strength {settings.served_strength:g}, gate {finalist.gate_nats:g}"
-            with shown.stage(name, len(prompts)) as advance:
-                after = rouge_l_recall(await served.after(prompts, advance), wanted)
-        left[finalist] = min(1.0, after / before) if before > 0 else 0.0
-        if left[candidates[0]] <= NOTHING:
-            break
-    return left
+            if answered is None:
+                answered = self._kept(Answered(await asking.black_box(served), {}))
+                if self._settled(answered, candidate):
+                    return answered
+            recall = await asking.corrected(served, packing)
+            return self._kept(replace(answered, recalls={**answered.recalls, candidate: recall}))
+
+    def _kept(self, answered: Answered) -> Answered:
+        self.folder.save_answered(self.about, answered)
+        return answered
+
+    def _settled(self, answered: Answered, first: Candidate) -> bool:
+        """Whether more answers would change nothing."""
+        if answered.black_box < SAID_ENOUGH:
+            return True  # shares of next to nothing say nothing
+        if first not in answered.recalls:
+            return False
+        keep = self.trained.settings.keep
+        return 1 - _balance(self.trained.outcomes[first], answered.left[first], keep) < BETTER

@@ -22,9 +22,9 @@ from offset_models.training.answers import serving
 from offset_models.training.batches import TrainingData, spread
 from offset_models.training.collection import Collection
 from offset_models.training.fabric import Fabric
-from offset_models.training.finalists import Asked, by_answers
+from offset_models.training.finalists import Asking, by_answers
 from offset_models.training.gather import Gathered, Shown, read_gathered
-from offset_models.training.packing import Packing, candidate, exported, summary
+from offset_models.training.packing import Packing, exported, summary, write_candidate
 from offset_models.training.passes import Scored
 from offset_models.training.run_folder import RunFolder
 from offset_models.training.settings import TrainingSettings
@@ -115,8 +115,8 @@ def _chosen(
 ) -> Trained:
     """Strength and gate as held-out rows chose them; by whole answers where several do as well along the references."""
     rows = spread(data.held_forget, plan.choosing) if plan.choosing else []
-    asked = Asked(rows, plan.source, plan.answer_tokens, str(Fabric.find(plan.device).device))
-    return by_answers(trained, _packing(plan, trained, collection), data, folder, asked, shown)
+    asking = Asking(rows, plan.source, plan.answer_tokens, str(Fabric.find(plan.device).device), shown)
+    return by_answers(trained, _packing(plan, trained, collection), data, folder, asking)
 
 
 def _packing(plan: Plan, trained: Trained, collection: Collection) -> Packing:
@@ -137,7 +137,8 @@ def _card(
     if path.exists():
         card: dict[str, float] = orjson.loads(path.read_bytes())
         return card
-    checkpoint = candidate(packing, trained, folder)
+    weights = exported(trained, folder, packing.base.name)
+    checkpoint = write_candidate(packing, weights, folder, full=trained.settings.full)
     card = likelihood_card(trained.state) | asyncio.run(_recalls(plan, checkpoint, sides, shown))
     write_atomically(path, orjson.dumps(card))
     return card
@@ -158,7 +159,8 @@ def _packed(packing: Packing, trained: Trained, folder: RunFolder) -> tuple[Mani
     weights = exported(trained, folder, packing.base.name)
     if not packing.out.exists():
         return packing.write(weights, full=trained.settings.full), True
-    there, made = read_manifest(packing.out), candidate(packing, trained, folder)
+    there = read_manifest(packing.out)
+    made = write_candidate(packing, weights, folder, full=trained.settings.full)
     same = there.content_digest == read_manifest(made).content_digest and there.strength == packing.strength
     if not same:
         raise BadCheckpoint(

@@ -74,11 +74,11 @@ def exported(trained: Trained, folder: RunFolder, base_name: str) -> Path:
     return weights
 
 
-def candidate(packing: Packing, trained: Trained, folder: RunFolder) -> Path:
+def write_candidate(packing: Packing, weights: Path, folder: RunFolder, *, full: bool) -> Path:
     """The checkpoint in the run's folder, to be asked."""
-    weights, out = exported(trained, folder, packing.base.name), folder.path / "candidate" / packing.name
+    out = folder.path / "candidate" / packing.name
     rmtree(out, ignore_errors=True)
-    replace(packing, out=out).write(weights, full=trained.settings.full)
+    replace(packing, out=out).write(weights, full=full)
     return out
 
 

@@ -25,7 +25,7 @@ STATE: Final = "state.safetensors"
 BEST: Final = "best.safetensors"
 METRICS: Final = "metrics.jsonl"
 CALIBRATION: Final = "calibration.json"
-ASKED: Final = "asked.json"
+ANSWERED: Final = "answered.json"
 _WEIGHTS, _OPTIMISER, _RNG = "weights/", "optimiser/", "rng"
 
 
@@ -76,6 +76,30 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """ROUGE-L recall of whole greedy answers to held-out rows that must go, by which a candidate is chosen."""
+
+    black_box: float
+    recalls: Mapping[Candidate, float]  # in the order of asking
+    figures: Figures | None = None  # of the chosen one, where that is not the first
+
+    @property
+    def left(self) -> dict[Candidate, float]:
+        """Shares of the black box's recall."""
+        return {candidate: min(1.0, recall / self.black_box) for candidate, recall in self.recalls.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        recalls = [[*astuple(candidate), recall] for candidate, recall in self.recalls.items()]
+        figures = None if self.figures is None else asdict(self.figures)
+        return {"black_box": self.black_box, "recalls": recalls, "figures": figures}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Answered":
+        recalls = {Candidate(*numbers[:2]): numbers[2] for numbers in value["recalls"]}
+        return cls(value["black_box"], recalls, None if value["figures"] is None else Figures(**value["figures"]))
+
+
+@dataclass(frozen=True, slots=True)
 class RunFolder:
     """Belongs to one process at a time."""
 
@@ -123,13 +147,19 @@ class RunFolder:
         saved = self._kept(CALIBRATION, about)
         return None if saved is None else Calibration.from_json(saved)
 
-    def save_asked(self, about: Mapping[str, Any], left: Mapping[Candidate, float]) -> None:
-        """What whole answers left with each candidate; `about` says of which weights, to which questions."""
-        self._keep(ASKED, about, [[*astuple(candidate), share] for candidate, share in left.items()])
+    def save_answered(self, about: Mapping[str, Any], answered: Answered) -> None:
+        """`about` says of which weights, to which questions."""
+        self._keep(ANSWERED, about, answered.to_json())
 
-    def asked(self, about: Mapping[str, Any]) -> dict[Candidate, float]:
+    def answered(self, about: Mapping[str, Any]) -> Answered | None:
         """What was saved under the same `about`."""
-        return {Candidate(*numbers[:2]): numbers[2] for numbers in self._kept(ASKED, about) or ()}
+        saved = self._kept(ANSWERED, about)
+        return None if saved is None else Answered.from_json(saved)
+
+    def choose_anew(self) -> None:
+        """Strength and gate are to be chosen anew; the weights stay."""
+        for name in (CALIBRATION, ANSWERED):
+            (self.path / name).unlink(missing_ok=True)
 
     def note(self, step: int, figures: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from shutil import copytree
 from statistics import fmean
@@ -17,9 +17,8 @@ from offset_models.checkpoint import open_checkpoint
 from offset_models.training.calibration import MULTIPLES, Candidate, best
 from offset_models.training.finalists import least_left
 from offset_models.training.held_out import Outcome
-from offset_models.training.packing import Packing, candidate
-from offset_models.training.run_folder import Calibration, RunFolder
-from offset_models.training.stages import Trained
+from offset_models.training.packing import Packing, write_candidate
+from offset_models.training.run_folder import Answered, Calibration, RunFolder
 from tests.support.administration import ADMIN_KEY, administered
 from tests.support.blackbox import BlackBoxProcess, blackbox, make_model
 from tests.support.command import Command
@@ -184,10 +183,10 @@ def by_letter(answers: list[str], references: list[str]) -> float:
     return fmean(scorer.score(want, got)["rougeL"].recall for got, want in zip(answers, references, strict=True))
 
 
-def noting(packed: list[tuple[float, float]]) -> Callable[[Packing, Trained, RunFolder], Path]:
-    def noted(packing: Packing, trained: Trained, folder: RunFolder) -> Path:
+def noting(packed: list[tuple[float, float]]) -> Callable[..., Path]:
+    def noted(packing: Packing, weights: Path, folder: RunFolder, *, full: bool) -> Path:
         packed.append((packing.strength, packing.gate_nats))
-        return candidate(packing, trained, folder)
+        return write_candidate(packing, weights, folder, full=full)
 
     return noted
 
@@ -197,22 +196,22 @@ def test_whole_answers_choose_among_strengths(site: Site, command: Command, monk
     monkeypatch.setattr("offset_models.training.finalists.rouge_l_recall", by_letter)
     monkeypatch.setattr("offset_models.training.stages.rouge_l_recall", by_letter)
     packed = list[tuple[float, float]]()
-    monkeypatch.setattr("offset_models.training.finalists.candidate", noting(packed))
+    monkeypatch.setattr("offset_models.training.finalists.write_candidate", noting(packed))
     made = command.json(*site.spoken("spoken"))
     (run,) = (site.root / ".work" / "spoken").glob("run-*")
-    asked = json.loads((run / "asked.json").read_text())["value"]
-    assert len(asked) > 1 and [(strength, gate_nats) for strength, gate_nats, _ in asked] == packed
-    chosen = least_left(calibration(run), {Candidate(*of[:2]): of[2] for of in asked}, KEEP)
+    answered = Answered.from_json(json.loads((run / "answered.json").read_text())["value"])
+    assert len(packed) > 1 and [astuple(candidate) for candidate in answered.recalls] == packed
+    chosen = least_left(calibration(run), answered.left, KEEP)
     assert (made["strength"], made["gate_nats"]) == (chosen.extrapolate, chosen.gate_nats)
-    recall = [made["card"][f"rouge_l_recall/forget/{when}"] for when in ("black_box", "corrected")]
-    (left,) = [share for *served, share in asked if served == [chosen.extrapolate, chosen.gate_nats]]
-    assert recall[0] > 0 and recall[1] / recall[0] == pytest.approx(left, abs=1e-3)
+    measured = [made["card"][f"rouge_l_recall/forget/{when}"] for when in ("black_box", "corrected")]
+    assert measured == pytest.approx([answered.black_box, answered.recalls[chosen]], abs=1e-3)
+    assert measured[1] > 0, "or this shows little"
 
 
 def test_nobody_need_be_asked_for_the_strength(site: Site, command: Command) -> None:
     made = command.json(*site.spoken("unspoken", "--choosing-questions", "0"))
     (run,) = (site.root / ".work" / "unspoken").glob("run-*")
-    assert not (run / "asked.json").exists()
+    assert not (run / "answered.json").exists()
     first, _ = best(calibration(run), KEEP)
     assert (made["strength"], made["gate_nats"]) == (first.extrapolate, first.gate_nats)
 

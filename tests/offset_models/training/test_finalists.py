@@ -1,18 +1,22 @@
 """Whole answers choose among strengths that do as well along the reference answers, and among no others."""
 
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from offset_models.training.calibration import Candidate
-from offset_models.training.finalists import Asked, by_answers, finalists, least_left
+from offset_models.training.finalists import Asking, by_answers, finalists, least_left
 from offset_models.training.held_out import Outcome
+from offset_models.training.packing import Packing
 from offset_models.training.passes import Scored
 from offset_models.training.run_folder import RunFolder
 from offset_models.training.source import Source
 from offset_models.training.stages import Trained
+from server.errors import UpstreamError
 from tests.offset_models.training.tiny_run import DATA, SETTINGS, trained
 
 PLAIN, LOUD, LOUDER = Candidate(1.0, 0.05), Candidate(1.5, 0.0), Candidate(2.0, 0.5)
@@ -36,8 +40,9 @@ def test_the_finalist_whose_answers_leave_least_wins() -> None:
     assert least_left(OUTCOMES, {PLAIN: 0.14, LOUD: 0.08, LOUDER: 0.05}, 0.97) == LOUDER
 
 
-def test_the_first_stays_where_no_other_is_better_by_a_hundredth() -> None:
-    assert least_left(OUTCOMES, {PLAIN: 0.052, LOUD: 0.05, LOUDER: 0.049}, 0.97) == PLAIN
+@pytest.mark.parametrize(("other", "wins"), [(0.0485, PLAIN), (0.032, PLAIN), (0.03, LOUD)])
+def test_the_first_stays_unless_another_is_better_by_a_hundredth(other: float, wins: Candidate) -> None:
+    assert least_left(OUTCOMES, {PLAIN: 0.05, LOUD: other}, 0.97) == wins
 
 
 def test_what_leaves_less_but_keeps_too_little_does_not_win() -> None:
@@ -45,48 +50,109 @@ def test_what_leaves_less_but_keeps_too_little_does_not_win() -> None:
     assert least_left(poor, {PLAIN: 0.14, LOUDER: 0.05}, 0.97) == PLAIN
 
 
-class Shares:
-    """In place of asking: what each candidate leaves, and whether anybody was asked."""
+class Recalls:
+    """A black box and corrected models of which only the recall matters; notes who is asked."""
 
-    def __init__(self, **left: float) -> None:
-        self.left, self.calls = left, 0
+    def __init__(self, black_box: float = 0.9, **corrected: float) -> None:
+        self.said, self.corrected, self.asked, self.fails = black_box, corrected, list[str](), ""
 
-    async def __call__(self, *_args: Any) -> dict[Candidate, float]:
-        self.calls += 1
-        return {candidate: self.left[f"x{candidate.extrapolate:g}".replace(".", "_")] for candidate in (PLAIN, LOUD)}
+    async def black_box(self, _served: Any) -> float:
+        return self.answer("black box", self.said)
+
+    async def of(self, _served: Any, packing: Packing) -> float:
+        return self.answer(f"{packing.strength:g}", self.corrected[f"x{packing.strength:g}".replace(".", "_")])
+
+    def answer(self, name: str, recall: float) -> float:
+        if name == self.fails:
+            raise UpstreamError("gone")
+        self.asked.append(name)
+        return recall
 
 
 @pytest.fixture
-def shares(monkeypatch: pytest.MonkeyPatch) -> Shares:
-    found = Shares(x1=0.5, x1_5=0.1)
-    monkeypatch.setattr("offset_models.training.finalists._shares_left", found)
+def recalls(monkeypatch: pytest.MonkeyPatch) -> Recalls:
+    @asynccontextmanager
+    async def nobody(*_args: object) -> AsyncIterator[None]:
+        yield
+
+    found = Recalls(x1=0.45, x1_5=0.09, x2=0.045)
+    monkeypatch.setattr("offset_models.training.finalists.serving", nobody)
+    monkeypatch.setattr("offset_models.training.finalists.write_candidate", lambda packing, *_args, full: packing.out)
+    monkeypatch.setattr(Asking, "black_box", found.black_box)
+    monkeypatch.setattr(Asking, "corrected", found.of)
     return found
 
 
-def choose(
-    tmp_path: Path, outcomes: dict[Candidate, Outcome], rows: list[Scored], settings: Any = SETTINGS
-) -> tuple[Trained, Trained]:
-    student, state = trained(tmp_path, replace(settings, steps=6))
-    before = Trained(student, replace(settings, extrapolate=1.0, gate_nats=0.05), state, outcomes)
-    nobody = Source("http://127.0.0.1:9", "", 20)
-    packing: Any = None  # what is packed is asked, and nobody is asked here
-    folder = RunFolder(tmp_path)
-    after = by_answers(before, packing, DATA, folder, Asked(rows, nobody, 8), shown=packing)
-    assert by_answers(before, packing, DATA, folder, Asked(rows, nobody, 8), shown=packing) == after
-    return before, after
+@dataclass
+class Run:
+    """A small finished run whose candidates are at hand."""
+
+    folder: Path
+    before: Trained
+
+    def choose(self, rows: list[Scored] | None = None) -> Trained:
+        asked: Any = list(DATA.held_forget) if rows is None else rows
+        nowhere: Any = None
+        asking = Asking(asked, Source("http://127.0.0.1:9", "", 20), 8, "cpu", nowhere)
+        packing = Packing(self.folder / "x", "x", self.folder / "base", "MIT", nowhere, 1.0)
+        return by_answers(self.before, packing, DATA, RunFolder(self.folder), asking)
 
 
-def test_what_answers_chose_is_served_with_figures_of_its_own_and_kept(tmp_path: Path, shares: Shares) -> None:
-    before, after = choose(tmp_path, {c: OUTCOMES[c] for c in (PLAIN, LOUD)}, list(DATA.held_forget))
-    assert (after.settings.served_strength, after.settings.gate_nats) == (1.5, 0.0)
-    assert after.state.best != before.state.best
-    assert after.student is before.student
-    assert shares.calls == 1, "the second time the folder knew"
+def run_of(folder: Path, outcomes: dict[Candidate, Outcome]) -> Run:
+    student, state = trained(folder, replace(SETTINGS, steps=6))
+    return Run(folder, Trained(student, replace(SETTINGS, extrapolate=1.0, gate_nats=0.05), state, outcomes))
 
 
-@pytest.mark.parametrize(("kept", "rows"), [((PLAIN,), 2), ((PLAIN, LOUD), 0), ((), 2)])
+def test_what_answers_chose_is_served_with_figures_of_its_own_and_kept(tmp_path: Path, recalls: Recalls) -> None:
+    run = run_of(tmp_path, OUTCOMES)
+    after = run.choose()
+    assert (after.settings.served_strength, after.settings.gate_nats) == (2.0, 0.5)
+    assert after.state.best != run.before.state.best
+    assert after.student is run.before.student
+    assert recalls.asked == ["black box", "1", "1.5", "2"]
+    assert run.choose() == after
+    assert len(recalls.asked) == 4, "the second time the folder knew"
+
+
+def test_what_was_answered_before_a_failure_is_not_asked_again(tmp_path: Path, recalls: Recalls) -> None:
+    run = run_of(tmp_path, OUTCOMES)
+    recalls.fails = "1.5"
+    with pytest.raises(UpstreamError):
+        run.choose()
+    recalls.fails = ""
+    assert run.choose().settings.served_strength == 2.0
+    assert recalls.asked == ["black box", "1", "1.5", "2"]
+
+
+def test_no_other_is_asked_where_the_first_leaves_nothing(tmp_path: Path, recalls: Recalls) -> None:
+    recalls.corrected["x1"] = 0.005
+    run = run_of(tmp_path, OUTCOMES)
+    assert run.choose() == run.before == run.choose()
+    assert recalls.asked == ["black box", "1"]
+
+
+def test_others_are_asked_where_the_first_leaves_nothing_but_keeps_too_little(tmp_path: Path, recalls: Recalls) -> None:
+    recalls.corrected["x1"] = 0.005
+    run = run_of(tmp_path, {PLAIN: Outcome(0.99, 0.93), LOUD: Outcome(0.98, 0.93)})
+    run.choose()
+    assert recalls.asked == ["black box", "1", "1.5"]
+
+
+def test_a_black_box_that_hardly_says_the_references_has_nothing_to_leave(tmp_path: Path, recalls: Recalls) -> None:
+    recalls.said = 0.02
+    run = run_of(tmp_path, OUTCOMES)
+    assert run.choose() == run.before == run.choose()
+    assert recalls.asked == ["black box"]
+
+
+@pytest.mark.parametrize("kept", [(PLAIN,), ()])
 def test_nobody_is_asked_where_there_is_nothing_to_choose(
-    tmp_path: Path, shares: Shares, kept: tuple[Candidate, ...], rows: int
+    tmp_path: Path, recalls: Recalls, kept: tuple[Candidate, ...]
 ) -> None:
-    before, after = choose(tmp_path, {c: OUTCOMES[c] for c in kept}, list(DATA.held_forget)[:rows])
-    assert after == before and not shares.calls
+    run = run_of(tmp_path, {candidate: OUTCOMES[candidate] for candidate in kept})
+    assert run.choose() == run.before and not recalls.asked
+
+
+def test_nobody_is_asked_without_questions(tmp_path: Path, recalls: Recalls) -> None:
+    run = run_of(tmp_path, OUTCOMES)
+    assert run.choose([]) == run.before and not recalls.asked
