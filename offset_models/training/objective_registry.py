@@ -60,7 +60,7 @@ BUILT_IN: Final[Sequence[Objective]] = (
     Objective("idk", losses.idk, answers=("refusal",), retain_weight=4.0),
     Objective("npo", losses.npo),
     Objective("simnpo", losses.simnpo, retain_weight=0.35),
-    Objective("dpo", losses.dpo, answers=("reference", "refusal")),
+    Objective("dpo", losses.dpo, answers=("reference", "refusal"), retain_weight=3.0),
     Objective("undial", losses.undial, retain_weight=4.0),
     Objective("contrast", losses.contrast, retain_weight=3.0, strength=-3.0),
 )
