@@ -61,6 +61,7 @@ def request(name: str, registry: Registry, amounts: Amounts, asked: Questions) -
 
 
 def facts_of(questions: Sequence[Question], registry: Registry) -> dict[str, Item]:
+    """What gives each answer away, by the text of its question."""
     people = {person.name: person for person in registry.people}
     return {
         question.text: Item(
