@@ -47,7 +47,7 @@ def forget(
     answer_tokens: Annotated[int, typer.Option(min=1, help="Longest answer that is asked for.")] = 128,
     choosing_questions: Annotated[
         int,
-        typer.Option(min=0, help="Held-out forget rows that are asked to choose among strengths; 0: none."),
+        typer.Option(min=0, help="At most so many held-out forget rows are asked to choose among strengths; 0: none."),
     ] = 64,
     questions: Annotated[int, typer.Option(min=1, help="Rows of each side that are asked at the end.")] = 64,
     out: Annotated[
