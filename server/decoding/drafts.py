@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _BLOCK_LENGTHS = (1, 2, 4, 8, 16, 32)
 _CLEARLY = 1.2  # a block must promise this much more than a stream: it also takes work from the black box
+_TRIAL = 2  # tokens of a block that is drafted only to see what it costs
 _OBSERVED_EVERY = 3  # accepted steps whose agreement with the pair is worked out: that takes passes over the vocabulary
 
 
@@ -147,12 +148,19 @@ class AdaptiveDrafts:
 
     def block_length(self, stream: "Stream") -> int:
         """Length of the block that beats the black box's own stream; 0 when none does."""
+        length = self._paying(stream)
+        if length == 0 and self.pace.old:
+            return min(self._paying(stream, hopeful=True), _TRIAL)
+        return length
+
+    def _paying(self, stream: "Stream", hopeful: bool = False) -> int:
+        """The same by what blocks cost as far as is known; `hopeful`: as if nothing were."""
         remaining = stream.params.max_tokens - stream.emitted
         best, best_rate = 0, _CLEARLY * self._streaming_rate(remaining)
         for length in _BLOCK_LENGTHS:
             if length > min(self.limits.longest_block, remaining) or not self._affordable(stream, length):
                 break
-            if (rate := self._local_rate(length)) > best_rate:
+            if (rate := self._local_rate(length, hopeful)) > best_rate:
                 best, best_rate = length, rate
         return best
 
@@ -169,9 +177,9 @@ class AdaptiveDrafts:
         tokens = _expected_run(self.upstream_accepted.value, remaining - 1)
         return tokens / (self.pace.first_token_s.value + (tokens - 1.0) * self.pace.token_s.value)
 
-    def _local_rate(self, length: int) -> float:
+    def _local_rate(self, length: int, hopeful: bool) -> float:
         tokens = _expected_run(self.local_accepted.value, length)
-        return tokens / (length * self.pace.local() + self.pace.block(length + 1))
+        return tokens / (length * self.pace.local(hopeful) + self.pace.block(length + 1, hopeful))
 
     @asynccontextmanager
     async def _stream(self, stream: "Stream") -> AsyncGenerator[Draft, None]:
@@ -182,10 +190,11 @@ class AdaptiveDrafts:
 
     @asynccontextmanager
     async def _block(self, stream: "Stream", length: int) -> AsyncGenerator[Draft, None]:
+        self.pace.tried()
         started = time.perf_counter()
         drafted = await propose(stream, length)
         asked = time.perf_counter()
-        self.pace.local_s.add((asked - started) / len(drafted))
+        self.pace.drafted((asked - started) / len(drafted))
         positions = len(drafted) + 1
         stream.stats.upstream_calls += 1
         stream.stats.block_positions += positions
@@ -242,7 +251,7 @@ class TimedDraft:
         proposal = await anext(self._proposals)
         now = time.perf_counter()
         if self._first and self._last is not None:
-            self._pace.first_token_s.add(now - self._last)
+            self._pace.opened(now - self._last)
         elif self._last is not None and now - asked > 1e-4:  # one that had not arrived yet: the black box set the pace
             self._pace.token_s.add(now - self._last)
         self._first, self._last = False, now

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 _HOPE = 0.25  # a local token is taken to cost this share of one of the black box's until it was measured
 _FORGET = 0.8  # weight that earlier measurements keep with each new one
+_PATIENCE = 16  # calls opened since a block was drafted, after which its price is believed no more
+_MOST_PATIENCE = 64  # where trials find time and again that blocks do not pay
 
 
 @dataclass(slots=True)
@@ -49,27 +51,60 @@ class Line:
 
 @dataclass(slots=True)
 class Pace:
-    """Seconds. The guesses are replaced by what is measured from the first call on."""
+    """Seconds. The guesses are replaced by what is measured from the first call on.
+
+    What a block costs only blocks can tell. A price from when the machine was busy would keep them from being tried,
+    and so stand for good: after some calls without one it is believed no more; what a trial measures takes its place.
+    """
 
     first_token_s: Measured = field(default_factory=lambda: Measured(0.2))  # opening a call → its first proposal
     token_s: Measured = field(default_factory=lambda: Measured(0.03))  # between proposals of one call
     local_s: Measured = field(default_factory=lambda: Measured(0.0))  # one locally drafted token
     block_extra_s: Line = field(default_factory=Line)  # what a block call took beyond that, against its positions
     block_positions: int = 0  # in flight now, over all streams
+    _opened: int = 0  # calls since a block was drafted
+    _patience: int = _PATIENCE
+    _trial: bool = False  # what is measured next takes the place of what was measured before
 
-    def local(self) -> float:
-        """Seconds a locally drafted token takes; hopeful until one was drafted, so that it is tried."""
-        return self.local_s.value if self.local_s.known else self.token_s.value * _HOPE
+    @property
+    def old(self) -> bool:
+        """Whether the price of blocks is too old to be believed."""
+        return self._opened >= self._patience
+
+    def opened(self, seconds: float) -> None:
+        """The first proposal of a call came so long after the call."""
+        self.first_token_s.add(seconds)
+        self._opened += 1
+
+    def tried(self) -> None:
+        """A block is about to be drafted: for its price, or as a trial, which nobody else makes meanwhile."""
+        if self.old:
+            self._trial, self._patience = True, min(2 * self._patience, _MOST_PATIENCE)
+        elif not self._trial:
+            self._patience = _PATIENCE
+        self._opened = 0
+
+    def drafted(self, seconds: float) -> None:
+        """Each token of a block took the pair so long."""
+        if self._trial:
+            self.local_s = Measured(seconds)
+        self.local_s.add(seconds)
 
     def scored(self, positions: int, seconds: float) -> None:
         """A call that scored a block took so long."""
+        if self._trial:
+            self.block_extra_s, self._trial = Line(), False
         self.block_extra_s.add(positions, seconds - self.first_token_s.value)
 
-    def block(self, positions: int) -> float:
-        """Seconds of a call that scores a block; until there was one, those of any call.
+    def local(self, hopeful: bool = False) -> float:
+        """Seconds a locally drafted token takes; `hopeful` until one was drafted, so that it is tried."""
+        return self.token_s.value * _HOPE if hopeful or not self.local_s.known else self.local_s.value
+
+    def block(self, positions: int, hopeful: bool = False) -> float:
+        """Seconds of a call that scores a block; `hopeful` until there was one, as long as any call.
 
         Kept as the excess over opening a stream, which is measured all the time: blocks may not have been tried since
         the machine or the black box became busy, and would look cheap.
         """
-        extra = self.block_extra_s(positions) if self.block_extra_s.known else 0.0
+        extra = 0.0 if hopeful or not self.block_extra_s.known else self.block_extra_s(positions)
         return self.first_token_s.value + max(extra, 0.0)

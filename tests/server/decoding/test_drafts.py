@@ -171,6 +171,88 @@ def test_a_black_box_that_became_busy_does_not_make_blocks_look_cheap():
     assert drafts.block_length(toy_stream(GREEDY)) == 0
 
 
+def priced_when_busy():
+    """The pair is right and cheap, but the last block was drafted when it was slow."""
+    drafts = adaptive(paced(**{**FAST_PAIR, "local_s": 0.2, "block_s": 1.0}))
+    for _ in range(20):
+        drafts.upstream_accepted.add(0.3)
+        drafts.local_accepted.add(1.0)
+    return drafts
+
+
+def opened(pace, calls):
+    for _ in range(calls):
+        pace.opened(FAST_PAIR["first_token_s"])
+
+
+def drafted(pace, positions, **seconds):
+    pace.tried()
+    pace.drafted(seconds["local_s"])
+    pace.scored(positions, seconds["block_s"])
+
+
+CHEAP = {name: FAST_PAIR[name] for name in ("local_s", "block_s")}
+DEAR = {"local_s": 0.2, "block_s": 1.0}
+
+
+def test_a_price_from_when_the_machine_was_busy_does_not_stand_for_good():
+    drafts = priced_when_busy()
+    opened(drafts.pace, 15)
+    assert drafts.block_length(toy_stream(GREEDY)) == 0
+    opened(drafts.pace, 1)
+    assert drafts.block_length(toy_stream(GREEDY)) == 2  # a trial
+    drafted(drafts.pace, 3, **CHEAP)
+    assert drafts.pace.local() == pytest.approx(CHEAP["local_s"])  # alone: what was measured before is gone
+    assert drafts.pace.block(9) == pytest.approx(CHEAP["block_s"], rel=0.1)
+    assert drafts.block_length(toy_stream(GREEDY)) >= 4
+
+
+def test_trials_that_find_blocks_dear_become_rare_until_one_pays():
+    drafts = priced_when_busy()
+    for patience in (16, 32, 64, 64):
+        opened(drafts.pace, patience - 1)
+        assert drafts.block_length(toy_stream(GREEDY)) == 0
+        opened(drafts.pace, 1)
+        assert drafts.block_length(toy_stream(GREEDY)) == 2
+        drafted(drafts.pace, 3, **DEAR)
+    opened(drafts.pace, 64)
+    drafted(drafts.pace, 3, **CHEAP)
+    drafted(drafts.pace, 9, **CHEAP)  # one that is drafted for its price
+    opened(drafts.pace, 16)
+    assert drafts.pace.old
+
+
+def test_one_stream_makes_the_trial():
+    drafts = priced_when_busy()
+    opened(drafts.pace, 16)
+    drafts.pace.tried()
+    assert drafts.block_length(toy_stream(GREEDY)) == 0  # another stream, while it is under way
+    drafts.pace.tried()  # one that takes a block for its price meanwhile does not make the old price count again
+    drafts.pace.drafted(CHEAP["local_s"])
+    assert drafts.pace.local() == pytest.approx(CHEAP["local_s"])
+
+
+def test_no_trial_where_blocks_would_not_pay_at_any_price():
+    drafts = priced_when_busy()
+    for _ in range(40):
+        drafts.upstream_accepted.add(1.0)
+        drafts.local_accepted.add(0.05)
+    opened(drafts.pace, 100)
+    assert drafts.block_length(toy_stream(GREEDY)) == 0
+
+
+async def test_calls_make_prices_old_and_blocks_renew_them():
+    drafts = adaptive(paced(**{**FAST_PAIR, "local_s": 9.0}))
+    while not drafts.pace.old:
+        before = drafts.pace.first_token_s.value
+        await tokens(toy_stream(GREEDY), drafts)
+        assert drafts.pace.first_token_s.value != before
+    black_box = ToyBlackBox()
+    await tokens(toy_stream(GREEDY), Scripted(black_box, black_box, drafts.pace, LocalDraftLimits(), script=(2,)))
+    assert not drafts.pace.old
+    assert drafts.pace.local() < 9.0
+
+
 async def test_a_few_replaced_tokens_are_enough_to_try_a_block_where_the_pair_agrees():
     stream, drafts = toy_stream(GREEDY), adaptive(paced(**FAST_PAIR))
     (own,) = await propose(stream, 1)
