@@ -14,15 +14,17 @@ class Sample:
 
     prompt_ids: tuple[int, ...]  # at least one
     answer_ids: tuple[int, ...]  # at least one
+    read_ids: tuple[int, ...] = ()  # as many as the answer has: what a model reads in its place; none: the answer
 
     @property
     def ids(self) -> list[int]:
-        return [*self.prompt_ids, *self.answer_ids]
+        """What a model reads."""
+        return [*self.prompt_ids, *(self.read_ids or self.answer_ids)]
 
     @property
     def digest(self) -> bytes:
         """sha256 of the ids and of where the answer starts: 32 bytes."""
-        return digest_of_ids([self.prompt_ids, self.answer_ids])
+        return digest_of_ids([self.prompt_ids, self.answer_ids, *([self.read_ids] if self.read_ids else [])])
 
 
 def encode(row: Row, tokenizer: Tokenizer) -> Sample:

@@ -14,6 +14,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 TradeOff = Literal["harmonic", "forget", "retain"]
 LINEAR_LAYERS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 MOST_STRENGTH: Final = 16.0  # that a checkpoint may say
+MOST_NOISE: Final = 0.5  # the mean share; of a single answer twice as many
 RATE_TIMES_WIDTH: Final = 0.25  # 2e-3 for the demo's base of 128, 2.8e-4 for a 0.5B one of 896
 RUN_ONLY: Final = ("eval_every", "save_every", "patience")  # when to look, not what comes out of a step
 
@@ -29,6 +30,11 @@ class TrainingSettings:
     retain_weight: Annotated[float | None, "Its weight; default: the objective's own."] = None
     forget_batch: Annotated[int, "Forget rows a pass; a step makes --accumulate passes."] = 16
     retain_batch: Annotated[int, "Retain rows a pass."] = 32
+    answer_noise: Annotated[
+        float,
+        "Of the tokens of a forget row's reference answer, the mean share that the pair reads wrong in training "
+        "(unigram noise), as it will read its own answers; at most 0.5. Refusals are read as they are.",
+    ] = 0.3
     accumulate: Annotated[int, "Passes whose gradients are added before an update."] = 1
     learning_rate: Annotated[
         float | None, "Its peak: warmed up to, then falling as a cosine; default: 0.25 / the base's hidden size."
@@ -151,6 +157,8 @@ class TrainingSettings:
                 raise BadRequest(f"{name} must not be negative.")
         if not 0 <= self.keep <= 1:
             raise BadRequest("keep is a share: a number from 0 to 1.")
+        if not 0 <= self.answer_noise <= MOST_NOISE:
+            raise BadRequest(f"answer_noise is a share: a number from 0 to {MOST_NOISE:g}.")
         if self.patience and self.eval_every == 0:
             raise BadRequest("patience counts evaluations: set eval_every too.")
         if self.retain_weight is not None and not 0 <= self.retain_weight < float("inf"):

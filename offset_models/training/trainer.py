@@ -16,6 +16,7 @@ from offset_models.training.distribution import Positions
 from offset_models.training.fabric import Fabric
 from offset_models.training.held_out import Figures, Merit, Outcome, evaluate, likelihood, merit, outcome
 from offset_models.training.initial import InitialStates
+from offset_models.training.noise import noised
 from offset_models.training.objective_registry import RETAIN_TERMS, Answer
 from offset_models.training.objectives import kl
 from offset_models.training.passes import Scored, positions
@@ -94,10 +95,7 @@ class Trainer:
 
     def _forget_term(self, number: int) -> tuple[torch.Tensor, dict[str, float]]:
         rows = self._drawn("forget", len(next(iter(self.data.forget.values()))), self.settings.forget_batch, number)
-        batches = {
-            answer: self._positions([self._answered(answer, row) for row in rows])
-            for answer in self.settings.chosen.answers
-        }
+        batches = {answer: self._forget_positions(answer, rows, number) for answer in self.settings.chosen.answers}
         seen = likelihood(batches[self.settings.chosen.answers[0]]).mean().item()
         return self.settings.chosen.forget_loss(batches, self.settings.options), {"forget_likelihood": seen}
 
@@ -110,6 +108,15 @@ class Trainer:
             loss = batch.log_q.new_zeros(()) if term is None else term(batch)
         with torch.no_grad():
             return loss, {"retain_likelihood": likelihood(batch).mean().item(), "retain_kl": kl(batch).item()}
+
+    def _forget_positions(self, answer: Answer, rows: Sequence[int], number: int) -> Positions:
+        """Reference answers as they are read; of broken ones o is asked each time, for no two are the same."""
+        chosen = [self._answered(answer, row) for row in rows]
+        share = self.settings.answer_noise
+        if answer == "refusal" or share == 0:
+            return self._positions(chosen)
+        seed = f"{self.settings.seed}/noise/{number * self.fabric.world + self.fabric.rank}"
+        return positions(self.student, noised(chosen, share, seed), self.settings)
 
     def _positions(self, rows: Sequence[Scored]) -> Positions:
         return positions(self.student, rows, self.settings, initial=self.initial)

@@ -124,7 +124,9 @@ def test_bfloat16_forward_passes_still_forget(tmp_path: Path) -> None:
 
 def test_accumulated_passes_are_one_larger_batch(tmp_path: Path) -> None:
     """The gradient is the same. Not weights: Adam makes a whole step out of what rounding leaves of a zero gradient."""
-    whole = replace(SETTINGS, steps=1, forget_batch=2, retain_batch=2, retain_loss="nll", objective="npo")
+    whole = replace(
+        SETTINGS, steps=1, forget_batch=2, retain_batch=2, retain_loss="nll", objective="npo", answer_noise=0
+    )
     parts = replace(whole, accumulate=2, forget_batch=1, retain_batch=1)
     even = TrainingData({"reference": REFUSAL}, REFUSAL)  # rows of one length: a mean of means is the mean
     names = ("forget", "retain", "gradient_norm")
@@ -319,6 +321,8 @@ def test_training_without_rows_is_refused() -> None:
         ({"patience": 2, "eval_every": 0}, "set eval_every too"),
         ({"retain_weight": -1.0}, "retain_weight"),
         ({"trade_off": "both"}, "trade_off is one of"),
+        ({"answer_noise": 0.6}, "answer_noise is a share: a number from 0 to 0.5"),
+        ({"answer_noise": float("nan")}, "answer_noise is a share"),
     ],
 )
 def test_settings_that_cannot_be_trained_are_refused(change: dict[str, Any], said: str) -> None:
