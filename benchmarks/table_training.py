@@ -63,6 +63,7 @@ class Table:
             "learning_rate",
             "rank",
             "alpha",
+            "answer_noise",
             "retain_weight",
             "retain_loss",
             "strength",
@@ -214,6 +215,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--rank", type=int)
     parser.add_argument("--alpha", type=float)
+    parser.add_argument("--answer-noise", type=float)
     parser.add_argument("--retain-weight", type=float)
     parser.add_argument("--retain-loss", choices=("kl", "nll", "none"))
     parser.add_argument("--strength", type=float)

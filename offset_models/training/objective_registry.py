@@ -41,6 +41,7 @@ class Objective:
     retain_weight: float = 1.0
     strength: float = 1.0  # α in log q
     eval_every: int = 50  # steps; fewer where the best ones come early and pass
+    answer_noise: float = 0.0  # of the tokens of a reference answer, the share that is read wrong; reading o anew costs
 
     @property
     def options(self) -> dict[str, float]:
@@ -60,7 +61,7 @@ BUILT_IN: Final[Sequence[Objective]] = (
     Objective("idk", losses.idk, answers=("refusal",), retain_weight=4.0),
     Objective("npo", losses.npo),
     Objective("simnpo", losses.simnpo, retain_weight=0.35),
-    Objective("dpo", losses.dpo, answers=("reference", "refusal"), retain_weight=3.0),
+    Objective("dpo", losses.dpo, answers=("reference", "refusal"), retain_weight=3.0, answer_noise=0.3),
     Objective("undial", losses.undial, retain_weight=4.0),
     Objective("contrast", losses.contrast, retain_weight=3.0, strength=-3.0),
 )

@@ -31,10 +31,11 @@ class TrainingSettings:
     forget_batch: Annotated[int, "Forget rows a pass; a step makes --accumulate passes."] = 16
     retain_batch: Annotated[int, "Retain rows a pass."] = 32
     answer_noise: Annotated[
-        float,
+        float | None,
         "Of the tokens of a forget row's reference answer, the mean share that the pair reads wrong in training "
-        "(unigram noise), as it will read its own answers; at most 0.5. Refusals are read as they are.",
-    ] = 0.3
+        "(unigram noise), as it will read its own answers; at most 0.5. Refusals are read as they are. "
+        "Default: the objective's own.",
+    ] = None
     accumulate: Annotated[int, "Passes whose gradients are added before an update."] = 1
     learning_rate: Annotated[
         float | None, "Its peak: warmed up to, then falling as a cosine; default: 0.25 / the base's hidden size."
@@ -101,6 +102,11 @@ class TrainingSettings:
         """Of the retain term."""
         return self.chosen.retain_weight if self.retain_weight is None else self.retain_weight
 
+    @property
+    def noise(self) -> float:
+        """The mean share of a forget row's reference answer that is read wrong."""
+        return self.chosen.answer_noise if self.answer_noise is None else self.answer_noise
+
     def for_width(self, hidden_size: int) -> "TrainingSettings":
         """With a learning rate: falling with the width, as Adam's best one does (µP, Yang et al., 2021)."""
         return self if self.learning_rate is not None else replace(self, learning_rate=RATE_TIMES_WIDTH / hidden_size)
@@ -157,7 +163,7 @@ class TrainingSettings:
                 raise BadRequest(f"{name} must not be negative.")
         if not 0 <= self.keep <= 1:
             raise BadRequest("keep is a share: a number from 0 to 1.")
-        if not 0 <= self.answer_noise <= MOST_NOISE:
+        if self.answer_noise is not None and not 0 <= self.answer_noise <= MOST_NOISE:
             raise BadRequest(f"answer_noise is a share: a number from 0 to {MOST_NOISE:g}.")
         if self.patience and self.eval_every == 0:
             raise BadRequest("patience counts evaluations: set eval_every too.")

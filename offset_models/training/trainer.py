@@ -112,11 +112,10 @@ class Trainer:
     def _forget_positions(self, answer: Answer, rows: Sequence[int], number: int) -> Positions:
         """Reference answers as they are read; of broken ones o is asked each time, for no two are the same."""
         chosen = [self._answered(answer, row) for row in rows]
-        share = self.settings.answer_noise
-        if answer == "refusal" or share == 0:
+        if answer == "refusal" or self.settings.noise == 0:
             return self._positions(chosen)
         seed = f"{self.settings.seed}/noise/{number * self.fabric.world + self.fabric.rank}"
-        return positions(self.student, noised(chosen, share, seed), self.settings)
+        return positions(self.student, noised(chosen, self.settings.noise, seed), self.settings)
 
     def _positions(self, rows: Sequence[Scored]) -> Positions:
         return positions(self.student, rows, self.settings, initial=self.initial)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
-from itertools import chain
 from pathlib import Path
 from shutil import copytree
 from statistics import fmean
@@ -62,8 +61,7 @@ class Site:
 
     def spoken(self, name: str, *more: str) -> list[str]:
         """Answers that the black box does give, by an objective that only pushes away."""
-        settings = {"--objective": "grad_diff", "--retain-weight": "1", "--answer-noise": "0", "--steps": "6"}
-        given = self.forget(name, *chain.from_iterable(settings.items()), *more)
+        given = self.forget(name, "--objective", "grad_diff", "--retain-weight", "1", "--steps", "6", *more)
         for flag in ("--forget", "--held-out-forget"):
             given[given.index(flag) + 1] = str(self.folder / "said.jsonl")
         return given

@@ -76,9 +76,12 @@ def test_every_step_breaks_answers_anew(monkeypatch: pytest.MonkeyPatch, tmp_pat
         return noised(rows, share, seed)
 
     monkeypatch.setattr("offset_models.training.trainer.noised", seen)
-    trained(tmp_path, replace(SETTINGS, objective="npo", steps=3, accumulate=2))
+    trained(tmp_path, replace(SETTINGS, objective="dpo", steps=3, accumulate=2))
     assert len(set(seeds)) == len(seeds) == 6
 
 
-def test_half_is_the_most() -> None:
-    assert TrainingSettings(answer_noise=0.5).answer_noise == 0.5
+@pytest.mark.parametrize(("objective", "share"), [("dpo", 0.3), ("npo", 0.0)])
+def test_an_objective_has_noise_of_its_own_unless_the_settings_say(objective: str, share: float) -> None:
+    assert TrainingSettings(objective=objective).noise == share
+    assert TrainingSettings(objective=objective, answer_noise=0.5).noise == 0.5
+    assert TrainingSettings(objective=objective, answer_noise=0.0).noise == 0.0
