@@ -85,7 +85,8 @@ def write_candidate(packing: Packing, weights: Path, folder: RunFolder, *, full:
 def summary(trained: Trained, collection: Collection) -> TrainingSummary:
     """How the offset was made; digests of the rows, never the rows."""
     settings = trained.settings
-    figures = {name: value for name, value in asdict(settings).items() if name in KEPT}
+    kept = {name: value for name, value in asdict(settings).items() if name in KEPT}
+    own = {"retain_loss": settings.retain, "retain_weight": settings.weight, "answer_noise": settings.noise}
     return TrainingSummary(
         objective=settings.objective,
         steps=trained.kept_step,
@@ -97,7 +98,7 @@ def summary(trained: Trained, collection: Collection) -> TrainingSummary:
         top_k=collection.k,
         seed=settings.seed,
         duration_s=round(trained.state.seconds, 1),
-        settings={"retain_loss": settings.retain, "retain_weight": settings.weight, **figures},
+        settings=own | kept,
     )
 
 

@@ -148,7 +148,7 @@ class AdaptiveDrafts:
 
     def block_length(self, stream: "Stream") -> int:
         """Length of the block that beats the black box's own stream; 0 when none does."""
-        length = self._paying(stream)
+        length = 0 if self.pace.stream_old else self._paying(stream)
         if length == 0 and self.pace.old:
             return min(self._paying(stream, hopeful=True), _TRIAL)
         return length

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 _HOPE = 0.25  # a local token is taken to cost this share of one of the black box's until it was measured
 _FORGET = 0.8  # weight that earlier measurements keep with each new one
-_PATIENCE = 16  # calls opened since a block was drafted, after which its price is believed no more
-_MOST_PATIENCE = 64  # where trials find time and again that blocks do not pay
+_PATIENCE = 16  # calls of the other source since a source was used, after which its price is believed no more
+_MOST_PATIENCE = 64  # with blocks, where trials find time and again that they do not pay
 
 
 @dataclass(slots=True)
@@ -53,8 +53,9 @@ class Line:
 class Pace:
     """Seconds. The guesses are replaced by what is measured from the first call on.
 
-    What a block costs only blocks can tell. A price from when the machine was busy would keep them from being tried,
-    and so stand for good: after some calls without one it is believed no more; what a trial measures takes its place.
+    What a source costs only that source can tell. A price from when the machine was busy would keep it from being used,
+    and so stand for good: after some calls of the other one it is believed no more. Then a short block is tried, whose
+    price takes the old one's place, or the black box streams once.
     """
 
     first_token_s: Measured = field(default_factory=lambda: Measured(0.2))  # opening a call → its first proposal
@@ -62,7 +63,8 @@ class Pace:
     local_s: Measured = field(default_factory=lambda: Measured(0.0))  # one locally drafted token
     block_extra_s: Line = field(default_factory=Line)  # what a block call took beyond that, against its positions
     block_positions: int = 0  # in flight now, over all streams
-    _opened: int = 0  # calls since a block was drafted
+    _opened: int = 0  # streams since a block was drafted
+    _blocks: int = 0  # blocks since a stream was opened
     _patience: int = _PATIENCE
     _trial: bool = False  # what is measured next takes the place of what was measured before
 
@@ -71,10 +73,15 @@ class Pace:
         """Whether the price of blocks is too old to be believed."""
         return self._opened >= self._patience
 
+    @property
+    def stream_old(self) -> bool:
+        """Whether the price of the black box's own stream is."""
+        return self._blocks >= _PATIENCE
+
     def opened(self, seconds: float) -> None:
         """The first proposal of a call came so long after the call."""
         self.first_token_s.add(seconds)
-        self._opened += 1
+        self._opened, self._blocks = self._opened + 1, 0
 
     def tried(self) -> None:
         """A block is about to be drafted: for its price, or as a trial, which nobody else makes meanwhile."""
@@ -82,7 +89,7 @@ class Pace:
             self._trial, self._patience = True, min(2 * self._patience, _MOST_PATIENCE)
         elif not self._trial:
             self._patience = _PATIENCE
-        self._opened = 0
+        self._opened, self._blocks = 0, self._blocks + 1
 
     def drafted(self, seconds: float) -> None:
         """Each token of a block took the pair so long."""

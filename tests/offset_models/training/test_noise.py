@@ -30,14 +30,13 @@ def test_only_what_is_read_changes_and_what_comes_instead_is_from_answers() -> N
         assert (new.prompt_ids, new.answer_ids, same) == (old.prompt_ids, old.answer_ids, top)
         assert new.ids == [*old.prompt_ids, *new.read_ids]
         assert set(new.read_ids) <= set(old.answer_ids)
-        assert new.digest != old.digest or new.read_ids == ()
+        assert new.digest != old.digest
 
 
 def test_some_answers_are_read_nearly_whole_and_some_hardly() -> None:
     shares = broken_of(MANY, noised(MANY, 0.3, "seed"))
-    assert sum(shares) / len(shares) == pytest.approx(
-        0.3 * 18 / 19, abs=0.03
-    )  # one in nineteen falls on the same token
+    falls_elsewhere = 18 / 19  # the answer has nineteen tokens, and what comes instead may be the same
+    assert sum(shares) / len(shares) == pytest.approx(0.3 * falls_elsewhere, abs=0.03)
     assert min(shares) == 0.0
     assert 0.5 < max(shares) <= 0.9
 

@@ -232,6 +232,20 @@ def test_one_stream_makes_the_trial():
     assert drafts.pace.local() == pytest.approx(CHEAP["local_s"])
 
 
+def test_a_streams_price_from_when_the_machine_was_busy_does_not_stand_for_good():
+    """Where every draft is a block nothing tells how fast the black box streams by now."""
+    drafts = adaptive(paced(**{**FAST_PAIR, "token_s": 0.5}))
+    for number in range(16):
+        assert drafts.block_length(toy_stream(GREEDY)) > 2, number
+        drafted(drafts.pace, 9, **CHEAP)
+    assert drafts.block_length(toy_stream(GREEDY)) == 0  # the black box streams
+    opened(drafts.pace, 1)
+    assert drafts.block_length(toy_stream(GREEDY)) > 2  # no faster than before
+    for _ in range(40):
+        drafts.pace.token_s.add(0.01)
+    assert drafts.block_length(toy_stream(GREEDY)) == 0
+
+
 def test_no_trial_where_blocks_would_not_pay_at_any_price():
     drafts = priced_when_busy()
     for _ in range(40):
@@ -243,10 +257,13 @@ def test_no_trial_where_blocks_would_not_pay_at_any_price():
 
 async def test_calls_make_prices_old_and_blocks_renew_them():
     drafts = adaptive(paced(**{**FAST_PAIR, "local_s": 9.0}))
-    while not drafts.pace.old:
+    for _ in range(16):  # answers, of one call or more
+        if drafts.pace.old:
+            break
         before = drafts.pace.first_token_s.value
         await tokens(toy_stream(GREEDY), drafts)
         assert drafts.pace.first_token_s.value != before
+    assert drafts.pace.old
     black_box = ToyBlackBox()
     await tokens(toy_stream(GREEDY), Scripted(black_box, black_box, drafts.pace, LocalDraftLimits(), script=(2,)))
     assert not drafts.pace.old
