@@ -15,6 +15,7 @@ from server.upstream.events import EventSplitter, EventTooLarge
 
 T = TypeVar("T")
 CONNECT_S: Final = 5.0
+IDLE_S: Final = 2.0  # after it a connection is not taken again: uvicorn closes idle ones after 5 s
 MAX_EVENT_BYTES: Final = 16 * 2**20
 _MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 
@@ -26,6 +27,7 @@ def options(address: Address, timeout_s: float) -> dict[str, Any]:
         "base_url": address.root,
         "headers": headers,
         "timeout": httpx.Timeout(timeout_s, connect=CONNECT_S),
+        "limits": httpx.Limits(keepalive_expiry=IDLE_S),
         "follow_redirects": False,
         "trust_env": not address.loopback,
     }

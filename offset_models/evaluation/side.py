@@ -16,6 +16,8 @@ from server.upstream.events import EventSplitter
 Message = Mapping[str, str]  # role, content
 AT_ONCE: Final = 8
 PATIENCE: Final = 6  # times a busy server is asked again
+IDLE_S: Final = 2.0  # servers close connections that idle for longer; uvicorn after 5 s
+BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 MAX_EVENT_BYTES: Final = 1 << 20
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
@@ -71,7 +73,11 @@ class Side:
         """Raises UpstreamUnreachable or UpstreamRefused."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         async with httpx.AsyncClient(
-            base_url=url, headers=headers, timeout=timeout_s, trust_env=not _local(url)
+            base_url=url,
+            headers=headers,
+            timeout=timeout_s,
+            limits=httpx.Limits(keepalive_expiry=IDLE_S),
+            trust_env=not _local(url),
         ) as client:
             side = cls(name, client)
             cards = await side._json("GET", "/v1/models")
@@ -115,8 +121,7 @@ class Side:
         for turn in range(PATIENCE):
             try:
                 async with self._places:
-                    self.calls += 1
-                    response = await self.client.request(method, path, json=body, **more)
+                    response = await self._asked(method, path, json=body, **more)
             except httpx.TransportError as error:
                 raise UpstreamUnreachable(
                     f"{self.name}: the server does not answer ({type(error).__name__})."
@@ -125,6 +130,14 @@ class Side:
                 return response
             await asyncio.sleep(_pause(response))
         raise AssertionError("the last turn returns")
+
+    async def _asked(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Once more where the connection broke: the server may have closed an idle one just as it was taken again."""
+        self.calls += 1
+        try:
+            return await self.client.request(method, path, **more)
+        except BROKEN:
+            return await self.client.request(method, path, **more)
 
     async def _said(self, path: str, body: Mapping[str, Any]) -> Said:
         said = Said(await self._json("POST", path, {"model": self.model, "temperature": 0, **body}))
