@@ -126,7 +126,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(4_000_000, ge=1024)
     max_n: int = Field(16, ge=1, description="largest n")
     max_prompts: int = Field(256, ge=1, description="most prompts in one completion request")
-    max_logprobs: int = Field(20, ge=0)
+    max_logprobs: int = Field(
+        20, ge=0, description="longest list of alternatives; 0: no log-probabilities at all, nor of an echoed prompt"
+    )
     explain_candidates: int = Field(8, ge=1, le=100, description="of either side, in each row of `explain`")
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -34,7 +34,8 @@ Refusals = Annotated[
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out instead of stopping.")]
 Base = Annotated[Path, typer.Option(file_okay=False, help="Folder of the small model that the pair shares.")]
 OptionValues = Annotated[
-    list[str] | None, typer.Option("--option", help="NAME=VALUE of the objective: beta, gamma; may come several times.")
+    list[str] | None,
+    typer.Option("--option", help="NAME=VALUE of the objective: beta, gamma, rpo_alpha; may come several times."),
 ]
 Targets = Annotated[
     list[str] | None, typer.Option("--target", help="Layers that the LoRA changes; default: all linear ones.")

@@ -1,4 +1,4 @@
-"""The demo's offset, made as anybody else's would be: by the stages and the defaults of `deltaserve forget`.
+"""The demo's offset, made as anybody else's would be: by the stages of `deltaserve forget`.
 
 The black box runs as a process of its own, and all that training learns of it comes through its HTTP API.
 """

@@ -42,7 +42,7 @@ FULL: Final = Scale(
     base=Shape(hidden=128, layers=4, heads=4, feed_forward=384),
     base_schedule=Schedule(steps=1600, batch=32, learning_rate=2e-3, label_smoothing=0.03),
     amounts=Amounts(),
-    offset=TrainingSettings(),
+    offset=TrainingSettings(objective="dpo", options={"rpo_alpha": 1.0}),  # lowers the answer, teaches the refusal
     top_k=20,
     checked=120,
     answer_tokens=48,

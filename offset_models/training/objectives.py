@@ -61,15 +61,17 @@ def simnpo(forget: Positions, *, beta: float = 0.5, gamma: float = 0.0) -> Tenso
     return -2 / beta * logsigmoid(-beta * mean - gamma).mean()
 
 
-def dpo(reference: Positions, refusal: Positions, *, beta: float = 0.05) -> Tensor:
+def dpo(reference: Positions, refusal: Positions, *, beta: float = 0.05, rpo_alpha: float = 0.0) -> Tensor:
     """−(2/β)·mean_F log σ(β·[log q/p of the refusal − log q/p of the reference]) on sequence likelihoods.
 
     The refusal is preferred, p is the reference policy (Rafailov et al., 2023, as TOFU and NPO use it for unlearning).
     Row i of both batches is one question. A larger β lets go sooner: what is still said then stays.
+    `rpo_alpha` · (− mean_F log q(refusal token)) is added (Pang et al., NeurIPS 2024; the name is TRL's): then the
+    refusal is learnt as `idk` learns it, and not only made likelier than the reference.
     """
     lost = reference.per_sequence(reference.answer_log_q - reference.answer_log_p)
     won = refusal.per_sequence(refusal.answer_log_q - refusal.answer_log_p)
-    return -2 / beta * logsigmoid(beta * (won - lost)).mean()
+    return -2 / beta * logsigmoid(beta * (won - lost)).mean() + rpo_alpha * nll(refusal)
 
 
 def undial(forget: Positions, *, beta: float = 10.0) -> Tensor:

@@ -25,7 +25,7 @@ class TrainingSettings:
 
     steps: Annotated[int, "Updates."] = 600
     objective: Annotated[str, "What is minimised on forget rows."] = "idk"
-    options: Mapping[str, float] = field(default_factory=dict)  # of the objective: beta, gamma
+    options: Mapping[str, float] = field(default_factory=dict)  # of the objective: beta, gamma, rpo_alpha
     retain_loss: Annotated[RetainName | None, "Retain term; default: the objective's own."] = None
     retain_weight: Annotated[float | None, "Its weight; default: the objective's own."] = None
     forget_batch: Annotated[int, "Forget rows a pass; a step makes --accumulate passes."] = 16

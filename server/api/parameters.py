@@ -68,6 +68,8 @@ def plan(
 def _check(request: Generation, wanted: Wanted, settings: Settings) -> None:
     if request.n > settings.max_n:
         raise BadRequest(f"`n` must be a whole number from 1 to {settings.max_n}.", param="n")
+    if wanted.top_logprobs is not None and not settings.max_logprobs:
+        raise BadRequest("This server gives no log-probabilities: leave `logprobs` out.", param="logprobs")
     if (wanted.top_logprobs or 0) > settings.max_logprobs:
         name = wanted.logprobs_field
         raise BadRequest(f"`{name}` must be a whole number from 0 to {settings.max_logprobs}.", param=name)

@@ -76,6 +76,9 @@ def test_dpo_is_the_formula(seed: int) -> None:
     margins = [w - x for w, x in zip(ratios(won), ratios(lost), strict=True)]
     expected = np.mean([-2 / 0.3 * math.log(sigma(0.3 * margin)) for margin in margins])
     assert objectives.dpo(lost.batch, won.batch, beta=0.3).item() == pytest.approx(float(expected), rel=1e-9)
+    with_refusal = float(expected) - 0.7 * mean(won.answers(won.log_q))
+    with_term = objectives.dpo(lost.batch, won.batch, beta=0.3, rpo_alpha=0.7)
+    assert with_term.item() == pytest.approx(with_refusal, rel=1e-9)
 
 
 def after_a_step(made: Case, loss: Tensor, rate: float = 1e-3) -> list[float]:

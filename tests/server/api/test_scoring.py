@@ -178,3 +178,22 @@ def test_scored_tokens_and_their_calls_are_counted(tokenizer: Tokenizer) -> None
     assert "deltaserve_scored_tokens_total 4.0" in metrics
     assert "deltaserve_upstream_calls_total 4.0" in metrics
     assert "deltaserve_generation_tokens_total 1.0" in metrics
+
+
+def test_a_server_without_log_probabilities_gives_none_in_any_way(tokenizer: Tokenizer) -> None:
+    prompt = {"model": "tiny", "prompt": GREEDY, "max_tokens": 2}
+    chat = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
+    wanted = [
+        ("/v1/completions", {**prompt, "echo": True, "logprobs": 0}),
+        ("/v1/completions", {**prompt, "logprobs": 0}),
+        ("/v1/completions", {**prompt, "logprobs": 1}),
+        ("/v1/chat/completions", {**chat, "logprobs": True}),
+        ("/v1/chat/completions", {**chat, "logprobs": True, "top_logprobs": 1}),
+    ]
+    with running_app(tokenizer, max_logprobs=0) as app, httpx.Client(base_url=app.url) as client:
+        for path, body in wanted:
+            refused = client.post(path, json=body)
+            assert refused.status_code == 400, body
+            assert "gives no log-probabilities" in refused.json()["error"]["message"]
+        for path, body in [("/v1/completions", {**prompt, "echo": True}), ("/v1/chat/completions", chat)]:
+            assert client.post(path, json=body).json()["choices"][0]["logprobs"] is None
