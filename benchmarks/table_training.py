@@ -37,7 +37,7 @@ Cells = dict[str, Any]
 RESULT = report.BUILD / "training.json"
 OBJECTIVES = [objective.name for objective in BUILT_IN]
 TUNED_DIRECTLY = [name for name in OBJECTIVES if name != "contrast"]  # whose two small models leave nothing to tune
-TOP_K_AGAINST_ALL = ("idk", "npo", "undial")  # trained on both
+TOP_K_AGAINST_ALL = ("idk", "npo", "dpo", "undial")  # trained on both
 EVERYTHING = 2048  # the demo's vocabulary
 SEED = 7
 SUMS = (1, 3, 10)

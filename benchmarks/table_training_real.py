@@ -59,8 +59,10 @@ class Recipe:
     strength: float | None = None
 
 
+DPO = replace(IDK, objective="dpo", options={"rpo_alpha": 1.0})
 RECIPES: Mapping[str, Recipe] = {
     "idk": Recipe("idk", IDK),
+    "dpo": Recipe("dpo", DPO),
     "idk-as-trained": Recipe("idk", IDK, gate_nats=0.0, strength=1.0),
 }
 
