@@ -10,6 +10,7 @@ from offset_models.training.collection import Collection, read_collection, writi
 from offset_models.training.gather import Caches, Shown, estimate, gather, record
 from offset_models.training.sides import Data, Encoded, check_rows, encoded
 from offset_models.training.source import Scorer, Source, connected
+from offset_models.training.unchanged import asked_again, check_unchanged
 from server.errors import Conflict
 from server.upstream.methods import Cost, MethodName
 
@@ -42,8 +43,9 @@ class Forecast:
 async def run(job: Job, shown: Shown, announce: Callable[[Forecast], None], *, dry_run: bool = False) -> Forecast:
     """Collect what is missing; `announce` comes before anything of the training text is asked.
 
-    When nothing is missing nobody is asked, and the black box need not be there. Raises BadRow, Conflict,
-    UncorrectableUpstream, UpstreamError; what was fetched before a failure is kept.
+    When nothing is missing nobody is asked, and the black box need not be there. Raises BadRow, Conflict (a black box
+    with other weights than the folder's is one), UncorrectableUpstream, UpstreamError; what was fetched before a
+    failure is kept.
     """
     with nullcontext() if dry_run else writing_in(job.out):
         known = read_collection(job.out)
@@ -57,6 +59,7 @@ async def run(job: Job, shown: Shown, announce: Callable[[Forecast], None], *, d
             forecast = _forecast(job, scorer, found, caches)
             announce(forecast)
             if not dry_run:
+                await check_unchanged(asked_again(caches.known(found)), scorer)
                 forecast.collection.write(job.out)
                 await gather(job.data, found, caches, job.source, scorer, shown, job.tokenizer.eos_ids)
                 forecast.collection.model_copy(update={"complete": True}).write(job.out)
@@ -76,12 +79,13 @@ async def _asked(job: Job) -> AsyncIterator[tuple[Scorer, Encoded, Caches]]:
 def _forecast(job: Job, scorer: Scorer, found: Encoded, caches: Caches) -> Forecast:
     missing = caches.missing(found)
     facts = scorer.box.capabilities
+    again = sum((scorer.cost(sample) for sample, _ in asked_again(caches.known(found))), Cost())
     return Forecast(
         collection=record(job.data, job.tokenizer, scorer, job.source.k),
         samples=len(found),
         cached=len(found) - len(missing[0]) - len(missing[1]),
         unanswered=len(missing[1]),
-        cost=estimate(missing, job.data, scorer),
+        cost=estimate(missing, job.data, scorer) + again,
         notes=(*facts.notes, *_short_list(job, scorer)),
         bad=tuple(found.bad),
     )

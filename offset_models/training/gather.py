@@ -56,6 +56,10 @@ class Caches:
         """Every sample known by now."""
         return [*encoded.known(), *(found for row in encoded.retain if row.sample is None for found in self._told(row))]
 
+    def known(self, encoded: Encoded) -> list[Scored]:
+        """Samples with their top-k, each once, as far as it is there."""
+        return _scored(dict.fromkeys(self.samples(encoded)), self.tops)
+
     def retained(self, encoded: Encoded) -> list[Sample]:
         """The retain side in order, answered by the black box where it had to be."""
         return [found for row in encoded.retain for found in self._told(row)]

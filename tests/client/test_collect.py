@@ -17,6 +17,7 @@ from offset_models.training.cache import SHARD, TopKCache
 from offset_models.training.gather import read_gathered
 from offset_models.training.loading import read_refusals, read_rows
 from offset_models.training.sides import Data
+from offset_models.training.unchanged import ASKED
 from tests.support.blackbox import NAME, BlackBoxProcess, blackbox, forward, make_model
 from tests.support.command import Command
 from tests.support.process import running
@@ -106,9 +107,22 @@ def test_a_second_run_asks_nobody_and_new_rows_alone_are_asked_for(
     assert again.exit_code == 0 and "nothing to ask" in again.stderr
     rows_file(files[1], [question(9), {"question": "Who wrote the book?"}, question(10)])
     told = command.json(*options(files, model, upstream.url), "--dry-run")
-    assert (told["samples"], told["cached"], told["calls"]) == (15, 14, 1)
+    assert (told["samples"], told["cached"], told["calls"]) == (15, 14, 1 + ASKED)
     away = command(*options(files, model, NOWHERE))
     assert away.exit_code == Status.UNREACHABLE and "Traceback" not in away.stderr
+
+
+def test_other_weights_under_the_same_name_are_noticed_and_nothing_of_theirs_is_kept(
+    command: Command, files: tuple[Path, Path], model: Path, upstream: BlackBoxProcess, tmp_path: Path
+) -> None:
+    assert command(*options(files, model, upstream.url)).exit_code == 0
+    shards = {path: path.read_bytes() for path in Path("out").rglob("*.*")}
+    rows_file(files[1], [question(9), {"question": "Who wrote the book?"}, question(10)])
+    with blackbox(make_model(tmp_path / "other", seed=1)) as other:
+        refused = command(*options(files, model, other.url))
+    assert refused.exit_code == Status.FAILED and "another --out" in refused.stderr
+    assert {path: path.read_bytes() for path in Path("out").rglob("*.*")} == shards
+    assert command(*options(files, model, upstream.url)).exit_code == 0
 
 
 def test_a_run_killed_in_the_middle_goes_on_and_ends_with_the_same_cache(
@@ -122,7 +136,7 @@ def test_a_run_killed_in_the_middle_goes_on_and_ends_with_the_same_cache(
             wait_for(tmp_path / "out" / f"{NAME}-k5" / "000000.safetensors")
             process.kill()
         told = command.json(*asked, "--dry-run")
-        assert SHARD <= told["cached"] < 61 and told["calls"] == 61 - told["cached"]
+        assert SHARD <= told["cached"] < 61 and told["calls"] == 61 - told["cached"] + ASKED
         before = slow.stats()["requests"]
         assert command(*asked).exit_code == 0
         assert slow.stats()["requests"] - before < told["calls"] + 30  # and the probe's
