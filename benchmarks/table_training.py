@@ -28,7 +28,7 @@ from benchmarks.support.demo_training import (
     ten_people,
     whole_register,
 )
-from benchmarks.support.judging import figures
+from benchmarks.support.judging import READINGS, figures, harmonic
 from benchmarks.support.training_rows import Bench, direct, direct_again, offset, offset_again, opened, served_sum
 from offset_models.training.objective_registry import BUILT_IN
 from offset_models.training.settings import TrainingSettings
@@ -161,8 +161,8 @@ def known_rows() -> dict[str, Cells]:
 
 
 def write(found: dict[str, Cells], args: argparse.Namespace) -> None:
-    harmonic = {f"{name}_harmonic": row["harmonic"] for name, row in found.items()}
-    report.write("training", harmonic, {"choosing": args.choosing, "judging": args.judging}, list(found.values()))
+    means = {f"{name}_harmonic": row["harmonic"] for name, row in found.items()}
+    report.write("training", means, {"choosing": args.choosing, "judging": args.judging}, list(found.values()))
 
 
 COLUMNS = {
@@ -183,13 +183,13 @@ COLUMNS = {
 }
 
 
-def beside(found: dict[str, Cells], seeds: Sequence[int]) -> list[list[Any]]:
+def beside(found: dict[str, Cells], seeds: Sequence[int], reading: str) -> list[list[Any]]:
     """Harmonic means of an objective's offsets and of direct tuning by it: of all seeds there are, and of each."""
 
-    def harmonic(name: str) -> list[float]:
-        return [found[row]["harmonic"] for seed in seeds if (row := of_seed(name, seed)) in found]
+    def each(name: str) -> list[float]:
+        return [harmonic(found[row], reading) for seed in seeds if (row := of_seed(name, seed)) in found]
 
-    pairs = ((name, harmonic(name), harmonic(f"direct-{name}")) for name in TUNED_DIRECTLY)
+    pairs = ((name, each(name), each(f"direct-{name}")) for name in TUNED_DIRECTLY)
     return [[name, *_mean_and_each(offsets), *_mean_and_each(direct)] for name, offsets, direct in pairs]
 
 
@@ -240,7 +240,9 @@ def main() -> None:
                 found = known_rows() | {name: cells}  # another table may have written meanwhile
                 found = {row: found[row] for row in [*todo, *found] if row in found}  # those of other seeds last
                 write(found, args)
-    report.show("harmonic mean", ["objective", "offset", "each", "direct", "each "], beside(found, args.seeds))
+    for reading in READINGS:
+        columns = ["objective", "offset", "each", "direct", "each "]
+        report.show(f"harmonic mean by {reading}", columns, beside(found, args.seeds, reading))
     shown = {name: row for name, row in found.items() if wanted is None or name in wanted}
     report.show(
         "held-out wordings", ["row", *COLUMNS], [[n, *(r.get(c) for c in COLUMNS.values())] for n, r in shown.items()]

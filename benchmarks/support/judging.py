@@ -1,7 +1,7 @@
 """What a row of the table of objectives says to questions that it was neither trained on nor chosen by."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,6 +20,11 @@ BASE = WEIGHTS / "base"
 ANSWER_TOKENS = 48
 Ask = Callable[[Sequence[Sequence[int]], Callable[[], object]], Awaitable[list[str]]]
 TUNED = Path("weights", "blackbox")  # a directly tuned black box in its row's folder
+READINGS = {  # of forgetting and retention: cells before and after
+    "ROUGE-L recall": ("recall/forget", "recall/retain"),
+    "facts told": ("facts/forget", "recall/retain"),
+    "probability": ("probability/forget", "probability/retain"),
+}
 Said = dict[str, dict[str, float]]  # of "black_box" and "corrected": recall of each side, facts told of the forget side
 
 
@@ -41,14 +46,21 @@ def judged_sum(root: Path, names: Sequence[str], source: Source, request: Reques
 
 def figures(said: Said) -> dict[str, Any]:
     """Cells of a row: what was said, what is left of the black box's on each side, and the harmonic mean of both."""
-    before, after = said["black_box"], said["corrected"]
-    forget, retain = (min(1.0, after[side] / before[side]) for side in ("recall/forget", "recall/retain"))
-    return {
-        **{f"{figure}/{when}": value for when, found in said.items() for figure, value in found.items()},
-        "forget_share": forget,
-        "retain_share": retain,
-        "harmonic": harmonic_mean(1 - forget, retain),
-    }
+    cells = {f"{figure}/{when}": value for when, found in said.items() for figure, value in found.items()}
+    forget, retain = left(cells, "ROUGE-L recall")
+    return {**cells, "forget_share": forget, "retain_share": retain, "harmonic": harmonic(cells)}
+
+
+def left(cells: Mapping[str, Any], reading: str) -> tuple[float, float]:
+    """Shares of the black box's figures, at most 1: of the forget side and of the retain side."""
+    forget, retain = (min(1.0, cells[f"{name}/corrected"] / cells[f"{name}/black_box"]) for name in READINGS[reading])
+    return forget, retain
+
+
+def harmonic(cells: Mapping[str, Any], reading: str = "ROUGE-L recall") -> float:
+    """Of forgetting and retention."""
+    forget, retain = left(cells, reading)
+    return harmonic_mean(1 - forget, retain)
 
 
 async def _served(root: Path, names: Sequence[str], source: Source, request: Request) -> Said:
