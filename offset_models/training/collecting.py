@@ -43,27 +43,32 @@ class Forecast:
 async def run(job: Job, shown: Shown, announce: Callable[[Forecast], None], *, dry_run: bool = False) -> Forecast:
     """Collect what is missing; `announce` comes before anything of the training text is asked.
 
-    When nothing is missing nobody is asked, and the black box need not be there. Raises BadRow, Conflict (a black box
-    with other weights than the folder's is one), UncorrectableUpstream, UpstreamError; what was fetched before a
-    failure is kept.
+    When nothing is missing nobody is asked, the black box need not be there, and others may read the folder meanwhile.
+    Raises BadRow, Conflict (also for a black box with other weights than the folder's), UncorrectableUpstream,
+    UpstreamError; what was fetched before a failure is kept.
     """
-    with nullcontext() if dry_run else writing_in(job.out):
-        known = read_collection(job.out)
-        _refuse_other_tokenizer(job, known)
-        if known is not None and (done := _all_known(job, known)) is not None:
-            announce(done)
-            if not dry_run:
+    known = _known(job)
+    if known is not None and (done := _all_known(job, known)) is not None:
+        announce(done)
+        if not dry_run and done.collection != known:
+            with writing_in(job.out):
                 done.collection.write(job.out)
-            return done
-        async with _asked(job) as (scorer, found, caches):
-            forecast = _forecast(job, scorer, found, caches)
-            announce(forecast)
-            if not dry_run:
-                await check_unchanged(asked_again(caches.known(found)), scorer)
-                forecast.collection.write(job.out)
-                await gather(job.data, found, caches, job.source, scorer, shown, job.tokenizer.eos_ids)
-                forecast.collection.model_copy(update={"complete": True}).write(job.out)
-            return forecast
+        return done
+    with nullcontext() if dry_run else writing_in(job.out):
+        _known(job)  # of the one who had the folder until now
+        return await _missing(job, shown, announce, dry_run)
+
+
+async def _missing(job: Job, shown: Shown, announce: Callable[[Forecast], None], dry_run: bool) -> Forecast:
+    async with _asked(job) as (scorer, found, caches):
+        forecast = _forecast(job, scorer, found, caches)
+        announce(forecast)
+        if not dry_run:
+            await check_unchanged(asked_again(caches.known(found)), scorer)
+            forecast.collection.write(job.out)
+            await gather(job.data, found, caches, job.source, scorer, shown, job.tokenizer.eos_ids)
+            forecast.collection.model_copy(update={"complete": True}).write(job.out)
+        return forecast
 
 
 @asynccontextmanager
@@ -111,8 +116,11 @@ def _all_known(job: Job, known: Collection) -> Forecast | None:
     return Forecast(collection, len(found), len(found), 0, Cost(), bad=tuple(found.bad))
 
 
-def _refuse_other_tokenizer(job: Job, known: Collection | None) -> None:
+def _known(job: Job) -> Collection | None:
+    """The folder's record. Raises Conflict for one of another tokenizer."""
+    known = read_collection(job.out)
     if known is not None and known.tokenizer != job.tokenizer.fingerprint.ids:
         raise Conflict(
             f"{job.out} was collected with another tokenizer, whose ids mean other tokens: give another --out."
         )
+    return known

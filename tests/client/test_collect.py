@@ -14,6 +14,7 @@ import pytest
 from client.terminal import Status
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.cache import SHARD, TopKCache
+from offset_models.training.collection import writing_in
 from offset_models.training.gather import read_gathered
 from offset_models.training.loading import read_refusals, read_rows
 from offset_models.training.sides import Data
@@ -110,6 +111,19 @@ def test_a_second_run_asks_nobody_and_new_rows_alone_are_asked_for(
     assert (told["samples"], told["cached"], told["calls"]) == (15, 14, 1 + ASKED)
     away = command(*options(files, model, NOWHERE))
     assert away.exit_code == Status.UNREACHABLE and "Traceback" not in away.stderr
+
+
+def test_two_may_read_one_folder_and_one_may_collect_into_it(
+    command: Command, files: tuple[Path, Path], model: Path, upstream: BlackBoxProcess
+) -> None:
+    asked = options(files, model, upstream.url)
+    assert command(*asked).exit_code == 0
+    with writing_in(Path("out")):
+        assert command(*asked).exit_code == 0
+        rows_file(files[1], [question(9), {"question": "Who wrote the book?"}, question(10)])
+        refused = command(*asked)
+    assert refused.exit_code == Status.FAILED and "another process" in refused.stderr
+    assert command(*asked).exit_code == 0
 
 
 def test_other_weights_under_the_same_name_are_noticed_and_nothing_of_theirs_is_kept(
