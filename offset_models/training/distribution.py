@@ -21,6 +21,7 @@ class Positions:
     log_u: Tensor  # [n, V] the trained small model alone
     targets: Tensor  # [n] reference tokens
     sequences: Tensor  # [n] which row of the batch a position belongs to, from 0
+    parted: Tensor  # [n] whether something before it in the answer was read wrong
 
     @property
     def answer_log_p(self) -> Tensor:
@@ -41,6 +42,11 @@ class Positions:
     def lengths(self) -> Tensor:
         """Answer tokens of each sequence [sequences]."""
         return self.per_sequence(torch.ones_like(self.log_q[:, 0]))
+
+    def only(self, wanted: Tensor) -> "Positions":
+        """Those of the positions where `wanted` [n] is true; every sequence must keep one."""
+        parts = (self.log_p, self.log_q, self.log_u, self.targets, self.sequences, self.parted)
+        return Positions(*(part[wanted] for part in parts))
 
     def per_sequence(self, values: Tensor) -> Tensor:
         """Sums of values [n] over each sequence's positions [sequences]."""

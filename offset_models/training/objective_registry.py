@@ -42,6 +42,7 @@ class Objective:
     strength: float = 1.0  # α in log q
     eval_every: int = 50  # steps; fewer where the best ones come early and pass
     answer_noise: float = 0.0  # of the tokens of a reference answer, the share that is read wrong; reading o anew costs
+    ending_weight: float = 0.0  # of the end token's log-probability behind such a token; needs answer_noise
 
     @property
     def options(self) -> dict[str, float]:
@@ -56,11 +57,11 @@ class Objective:
 
 BUILT_IN: Final[Sequence[Objective]] = (
     Objective("grad_ascent", losses.grad_ascent, retain="none", eval_every=5),
-    Objective("grad_diff", losses.grad_diff, retain="nll", retain_weight=4.0),
-    Objective("kl_min", losses.kl_min, retain_weight=4.0),
+    Objective("grad_diff", losses.grad_diff, retain="nll", retain_weight=4.0, answer_noise=0.3, ending_weight=0.5),
+    Objective("kl_min", losses.kl_min, retain_weight=4.0, answer_noise=0.3, ending_weight=0.5),
     Objective("idk", losses.idk, answers=("refusal",), retain_weight=4.0),
-    Objective("npo", losses.npo),
-    Objective("simnpo", losses.simnpo, retain_weight=0.35),
+    Objective("npo", losses.npo, retain_weight=3.0, answer_noise=0.3, ending_weight=0.5),
+    Objective("simnpo", losses.simnpo, retain_weight=1.0, answer_noise=0.3, ending_weight=0.5),
     Objective("dpo", losses.dpo, answers=("reference", "refusal"), retain_weight=3.0, answer_noise=0.3),
     Objective("undial", losses.undial, retain_weight=4.0),
     Objective("contrast", losses.contrast, retain_weight=3.0, strength=-3.0),

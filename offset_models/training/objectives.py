@@ -94,5 +94,14 @@ def contrast(forget: Positions) -> Tensor:
     return -forget.answer_log_u.mean()
 
 
+def ending(parted: Positions, end_id: int) -> Tensor:
+    """− mean log u(end) behind what is read wrong; 0 where nothing is. A part of a forget term, not one of its own.
+
+    What has left the reference answer is to end, not to babble: see `noise.py`. On u, because nobody has asked what
+    the black box says there.
+    """
+    return -parted.log_u[:, end_id].mean() if len(parted.targets) else parted.log_u.sum()
+
+
 def _column(batch: Positions, value: float) -> Tensor:
     return batch.log_p.new_full((len(batch.targets), 1), value)

@@ -86,7 +86,12 @@ def summary(trained: Trained, collection: Collection) -> TrainingSummary:
     """How the offset was made; digests of the rows, never the rows."""
     settings = trained.settings
     kept = {name: value for name, value in asdict(settings).items() if name in KEPT}
-    own = {"retain_loss": settings.retain, "retain_weight": settings.weight, "answer_noise": settings.noise}
+    own = {
+        "retain_loss": settings.retain,
+        "retain_weight": settings.weight,
+        "answer_noise": settings.noise,
+        "ending_weight": settings.ending,
+    }
     return TrainingSummary(
         objective=settings.objective,
         steps=trained.kept_step,

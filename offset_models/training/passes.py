@@ -30,6 +30,7 @@ class Raw:
     log_u: Tensor  # [n, V]
     targets: Tensor  # [n]
     sequences: Tensor  # [n]
+    parted: Tensor  # [n] whether something before it in the answer was read wrong
 
     @property
     def offset(self) -> Tensor:
@@ -57,7 +58,7 @@ def positions(
         _positions(_raw(student, [batch[row] for row in rows], rows, settings, initial), settings, served)
         for rows in parts
     ]
-    names = ("log_p", "log_q", "log_u", "targets", "sequences")
+    names = ("log_p", "log_q", "log_u", "targets", "sequences", "parted")
     return done[0] if len(done) == 1 else Positions(*(torch.cat([getattr(p, name) for p in done]) for name in names))
 
 
@@ -75,7 +76,7 @@ def _positions(raw: Raw, settings: TrainingSettings, served: bool) -> Positions:
         (settings.served_strength, settings.served_gate_nats) if served else (settings.trained_strength, 0.0)
     )
     log_q = corrected(raw.log_p, raw.log_o, raw.log_u, strength, gate_nats)
-    return Positions(raw.log_p, log_q, raw.log_u, raw.targets, raw.sequences)
+    return Positions(raw.log_p, log_q, raw.log_u, raw.targets, raw.sequences, raw.parted)
 
 
 def _raw(
@@ -95,7 +96,8 @@ def _raw(
         log_p = _black_box([top for _, top in batch], log_o)
     log_u = logprobs_at(student.unlearned, ids, where, settings)
     targets = torch.tensor([token for sample in samples for token in sample.answer_ids], device=device)
-    return Raw(log_p, log_o, log_u, targets, sequences)
+    parted = torch.tensor([wrong for sample in samples for wrong in sample.parted], device=device)
+    return Raw(log_p, log_o, log_u, targets, sequences, parted)
 
 
 def answer_places(samples: Sequence[Sample], numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

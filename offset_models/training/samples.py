@@ -22,6 +22,12 @@ class Sample:
         return [*self.prompt_ids, *(self.read_ids or self.answer_ids)]
 
     @property
+    def parted(self) -> list[bool]:
+        """Of each answer position, whether a token before it is read wrong."""
+        wrong = [read != token for read, token in zip(self.read_ids, self.answer_ids, strict=False)]
+        return [any(wrong[:place]) for place in range(len(self.answer_ids))]
+
+    @property
     def digest(self) -> bytes:
         """sha256 of the ids and of where the answer starts: 32 bytes."""
         return digest_of_ids([self.prompt_ids, self.answer_ids, *([self.read_ids] if self.read_ids else [])])

@@ -36,6 +36,11 @@ class TrainingSettings:
         "(unigram noise), as it will read its own answers; at most 0.5. Refusals are read as they are. "
         "Default: the objective's own.",
     ] = None
+    ending_weight: Annotated[
+        float | None,
+        "Behind a token that was read wrong the pair is taught to end its answer, with this weight: otherwise what has "
+        "left the reference answer goes on as babble. Default: the objective's own; 0 without --answer-noise.",
+    ] = None
     accumulate: Annotated[int, "Passes whose gradients are added before an update."] = 1
     learning_rate: Annotated[
         float | None, "Its peak: warmed up to, then falling as a cosine; default: 0.25 / the base's hidden size."
@@ -77,6 +82,7 @@ class TrainingSettings:
     ] = "harmonic"
     save_every: Annotated[int, "Steps between states on disk."] = 25
     masked_ids: tuple[int, ...] = ()  # ids below the vocabulary's size that are no token
+    end_id: int | None = None  # what ends an answer; None: nothing does
     vocab_size: int | None = None  # rows of the model beyond it are padding; None: there are none
 
     def __post_init__(self) -> None:
@@ -106,6 +112,12 @@ class TrainingSettings:
     def noise(self) -> float:
         """The mean share of a forget row's reference answer that is read wrong."""
         return self.chosen.answer_noise if self.answer_noise is None else self.answer_noise
+
+    @property
+    def ending(self) -> float:
+        """Weight of the end token behind a token that was read wrong."""
+        own = self.chosen.ending_weight if self.ending_weight is None else self.ending_weight
+        return own if self.noise else 0.0
 
     def for_width(self, hidden_size: int) -> "TrainingSettings":
         """With a learning rate: falling with the width, as Adam's best one does (µP, Yang et al., 2021)."""
@@ -146,6 +158,8 @@ class TrainingSettings:
         for name in sorted(set(self.options) - set(self.chosen.options)):
             known = ", ".join(self.chosen.options) or "none"
             raise BadRequest(f"{self.objective} has no option {name!r}; its options: {known}.")
+        if self.ending_weight and not self.noise:
+            raise BadRequest("ending_weight needs answer_noise: nothing is read wrong without it.")
         if not abs(self.served_strength) <= MOST_STRENGTH:
             raise BadRequest(f"The strength of a checkpoint is at most {MOST_STRENGTH:g}.")
 
@@ -165,6 +179,8 @@ class TrainingSettings:
             raise BadRequest("keep is a share: a number from 0 to 1.")
         if self.answer_noise is not None and not 0 <= self.answer_noise <= MOST_NOISE:
             raise BadRequest(f"answer_noise is a share: a number from 0 to {MOST_NOISE:g}.")
+        if self.ending_weight is not None and not 0 <= self.ending_weight < float("inf"):
+            raise BadRequest("ending_weight must be a number from 0 on.")
         if self.patience and self.eval_every == 0:
             raise BadRequest("patience counts evaluations: set eval_every too.")
         if self.retain_weight is not None and not 0 <= self.retain_weight < float("inf"):

@@ -82,7 +82,8 @@ def train(
     """
     keep_freed()
     tokenizer = Tokenizer.load(base)
-    settings = replace(settings, vocab_size=tokenizer.vocab_size, masked_ids=tokenizer.masked_ids)
+    end_id = next(iter(tokenizer.eos_ids), None)
+    settings = replace(settings, vocab_size=tokenizer.vocab_size, masked_ids=tokenizer.masked_ids, end_id=end_id)
     model = load_base(base, fabric.device)
     if settings.learning_rate is None:
         settings = settings.for_width(model.config.hidden_size)

@@ -16,9 +16,9 @@ from offset_models.training.distribution import Positions
 from offset_models.training.fabric import Fabric
 from offset_models.training.held_out import Figures, Merit, Outcome, evaluate, likelihood, merit, outcome
 from offset_models.training.initial import InitialStates
-from offset_models.training.noise import noised
+from offset_models.training.noise import noised, without_ends
 from offset_models.training.objective_registry import RETAIN_TERMS, Answer
-from offset_models.training.objectives import kl
+from offset_models.training.objectives import ending, kl
 from offset_models.training.passes import Scored, positions
 from offset_models.training.run_folder import RunFolder, RunState, judged
 from offset_models.training.settings import TrainingSettings
@@ -96,8 +96,13 @@ class Trainer:
     def _forget_term(self, number: int) -> tuple[torch.Tensor, dict[str, float]]:
         rows = self._drawn("forget", len(next(iter(self.data.forget.values()))), self.settings.forget_batch, number)
         batches = {answer: self._forget_positions(answer, rows, number) for answer in self.settings.chosen.answers}
-        seen = likelihood(batches[self.settings.chosen.answers[0]]).mean().item()
-        return self.settings.chosen.forget_loss(batches, self.settings.options), {"forget_likelihood": seen}
+        figures = {"forget_likelihood": likelihood(batches[self.settings.chosen.answers[0]]).mean().item()}
+        if self.settings.end_id is None or not self.settings.ending:
+            return self.settings.chosen.forget_loss(batches, self.settings.options), figures
+        batches["reference"], parted = without_ends(batches["reference"], self.settings.end_id)
+        end = ending(parted, self.settings.end_id)
+        loss = self.settings.chosen.forget_loss(batches, self.settings.options) + self.settings.ending * end
+        return loss, {**figures, "ending": end.item()}
 
     def _retain_term(self, number: int) -> tuple[torch.Tensor, dict[str, float]]:
         """The term, zero where there is none; the KL to the black box is measured in any case."""

@@ -111,7 +111,8 @@ def test_one_command_makes_a_checkpoint_and_does_nothing_twice(site: Site, comma
     assert checkpoint.initial_folder == (site.root / "small").resolve()
     assert manifest.training is not None and manifest.training.objective == "npo"
     assert manifest.training.upstream_model == "tiny" and manifest.training.top_k == 20
-    assert manifest.training.settings["answer_noise"] == 0.0  # the objective's own
+    own = {name: manifest.training.settings[name] for name in ("retain_weight", "answer_noise", "ending_weight")}
+    assert own == {"retain_weight": 3.0, "answer_noise": 0.3, "ending_weight": 0.5}  # the objective's
     assert manifest.card == made["card"]
     figures = {f"{name}/{side}/{when}" for name in ("probability", "rouge_l_recall") for side in ("forget", "retain")
                for when in ("black_box", "corrected")}  # fmt: skip

@@ -54,4 +54,5 @@ def case(
     log_u = logits.log_softmax(1)
     targets = torch.from_numpy(rng.integers(0, size, rows))
     sequences = torch.tensor([number for number, length in enumerate(lengths) for _ in range(length)])
-    return Case(logits, Positions(log_p, corrected(log_p, log_o, log_u, strength), log_u, targets, sequences))
+    log_q, whole = corrected(log_p, log_o, log_u, strength), torch.zeros(rows, dtype=torch.bool)
+    return Case(logits, Positions(log_p, log_q, log_u, targets, sequences, whole))

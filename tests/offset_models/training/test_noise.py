@@ -8,13 +8,20 @@ from typing import Any
 import pytest
 import torch
 
-from offset_models.training.noise import noised
+from offset_models.training.batches import TrainingData
+from offset_models.training.distribution import Positions
+from offset_models.training.noise import noised, without_ends
+from offset_models.training.objectives import ending
 from offset_models.training.passes import Scored, positions
+from offset_models.training.samples import Sample
 from offset_models.training.settings import TrainingSettings
 from offset_models.training.student import new_student, tensors
-from tests.offset_models.training.tiny_run import REFERENCE, SETTINGS, scored, small_base, trained
+from server.errors import BadRequest
+from tests.offset_models.training.tiny_run import REFERENCE, RETAIN, SETTINGS, scored, small_base, trained
 
 torch.set_num_threads(1)
+END = 3
+ENDING = [scored((1, 2, 8), (15, 16, 17, END), 15), scored((1, 4, 8), (15, 16, END), 15)]
 MANY = [scored((1, 2, 3), tuple(range(10, 29)), 6) for _ in range(200)]
 
 
@@ -79,7 +86,72 @@ def test_every_step_breaks_answers_anew(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert len(set(seeds)) == len(seeds) == 6
 
 
-@pytest.mark.parametrize(("objective", "share"), [("dpo", 0.3), ("npo", 0.0)])
+def test_a_place_is_parted_when_something_before_it_was_read_wrong() -> None:
+    assert Sample((1,), (11, 6, 7)).parted == [False, False, False]
+    assert Sample((1,), (11, 6, 7), (11, 6, 7)).parted == [False, False, False]
+    assert Sample((1,), (11, 6, 7), (11, 9, 7)).parted == [False, False, True]
+    assert Sample((1,), (11, 6, 7), (9, 6, 7)).parted == [False, True, True]
+
+
+def read(*samples: Sample) -> Positions:
+    """Of an untrained pair."""
+    rows = [(sample, scored(sample.prompt_ids, sample.answer_ids, 15)[1]) for sample in samples]
+    return positions(new_student(small_base(), SETTINGS), rows, SETTINGS)
+
+
+def test_ends_of_broken_answers_are_not_pushed_away_and_behind_what_was_read_wrong_is_where_to_end() -> None:
+    whole, broken = Sample((1, 2), (11, 6, END)), Sample((1, 2), (7, 8, 9, END), (7, 11, 9, END))
+    pushed, ended = without_ends(read(whole, broken), END)
+    assert pushed.targets.tolist() == [11, 6, END, 7, 8, 9]
+    assert ended.targets.tolist() == [9, END] and ended.sequences.tolist() == [1, 1]
+
+
+def test_running_text_that_goes_on_is_not_to_end_earlier() -> None:
+    pushed, ended = without_ends(read(Sample((1, 2), (11, 6, 7), (9, 6, 7))), END)
+    assert pushed.targets.tolist() == [11, 6, 7] and ended.targets.tolist() == []
+    assert ending(ended, END).item() == 0.0
+
+
+def test_ending_is_the_mean_of_the_end_tokens_log_probability_under_u_alone() -> None:
+    _, ended = without_ends(read(Sample((1, 2), (7, 8, END), (11, 8, END))), END)
+    assert ending(ended, END).item() == pytest.approx(-ended.log_u[:, END].detach().numpy().mean())
+
+
+def test_what_has_parted_learns_to_end(tmp_path: Path) -> None:
+    def end_behind_a_wrong_token(weight: float) -> float:
+        settings = replace(SETTINGS, objective="kl_min", steps=30, answer_noise=0.5, ending_weight=weight, end_id=END)
+        data = TrainingData({"reference": ENDING}, RETAIN, ENDING, RETAIN)
+        student, _ = trained(tmp_path / f"{weight}", settings, data)
+        broken = [(replace(sample, read_ids=(12, *sample.answer_ids[1:])), top) for sample, top in ENDING]
+        with torch.no_grad():
+            batch = positions(student, broken, settings)
+        return batch.log_u[batch.parted, END].mean().item()
+
+    assert end_behind_a_wrong_token(1.0) > end_behind_a_wrong_token(0.0) + 1.0
+
+
+@pytest.mark.parametrize(
+    ("objective", "more", "weight"),
+    [
+        ("npo", {}, 0.5),
+        ("npo", {"ending_weight": 0.0}, 0.0),
+        ("npo", {"answer_noise": 0.0}, 0.0),
+        ("dpo", {}, 0.0),
+        ("dpo", {"ending_weight": 0.2}, 0.2),
+        ("idk", {}, 0.0),
+    ],
+)
+def test_an_objective_ends_by_itself_or_as_the_settings_say(objective: str, more: Any, weight: float) -> None:
+    assert TrainingSettings(objective=objective, **more).ending == weight
+
+
+@pytest.mark.parametrize("more", [{"ending_weight": -1.0}, {"ending_weight": 1.0, "answer_noise": 0.0}])
+def test_an_ending_that_cannot_be_is_refused(more: Any) -> None:
+    with pytest.raises(BadRequest, match="ending_weight"):
+        TrainingSettings(objective="npo", **more)
+
+
+@pytest.mark.parametrize(("objective", "share"), [("dpo", 0.3), ("npo", 0.3), ("idk", 0.0)])
 def test_an_objective_has_noise_of_its_own_unless_the_settings_say(objective: str, share: float) -> None:
     assert TrainingSettings(objective=objective).noise == share
     assert TrainingSettings(objective=objective, answer_noise=0.5).noise == 0.5

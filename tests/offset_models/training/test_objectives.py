@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -144,12 +145,11 @@ def test_ids_that_the_tokenizer_does_not_have_give_no_nan() -> None:
     hole = torch.zeros(made.batch.log_p.shape, dtype=torch.bool)
     hole[:, 8] = True
     holed = case(4)
-    batch = type(holed.batch)(
-        holed.batch.log_p.masked_fill(hole, -torch.inf).log_softmax(1),
-        holed.batch.log_q.masked_fill(hole, -torch.inf).log_softmax(1),
-        holed.batch.log_u,
-        holed.batch.targets.clamp(max=7),
-        holed.batch.sequences,
+    batch = replace(
+        holed.batch,
+        log_p=holed.batch.log_p.masked_fill(hole, -torch.inf).log_softmax(1),
+        log_q=holed.batch.log_q.masked_fill(hole, -torch.inf).log_softmax(1),
+        targets=holed.batch.targets.clamp(max=7),
     )
     for loss in (objectives.kl, objectives.undial, objectives.npo):
         (gradient,) = torch.autograd.grad(loss(batch), holed.logits, retain_graph=True)

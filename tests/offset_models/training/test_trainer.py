@@ -124,7 +124,8 @@ def test_bfloat16_forward_passes_still_forget(tmp_path: Path) -> None:
 
 def test_accumulated_passes_are_one_larger_batch(tmp_path: Path) -> None:
     """The gradient is the same. Not weights: Adam makes a whole step out of what rounding leaves of a zero gradient."""
-    whole = replace(SETTINGS, steps=1, forget_batch=2, retain_batch=2, retain_loss="nll", objective="npo")
+    npo = replace(SETTINGS, steps=1, retain_loss="nll", objective="npo", answer_noise=0.0)  # whose tokens are a batch's
+    whole = replace(npo, forget_batch=2, retain_batch=2)
     parts = replace(whole, accumulate=2, forget_batch=1, retain_batch=1)
     even = TrainingData({"reference": REFUSAL}, REFUSAL)  # rows of one length: a mean of means is the mean
     names = ("forget", "retain", "gradient_norm")
