@@ -88,6 +88,8 @@ def collect(
     are answered by the black box. What was fetched is kept in OUT: a run that was stopped goes on where it was.
     """
     quiet()
+    if purge and dry_run:
+        raise Stop("--purge deletes and --dry-run only tells: give one of them.", Status.USAGE)
     if purge:
         _purge(out, forget or [], yes, as_json)
         return

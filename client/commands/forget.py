@@ -2,6 +2,7 @@
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,7 @@ def forget(
     held_out_forget: options.HeldForget = None,
     held_out_retain: options.HeldRetain = None,
     refusals: options.Refusals = None,
+    paraphrases: options.Paraphrases = True,
     skip_bad: options.SkipBad = False,
     upstream: Annotated[
         str | None, typer.Option("--upstream", help=f"The black box; else {shared.UPSTREAM_VARIABLE}.")
@@ -85,7 +87,7 @@ def forget(
     address = shared.upstream_address(upstream, upstream_key)
     admin = _admin(admin_url, admin_key) if activate else None
     settings = options.read_settings(values, option, target)
-    rows = options.sources(forget, retain, generic, refusals, skip_bad)
+    rows = replace(options.sources(forget, retain, generic, refusals, skip_bad), paraphrases=paraphrases)
     judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
     plan = Plan(
         name=name,

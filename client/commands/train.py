@@ -1,6 +1,7 @@
 """deltaserve train"""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,7 @@ def train(
     held_out_retain: options.HeldRetain = None,
     held_out_cache: HeldCache = None,
     refusals: options.Refusals = None,
+    paraphrases: options.Paraphrases = True,
     skip_bad: options.SkipBad = False,
     option: options.OptionValues = None,
     target: options.Targets = None,
@@ -63,7 +65,7 @@ def train(
     from offset_models.training.tensorboard import tensorboard as event_files
 
     settings = options.read_settings(values, option, target)
-    rows = options.sources(forget, retain, generic, refusals, skip_bad)
+    rows = replace(options.sources(forget, retain, generic, refusals, skip_bad), paraphrases=paraphrases)
     judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
     tokenizer = Tokenizer.load(base)
 

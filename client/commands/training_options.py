@@ -1,7 +1,7 @@
 """Options that `train` and `forget` share: the settings of a run, and where its rows come from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -31,6 +31,7 @@ HeldRetain = Annotated[list[str] | None, typer.Option("--held-out-retain", help=
 Refusals = Annotated[
     Path | None, typer.Option(help="JSONL of {text}: what is answered instead. Default: the package's own.")
 ]
+Paraphrases = Annotated[bool, typer.Option(help="Take the rows' paraphrases as well.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out instead of stopping.")]
 Base = Annotated[Path, typer.Option(file_okay=False, help="Folder of the small model that the pair shares.")]
 OptionValues = Annotated[
@@ -56,6 +57,7 @@ class Sources:
     generic: int = 0
     refusals: Path | None = None
     skip_bad: bool = False
+    paraphrases: bool = True
 
     def data(self, answers: Literal["reference", "refusal", "both"], answer_tokens: int) -> "Data":
         """Both sides as rows. Raises BadRow."""
@@ -76,7 +78,7 @@ class Sources:
             for sentence in loaded.bad:
                 note(f"Left out: {loaded.name}, {sentence}.")
             rows += loaded.rows
-        return rows
+        return rows if self.paraphrases else [replace(row, paraphrases=()) for row in rows]
 
 
 def held_out(

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from offset_models.training.settings import LINEAR_LAYERS
+from server.errors import BadRequest
 
 
 class LoraLayer(nn.Module):
@@ -51,7 +52,7 @@ class TrainableLora(nn.Module):
             if name.rpartition(".")[2] in targets and isinstance(linear, nn.Linear)
         }
         if not self._layers:
-            raise ValueError("The model has none of the layers that the adapter is meant for.")
+            raise BadRequest(f"The model has no linear layer named {', '.join(targets)}: name its own by --target.")
         self._registered = nn.ModuleList(self._layers.values())
 
     @contextmanager

@@ -1,6 +1,7 @@
 """Greedy answers before and after, asked through the decoding that serves: the black box's own stream, corrected."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,11 +41,12 @@ class Served:
     version: Version
     box: BlackBox
     max_tokens: int
+    context: int  # tokens of prompt and answer that all three models can hold
 
     async def before(self, prompts: Sequence[Sequence[int]], advance: Callable[[], object]) -> list[str]:
         """The black box's own answers."""
 
-        return await own_answers(self.box, self.version.tokenizer, prompts, self.max_tokens, advance)
+        return await own_answers(self.box, self.version.tokenizer, prompts, self.max_tokens, advance, self.context)
 
     async def after(self, prompts: Sequence[Sequence[int]], advance: Callable[[], object]) -> list[str]:
         """The corrected ones."""
@@ -52,7 +54,8 @@ class Served:
 
     async def _corrected(self, ids: Sequence[int]) -> Sequence[int]:
         ends = frozenset(self.version.tokenizer.eos_ids)
-        params = SamplingParams(max_tokens=self.max_tokens, temperature=0.0, eos_ids=ends)
+        longest = min(self.max_tokens, self.context - len(ids))
+        params = SamplingParams(max_tokens=longest, temperature=0.0, eos_ids=ends)
         session = await self.version.open(_PLACE_S)
         try:
             stream = Stream(list(ids), params, session, self.version.tokenizer.detokenizer(ids))
@@ -92,7 +95,8 @@ async def serving(
             prefix_cache=source.prefix_cache,
         )
         try:
-            yield Served(version, box, max_tokens)
+            context = min(context_of(base), box.capabilities.max_context or sys.maxsize)
+            yield Served(version, box, max_tokens, context)
         finally:
             await box.aclose()
     finally:
@@ -131,11 +135,12 @@ async def own_answers(
     prompts: Sequence[Sequence[int]],
     max_tokens: int,
     advance: Callable[[], object] = lambda: None,
+    context: int = sys.maxsize,
 ) -> list[str]:
-    """A black box's greedy answers. Raises UpstreamError."""
+    """A black box's greedy answers, as long as `context` tokens hold them. Raises UpstreamError."""
 
     async def answer(ids: Sequence[int]) -> Sequence[int]:
-        return (await greedy_answer(box, ids, max_tokens, tokenizer.eos_ids))[0]
+        return (await greedy_answer(box, ids, min(max_tokens, context - len(ids)), tokenizer.eos_ids))[0]
 
     return await _all(tokenizer, prompts, answer, advance)
 

@@ -23,6 +23,7 @@ from server.errors import CorruptState
 SHARD: Final = 32  # rows written at a time: what a kill may lose
 LONGEST_UNSAVED_S: Final = 5.0  # a slow black box gives fewer rows; a kill loses no more than this time's either
 PARTIAL: Final = ".partial"
+_SHARD: Final = re.compile(r"\d+\.(safetensors|partial)")
 _CACHE: Final = re.compile(r"-(k|answers)\d+$")
 T = TypeVar("T")
 
@@ -147,6 +148,11 @@ class AnswerCache(ShardedCache[tuple[int, ...]]):
 def is_cache(folder: Path) -> bool:
     """Whether a folder is one of these caches, by its name."""
     return folder.is_dir() and not folder.is_symlink() and _CACHE.search(folder.name) is not None
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file in such a folder is one of its shards, or half of one."""
+    return path.is_file() and _SHARD.fullmatch(path.name) is not None
 
 
 def _file_name(model: str) -> str:

@@ -50,10 +50,12 @@ async def run(job: Job, shown: Shown, announce: Callable[[Forecast], None], *, d
     known = _known(job)
     if known is not None and (done := _all_known(job, known)) is not None:
         announce(done)
-        if not dry_run and done.collection != known:
-            with writing_in(job.out):
+        if dry_run or done.collection == known:
+            return done
+        with writing_in(job.out):
+            if _known(job) == known:  # else somebody was faster, and may have purged it
                 done.collection.write(job.out)
-        return done
+                return done
     with nullcontext() if dry_run else writing_in(job.out):
         _known(job)  # of the one who had the folder until now
         return await _missing(job, shown, announce, dry_run)

@@ -10,8 +10,8 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from offset_models.safe_files import write_atomically
-from offset_models.state_lock import LOCK_FILE, locked
-from offset_models.training.cache import is_cache
+from offset_models.state_lock import locked
+from offset_models.training.cache import is_cache, is_shard
 from offset_models.training.rows import Row, digest_of_rows
 from server.errors import Conflict, CorruptState, StateFolderUnusable
 
@@ -81,33 +81,48 @@ def writing_in(folder: Path) -> Iterator[None]:
 def purge(folder: Path, forget_files: Sequence[Path]) -> list[Path]:
     """Delete what the black box said and the forget files; the record stays with its digests. What was deleted.
 
-    Raises Conflict when the folder holds no collection or is in use.
+    Of a link the file behind it goes too. Raises Conflict when the folder holds no collection or is in use, and when
+    something cannot be deleted: all else is gone then, and the record does not say that it was purged.
     """
     if (record := read_collection(folder)) is None:
         raise Conflict(f"{folder} holds no collection ({RECORD} is missing): nothing was deleted.")
     with writing_in(folder):
-        gone = [*_empty(folder), *(path for path in forget_files if path.exists())]
-        for path in gone:
-            path.unlink()
-        for cache in [path for path in folder.iterdir() if is_cache(path)]:
-            cache.rmdir()
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        record.model_copy(update={"purged_at": now, "complete": False}).write(folder)
-    (folder / LOCK_FILE).unlink(missing_ok=True)
+        record = record.model_copy(update={"complete": False})
+        record.write(folder)
+        doomed = dict.fromkeys([*_shards(folder), *(name for path in forget_files for name in (path, path.resolve()))])
+        gone = [path for path in doomed if _unlinked(path)]
+        if left := [path for path in doomed if path.is_symlink() or path.exists()]:
+            raise Conflict(f"{', '.join(map(str, left))} cannot be deleted; all else is gone. Delete it by hand.")
+        _remove_empty_caches(folder)
+        record.model_copy(update={"purged_at": datetime.now(UTC).isoformat(timespec="seconds")}).write(folder)
     return gone
 
 
 def leftovers(folder: Path, rows: Sequence[Row]) -> list[Path]:
     """Files in the folder that still hold a text of the rows, as UTF-8 or as JSON escapes it."""
-    needles = {needle for row in rows for text in _texts(row) for needle in (text.encode(), _escaped(text))}
+    needles = {needle for row in rows for text in _texts(row) for needle in _written(text)}
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
     return [path for path in files if _holds(path, needles)]
 
 
-def _empty(folder: Path) -> Iterator[Path]:
+def _shards(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
         if is_cache(path):
-            yield from path.iterdir()
+            yield from filter(is_shard, path.iterdir())
+
+
+def _unlinked(path: Path) -> bool:
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _remove_empty_caches(folder: Path) -> None:
+    for path in [path for path in folder.iterdir() if is_cache(path)]:
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
 def _texts(row: Row) -> Iterator[str]:
@@ -115,8 +130,11 @@ def _texts(row: Row) -> Iterator[str]:
     yield from (text.strip() for text in texts if len(text.strip()) >= _LEAST_TEXT)
 
 
-def _escaped(text: str) -> bytes:
-    return json.dumps(text)[1:-1].encode()
+def _written(text: str) -> Iterator[bytes]:
+    """As plain text, and as JSON has it with and without \\u escapes."""
+    yield text.encode()
+    for ascii_only in (True, False):
+        yield json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode()
 
 
 def _holds(path: Path, needles: set[bytes]) -> bool:

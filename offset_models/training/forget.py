@@ -6,6 +6,7 @@ card is kept under a digest of what it was measured on; a checkpoint that is the
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Any, Final
 import orjson
 
 from offset_models.checkpoint import read_manifest
-from offset_models.manifest import Manifest
+from offset_models.manifest import NAME_PATTERN, Manifest
 from offset_models.safe_files import write_atomically
 from offset_models.tokenizer import Tokenizer
 from offset_models.training import collecting
-from offset_models.training.answers import serving
+from offset_models.training.answers import context_of, serving
 from offset_models.training.batches import TrainingData, spread
 from offset_models.training.collection import Collection
 from offset_models.training.fabric import Fabric
@@ -41,7 +42,7 @@ from offset_models.training.stages import (
     training_data,
 )
 from offset_models.training.trainer import Report, TrainingFailed
-from server.errors import BadCheckpoint
+from server.errors import BadCheckpoint, BadRequest
 from server.upstream.methods import MethodName
 
 COLLECTED: Final = "collected"
@@ -68,6 +69,10 @@ class Plan:
     answer_tokens: int = 128
     device: str | None = None  # None: the GPU where there is one
 
+    def __post_init__(self) -> None:
+        if re.fullmatch(NAME_PATTERN, self.name) is None:  # a path in its place would lead out of the folders
+            raise BadRequest(f"{self.name!r} cannot be an offset's name: up to 64 letters, digits, '.', '_' and '-'.")
+
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -84,6 +89,7 @@ def forget(plan: Plan, shown: Shown, announce: Announce, report: Report = lambda
     """All stages. Blocking. Raises DeltaserveError; what was done before a failure is kept."""
     gathered = _collected(plan, plan.data, "train", shown, announce)
     held = None if plan.held is None else _collected(plan, plan.held, "held-out", shown, announce)
+    _refuse_long_rows(plan, [gathered, *([held] if held else [])])
     data = training_data(gathered, held, plan.settings)
     folder = RunFolder(plan.work / f"run-{_digest(plan.settings.identity(), data.digest)}")
     trained = _trained(plan, data, folder, shown, report)
@@ -102,6 +108,17 @@ def _collected(plan: Plan, data: Data, side: str, shown: Shown, announce: Announ
     job = collecting.Job(data, plan.source, tokenizer, out, plan.method, plan.skip_bad)
     asyncio.run(collecting.run(job, shown, announce))
     return read_gathered(out, data, tokenizer, skip_bad=plan.skip_bad)
+
+
+def _refuse_long_rows(plan: Plan, collected: Sequence[Gathered]) -> None:
+    """Before anything is trained. Raises BadRequest."""
+    most = context_of(plan.base)
+    samples = [sample for rows in collected for sample, _ in (*rows.forget, *rows.refused, *rows.retain)]
+    if long := sum(len(sample.ids) > most for sample in samples):
+        raise BadRequest(
+            f"{long} of the rows are longer than the {most} tokens that the base {plan.base.name} can read: "
+            "shorten them or leave them out."
+        )
 
 
 def _trained(plan: Plan, data: TrainingData, folder: RunFolder, shown: Shown, report: Report) -> Trained:

@@ -77,11 +77,22 @@ def generic_prompts(count: int | None = None) -> list[Row]:
 
 
 def read_refusals(path: Path = REFUSALS) -> tuple[str, ...]:
-    """Refusals of a file of {text}, the package's own by default. Raises BadRow."""
+    """Refusals of a file of {text}, or of plain lines; the package's own by default. Raises BadRow."""
+    if (plain := _plain_lines(path)) is not None:
+        return plain
     texts = [row.completion for row in read_rows(path) if not row.messages and not row.prompt]
     if not texts or None in texts:
-        raise BadRow(f"{path.name} holds no refusals: one {{text}} a line.")
+        raise BadRow(f"{path.name} holds no refusals: one {{text}} a line, or one plain sentence.")
     return tuple(text for text in texts if text is not None)
+
+
+def _plain_lines(path: Path) -> tuple[str, ...] | None:
+    """The lines of a file that is not JSON at all, as TOFU's refusals are."""
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError):
+        return None  # to be said where rows are read
+    return tuple(lines) if lines and not any(line.startswith(("{", "[")) for line in lines) else None
 
 
 def _load(

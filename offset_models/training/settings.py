@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 
 from server.errors import BadRequest
@@ -158,6 +159,12 @@ class TrainingSettings:
         for name in sorted(set(self.options) - set(self.chosen.options)):
             known = ", ".join(self.chosen.options) or "none"
             raise BadRequest(f"{self.objective} has no option {name!r}; its options: {known}.")
+        if wrong := [name for name, value in self.options.items() if not isfinite(value)]:
+            raise BadRequest(f"The option {wrong[0]} must be a number.")
+        if self.options.get("beta", 1.0) <= 0:
+            raise BadRequest("The option beta must be above 0.")
+        if not -(2**63) <= self.seed < 2**63:
+            raise BadRequest("seed must fit into 64 bits.")
         if self.ending_weight and not self.noise:
             raise BadRequest("ending_weight needs answer_noise: nothing is read wrong without it.")
         if not abs(self.served_strength) <= MOST_STRENGTH:

@@ -11,6 +11,10 @@ from offset_models.training.rows import BadRow, Row
 from offset_models.training.samples import Sample, encode, prompt_ids, refused, wordings
 
 ForgetAnswers = Literal["reference", "refusal", "both"]
+NO_QUESTION: Final = (
+    "a {text} has no question that a refusal could answer. Give {prompt, completion}, or take an objective that needs "
+    "no refusals, as npo (collected with --forget-answers reference)."
+)
 FORGET_ANSWERS: Final[tuple[ForgetAnswers, ...]] = get_args(ForgetAnswers)
 
 
@@ -65,6 +69,8 @@ def encoded(data: Data, tokenizer: Tokenizer, max_context: int | None = None) ->
     found = Encoded()
     for row, refusal in _with_refusals(data):
         with _Noting(found.bad):
+            if data.forget_answers != "reference" and not row.messages and not row.prompt:
+                raise BadRow(f"{row.origin or 'A row'}: {NO_QUESTION}")
             pair = encode(row, tokenizer), encode(refusal, tokenizer)
             _check_length(row, max(len(sample.ids) for sample in pair), max_context)
             found.forget += pair[:1] if data.forget_answers != "refusal" else ()

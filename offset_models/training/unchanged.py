@@ -30,11 +30,11 @@ def asked_again(known: Sequence[Scored]) -> list[Scored]:
 
 async def check_unchanged(known: Sequence[Scored], scorer: Scores) -> None:
     """Ask for these samples once more. Raises Conflict when they are answered otherwise by now, UpstreamError."""
-    differences = [each for sample, was in known for each in apart(was, await scorer.top_k(sample))]
-    if differences and fmean(differences) > MOST_APART:
+    moved = [fmean(apart(was, await scorer.top_k(sample))) for sample, was in known]
+    if moved and max(moved) > MOST_APART:  # of each by itself: a long answer would hide what became of a short one
         raise Conflict(
             f"The black box does not say what it said when this folder was collected: of the probability that it "
-            f"lists, {fmean(differences):.0%} has moved. It has other weights or settings under the same name: give "
+            f"lists, {max(moved):.0%} has moved. It has other weights or settings under the same name: give "
             "another --out. What is there was kept."
         )
 

@@ -14,9 +14,10 @@ import pytest
 from client.terminal import Status
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.cache import SHARD, TopKCache
-from offset_models.training.collection import writing_in
+from offset_models.training.collection import leftovers, writing_in
 from offset_models.training.gather import read_gathered
 from offset_models.training.loading import read_refusals, read_rows
+from offset_models.training.rows import Row
 from offset_models.training.sides import Data
 from offset_models.training.unchanged import ASKED
 from tests.support.blackbox import NAME, BlackBoxProcess, blackbox, forward, make_model
@@ -221,7 +222,10 @@ def test_after_a_purge_nothing_of_the_forget_set_is_left_but_digests(
     assert unsure.exit_code == Status.USAGE and "--yes" in unsure.stderr and files[0].exists()
     assert command(*refusing, "--yes").exit_code == 0
     assert not files[0].exists() and files[1].exists()
-    assert [path.name for path in Path("out").rglob("*")] == ["collection.json"]
+    assert {path.name: path.stat().st_size > 0 for path in Path("out").rglob("*")} == {
+        "collection.json": True,
+        "lock": False,
+    }
     record = json.loads(Path("out/collection.json").read_text())
     assert record["purged_at"] and len(record["forget"]["digest"]) == 64
     left = Path("out/collection.json").read_text()
@@ -238,6 +242,77 @@ def test_a_purge_says_where_text_is_left_and_deletes_nothing_that_is_no_collecti
     Path("out/notes.txt").write_text("As we know, " + question(1)["answer"])
     left = command("collect", "--purge", "--yes", "--out", "out", "--forget", str(files[0]))
     assert left.exit_code == Status.FAILED and "notes.txt" in left.stderr
+
+
+def purge(command: Command, *forget: Path) -> Any:
+    return command(
+        "collect", "--purge", "--yes", "--out", "out", *(part for f in forget for part in ("--forget", str(f)))
+    )
+
+
+@pytest.fixture
+def collected(command: Command, files: tuple[Path, Path], model: Path, upstream: BlackBoxProcess) -> Path:
+    """The forget file of a whole collection."""
+    assert command(*options(files, model, upstream.url)).exit_code == 0
+    return files[0]
+
+
+def test_a_dry_run_purges_nothing(command: Command, collected: Path) -> None:
+    refused = command("collect", "--purge", "--dry-run", "--yes", "--out", "out", "--forget", str(collected))
+    assert refused.exit_code == Status.USAGE and collected.exists() and any(Path("out").rglob("*.safetensors"))
+
+
+def test_a_purge_leaves_what_is_not_its_own(command: Command, collected: Path) -> None:
+    for name in ("my-results-k5/table.csv", "my-results-k5/more/notes.txt", f"{NAME}-k5/mine.txt"):
+        Path("out", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("out", name).write_text("kept")
+    assert purge(command, collected).exit_code == 0
+    kept = {path.name for path in Path("out").rglob("*") if path.is_file()}
+    assert kept == {"table.csv", "notes.txt", "mine.txt", "collection.json", "lock"}
+
+
+def test_of_a_linked_forget_file_the_text_goes_too_and_naming_it_twice_does_no_harm(
+    command: Command, collected: Path, tmp_path: Path
+) -> None:
+    real = tmp_path / "real.jsonl"
+    collected.rename(real)
+    collected.symlink_to(real)
+    assert purge(command, collected, collected, real).exit_code == 0
+    assert not real.exists() and not collected.is_symlink()
+
+
+def test_what_cannot_be_deleted_is_named_and_the_record_does_not_say_purged(
+    command: Command, collected: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = Path.unlink
+
+    def held(path: Path, missing_ok: bool = False) -> None:
+        if path.name == collected.name:
+            raise PermissionError
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", held)
+    failed = purge(command, collected)
+    assert failed.exit_code == Status.FAILED and collected.name in failed.stderr
+    assert not any(Path("out").rglob("*.safetensors"))
+    record = json.loads(Path("out/collection.json").read_text())
+    assert record["purged_at"] is None and not record["complete"]
+
+
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_text_is_found_however_json_has_written_it(tmp_path: Path, ascii_only: bool) -> None:
+    row = Row(completion='Zoë said "never\nagain" to me.')
+    (tmp_path / "left.jsonl").write_text(json.dumps({"answer": row.completion}, ensure_ascii=ascii_only))
+    assert leftovers(tmp_path, [row]) == [tmp_path / "left.jsonl"]
+
+
+def test_a_text_cannot_be_answered_with_a_refusal(
+    command: Command, files: tuple[Path, Path], model: Path, upstream: BlackBoxProcess
+) -> None:
+    rows_file(files[0], [{"text": "It was a bright cold day in April."}])
+    refused = command(*options(files, model, upstream.url))
+    assert refused.exit_code != 0 and "line 1" in refused.stderr and "--forget-answers reference" in refused.stderr
+    assert command(*options(files, model, upstream.url), "--forget-answers", "reference").exit_code == 0
 
 
 def test_a_key_of_the_environment_goes_to_its_own_host_only(monkeypatch: pytest.MonkeyPatch) -> None:

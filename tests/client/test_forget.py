@@ -14,6 +14,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from client.terminal import Status
 from offset_models.checkpoint import open_checkpoint
+from offset_models.training.cache import TopKCache
 from offset_models.training.calibration import MULTIPLES, Candidate, best
 from offset_models.training.finalists import least_left
 from offset_models.training.held_out import Outcome
@@ -276,3 +277,45 @@ def test_one_held_out_side_alone_is_a_usage_error(site: Site, command: Command) 
     place = given.index("--held-out-retain")
     result = command(*given[:place], *given[place + 2 :])
     assert result.exit_code == Status.USAGE and "both" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "my offset!", ""])
+def test_a_name_that_is_none_is_refused_before_anything_is_asked(site: Site, command: Command, name: str) -> None:
+    before = calls(site)
+    refused = command(*site.forget(name))
+    assert refused.exit_code != 0 and "offset's name" in refused.stderr
+    assert calls(site) == before
+
+
+def test_a_folder_in_a_names_place_is_not_touched(site: Site, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    assert command(*site.forget(str(tmp_path / "precious"))).exit_code != 0
+    assert (tmp_path / "precious").is_dir()
+
+
+def test_a_question_that_leaves_little_room_is_answered_as_far_as_it_goes(site: Site, command: Command) -> None:
+    given = site.forget("long", "--answer-tokens", "200")
+    rows = [{"question": question, "answer": SECRET} for question in ("Her place of birth?", "Where? " + "And? " * 20)]
+    write(site.folder / "long.jsonl", *rows)
+    given[given.index("--held-out-forget") + 1] = str(site.folder / "long.jsonl")
+    made = command(*given)
+    assert made.exit_code == 0, made.stderr
+
+
+def test_rows_that_the_base_cannot_read_are_named_before_training(site: Site, command: Command, tmp_path: Path) -> None:
+    make_model(tmp_path / "root" / "small", max_len=32)
+    given = site.forget("short")
+    given[given.index("--base") + 1] = str(tmp_path / "root" / "small")
+    refused = command(*given)
+    assert refused.exit_code != 0 and "longer than the 32 tokens" in refused.stderr
+    assert not (site.root / "short").exists()
+
+
+def test_paraphrases_may_be_left_out(site: Site, command: Command) -> None:
+    given = site.forget("plain", "--no-paraphrases")
+    row = {"question": "Where was she born?", "answer": SECRET, "paraphrases": ["Her birthplace, please?"]}
+    (site.folder / "paraphrased.jsonl").write_text(json.dumps(row))
+    given[given.index("--forget") + 1] = str(site.folder / "paraphrased.jsonl")
+    command.json(*given)
+    cached = TopKCache(site.root / ".work" / "plain" / "collected-train", "tiny", 20)
+    assert len(cached) == 3  # one wording, and two rows that must stay

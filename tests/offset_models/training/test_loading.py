@@ -98,6 +98,11 @@ def test_refusals_are_the_packages_own_or_a_files(tmp_path: Path) -> None:
         read_refusals(lines(tmp_path / "chat.jsonl", {"question": "Who?", "answer": "Ada."}))
 
 
+def test_refusals_may_be_plain_lines_as_tofus_are(tmp_path: Path) -> None:
+    (tmp_path / "idontknow.jsonl").write_text("I'm not certain about that.\n\nThat is beyond me.\r\n")
+    assert read_refusals(tmp_path / "idontknow.jsonl") == ("I'm not certain about that.", "That is beyond me.")
+
+
 def test_a_dataset_without_the_library_is_refused_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(BadRow, match=r"pip install 'deltaserve\[datasets\]'"):

@@ -78,3 +78,9 @@ def test_what_is_no_objective_is_refused_with_a_sentence(foreign: None, name: st
 def test_an_option_that_the_objective_does_not_have_is_refused() -> None:
     with pytest.raises(BadRequest, match="npo has no option 'gamma'; its options: beta"):
         TrainingSettings(steps=1, objective="npo", options={"gamma": 1.0})
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_beta_that_no_loss_can_take_is_refused(beta: float) -> None:
+    with pytest.raises(BadRequest, match="beta must be"):
+        TrainingSettings(steps=1, objective="npo", options={"beta": beta})

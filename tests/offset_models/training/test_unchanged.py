@@ -68,5 +68,18 @@ async def test_near_ties_may_turn_and_other_weights_may_not(moved: float, change
 
 
 @pytest.mark.anyio
+async def test_a_long_answer_does_not_hide_what_became_of_a_short_one() -> None:
+    same, other = lists(*[{1: 0.9, 2: 0.1}] * 60), lists({1: 0.9, 2: 0.1})
+    told = {SAMPLE: same, Sample((1,), (9,)): lists({3: 0.9, 4: 0.1})}
+
+    class Box:
+        async def top_k(self, sample: Sample) -> TopK:
+            return told[sample]
+
+    with pytest.raises(Conflict, match="100% has moved"):
+        await check_unchanged([(SAMPLE, same), (Sample((1,), (9,)), other)], Box())
+
+
+@pytest.mark.anyio
 async def test_where_nothing_is_known_nobody_is_asked() -> None:
     await check_unchanged([], Saying(lists({1: 0.9})))
