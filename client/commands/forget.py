@@ -156,6 +156,8 @@ def _show(plan: "Plan", made: "Made", active: str | None, as_json: bool) -> None
     if state.stopped is not None:
         note(state.stopped)
     card = dict(made.manifest.card or {})
+    if made.manifest.strength < 0:
+        note("Its small model has learnt the forget set, to be subtracted: keep this checkpoint as secret as the set.")
     if as_json:
         digest = made.manifest.content_digest
         facts = {"path": str(plan.out), "new": made.new, "content_digest": digest, "stopped": state.stopped}
