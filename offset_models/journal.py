@@ -43,8 +43,21 @@ class Journal:
                 self.audit.append(event)
             except OSError:
                 if new != old:
-                    self._state.write(old)
+                    self._undo(old)
                 raise
+
+    def _undo(self, old: RegistryState) -> None:
+        """Raises Unavailable when the disk keeps the new state, which nobody is to take for what is in effect."""
+        if self._state is None:
+            return
+        try:
+            self._state.write(old)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise Unavailable(
+                f"The registry's folder cannot be written ({reason}). The change is not in effect, but the state file "
+                "has it, and a restart would make it so: make room, then repeat the change or take it back."
+            ) from error
 
     async def record(self, event: Event) -> None:
         """One line of the audit log. Raises Unavailable when the disk refuses it."""
