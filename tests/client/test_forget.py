@@ -322,6 +322,6 @@ def test_paraphrases_may_be_left_out(site: Site, command: Command) -> None:
 
 
 def test_a_checkpoint_that_has_learnt_the_forget_set_says_so(site: Site, command: Command) -> None:
-    made = command(*site.forget("contrast", "--objective", "contrast", "--steps", "8"))
+    made = command(*site.forget("subtracted", "--objective", "contrast", "--steps", "8"))
     assert made.exit_code == 0, made.stderr
     assert "as secret as the set" in made.stderr
