@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import or_
 
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.rows import BadRow, Row, digest_of_ids
@@ -25,7 +27,7 @@ class Sample:
     def parted(self) -> list[bool]:
         """Of each answer position, whether a token before it is read wrong."""
         wrong = [read != token for read, token in zip(self.read_ids, self.answer_ids, strict=False)]
-        return [any(wrong[:place]) for place in range(len(self.answer_ids))]
+        return list(accumulate([False, *wrong], or_))[:-1] if wrong else [False] * len(self.answer_ids)
 
     @property
     def digest(self) -> bytes:

@@ -165,6 +165,8 @@ class TrainingSettings:
             raise BadRequest("The option beta must be above 0.")
         if not -(2**63) <= self.seed < 2**63:
             raise BadRequest("seed must fit into 64 bits.")
+        if self.ending_weight and "reference" not in self.chosen.answers:
+            raise BadRequest(f"ending_weight is for reference answers, which {self.objective} does not train on.")
         if self.ending_weight and not self.noise:
             raise BadRequest("ending_weight needs answer_noise: nothing is read wrong without it.")
         if not abs(self.served_strength) <= MOST_STRENGTH:

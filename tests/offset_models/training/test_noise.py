@@ -145,10 +145,17 @@ def test_an_objective_ends_by_itself_or_as_the_settings_say(objective: str, more
     assert TrainingSettings(objective=objective, **more).ending == weight
 
 
-@pytest.mark.parametrize("more", [{"ending_weight": -1.0}, {"ending_weight": 1.0, "answer_noise": 0.0}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"ending_weight": -1.0},
+        {"ending_weight": 1.0, "answer_noise": 0.0},
+        {"ending_weight": 1.0, "answer_noise": 0.3, "objective": "idk"},  # which has no reference answers
+    ],
+)
 def test_an_ending_that_cannot_be_is_refused(more: Any) -> None:
     with pytest.raises(BadRequest, match="ending_weight"):
-        TrainingSettings(objective="npo", **more)
+        TrainingSettings(**{"objective": "npo", **more})
 
 
 @pytest.mark.parametrize(("objective", "share"), [("dpo", 0.3), ("npo", 0.3), ("idk", 0.0)])
