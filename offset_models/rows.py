@@ -14,9 +14,13 @@ import torch
 from torch import Tensor
 
 from offset_models.pair import Pair
+from server.decoding.filling import log_fill_scale
 from server.decoding.protocols import Floats, Ids, OffsetRow
 from server.decoding.rows import Array, NumpyRow
 from server.errors import OffsetUnavailable
+
+# How many of the heaviest ids outside a list are copied to find where the cap bites, in turn; the last one is all.
+_HEAVIEST = (64, 4096, 1 << 62)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +119,46 @@ class DeviceRow:
         return _to_host(self.log_base[self.index(ids)])
 
     @torch.inference_mode()
-    def log_outside(self, ids: Ids) -> float:
-        outside = self.log_base.double().index_fill(0, self.index(ids), -torch.inf)
-        return float(outside.logsumexp(0))
+    def tail_scale(self, listed: Ids, mass: float, log_cap: float) -> float:
+        outside = self.log_base.index_fill(0, self.index(listed), -torch.inf)
+        for count in _HEAVIEST:
+            found = _Outside.of(outside, min(count, self.vocab_size))
+            if found.log_sum == -math.inf:
+                return -math.inf
+            if log_cap == math.inf:
+                return math.log(mass) - found.log_sum
+            log_scale = log_fill_scale(found.heaviest, found.log_rest, mass, log_cap)
+            if log_scale == math.inf:
+                return log_cap - float(found.heaviest[-1])  # every id at the cap
+            if found.log_rest == -math.inf or log_scale + float(found.heaviest[-1]) <= log_cap:
+                return log_scale
+        raise AssertionError("the whole vocabulary was looked at")
 
     def tail(self, explicit: Ids, log_scale: float, log_cap: float) -> "DeviceTail":
         return DeviceTail(self, explicit, log_scale, log_cap)
 
     def index(self, ids: Ids) -> Tensor:
         return torch.from_numpy(ids).to(self.log_base.device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outside:
+    """The ids outside a list, as one copy from the device tells of them."""
+
+    heaviest: Floats  # [n] the largest log p_o, descending, without those that are -inf
+    log_rest: float  # log Σ p_o of the others
+
+    @classmethod
+    def of(cls, outside: Tensor, count: int) -> "_Outside":
+        """`outside` [W] is log p_o, -inf inside the list."""
+        heaviest, ids = outside.topk(count)
+        rest = outside.double().index_fill(0, ids, -torch.inf).logsumexp(0)
+        *values, log_rest = torch.cat((heaviest.double(), rest[None])).tolist()
+        return cls(np.array([value for value in values if value > -math.inf]), log_rest)
+
+    @property
+    def log_sum(self) -> float:
+        return float(np.logaddexp.reduce(np.append(self.heaviest, self.log_rest)))
 
 
 class DeviceTail:
@@ -161,11 +196,6 @@ class DeviceTail:
     @torch.inference_mode()
     def log_weight(self, temperature: float) -> float:
         return float((self._weights.double() / temperature).logsumexp(0))
-
-    @torch.inference_mode()
-    def log_mass(self) -> float:
-        imputed = self._imputed().index_fill_(0, self._row.index(self._explicit), -torch.inf)
-        return float(imputed.double().logsumexp(0))
 
     def weights(self) -> Floats:
         return _to_host(self._weights)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from server.decoding.filling import ROUNDING
+
 
 @dataclass(frozen=True, slots=True)
 class Positions:
@@ -61,7 +63,7 @@ def per_sequence(values: Tensor, sequences: Tensor) -> Tensor:
 
 
 def imputed_logprobs(top_ids: Tensor, top_logprobs: Tensor, base_logprobs: Tensor) -> Tensor:
-    """log p̂_M over the whole vocabulary: ℓ on K; outside, min(r·p_o(i)/Σ_{j∉K} p_o(j), min_K p_M), normalised.
+    """log p̂_M over the whole vocabulary: ℓ on K; outside, min(s·p_o(i), min_K p_M) with the mass r that K leaves.
 
     top_ids, top_logprobs: [n, k], base_logprobs: [n, V] with −inf for ids the tokenizer does not have. Returns [n, V].
     A list that is shorter than k repeats its last entry, which counts once.
@@ -69,13 +71,29 @@ def imputed_logprobs(top_ids: Tensor, top_logprobs: Tensor, base_logprobs: Tenso
     repeated = torch.zeros_like(top_ids, dtype=torch.bool)
     repeated[:, 1:] = top_ids[:, 1:] == top_ids[:, :-1]
     head = torch.zeros_like(base_logprobs, dtype=torch.bool).scatter_(1, top_ids, True)
-    # r is a small difference of numbers near 1: taken in float64. log r is −inf when nothing is left.
+    # r is a small difference of numbers near 1: taken in float64.
     listed = top_logprobs.double().exp().masked_fill(repeated, 0.0).sum(1, keepdim=True)
-    log_mass = torch.log1p(-listed.clamp(max=1.0)).to(top_logprobs.dtype)
     outside = base_logprobs.masked_fill(head, -torch.inf)
-    log_shape = outside - outside.logsumexp(1, keepdim=True).clamp(min=torch.finfo(outside.dtype).min)
-    tail = torch.minimum(log_mass + log_shape, top_logprobs.amin(1, keepdim=True))
+    tail = _filled(outside, 1.0 - listed, top_logprobs.amin(1, keepdim=True))
     return tail.scatter(1, top_ids, top_logprobs).log_softmax(1)
+
+
+def _filled(outside: Tensor, mass: Tensor, log_cap: Tensor) -> Tensor:
+    """log min(s·p_o, cap) [n, V] that holds `mass` [n, 1] float64: what the cap cuts off lifts the others.
+
+    Each pass puts those at the cap that the last scale lifted to it; a few heavy ids, so a few passes.
+    """
+    at_cap = torch.zeros_like(outside, dtype=torch.bool)
+    lowest = torch.finfo(outside.dtype).min  # instead of log 0 where nothing is below the cap: −inf − (−inf) is NaN
+    while True:
+        left = mass - at_cap.sum(1, keepdim=True) * log_cap.double().exp()
+        log_left = left.masked_fill(left < ROUNDING, 0.0).log().to(outside.dtype)
+        below = outside.masked_fill(at_cap, -torch.inf).logsumexp(1, keepdim=True)
+        filled = outside + (log_left - below.clamp(min=lowest))
+        above = (filled > log_cap) & ~at_cap
+        if not bool(above.any()):
+            return torch.where(at_cap, log_cap, filled)
+        at_cap |= above
 
 
 def corrected(

@@ -44,9 +44,8 @@ def kl_after_before(corrected: Corrected) -> float:
 
 def _before(corrected: Corrected, ids: Ids) -> Floats:
     """log p_M on K, log p̂_M elsewhere; shape of `ids`."""
-    imputed = np.minimum(corrected.row.base(ids) + corrected.log_scale, corrected.log_cap)
     dense = np.full(corrected.row.vocab_size, -np.inf)
-    dense[ids] = imputed if corrected.log_scale > -np.inf else -np.inf
+    dense[ids] = corrected.imputed(ids)
     dense[corrected.ids] = corrected.log_black_box
     found: Floats = dense[ids]
     return found

@@ -95,9 +95,6 @@ class Tail(Protocol):
     def log_weight(self, temperature: float) -> float:
         """log Σ exp(w(i) / temperature); -inf when the tail is empty."""
 
-    def log_mass(self) -> float:
-        """log Σ exp(w(i) − offset(i)): the tail before correction, as far as the cap leaves it; -inf when empty."""
-
     def weights(self) -> Floats:
         """w over the whole vocabulary, shape [V], -inf at explicit ids. Moves a whole row."""
 
@@ -118,8 +115,11 @@ class OffsetRow(Protocol):
     def base(self, ids: Ids) -> Floats:
         """log p_o at `ids` (of the first pair when there are several); shape [n]; -inf for padded vocabulary rows."""
 
-    def log_outside(self, ids: Ids) -> float:
-        """log Σ_{i∉ids} p_o(i)."""
+    def tail_scale(self, listed: Ids, mass: float, log_cap: float) -> float:
+        """log s with Σ_{i∉listed} min(s·p_o(i), cap) = mass > 0; -inf where p_o has nothing outside `listed`.
+
+        Where even every id at the cap holds less than the mass, a scale that lifts all of them to it.
+        """
 
     def tail(self, explicit: Ids, log_scale: float, log_cap: float) -> Tail:
         """The weights outside `explicit`; a log_scale of -inf means an empty tail."""

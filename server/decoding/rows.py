@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from server.decoding.filling import log_fill_scale
 from server.decoding.protocols import Floats, Ids
 from server.errors import OffsetUnavailable
 
@@ -13,6 +14,9 @@ Array = NDArray[np.floating]
 
 # Below this share of p_o inside the ids, 1 − Σ loses no digits that matter; above it the tail is summed itself.
 _SAFE_COMPLEMENT = 0.99
+
+# How far below the cap (nats) ids are looked at, in turn: what the cap cuts off lifts them. The last one sorts V ids.
+_MARGINS = (3.0, 12.0, math.inf)
 
 
 def log_sum_exp(values: Array) -> float:
@@ -70,11 +74,6 @@ class NumpyTail:
     def log_weight(self, temperature: float) -> float:
         return log_sum_exp(self._weights if temperature == 1.0 else self._weights / temperature)
 
-    def log_mass(self) -> float:
-        imputed = self._imputed()
-        imputed[self._explicit] = -math.inf
-        return log_sum_exp(imputed)
-
     def weights(self) -> Floats:
         return self._weights.astype(np.float64)
 
@@ -104,7 +103,28 @@ class NumpyRow:
     def base(self, ids: Ids) -> Floats:
         return self.log_base[ids].astype(np.float64)
 
-    def log_outside(self, ids: Ids) -> float:
+    def tail_scale(self, listed: Ids, mass: float, log_cap: float) -> float:
+        log_outside = self._log_outside(listed)
+        if log_outside == -math.inf:
+            return -math.inf
+        reached = log_cap - (math.log(mass) - log_outside)  # log p_o from which on ids meet the cap before any is cut
+        for margin in _MARGINS if reached < math.inf else ():
+            ids = self._outside_above(reached - margin, listed)
+            heaviest = -np.sort(-self.base(ids))
+            log_scale = log_fill_scale(heaviest, self._log_outside(np.append(listed, ids)), mass, log_cap)
+            if log_scale == math.inf:
+                return log_cap - float(heaviest[-1])  # every id at the cap
+            if log_cap - log_scale >= reached - margin:
+                return log_scale
+        return math.log(mass) - log_outside
+
+    def _outside_above(self, log_floor: float, listed: Ids) -> Ids:
+        """Known ids outside `listed` with log p_o above the floor."""
+        ids = np.flatnonzero(self.log_base > log_floor)
+        return ids[~np.isin(ids, listed)]
+
+    def _log_outside(self, ids: Ids) -> float:
+        """log Σ_{i∉ids} p_o(i)."""
         inside = float(np.exp(self.base(ids)).sum())
         if inside < _SAFE_COMPLEMENT:
             return math.log1p(-inside)

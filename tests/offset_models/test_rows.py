@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from offset_models.pair import FullModel, Pair
 from offset_models.rows import DeviceRow, PairLogits, device_rows, make_rows, offset_rows
+from server.decoding.protocols import NO_IDS, Floats
 from server.decoding.rows import NumpyRow
 from server.errors import OffsetUnavailable
 
@@ -84,10 +85,11 @@ def test_a_row_that_is_not_finite_passes_no_gate_unseen() -> None:
     explicit=st.lists(st.integers(0, WIDTH - 1), unique=True, max_size=WIDTH),
     log_scale=st.one_of(st.floats(-20, 3), st.just(-math.inf)),
     log_cap=st.one_of(st.floats(-12, 0), st.just(0.0)),
+    mass=st.floats(1e-6, 1.0),
     temperature=st.floats(0.2, 3),
 )
 def test_a_device_row_answers_like_a_numpy_row(
-    seed: int, explicit: list[int], log_scale: float, log_cap: float, temperature: float
+    seed: int, explicit: list[int], log_scale: float, log_cap: float, mass: float, temperature: float
 ) -> None:
     host, device = rows_of(seed)
     ids = np.array(explicit, np.int64)
@@ -95,14 +97,38 @@ def test_a_device_row_answers_like_a_numpy_row(
     np.testing.assert_array_equal(host.offset(ids), device.offset(ids))
     np.testing.assert_array_equal(host.base(ids), device.base(ids))
     if len(set(explicit)) < V - 3:
-        assert device.log_outside(ids) == pytest.approx(host.log_outside(ids), abs=2e-4)
+        for cap in (log_cap, math.inf):
+            assert device.tail_scale(ids, mass, cap) == pytest.approx(host.tail_scale(ids, mass, cap), abs=1e-3)
     here, there = host.tail(ids, log_scale, log_cap), device.tail(ids, log_scale, log_cap)
     assert there.best()[0] == here.best()[0]
     assert there.best()[1] == pytest.approx(here.best()[1], abs=1e-5)
     assert there.max_offset() == here.max_offset()
     assert there.log_weight(temperature) == pytest.approx(here.log_weight(temperature), abs=1e-4)
-    assert there.log_mass() == pytest.approx(here.log_mass(), abs=1e-4)
     np.testing.assert_allclose(there.weights(), here.weights(), atol=1e-5)
+
+
+def both_rows(base: Floats) -> tuple[NumpyRow, DeviceRow]:
+    return NumpyRow(base, np.zeros(base.size)), DeviceRow(torch.from_numpy(base), torch.zeros(base.size).double())
+
+
+@pytest.mark.parametrize("heavy", [0, 3, 200, 9000])
+@pytest.mark.parametrize("mass", [1e-4, 0.3])
+def test_a_capped_tail_holds_the_mass_that_the_list_leaves_out(heavy: int, mass: float) -> None:
+    """However many ids meet the cap: from none to nearly all of a vocabulary."""
+    weights = np.random.default_rng(heavy).exponential(size=10_000)
+    weights[:heavy] *= 1e5
+    listed, log_cap = np.array([0, 5000]), math.log(mass / min(heavy + 50, 9500))
+    for row in both_rows(np.log(weights / weights.sum())):
+        tail = row.tail(listed, row.tail_scale(listed, mass, log_cap), log_cap)
+        assert math.exp(tail.log_weight(1.0)) == pytest.approx(mass, rel=1e-5)  # a cap in single precision
+        assert tail.weights().max() <= log_cap
+
+
+def test_a_mass_that_the_cap_does_not_allow_puts_every_id_at_it() -> None:
+    base = np.log(np.arange(1, 10_001) / 50_005_000)
+    for row in both_rows(base):
+        tail = row.tail(NO_IDS, row.tail_scale(NO_IDS, 0.9, math.log(1e-5)), math.log(1e-5))
+        np.testing.assert_allclose(tail.weights(), math.log(1e-5), rtol=1e-6)
 
 
 def test_a_cap_is_never_exceeded_by_rounding() -> None:

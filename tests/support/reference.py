@@ -28,19 +28,33 @@ def weights(
     """Unnormalised log q for every id, and the tail mass."""
     listed = sum(math.exp(v) for v in top.values())
     tail_mass = 1.0 - listed if 1.0 - listed > 1e-12 else 0.0
-    outside = log_sum([base[j] for j in range(len(base)) if j not in top])
-    smallest = min(top.values(), default=math.inf)
+    tail = filled([j for j in range(len(base)) if j not in top], base, tail_mass, min(top.values(), default=math.inf))
     found = []
     for i in range(len(base)):
         if base[i] == NEVER:
             found.append(NEVER)
         elif i in top:
             found.append(top[i] + offset[i])
-        elif policy == "truncate" or tail_mass == 0.0 or outside == NEVER:
-            found.append(NEVER)
         else:
-            found.append(min(math.log(tail_mass) + base[i] - outside, smallest) + offset[i])
+            found.append(NEVER if policy == "truncate" else tail[i] + offset[i])
     return found, tail_mass
+
+
+def filled(outside: Sequence[int], base: Sequence[float], mass: float, cap: float) -> dict[int, float]:
+    """The tail before correction: the shape of `base`, holding `mass`, no id above `cap`; all at it if that is less."""
+    below = sorted((i for i in outside if base[i] > NEVER), key=lambda i: -base[i])
+    tail = dict.fromkeys(outside, NEVER)
+    if mass == 0.0:
+        return tail
+    least = NEVER  # the scale at which the last one met the cap: where rounding leaves no mass it is the least
+    while below:
+        scale = max(least, (math.log(mass) if mass > 1e-12 else NEVER) - log_sum([base[i] for i in below]))
+        if base[below[0]] + scale <= cap:
+            return tail | {i: base[i] + scale for i in below}
+        least = cap - base[below[0]]
+        tail[below.pop(0)] = cap
+        mass -= math.exp(cap)
+    return tail
 
 
 def kl_nats(log_q: Sequence[float], top: Mapping[int, float], base: Sequence[float], policy: str) -> float:

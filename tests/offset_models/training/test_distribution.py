@@ -11,6 +11,7 @@ from torch import Tensor
 from offset_models.pair import FullModel, Pair
 from offset_models.rows import PairLogits, offset_rows
 from offset_models.training.distribution import corrected, imputed_logprobs
+from tests.support import reference
 
 torch.set_num_threads(1)
 
@@ -28,19 +29,9 @@ def slow_reference(
     ids: list[int], listed: list[float], base: list[float], unlearned: list[float], a: float
 ) -> list[float]:
     """One position, one token at a time, with the words of docs/how-it-works.md."""
-    rest = max(0.0, 1 - math.fsum(math.exp(x) for x in listed))
-    outside = [i for i in range(len(base)) if i not in ids]
-    total = math.fsum(math.exp(base[i]) for i in outside)
-    weights = []
-    for i in range(len(base)):
-        if base[i] == -math.inf:
-            weights.append(0.0)
-            continue
-        here = dict(zip(ids, listed, strict=True)).get(i)
-        p = math.exp(here) if here is not None else min(rest * math.exp(base[i]) / total, math.exp(min(listed)))
-        weights.append(p * math.exp(a * (unlearned[i] - base[i])))
-    z = math.fsum(weights)
-    return [math.log(w / z) if w > 0 else -math.inf for w in weights]
+    offset = [u - o if o > -math.inf else 0.0 for u, o in zip(unlearned, base, strict=True)]
+    weights, _ = reference.weights(dict(zip(ids, listed, strict=True)), base, [a * x for x in offset], "impute")
+    return reference.log_softmax(weights)
 
 
 def corrected_logprobs(ids: Tensor, listed: Tensor, base: Tensor, unlearned: Tensor, strength: float = 1.0) -> Tensor:
@@ -75,11 +66,13 @@ def test_step_zero_reproduces_the_black_box_when_all_of_it_is_listed() -> None:
     torch.testing.assert_close(corrected_logprobs(*top(full, 30), base, base), full)
 
 
-def test_step_zero_keeps_every_listed_probability_where_the_cap_does_not_bite() -> None:
-    full = logprobs(np.random.default_rng(1), 4, 30)
-    ids, listed = top(full, 10)
-    q = corrected_logprobs(ids, listed, full, full)
-    torch.testing.assert_close(q, full)
+def test_step_zero_keeps_every_listed_probability() -> None:
+    rng = np.random.default_rng(1)
+    full, base = logprobs(rng, 16, 60, 2.0), logprobs(rng, 16, 60, 5.0)
+    for k in (3, 10, 30):
+        ids, listed = top(full, k)
+        q = corrected_logprobs(ids, listed, base, base)
+        torch.testing.assert_close(q.gather(1, ids), listed, atol=1e-9, rtol=0)
 
 
 def test_the_tail_never_exceeds_the_smallest_listed_probability() -> None:

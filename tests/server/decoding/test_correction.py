@@ -1,13 +1,14 @@
 """The fast correction equals a reference that walks the whole vocabulary."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.decoding.correction import Corrected, correct
+from server.decoding.correction import Corrected, correct, correct_given
 from server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
 from server.decoding.ranking import most_probable
 from server.decoding.rows import NumpyRow
@@ -141,7 +142,7 @@ def test_single_precision_rows_agree_with_double_precision(world):
         return
     single = NumpyRow(np.array(world.base, np.float32), np.array(world.offset, np.float32))
     one, other = correct(world.proposal, world.row), correct(world.proposal, single)
-    if one.tail_mass < 1e-9 or world.row.log_outside(world.proposal.top_ids) < -12:
+    if one.tail_mass < 1e-9 or one.log_scale > 12:
         return
     np.testing.assert_allclose(np.exp(one.dense() - one.log_z), np.exp(other.dense() - other.log_z), atol=2e-4)
 
@@ -166,11 +167,34 @@ def test_a_swallowed_position_without_a_list_is_drawn_from_the_pair_alone():
     assert not target(corrected, GREEDY, History(GREEDY, ())).certified
 
 
-def test_the_cap_keeps_an_unlisted_id_below_the_smallest_listed_one():
-    base = np.log([0.05, 0.05, 0.9])
+def test_the_cap_keeps_unlisted_ids_below_the_smallest_listed_one_and_lifts_the_others():
+    base = np.log([0.05, 0.05, 0.81, 0.06, 0.03])
+    proposal = Proposal(0, np.array([0, 1]), np.log([0.72, 0.1]))
+    corrected = correct(proposal, NumpyRow(base, np.zeros(5)))
+    np.testing.assert_allclose(np.exp(corrected.dense()), [0.72, 0.1, 0.1, 0.08 * 2 / 3, 0.08 / 3])
+    assert corrected.log_z == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_list_that_leaves_out_more_than_the_others_could_have_is_a_distribution_all_the_same():
     proposal = Proposal(0, np.array([0, 1]), np.log([0.6, 0.1]))
-    corrected = correct(proposal, NumpyRow(base, np.zeros(3)))
-    assert corrected.dense()[2] == pytest.approx(math.log(0.1))
+    corrected = correct(proposal, NumpyRow(np.log([0.05, 0.05, 0.9]), np.zeros(3)))
+    np.testing.assert_allclose(np.exp(corrected.dense() - corrected.log_z), np.array([0.6, 0.1, 0.1]) / 0.8)
+
+
+@given(worlds(), st.sampled_from([0, 1]))
+@settings(max_examples=150, deadline=None)
+def test_strength_zero_gives_the_black_box_number_of_every_listed_token(world, beside):
+    """With a token beside the list too, where one is given and not drawn."""
+    if world.padded:
+        return
+    row = NumpyRow(np.array(world.base), np.zeros(world.size))
+    given = int(np.argsort(-world.black_box, kind="stable")[min(len(world.top) - 1 + beside, world.size - 1)])
+    told = replace(world.proposal, token_id=given, token_logprob=float(world.black_box[given]))
+    for corrected in (correct(world.proposal, row), correct_given(told, row)):
+        assert corrected.log_z == pytest.approx(0.0, abs=1e-9)
+        for token_id, logprob in world.top.items():
+            assert corrected.log_q(token_id) == pytest.approx(logprob, abs=1e-9)
+    assert correct_given(told, row).log_q(given) == pytest.approx(told.token_logprob, abs=1e-9)
 
 
 def test_a_row_that_is_not_a_distribution_corrects_nothing():
@@ -194,8 +218,8 @@ def test_corrected_is_made_without_touching_the_tail():
         def offset(self, ids):
             return np.zeros(ids.size)
 
-        def log_outside(self, ids):
-            return -1.0
+        def tail_scale(self, listed, mass, log_cap):
+            raise AssertionError("nobody asked for the tail")
 
         def tail(self, explicit, log_scale, log_cap):
             raise AssertionError("nobody asked for the tail")
