@@ -7,11 +7,15 @@ from server.decoding.protocols import Floats, Ids
 
 
 def most_probable(corrected: Corrected, n: int) -> tuple[Ids, Floats]:
-    """The n ids with the largest log q, descending (lowest first among equals), and their log q; shapes [n], nats."""
+    """The n ids with the largest log q, descending, and their log q; shapes [n], nats.
+
+    Among equals a listed id comes first, then the lowest: a capped tail is as heavy as the last one listed.
+    """
     weights = corrected.dense()
     n = min(n, weights.size)
     floor = np.partition(weights, weights.size - n)[weights.size - n]
     ids = np.flatnonzero(weights >= floor)
-    ids = ids[np.argsort(-weights[ids], kind="stable")][:n]
+    unlisted = ~np.isin(ids, corrected.ids[: corrected.k])
+    ids = ids[np.lexsort((ids, unlisted, -weights[ids]))][:n]
     ids = ids[weights[ids] > -np.inf]
     return ids, weights[ids] - corrected.log_z

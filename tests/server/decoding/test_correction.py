@@ -197,6 +197,13 @@ def test_strength_zero_gives_the_black_box_number_of_every_listed_token(world, b
     assert correct_given(told, row).log_q(given) == pytest.approx(told.token_logprob, abs=1e-9)
 
 
+def test_a_listed_id_comes_before_capped_ones_that_weigh_the_same():
+    base = np.log([0.4, 0.05, 0.25, 0.2, 0.1])
+    listed = Proposal(3, np.array([3, 4]), np.log([0.5, 0.2]))
+    ids, _ = most_probable(correct(listed, NumpyRow(base, np.zeros(5))), 3)
+    assert ids.tolist() == [3, 4, 0]
+
+
 def test_a_row_that_is_not_a_distribution_corrects_nothing():
     for base, offset in (
         ([0.0, math.nan], [0.0, 0.0]),

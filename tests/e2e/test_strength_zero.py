@@ -1,0 +1,88 @@
+"""Strength 0 is the black box: the same log-probabilities and the same draws, however few tokens it lists."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from offset_models.tokenizer import Tokenizer
+from tests.support.blackbox import BlackBoxProcess, blackbox
+from tests.support.deltaserve import Deltaserve, deltaserve
+from tests.support.oracle import Oracle
+from tests.support.statistics import ALARM, p_value
+
+LISTED = 20  # what both servers are asked to list; the server behind sees `k` of them
+NATS = 1e-4
+Lists = list[dict[str, float]]
+
+
+@pytest.fixture(scope="module")
+def upstream(weights: Path) -> Iterator[BlackBoxProcess]:
+    with blackbox(weights / "blackbox", "--max-logprobs", "-1") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tokenizer(weights: Path) -> Tokenizer:
+    return Tokenizer.load(weights / "base")
+
+
+@pytest.fixture(scope="module", params=[5, 20, "whole vocabulary"])
+def k(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> int:
+    return tokenizer.vocab_size if request.param == "whole vocabulary" else request.param
+
+
+@pytest.fixture(scope="module")
+def served(upstream: BlackBoxProcess, checkpoint: Path, k: int) -> Iterator[Deltaserve]:
+    with deltaserve(upstream.url, checkpoint, strength=0, upstream_k=k, max_n=100, max_queue=200) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def prompts(tokenizer: Tokenizer) -> list[list[int]]:
+    rng = np.random.default_rng(20)
+    ordinary = [i for i in range(tokenizer.vocab_size) if i not in tokenizer.special_ids]
+    return [rng.choice(ordinary, int(rng.integers(2, 12))).tolist() for _ in range(200)]
+
+
+@pytest.mark.parametrize("count", [25, pytest.param(200, marks=pytest.mark.slow)])
+def test_listed_tokens_have_the_black_box_s_own_log_probabilities_drawn_and_given_alike(
+    served: Deltaserve, upstream: BlackBoxProcess, k: int, prompts: list[list[int]], count: int
+) -> None:
+    ask = {"max_tokens": 3, "temperature": 0, "logprobs": LISTED, "echo": True, "return_tokens_as_token_ids": True}
+    for ids in prompts[:count]:
+        found = lists(served.complete(ids, **ask))
+        own = lists(upstream.complete(prompt=ids, **ask)["choices"][0])
+        assert len(found) == len(own) == len(ids) + 2  # the first token of all has no list
+        for ours, theirs in zip(found, own, strict=True):
+            told = dict(sorted(theirs.items(), key=lambda entry: -entry[1])[:k])
+            assert {name: ours[name] for name in told} == pytest.approx(told, abs=NATS)
+
+
+def lists(choice: dict) -> Lists:
+    return [entries for entries in choice["logprobs"]["top_logprobs"] if entries is not None]
+
+
+def test_draws_follow_the_black_box_as_far_as_it_tells_of_itself(
+    served: Deltaserve, weights: Path, checkpoint: Path, tokenizer: Tokenizer, k: int, prompts: list[list[int]]
+) -> None:
+    own = Oracle.load(weights, checkpoint, tokenizer.vocab_size).probs(prompts[0], corrected=False)
+    listed = np.argsort(-own)[:k]
+    counts = np.zeros(own.size)
+    for _ in range(20):
+        answer = served.client.post("/v1/completions", json=sampled(prompts[0]))
+        assert answer.status_code == 200, answer.text
+        np.add.at(counts, [choice["token_ids"][0] for choice in answer.json()["choices"]], 1)
+    assert p_value(*(with_tail_as_one(cells, listed) for cells in (counts, own))) > ALARM
+    lost = own * np.where(np.isin(np.arange(own.size), listed), 1.0, 0.5)  # a tail that loses half of its mass
+    if k < own.size:
+        assert p_value(*(with_tail_as_one(cells, listed) for cells in (counts, lost))) < ALARM
+
+
+def with_tail_as_one(cells: np.ndarray, listed: np.ndarray) -> np.ndarray:
+    return np.append(cells[listed], cells.sum() - cells[listed].sum())
+
+
+def sampled(prompt: list[int]) -> dict:
+    return {"prompt": prompt, "max_tokens": 1, "temperature": 1, "n": 100, "return_token_ids": True}
