@@ -128,6 +128,11 @@ class Tokenizer:
         """Ids that `skip_special` leaves out of text."""
         return frozenset(i for i, token in self._added.items() if token.special)
 
+    @cached_property
+    def added_ids(self) -> frozenset[int]:
+        """Ids of added tokens: matched as a whole wherever their text stands, special or not."""
+        return frozenset(self._added)
+
     @property
     def bos_id(self) -> int | None:
         text = _token_text(self._config.get("bos_token"))
