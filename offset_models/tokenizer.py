@@ -11,11 +11,12 @@ from tokenizers import Tokenizer as Backend
 from offset_models.chat_template import ChatTemplate, read_templates
 from offset_models.fingerprint import TokenizerFingerprint, fingerprint_of
 from offset_models.safe_files import read_json
-from offset_models.token_bytes import speller
-from server.decoding.text import IncrementalDetokenizer
+from offset_models.special_tokens import declared_ends, listed_tokens, named_tokens, optional_json
+from offset_models.token_bytes import spelling_of
+from offset_models.turn_end import turn_end_id
+from server.decoding.text import ByteDetokenizer, IncrementalDetokenizer, PlacedDetokenizer
 from server.errors import BadCheckpoint, BadRequest
 
-SPECIAL_TOKENS: Final = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 ADDED_TOKEN_FLAGS: Final = ("lstrip", "rstrip", "single_word", "normalized", "special")
 
 
@@ -23,16 +24,16 @@ class Tokenizer:
     """One tokenizer. Immutable after `load`; safe to share between threads."""
 
     def __init__(
-        self, source: Mapping[str, Any], backend: Backend, config: Mapping[str, Any], chat: ChatTemplate
+        self, source: Mapping[str, Any], backend: Backend, named: Mapping[str, str], chat: ChatTemplate
     ) -> None:
         backend.no_truncation()  # a saved tokenizer.json may carry the limits of its training run
         backend.no_padding()
         self.backend = backend
         self._source = source
-        self._config = config
+        self._named = named  # texts of the special tokens by what they are for
         self._chat = chat
         self._added = backend.get_added_tokens_decoder()
-        self._spell = speller(source)
+        self._spelling = spelling_of(source)
         self._bytes: dict[int, bytes] = {}
         self.eos_ids: tuple[int, ...] = ()
 
@@ -41,19 +42,18 @@ class Tokenizer:
         """From tokenizer.json and the JSON files beside it. Raises BadCheckpoint."""
         if not (folder / "tokenizer.json").is_file():
             raise BadCheckpoint(f"{folder.name} has no tokenizer.json; save it with a fast tokenizer.")
-        config = _optional_json(folder / "tokenizer_config.json")
+        config = optional_json(folder / "tokenizer_config.json")
+        named = named_tokens(folder, config)
         try:
             backend = Backend.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # tokenizers raises its base class for every fault of the file
             raise BadCheckpoint(f"{folder.name}/tokenizer.json cannot be read as a tokenizer.") from error
         source = read_json(folder / "tokenizer.json")
         _refuse_moved(backend, {token["id"]: token for token in source.get("added_tokens") or ()})
-        _add_missing(backend, config)
-        special = {name: text for name in SPECIAL_TOKENS if (text := _token_text(config.get(name))) is not None}
-        chat = ChatTemplate(read_templates(folder, config), special)
-        tokenizer = cls(source, backend, config, chat)
-        generation = _optional_json(folder / "generation_config.json")
-        tokenizer.eos_ids = tokenizer._find_eos(generation.get("eos_token_id"))
+        _add_missing(backend, listed_tokens(folder, config, named))
+        chat = ChatTemplate(read_templates(folder, config), named)
+        tokenizer = cls(source, backend, named, chat)
+        tokenizer.eos_ids = tokenizer._find_eos(declared_ends(folder))
         return tokenizer
 
     def encode(self, text: str, add_special: bool = False) -> list[int]:
@@ -66,7 +66,10 @@ class Tokenizer:
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD. Raises BadRequest for unknown ids."""
         self.check_ids(ids)
-        return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+        if not self._spelling.joins:
+            return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+        whole = ByteDetokenizer(self._said if skip_special else self.token_bytes, leading=self._spelling.leading)
+        return "".join(map(whole.step, ids)) + whole.flush()
 
     def check_ids(self, ids: Iterable[int]) -> None:
         """Raises BadRequest naming the first id that is no token."""
@@ -86,8 +89,10 @@ class Tokenizer:
         """`token_bytes` as text, alone: half a character shows as U+FFFD."""
         return self.token_bytes(token_id).decode(errors="replace")
 
-    def detokenizer(self, prompt_ids: Sequence[int] = ()) -> IncrementalDetokenizer:
+    def detokenizer(self, prompt_ids: Sequence[int] = ()) -> PlacedDetokenizer:
         """A new incremental decoder without special tokens; `prompt_ids` decide whether a leading space is text."""
+        if self._spelling.joins:
+            return ByteDetokenizer(self._said, prompt_ids, self._spelling.leading)
         return IncrementalDetokenizer(self.backend, prompt_ids)
 
     def render_chat(
@@ -133,10 +138,11 @@ class Tokenizer:
         """Ids of added tokens: matched as a whole wherever their text stands, special or not."""
         return frozenset(self._added)
 
-    @property
+    @cached_property
     def bos_id(self) -> int | None:
-        text = _token_text(self._config.get("bos_token"))
-        return None if text is None else self.backend.token_to_id(text)
+        """The token that begins a text: the one so named, else the only one that encoding puts before a text."""
+        before, _ = self._around
+        return before[0] if "bos_token" not in self._named and len(before) == 1 else self._named_id("bos_token")
 
     @cached_property
     def fingerprint(self) -> TokenizerFingerprint:
@@ -151,32 +157,38 @@ class Tokenizer:
     def _masked(self) -> frozenset[int]:
         return frozenset(self.masked_ids)
 
+    @cached_property
+    def _around(self) -> tuple[list[int], list[int]]:
+        """Ids that encoding puts before and behind a text when special tokens are asked for."""
+        plain, dressed = self.encode("a"), self.encode("a", add_special=True)
+        for start in range(len(dressed) - len(plain) + 1 if plain else 0):
+            if dressed[start : start + len(plain)] == plain:
+                return dressed[:start], dressed[start + len(plain) :]
+        return [], []
+
+    def _named_id(self, name: str) -> int | None:
+        text = self._named.get(name)
+        return None if text is None else self.backend.token_to_id(text)
+
+    def _said(self, token_id: int) -> bytes:
+        """What the id adds to the text of an answer."""
+        return b"" if token_id in self.special_ids else self.token_bytes(token_id)
+
     def _bytes_of(self, token_id: int) -> bytes:
         self.check_ids((token_id,))
-        if token_id in self._added:
-            return self._added[token_id].content.encode()
-        return self._spell(self.backend.id_to_token(token_id) or "")
+        if (added := self._added.get(token_id)) is not None:
+            return added.content.encode() if added.special else self._spelling.added(added.content)
+        return self._spelling.piece(self.backend.id_to_token(token_id) or "")
 
-    def _find_eos(self, declared: int | Sequence[int] | None) -> tuple[int, ...]:
-        """Ids that end an answer: the tokenizer's own, then those generation_config.json adds."""
-        text = _token_text(self._config.get("eos_token"))
-        own = None if text is None else self.backend.token_to_id(text)
-        more = [declared] if isinstance(declared, int) else list(declared or ())
-        ids = dict.fromkeys([*([] if own is None else [own]), *more])
-        return tuple(i for i in ids if i in self._ids)
-
-
-def _optional_json(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise BadCheckpoint(f"{path.name} must hold one JSON object.")
-    return value
-
-
-def _token_text(declared: str | Mapping[str, Any] | None) -> str | None:
-    return declared["content"] if isinstance(declared, Mapping) else declared
+    def _find_eos(self, declared: Sequence[int]) -> tuple[int, ...]:
+        """Ids that end an answer: the tokenizer's own, those that the model's settings add, the one that ends turns."""
+        own = self._named_id("eos_token")
+        known = [*([] if own is None else [own]), *declared]
+        self.eos_ids = tuple(i for i in dict.fromkeys(known) if i in self._ids)
+        turn_end = turn_end_id(self)
+        ids = dict.fromkeys([*self.eos_ids, *([] if turn_end is None else [turn_end])])
+        _, behind = self._around
+        return tuple(ids or behind[-1:])
 
 
 def _refuse_moved(backend: Backend, declared: Mapping[int, Mapping[str, Any]]) -> None:
@@ -186,11 +198,15 @@ def _refuse_moved(backend: Backend, declared: Mapping[int, Mapping[str, Any]]) -
             raise BadCheckpoint(f"The tokenizer declares id {token_id} for an added token that it reads as {found}.")
 
 
-def _add_missing(backend: Backend, config: Mapping[str, Any]) -> None:
-    """Older folders list some added tokens only in tokenizer_config.json; they must land on the ids written there."""
-    listed = {int(token_id): about for token_id, about in (config.get("added_tokens_decoder") or {}).items()}
+def _add_missing(backend: Backend, listed: Mapping[int, Mapping[str, Any]]) -> None:
+    """Some folders list added tokens, or that they are special, only beside tokenizer.json.
+
+    New ones must land on the ids written there.
+    """
+    known = {token.content: token.special for token in backend.get_added_tokens_decoder().values()}
     for _, about in sorted(listed.items()):
-        if backend.token_to_id(about["content"]) is None:
+        special = about.get("special", False)
+        if backend.token_to_id(about["content"]) is None or (special and not known.get(about["content"], False)):
             flags = {flag: about.get(flag, False) for flag in ADDED_TOKEN_FLAGS}
             backend.add_tokens([AddedToken(about["content"], **flags)])
     _refuse_moved(backend, listed)

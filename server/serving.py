@@ -15,7 +15,7 @@ from server.decoding.decoder import Piece, Stream, StreamStats, generate
 from server.decoding.drafts import Drafts, DraftSources, LocalDraftLimits
 from server.decoding.protocols import OffsetSession
 from server.decoding.sampling import SamplingParams
-from server.decoding.text import IncrementalDetokenizer
+from server.decoding.text import PlacedDetokenizer
 from server.errors import DeltaserveError, Unavailable, UpstreamError, UpstreamTimeout
 from server.scoring import PromptScoring
 from server.settings import Settings
@@ -45,6 +45,7 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str: ...
     def check_ids(self, ids: Sequence[int]) -> None: ...
     def token_bytes(self, token_id: int) -> bytes: ...
+    def detokenizer(self, prompt_ids: Sequence[int] = ()) -> PlacedDetokenizer: ...
     def render_chat(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -284,7 +285,7 @@ class _Run:
         return scoring.primed(self.drafts(choice.params))
 
     async def _pump(self, choice: Choice, session: OffsetSession, drafts: Drafts, stats: StreamStats) -> None:
-        detokenizer = IncrementalDetokenizer(self.version.tokenizer.backend, choice.prompt_ids)
+        detokenizer = self.version.tokenizer.detokenizer(choice.prompt_ids)
         stream = Stream(choice.prompt_ids, choice.params, session, detokenizer, choice.sample, stats)
         metrics, outbox = self.serving.metrics, self.outbox
         before = self.started

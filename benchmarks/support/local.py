@@ -14,7 +14,6 @@ from offset_models.version import Version
 from offset_models.weights import WeightsPool
 from server.decoding.decoder import Stream
 from server.decoding.sampling import SamplingParams
-from server.decoding.text import IncrementalDetokenizer
 from server.upstream.base import BlackBox
 from server.upstream.probe import connect
 
@@ -46,7 +45,7 @@ class LocalPair:
         ids = list(question) if not isinstance(question, str) else self.encoded(question)
         params = replace(params, eos_ids=frozenset(tokenizer.eos_ids))
         session = await self.version.open(60.0)
-        return Stream(ids, params, session, IncrementalDetokenizer(tokenizer.backend, ids))
+        return Stream(ids, params, session, tokenizer.detokenizer(ids))
 
     def encoded(self, question: str) -> list[int]:
         rendered = self.version.tokenizer.render_chat([{"role": "user", "content": question}])

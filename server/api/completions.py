@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from server.api.explain import ExplainRows
 from server.api.parameters import completion_wants, encode, known_ids, plan
+from server.api.places import Places
 from server.api.replies import Exchange, Reply, respond
 from server.api.schema import CompletionRequest
 from server.api.tokens import LegacyLogprobs, NoLogprobs, Spelling
@@ -70,9 +71,8 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
         require_scoring(serving.parts.upstream)
         choices = [replace(choice, scored=True) for choice in choices]
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
-    unsent = [_unsent(body, choice, spelling, tokenizer) for choice in choices]
-    if body.echo:
-        _echo(unsent, [_text(prompt, tokenizer) for prompt in texts], body)
+    echoed = [_text(prompt, tokenizer) for prompt in texts] if body.echo else [""] * len(texts)
+    unsent = [_unsent(body, choice, spelling, tokenizer, echoed[choice.index // body.n]) for choice in choices]
     model = body.model or serving.parts.served_name
     envelope = Envelope("cmpl", "text_completion", model, serving.fingerprint(version))
     return CompletionReply(exchange, envelope, choices, unsent)
@@ -88,17 +88,14 @@ def _text(prompt: str | list[int], tokenizer: Tokenizer) -> str:
     return prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
 
 
-def _unsent(body: CompletionRequest, choice: Choice, spelling: Spelling, tokenizer: Tokenizer) -> Unsent:
-    logprobs = NoLogprobs() if body.logprobs is None else LegacyLogprobs(spelling, 0)
+def _unsent(body: CompletionRequest, choice: Choice, spelling: Spelling, tokenizer: Tokenizer, echoed: str) -> Unsent:
+    places = Places(tokenizer, choice.prompt_ids, echoed)
+    logprobs = NoLogprobs() if body.logprobs is None else LegacyLogprobs(spelling, places)
     explain = ExplainRows(tokenizer) if body.explain else None
-    return Unsent(choice.index, logprobs, body.return_token_ids, explain)
-
-
-def _echo(unsent: Sequence[Unsent], prompts: Sequence[str], body: CompletionRequest) -> None:
-    for choice in unsent:
-        choice.text.append(prompts[choice.index // body.n])
-        if body.max_tokens == 0:
-            choice.finish_reason = "length"
+    made = Unsent(choice.index, logprobs, body.return_token_ids, explain, [echoed])
+    if body.max_tokens == 0:
+        made.finish_reason = "length"
+    return made
 
 
 class CompletionReply(Reply):

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import orjson
 
+from server.api.places import Places
 from server.decoding.decoder import Step
 from server.decoding.scoring import ScoredToken
 from server.serving import Tokenizer
@@ -20,7 +21,6 @@ class Spelling:
         self._as_ids = as_ids
         self._names: dict[int, bytes] = {}
         self._entries: dict[int, bytes] = {}
-        self._characters: dict[int, int] = {}
 
     def name(self, token_id: int) -> bytes:
         """The token as a JSON string: its text, `bytes:\\x..` inside a character, `token_id:7` where ids are wanted."""
@@ -36,18 +36,6 @@ class Spelling:
             raw = orjson.dumps(list(self._tokenizer.token_bytes(token_id)))
             known = self._entries[token_id] = b'{"token":%b,"bytes":%b,"logprob":' % (self.name(token_id), raw)
         return known
-
-    def characters(self, token_id: int) -> int:
-        """How many characters of the answer's text begin in this token (special tokens have no text)."""
-        known = self._characters.get(token_id)
-        if known is None:
-            special = token_id in self._tokenizer.special_ids
-            known = self._characters[token_id] = 0 if special else self.echoed_characters(token_id)
-        return known
-
-    def echoed_characters(self, token_id: int) -> int:
-        """The same for an echoed prompt, where special tokens are text."""
-        return sum(byte & 0xC0 != 0x80 for byte in self._tokenizer.token_bytes(token_id))
 
     def _name(self, token_id: int) -> str:
         if self._as_ids:
@@ -77,9 +65,9 @@ class NoLogprobs:
 class LegacyLogprobs:
     """The four lists of /v1/completions. `text_offset` counts characters from the start of the choice's text."""
 
-    def __init__(self, spelling: Spelling, offset: int) -> None:
+    def __init__(self, spelling: Spelling, places: Places) -> None:
         self._spelling = spelling
-        self._offset = offset
+        self._places = places
         self._clear()
 
     def _clear(self) -> None:
@@ -91,16 +79,15 @@ class LegacyLogprobs:
     def add(self, steps: Sequence[Step | ScoredToken]) -> None:
         for step in steps:
             name, logprob = self._spelling.name(step.token_id), _number(step.logprob)
-            self._offsets.append(b"%d" % self._offset)
+            self._offsets.append(b"%d" % self._place(step))
             self._logprobs.append(logprob)
             self._names.append(name)
             self._tops.append(self._top(step, name, logprob))
-            self._offset += self._characters(step)
 
-    def _characters(self, step: Step | ScoredToken) -> int:
+    def _place(self, step: Step | ScoredToken) -> int:
         if isinstance(step, ScoredToken):
-            return self._spelling.echoed_characters(step.token_id)
-        return self._spelling.characters(step.token_id)
+            return next(self._places.of_prompt)
+        return self._places.of_answer(step.token_id)
 
     def _top(self, step: Step | ScoredToken, name: bytes, logprob: bytes) -> bytes:
         """The most probable tokens and this one; of two with one spelling the more probable stays."""

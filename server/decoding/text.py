@@ -1,6 +1,8 @@
 """Ids → text as it may be shown: whole characters only, nothing that may yet turn out to be a stop string."""
 
-from collections.abc import Iterable, Sequence
+import codecs
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import Protocol
 
 from tokenizers import Tokenizer
@@ -9,6 +11,10 @@ from tokenizers import Tokenizer
 _CONTEXT_IDS = 6
 # Ids that may wait for the end of a character; more than that are no character, and would make the window grow.
 _LONGEST_WAIT = 32
+_LONGEST_CHARACTER = 4  # bytes
+_BROKEN = "\ufffd"
+
+_Utf8 = codecs.getincrementaldecoder("utf-8")
 
 
 class Detokenizer(Protocol):
@@ -19,36 +25,123 @@ class Detokenizer(Protocol):
         """What is left at the end; an incomplete character becomes U+FFFD."""
 
 
+class PlacedDetokenizer(Detokenizer, Protocol):
+    """One that tells whether a character has begun that is not shown yet."""
+
+    @property
+    def incomplete(self) -> bool: ...
+
+
+class ByteDetokenizer:
+    """Joins the bytes of tokens and decodes them as UTF-8; bytes that are none become U+FFFD.
+
+    `said`: the bytes that an id adds to a text, none for a special token. `leading`: spaces that a text loses at its
+    beginning. The prompt decides whether the answer begins a text, and its last character may be half said: the answer
+    then shows it whole.
+    """
+
+    def __init__(self, said: Callable[[int], bytes], prompt_ids: Sequence[int] = (), leading: int = 0) -> None:
+        self._said = said
+        self._utf8 = _Utf8("replace")
+        before = _last_bytes(said, prompt_ids)
+        self._begun = _begun_character(before)  # of the prompt; no longer needed once the answer has a byte
+        self._leading = 0 if before else leading
+
+    def step(self, token_id: int) -> str:
+        raw = self._said(token_id)
+        if raw and self._leading:
+            raw = self._without_leading(raw)
+        if raw and self._begun:
+            raw = self._begun + raw if _goes_on(self._begun, raw[:1]) else raw
+            self._begun = b""
+        return self._utf8.decode(raw)
+
+    def flush(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+    @property
+    def incomplete(self) -> bool:
+        return bool(self._utf8.getstate()[0])
+
+    def _without_leading(self, raw: bytes) -> bytes:
+        spaces = min(len(raw) - len(raw.lstrip(b" ")), self._leading)
+        self._leading = self._leading - spaces if spaces == len(raw) else 0
+        return raw[spaces:]
+
+
+def _last_bytes(said: Callable[[int], bytes], ids: Sequence[int]) -> bytes:
+    """The end of a text, long enough for every beginning of a character."""
+    found = b""
+    for token_id in reversed(ids):
+        found = said(token_id) + found
+        if len(found) >= _LONGEST_CHARACTER:
+            break
+    return found
+
+
+def _begun_character(raw: bytes) -> bytes:
+    """What a text ends with that is the beginning of a character."""
+    utf8 = _Utf8("replace")
+    utf8.decode(raw)
+    return utf8.getstate()[0]
+
+
+def _goes_on(begun: bytes, byte: bytes) -> bool:
+    """Whether this byte belongs to the character that has begun."""
+    try:
+        _Utf8("strict").decode(begun + byte)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class IncrementalDetokenizer:
     """Decodes a window of the latest ids with and without the new one; special tokens have no text.
 
-    The window always starts at a place where whole characters began. `tokenizers.decoders.DecodeStream` does the
-    same faster, but raises in mid-stream on vocabularies with byte fallback.
+    For vocabularies whose tokens have no bytes of their own: the decoder must see several to know what lies between.
+    The window always starts at a place where whole characters began.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._window = list(prompt_ids[-_CONTEXT_IDS:])
+        self._window = self._context(prompt_ids)
         self._shown_ids = len(self._window)
         self._shown = self._decode(self._window)
 
     def step(self, token_id: int) -> str:
         self._window.append(token_id)
         text = self._decode(self._window)
-        if len(text) <= len(self._shown) or (text.endswith("\ufffd") and self._waiting <= _LONGEST_WAIT):
+        new = self._new(text)
+        if not new or (text.endswith(_BROKEN) and self._waiting <= _LONGEST_WAIT):
             return ""
-        new = text[len(self._shown) :]
         self._slide()
         return new
 
     def flush(self) -> str:
-        text = self._decode(self._window)[len(self._shown) :]
+        new = self._new(self._decode(self._window))
         self._slide()
-        return text
+        return new
+
+    @property
+    def incomplete(self) -> bool:
+        return self._waiting > 0 and bool(self._new(self._decode(self._window)))
 
     @property
     def _waiting(self) -> int:
         return len(self._window) - self._shown_ids
+
+    def _context(self, ids: Sequence[int]) -> list[int]:
+        """The last ids, from the beginning of a character on where there is one near."""
+        starts = range(max(len(ids) - _CONTEXT_IDS, 0), max(len(ids) - _CONTEXT_IDS - _LONGEST_CHARACTER, -1), -1)
+        windows = [list(ids[start:]) for start in starts]
+        return next((window for window in windows if not self._decode(window).startswith(_BROKEN)), windows[0])
+
+    def _new(self, text: str) -> str:
+        """What `text` has behind the text already shown; half a character there may have become a whole one."""
+        if text.startswith(self._shown):
+            return text[len(self._shown) :]
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(self._shown.rstrip(_BROKEN), text, strict=False))
+        return text[len(list(same)) :]
 
     def _slide(self) -> None:
         """The ids just shown become the context of those to come."""

@@ -93,8 +93,8 @@ def load(options: Options) -> Loaded:
 
 def _eos_ids(weights: Any, tokenizer: Any) -> frozenset[int]:
     declared = weights.generation_config.eos_token_id if weights.generation_config else None
-    ids = declared if isinstance(declared, list) else [declared, tokenizer.eos_token_id]
-    return frozenset(i for i in ids if i is not None)
+    several = declared if isinstance(declared, list) else [declared]
+    return frozenset(i for i in (*several, tokenizer.eos_token_id) if i is not None)
 
 
 def folder_exists(path: Path) -> bool:
