@@ -184,6 +184,10 @@ class Serving:
         guard = self.settings.guard
         return version.fingerprint if guard is None else f"{version.fingerprint}+{guard}"
 
+    def end_ids(self, version: Version) -> frozenset[int]:
+        """Ids that end an answer: those the pair's files name and those the black box ends its own answers with."""
+        return frozenset(version.tokenizer.eos_ids).union(self.parts.upstream.capabilities.end_ids)
+
     def max_context(self, version: Version) -> int:
         """Prompt and answer together, in tokens: what both sides can hold."""
         upstream = self.settings.upstream_max_context or self.parts.upstream.capabilities.max_context

@@ -95,7 +95,7 @@ class _OwnChoice:
 
     async def __aiter__(self) -> AsyncIterator[Proposal]:
         async for proposal in self.draft:
-            yield Proposal(*self._certain(proposal))
+            yield Proposal(*self._certain(proposal), end_id=proposal.end_id)
 
     def _certain(self, proposal: Proposal) -> tuple[int, Ids, Floats]:
         """Where the upstream swallowed its choice, its likeliest token. Raises UpstreamError where it told nothing."""

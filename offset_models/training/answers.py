@@ -53,7 +53,7 @@ class Served:
         return await _all(self.version.tokenizer, prompts, self._corrected, advance)
 
     async def _corrected(self, ids: Sequence[int]) -> Sequence[int]:
-        ends = frozenset(self.version.tokenizer.eos_ids)
+        ends = frozenset(self.version.tokenizer.eos_ids).union(self.box.capabilities.end_ids)
         longest = min(self.max_tokens, self.context - len(ids))
         params = SamplingParams(max_tokens=longest, temperature=0.0, eos_ids=ends)
         session = await self.version.open(_PLACE_S)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from server.api.chat import chat_ids
 from server.api.explain import token_json
-from server.api.parameters import Wanted, encode, room
+from server.api.parameters import Wanted, encode, room, special_stops
 from server.api.privilege import Privilege
 from server.api.schema import Number, StopString, TokenizeRequest
 from server.api.sse import DONE, stream_response, whole_response
@@ -103,7 +103,8 @@ class _Before:
             temperature=body.temperature,
             seed=body.seed,
             stop=tuple(body.stop),
-            eos_ids=frozenset(tokenizer.eos_ids),
+            stop_tokens=special_stops(tokenizer, body.stop),
+            eos_ids=self.serving.end_ids(version),
             tail="truncate",
         )
         return Choice(0, 0, ids, params)

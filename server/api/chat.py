@@ -34,7 +34,7 @@ async def _prepare(body: ChatRequest, exchange: Exchange, version: Version) -> R
     wanted = chat_wants(body)
     opens_turn = not body.continue_final_message if body.add_generation_prompt is None else body.add_generation_prompt
     ids = await chat_ids(body, tokenizer, opens_turn)
-    choices = plan(body, wanted, [ids], tokenizer, serving.max_context(version), serving.settings)
+    choices = plan(body, wanted, [ids], version, serving)
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
     unsent = [
         Unsent(

@@ -66,7 +66,7 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
     if not texts:
         raise BadRequest("`prompt` is an empty list.", param="prompt")
     ids = [await _ids(prompt, body, tokenizer) for prompt in texts]
-    choices = plan(body, completion_wants(body), ids, tokenizer, serving.max_context(version), serving.settings)
+    choices = plan(body, completion_wants(body), ids, version, serving)
     if _scores(body):
         require_scoring(serving.parts.upstream)
         choices = [replace(choice, scored=True) for choice in choices]

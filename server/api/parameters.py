@@ -8,7 +8,7 @@ import anyio.to_thread
 from server.api.schema import ChatRequest, CompletionRequest, Generation
 from server.decoding.sampling import SamplingParams
 from server.errors import BadRequest, ContextLengthExceeded
-from server.serving import Choice, Tokenizer
+from server.serving import Choice, Serving, Tokenizer, Version
 from server.settings import Settings
 
 _INLINE_CHARACTERS = 8_000  # longer texts are encoded in a thread: the loop must not stand still
@@ -47,13 +47,13 @@ def plan(
     request: Generation,
     wanted: Wanted,
     prompts: Sequence[Sequence[int]],
-    tokenizer: Tokenizer,
-    max_context: int,
-    settings: Settings,
+    version: Version,
+    serving: Serving,
 ) -> list[Choice]:
     """Every choice of the request, in the order of their indices: prompt by prompt, n for each."""
-    _check(request, wanted, settings)
-    shared = _params(request, wanted, tokenizer, settings)
+    _check(request, wanted, serving.settings)
+    shared = _params(request, wanted, version, serving)
+    max_context = serving.max_context(version)
     choices = []
     for at, prompt in enumerate(prompts):
         params = replace(shared, max_tokens=room(prompt, wanted, max_context))
@@ -77,8 +77,9 @@ def _check(request: Generation, wanted: Wanted, settings: Settings) -> None:
         raise BadRequest("`stream_options` needs `stream` to be true.", param="stream_options")
 
 
-def _params(request: Generation, wanted: Wanted, tokenizer: Tokenizer, settings: Settings) -> SamplingParams:
+def _params(request: Generation, wanted: Wanted, version: Version, serving: Serving) -> SamplingParams:
     """All but the length, which depends on the prompt."""
+    tokenizer, settings = version.tokenizer, serving.settings
     return SamplingParams(
         max_tokens=0,
         temperature=request.temperature,
@@ -92,14 +93,31 @@ def _params(request: Generation, wanted: Wanted, tokenizer: Tokenizer, settings:
         seed=request.seed,
         min_tokens=request.min_tokens,
         ignore_eos=request.ignore_eos,
-        eos_ids=frozenset(tokenizer.eos_ids),
+        eos_ids=serving.end_ids(version),
         stop_token_ids=frozenset(known_ids(tokenizer, request.stop_token_ids, "stop_token_ids")),
         stop=request.stop_strings,
+        stop_tokens=special_stops(tokenizer, request.stop_strings),
         top_logprobs=wanted.top_logprobs,
         tail=settings.tail,
         explain=settings.explain_candidates if request.explain else 0,
         guard=settings.guard,
     )
+
+
+def special_stops(tokenizer: Tokenizer, stops: Sequence[str]) -> dict[int, str]:
+    """The stop strings that are special tokens, by id: an answer's text never shows them. Raises BadRequest.
+
+    They stay stop strings too, as other tokens may spell the same text.
+    """
+    names = {tokenizer.token_bytes(i).decode(): i for i in tokenizer.special_ids} if stops else {}
+    for stop in stops:
+        if stop not in names and (held := next((name for name in names if name and name in stop), None)):
+            raise BadRequest(
+                f"`stop`: {held} is a special token and never part of an answer's text, so a longer string with it in "
+                "it cannot be found. Name the token alone, or use `stop_token_ids`.",
+                param="stop",
+            )
+    return {names[stop]: stop for stop in stops if stop in names}
 
 
 def known_ids(tokenizer: Tokenizer, ids: Sequence[int], param: str) -> Sequence[int]:

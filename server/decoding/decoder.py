@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from server.decoding.correction import correct
@@ -123,6 +123,12 @@ class Stream:
             proposal.row is not None,
         )
 
+    def learn_end(self, token_id: int) -> None:
+        """The black box ends its answers with this token: it ends this one too, though not before `min_tokens`."""
+        if token_id not in self.params.eos_ids:
+            self.params = replace(self.params, eos_ids=self.params.eos_ids | {token_id})
+            self.history.now_with(self.params)
+
     def advance(self, step: Step) -> Step:
         """Take the step: ids, penalties, counts, the end."""
         self.ids.append(step.token_id)
@@ -130,7 +136,7 @@ class Stream:
         self._count(step)
         if step.token_id in self.params.final_ids:
             self.finish_reason = "stop"
-            self.stop_reason = None if step.token_id in self.params.eos_ids else step.token_id
+            self.stop_reason = self.params.stop_reason(step.token_id)
         elif self.emitted >= self.params.max_tokens:
             self.finish_reason = "length"
         else:
@@ -193,6 +199,8 @@ async def _one_draft(stream: Stream, drafts: Drafts) -> AsyncGenerator[Step, Non
     accepted = 0
     async with drafts.open(stream) as draft:
         async for proposal in draft:
+            if proposal.end_id is not None:
+                stream.learn_end(proposal.end_id)
             goal = await _target(stream, draft, proposal)
             step = stream.decide(proposal, goal, draft.temperature)
             drafts.observe(stream, proposal, goal, step.token_id)

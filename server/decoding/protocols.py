@@ -33,6 +33,7 @@ class Proposal:
     drawn_from: Floats | None = None  # [V] what a local draft was drawn from; None: drawn by M, or a point
     token_logprob: float | None = None  # M's own ℓ of `token_id`, where it was told beside a list that lacks it
     row: "OffsetRow | None" = None  # this position's row, where drafting has already fetched it
+    end_id: int | None = None  # a token that M was seen here to end its answers with, whatever is emitted
 
 
 @dataclass(frozen=True, slots=True)

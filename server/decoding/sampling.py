@@ -40,6 +40,7 @@ class SamplingParams:
     eos_ids: frozenset[int] = frozenset()
     stop_token_ids: frozenset[int] = frozenset()
     stop: tuple[str, ...] = ()
+    stop_tokens: Mapping[int, str] = field(default_factory=dict)  # of `stop`: special tokens, which have no text
     top_logprobs: int | None = None  # None: no logprobs; 0: the emitted token's only
     tail: TailPolicy = "impute"
     explain: int = 0  # candidates to explain at each position; 0: none
@@ -59,7 +60,20 @@ class SamplingParams:
     @property
     def final_ids(self) -> frozenset[int]:
         """Ids that end the answer."""
-        return self.stop_token_ids if self.ignore_eos else self.stop_token_ids | self.eos_ids
+        return self._named_ends if self.ignore_eos else self._named_ends | self.eos_ids
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that may not be emitted before `min_tokens`."""
+        return self._named_ends | self.eos_ids
+
+    @property
+    def _named_ends(self) -> frozenset[int]:
+        return self.stop_token_ids.union(self.stop_tokens)
+
+    def stop_reason(self, token_id: int) -> int | str | None:
+        """What the request called the id that has ended its answer; None where it ends answers anyway."""
+        return self.stop_tokens.get(token_id, None if token_id in self.eos_ids else token_id)
 
 
 class History:
@@ -78,6 +92,10 @@ class History:
         ahead.counts = self.counts.copy()
         return ahead
 
+    def now_with(self, params: SamplingParams) -> None:
+        """Go on with parameters that ask the same of penalties."""
+        self._params = params
+
     def add(self, token_id: int) -> None:
         self.length += 1
         if self._counting:
@@ -86,8 +104,7 @@ class History:
     @property
     def banned(self) -> frozenset[int]:
         """Ids that may not be emitted yet (`min_tokens`)."""
-        params = self._params
-        return params.eos_ids | params.stop_token_ids if self.length < params.min_tokens else frozenset()
+        return self._params.end_ids if self.length < self._params.min_tokens else frozenset()
 
     def touched(self) -> Ids:
         """Ids whose weight a penalty, a bias or `min_tokens` changes now; shape [m], unique."""

@@ -28,6 +28,7 @@ class Capabilities:
     prompt_logprobs: bool  # top-k of prompt positions
     prefix_cache: bool | None  # a second identical call reads the cache; None: unknown; False: it is told not to
     slots: int | None = None  # requests it works on at a time, each slot with a prefix cache of its own; None: not said
+    end_ids: tuple[int, ...] = ()  # ids that it was seen, or says, to end its answers with
     notes: tuple[str, ...] = ()  # sentences for the operator: what was worked around, what is slower than it need be
 
     def describe(self) -> dict[str, Any]:
@@ -37,6 +38,14 @@ class Capabilities:
 
 class TokenizerView(Protocol):
     """The pair's tokenizer as far as upstreams need it. Called on the hot path: lookups should be tables."""
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that have no text in an answer."""
+
+    @property
+    def eos_ids(self) -> Sequence[int]:
+        """Ids that end an answer, as far as the pair's own files tell."""
 
     @property
     def vocab_size(self) -> int:

@@ -52,7 +52,8 @@ def _take(box: "CompletionsBox", choice: dict[str, Any], found: list[Proposal | 
     if choice.get("finish_reason") in ("error", "abort"):
         raise UpstreamUnreachable("The upstream broke off its answer.")
     if choice.get("logprobs") and found[choice["index"]] is None:
-        found[choice["index"]] = next(iter(box.proposals(choice)), None)
+        seen = next(iter(box.proposals(choice)), None)
+        found[choice["index"]] = seen and box.ending(seen, choice)
 
 
 async def _known(box: "CompletionsBox", prompt: list[int], seen: Proposal | None) -> Proposal:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -14,7 +14,7 @@ from server.upstream.base import Capabilities, TokenizerView
 from server.upstream.blocks import score_block
 from server.upstream.refusals import error_from, error_of
 from server.upstream.scored_prompt import score_in_one_prompt
-from server.upstream.topk import TopKRules
+from server.upstream.topk import TopKRules, is_text
 from server.upstream.transport import EventStream, Transport
 
 PATH = "/v1/completions"
@@ -36,6 +36,7 @@ class CompletionsBox:
     """A black box behind `/v1/completions`; a dialect says what to send (`request`) and how to read (`proposals`)."""
 
     temperatures = Temperatures()
+    ends_apart = False  # an answer's end is told by an event of its own, after the last token's
 
     def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
         self.swallowed_positions = 0
@@ -53,6 +54,27 @@ class CompletionsBox:
         size = self._tokenizer.vocab_size
         self._capabilities = capabilities
         self._rules = TopKRules(capabilities.k, size, max(size, capabilities.vocab_size or size))
+
+    def learn_end(self, token_id: int) -> None:
+        """It ends its answers with this token."""
+        known = self._capabilities.end_ids
+        if token_id not in known:
+            self._capabilities = replace(self._capabilities, end_ids=(*known, token_id))
+
+    def ending(self, proposal: Proposal, choice: Mapping[str, Any]) -> Proposal:
+        """The proposal with its token as an end, where this chunk shows that the black box ended with it.
+
+        An end token has no text. One that the chunk shows as text is what was said last: some servers say "stop" for
+        other reasons, and some do not list the end token at all.
+        """
+        token_id = proposal.token_id
+        if choice.get("finish_reason") != "stop" or token_id is None:
+            return proposal
+        own, shown = self._tokenizer.token_bytes(token_id), (choice.get("text") or "").encode()
+        if not is_text(own) or shown.endswith(own.strip() or own):
+            return proposal
+        self.learn_end(token_id)
+        return replace(proposal, end_id=token_id)
 
     def draft(self, token_ids: Sequence[int], params: DraftParams) -> AbstractAsyncContextManager[Draft]:
         """One streamed call from `token_ids`; leaving the context closes the connection."""
@@ -106,6 +128,10 @@ class CompletionsBox:
         """Body fields that make the next token a plain one without changing the list, where the dialect has such."""
         return None
 
+    def drawing(self, token_id: int) -> dict[str, Any]:
+        """Body fields that make this token the next one, if no logit is very large."""
+        return {"logit_bias": {str(token_id): 100.0}}
+
     async def shown_again(self, prefix: list[int]) -> Proposal:
         """The top-k right after `prefix`, where the draw was swallowed; HIDDEN itself when it stays unknown."""
         self.swallowed_positions += 1
@@ -117,6 +143,14 @@ class CompletionsBox:
                 pass  # counted below; the core has its own answer to an unknown position
         self.blind_positions += 1
         return HIDDEN
+
+    def hidden_end(self, proposal: Proposal) -> Proposal:
+        """The list of a position where a greedy answer ended and its last token was not shown: it was the best one."""
+        best = int(proposal.top_ids[0]) if proposal.top_ids.size else None
+        if best not in self._tokenizer.special_ids:
+            return proposal
+        self.learn_end(best)
+        return replace(proposal, end_id=best)
 
     async def _forced(self, prefix: list[int], forcing: dict[str, Any]) -> Proposal:
         body = self.request(prefix, 0.0, DraftParams(0.0, 1)) | forcing
@@ -160,6 +194,7 @@ class CompletionDraft:
         self._drawn: int | None = None  # what the upstream says it drew, hidden ones included
         self._finish: str | None = None
         self._ended = False  # nothing more will be parsed
+        self._silent = False  # the latest token had no text: the next event tells whether it was the end
 
     @property
     def temperature(self) -> float | None:
@@ -174,7 +209,7 @@ class CompletionDraft:
         return self
 
     async def __anext__(self) -> Proposal:
-        while not self._ready:
+        while not self._ready or (self._silent and len(self._ready) == 1 and not self._ended):
             if self._ended:
                 if self._error is not None:
                     raise self._error
@@ -193,7 +228,9 @@ class CompletionDraft:
         if not self._recover:
             raise MalformedTopK("The upstream swallowed a token that it was made to draw.")
         await self._events.aclose()  # a server with one slot could not answer the next call otherwise
-        return await self._box.shown_again(self._prefix)
+        shown = await self._box.shown_again(self._prefix)
+        alone = self._finish == "stop" and (self._drawn or 0) == self._shown + 1
+        return self._box.hidden_end(shown) if alone and self._temperature == 0 else shown
 
     async def _wait(self) -> None:
         try:
@@ -236,9 +273,18 @@ class CompletionDraft:
                 if self._ended:
                     return
         reason = choice.get("finish_reason")
+        self._look_for_end(choice)
         if reason in ("error", "abort"):
             raise UpstreamUnreachable("The upstream broke off its answer.")
         self._finish = reason or self._finish
+
+    def _look_for_end(self, choice: dict[str, Any]) -> None:
+        """Of the latest token: whether the black box ended with it, or the next event will tell."""
+        reason, listed = choice.get("finish_reason"), bool(choice.get("logprobs"))
+        all_shown = self._drawn is None or self._drawn <= self._shown
+        if self._ready and all_shown and (listed or self._silent):
+            self._ready[-1] = self._box.ending(self._ready[-1], choice)
+        self._silent = self._box.ends_apart and listed and reason is None and choice.get("text") == ""
 
     def _take(self, proposal: Proposal) -> None:
         self._ready.append(proposal)

@@ -18,6 +18,7 @@ class Detected:
     vocab_size: int | None
     max_context: int | None
     slots: int | None = None
+    end: str | None = None  # text of its end token
     notes: tuple[str, ...] = ()
 
 
@@ -38,6 +39,7 @@ async def detect(transport: Transport, model: str | None, dialect: Dialect | Non
         vocab_size=_whole(meta.get("n_vocab")),
         max_context=_whole(card.get("max_model_len")) or _whole(slot) or _whole(meta.get("n_ctx")),
         slots=_whole(props.get("total_slots")),
+        end=props["eos_token"] if isinstance(props.get("eos_token"), str) else None,
         notes=notes,
     )
 

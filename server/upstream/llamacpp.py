@@ -13,7 +13,7 @@ from server.errors import MalformedTopK, UpstreamRefused
 from server.upstream.base import Capabilities, TokenizerView
 from server.upstream.completions import HIDDEN, CompletionsBox
 from server.upstream.forcing import plain_token
-from server.upstream.topk import checked_proposal
+from server.upstream.topk import checked_proposal, is_text
 from server.upstream.transport import Transport
 
 _REPLACEMENT = "\ufffd".encode()
@@ -39,6 +39,8 @@ _NEUTRAL: dict[str, Any] = {
 
 class LlamaCpp(CompletionsBox):
     """`/v1/completions` of llama.cpp's server. No X-Conversation-Id is sent: with it a disconnect stops nothing."""
+
+    ends_apart = True
 
     def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
         super().__init__(transport, tokenizer, capabilities)
@@ -78,7 +80,10 @@ class LlamaCpp(CompletionsBox):
             yield checked_proposal(drawn, ids, [candidate["logprob"] for candidate in listed], self._rules)
 
     def forcing(self) -> dict[str, Any] | None:
-        return None if self._plain_token is None else {"logit_bias": [[self._plain_token, _FORCE]]}
+        return None if self._plain_token is None else self.drawing(self._plain_token)
+
+    def drawing(self, token_id: int) -> dict[str, Any]:
+        return {"logit_bias": [[token_id, _FORCE]]}
 
     def _follows_swallowed(self, drawn: int, shown: list[int], listed: list[dict[str, Any]]) -> bool:
         # The list has the server's own bytes of every token: anything more that is shown was held back.
@@ -88,7 +93,8 @@ class LlamaCpp(CompletionsBox):
                 return shown != own and bool(held_back(bytes(shown), bytes(own)))
         if not shown or not 0 <= drawn < self._tokenizer.vocab_size:
             return False
-        # Outside the list only the pair's tokenizer knows, which may see a leading space otherwise; that is text.
+        # Outside the list only the pair's tokenizer knows, which may see a leading space otherwise; that is text, as
+        # nothing that was held back ever is.
         return not is_text(held_back(bytes(shown), self._tokenizer.token_bytes(drawn)))
 
 
@@ -102,15 +108,6 @@ def held_back(shown: bytes, own: bytes) -> bytes:
     if not shown.endswith(own):
         raise MalformedTopK("The upstream's text for a token is not that token's: the tokenizers differ.")
     return shown[: len(shown) - len(own)]
-
-
-def is_text(raw: bytes) -> bool:
-    """Whether the bytes are whole UTF-8 characters, as nothing that was held back ever is."""
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _nothing_listed(entry: dict[str, Any]) -> UpstreamRefused | MalformedTopK:

@@ -4,7 +4,7 @@ from math import exp
 from typing import Any
 
 from server.decoding.protocols import DraftParams, Proposal
-from server.errors import UncorrectableUpstream, UpstreamRefused
+from server.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused
 from server.upstream.completions import PATH, CompletionsBox
 from server.upstream.refusals import Refusal
 from server.upstream.transport import Transport
@@ -61,6 +61,16 @@ class Probe:
             return {}
         everything = len(answer["choices"][0]["logprobs"]["top_logprobs"][0])
         return {"vocab_size": everything, "max_k": everything} if everything > self.box.capabilities.k else {}
+
+    async def ends_with(self, token_id: int) -> bool:
+        """Whether an answer that is made to begin with this token ends there, where two tokens are asked for."""
+        try:
+            answer = await self.whole(max_tokens=2, **self.box.drawing(token_id))
+            (choice,) = answer["choices"]
+            drawn = [proposal.token_id for proposal in self.box.proposals(choice)]
+            return choice.get("finish_reason") == "stop" and drawn == [token_id]
+        except (UpstreamRefused, MalformedTopK, KeyError, TypeError, ValueError, AttributeError, IndexError):
+            return False
 
     async def accepts_prompt_lists(self) -> bool:
         """Whether one call may hold several prompts."""

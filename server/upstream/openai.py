@@ -41,6 +41,7 @@ class OpenAI(CompletionsBox):
     """`/v1/completions` with token strings, or with chat-shaped entries that have bytes (or ids)."""
 
     temperatures = Temperatures(highest=2.0)
+    ends_apart = True
 
     def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
         super().__init__(transport, tokenizer, capabilities)

@@ -16,7 +16,7 @@ from server.upstream.llamacpp import LlamaCpp
 from server.upstream.measure import Probe
 from server.upstream.openai import OpenAI
 from server.upstream.refusals import Refusal
-from server.upstream.tokens import check_tokenizer, probe_prompt
+from server.upstream.tokens import check_tokenizer, ends_beside, named_end, probe_prompt, unnamed_ends
 from server.upstream.transport import Limits, Timeouts, Transport
 from server.upstream.vllm import Vllm
 
@@ -43,7 +43,8 @@ async def connect(
     transport = Transport(url, key=key, timeouts=timeouts, limits=limits)
     try:
         found = await detect(transport, model, None if dialect == "auto" else dialect)
-        assumed = _assumed(found, k) if prefix_cache else _without_cache(_assumed(found, k))
+        assumed = replace(_assumed(found, k), end_ids=named_end(found.end, tokenizer))
+        assumed = assumed if prefix_cache else _without_cache(assumed)
         box = _box(transport, tokenizer, assumed, cache_salt)
         await _measure(Probe(transport, box, probe_prompt(tokenizer)), tokenizer)
     except (MalformedTopK, UpstreamRefused) as error:
@@ -63,6 +64,9 @@ async def _measure(probe: Probe, tokenizer: TokenizerView) -> None:
     await probe.check_continuation()
     _learn(box, **await _vocabulary(probe, tokenizer))
     notes = await check_tokenizer(probe, tokenizer)
+    for token_id in await ends_beside(probe, tokenizer):
+        box.learn_end(token_id)
+    notes += unnamed_ends(box.capabilities.end_ids, tokenizer)
     _learn(
         box,
         prompt_list=await probe.accepts_prompt_lists(),

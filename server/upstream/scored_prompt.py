@@ -40,7 +40,7 @@ def _proposals(box: "CompletionsBox", choice: dict[str, Any], prompt: list[int],
     if len(positions) != len(prompt):
         raise MalformedTopK("The upstream scored another number of tokens than the prompt has.")
     within = [_listed(token_id, positions[at], box.rules) for at, token_id in enumerate(prompt) if at >= prefix]
-    return [*within, next(iter(box.proposals(choice)))]
+    return [*within, box.ending(next(iter(box.proposals(choice))), choice)]
 
 
 def _listed(token_id: int, position: Mapping[str, Any], rules: TopKRules) -> Proposal:

@@ -1,5 +1,7 @@
 """Are the upstream's token ids ours? Compared text by text, through `/tokenize` where the server has it."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from server.errors import UncorrectableUpstream, UpstreamRefused
@@ -16,6 +18,8 @@ _SAMPLES = {
     "other scripts": "日本語 русский العربية ไทย",
 }
 _MOST_SPECIALS = 3
+_MOST_ENDS = 8
+_LIKE_AN_END = re.compile(r"end|eo[stmdf]|stop|/s>|return", re.IGNORECASE)
 
 
 def probe_prompt(tokenizer: TokenizerView) -> list[int]:
@@ -76,6 +80,32 @@ async def _check_counts(probe: Probe, tokenizer: TokenizerView) -> list[str]:
     if len(extra) > 1 or not extra <= {0, 1}:
         raise _mismatch("how many tokens a text has")
     return ["Its tokenizer was compared by token counts only: it has no /tokenize."]
+
+
+async def ends_beside(probe: Probe, tokenizer: TokenizerView) -> list[int]:
+    """Special tokens that end the black box's answers and that the pair's own files do not name as an end."""
+    if probe.box.capabilities.dialect == "openai":
+        return []  # it lists texts, and special tokens have none
+    unnamed = sorted(tokenizer.special_ids.difference(tokenizer.eos_ids))
+    likely = [i for i in unnamed if _LIKE_AN_END.search(tokenizer.token_text(i))][:_MOST_ENDS]
+    return [i for i in likely if await probe.ends_with(i)]
+
+
+def named_end(text: str | None, tokenizer: TokenizerView) -> tuple[int, ...]:
+    """The id of the end token that a server names by its text; none where that is no token."""
+    ids = tokenizer.encode(text) if text else []
+    return tuple(ids) if len(ids) == 1 else ()
+
+
+def unnamed_ends(end_ids: Sequence[int], tokenizer: TokenizerView) -> list[str]:
+    """A remark where the two sides end answers differently."""
+    named = ", ".join(f"{tokenizer.token_text(i)} ({i})" for i in tokenizer.eos_ids)
+    more = [f"{tokenizer.token_text(i)} ({i})" for i in end_ids if i not in tokenizer.eos_ids]
+    if not more:
+        return []
+    return [
+        f"It ends its answers with {', '.join(more)}, the pair's files with {named or 'nothing'}: all of them end one."
+    ]
 
 
 def _mismatch(kind: str) -> UncorrectableUpstream:

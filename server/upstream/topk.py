@@ -81,6 +81,15 @@ def _what_is_wrong(logprobs: list[float]) -> str:
     return "The upstream's top-k is not sorted from most to least probable."
 
 
+def is_text(raw: bytes) -> bool:
+    """Whether the bytes are whole UTF-8 characters."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def ranked_proposal(drawn: int, ids: list[int], logprobs: list[float], rules: TopKRules) -> Proposal:
     """Undo "drawn token first": a drawn one past the k listed is taken out, one among them goes back to its rank."""
     told: float | None = None

@@ -87,4 +87,4 @@ class Vllm(CompletionsBox):
         # Only a raw list stays what it is under a bias.
         if self._plain_token is None or not self._capabilities.raw_logprobs:
             return None
-        return {"logit_bias": {str(self._plain_token): 100.0}}
+        return self.drawing(self._plain_token)

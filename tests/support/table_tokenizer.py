@@ -16,6 +16,14 @@ class TableTokenizer:
     def vocab_size(self) -> int:
         return self._size
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        return frozenset(i for i in range(self._size) if i not in self._table)
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        return ()
+
     def token_bytes(self, token_id: int) -> bytes:
         return self._table.get(token_id, b"<t%d>" % token_id)
 
