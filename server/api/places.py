@@ -31,20 +31,20 @@ class Places:
     def of_prompt(self) -> Iterator[int]:
         """Of the prompt's tokens, one after the other."""
         end = len(self._echoed_text)
-        # Some encodings put a space before a text; it is in the first token and not in the text.
-        tries = [self._laid_out(dropped) for dropped in (0, 1)]
-        places = next((places for places in tries if places[-1] == end), tries[0])
+        # Some encodings put a space before a text, also before one that begins with a space itself.
+        tries = [self._laid_out(dropped) for dropped in (True, False)]
+        places = next((places for places in tries if places[-1] == end), tries[-1])
         return (min(place, end) for place in places)
 
-    def _laid_out(self, dropped: int) -> list[int]:
-        """Where every token begins and the last one ends, if the first loses so many spaces."""
+    def _laid_out(self, dropped: bool) -> list[int]:
+        """Where every token begins and the last one ends, if the first one's space is `dropped`."""
         utf8, places, shown = _Utf8("replace"), [0], 0
         for token_id in self._prompt_ids:
-            raw = self._tokenizer.token_bytes(token_id)
+            raw, at = self._tokenizer.token_bytes(token_id), places[-1]
             if token_id in self._tokenizer.special_ids:  # in the text, or put around it by encoding
-                raw = raw if self._echoed_text.startswith(raw.decode(), places[-1]) else b""
-            elif dropped and raw.startswith(b" ") and not places[-1]:
-                raw, dropped = raw[1:], 0
+                raw = raw if self._echoed_text.startswith(raw.decode(), at) else b""
+            elif (dropped and not at) or not self._echoed_text.startswith(" ", at):
+                dropped, raw = dropped and not raw.startswith(b" "), raw.removeprefix(b" ")
             shown += len(utf8.decode(raw))
             places.append(shown + bool(utf8.getstate()[0]))
         return places

@@ -59,6 +59,7 @@ class ToyBlackBox:
     k: int = 5
     burst: int = 1
     eos_id: int | None = None
+    tells_end: bool = False  # which token it ends with
     draws_at: float | None = None  # the temperature really drawn at, when it is not the one asked for
     swallow: Callable[[int], str | None] = lambda position: None  # "hole": list but no token; "blind": nothing
     calls: list[tuple[list[int], DraftParams]] = field(default_factory=list)
@@ -99,7 +100,8 @@ class ToyBlackBox:
                 yield Proposal(None, NO_IDS, NO_FLOATS) if swallowed == "blind" else Proposal(None, top, logprobs[top])
                 return
             token_id = self._draw(logprobs, temperature)
-            yield Proposal(token_id, top, logprobs[top])
+            ended = token_id == self.eos_id and self.tells_end
+            yield Proposal(token_id, top, logprobs[top], end_id=token_id if ended else None)
             prefix.append(token_id)
             if token_id == self.eos_id:
                 return

@@ -1,6 +1,7 @@
 """The loop over a toy world: restarts, ends, faults, seeds, and what a stream costs."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from server.decoding.decoder import decode, generate
 from server.decoding.draft_length import DraftLength
 from server.decoding.drafts import UpstreamDrafts
+from server.decoding.local_drafts import propose
 from server.decoding.sampling import SamplingParams
 from server.errors import MalformedTopK, OffsetUnavailable, UpstreamUnreachable
 from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
@@ -132,6 +134,37 @@ async def test_end_of_sequence_stops_and_shows_no_text():
     assert "".join(p.text for p in found) == "".join(chr(97 + i) for i in plain[:ended])
     assert found[-1].finish_reason == "stop"
     assert sum(len(p.steps) for p in found) == ended + 1
+
+
+async def test_an_end_of_the_black_box_ends_the_answer_where_it_is_emitted_and_nowhere_else():
+    for strength, alike in ((0.0, 20), (1.0, 20)):
+        plain = await tokens(toy_stream(GREEDY, session=ToySession(strength=strength)), ToyBlackBox())
+        for end in range(12):
+            black_box = ToyBlackBox(eos_id=end, tells_end=True)
+            stream = toy_stream(GREEDY, session=ToySession(strength=strength))
+            said = await tokens(stream, black_box)
+            ends = end in stream.params.eos_ids  # seen: proposed, whether it was emitted there or replaced
+            assert said == plain[: len(said)]
+            assert (said[-1] == end) is (len(said) < alike) or len(said) == alike
+            assert stream.finish_reason == ("stop" if ends and said[-1] == end else "length")
+
+
+async def test_an_end_that_the_black_box_shows_waits_for_min_tokens():
+    plain = await tokens(toy_stream(GREEDY, session=ToySession(strength=0.0)), ToyBlackBox())
+    end, params = plain[2], replace(GREEDY, min_tokens=8)
+    stream = toy_stream(params, session=ToySession(strength=0.0))
+    said = await tokens(stream, ToyBlackBox(eos_id=end, tells_end=True))
+    assert said[:2] == plain[:2] and end not in said[:8]
+    assert len(said) >= 8
+
+
+async def test_a_draft_of_the_pairs_ends_where_the_black_box_was_seen_to_end():
+    plain = await tokens(toy_stream(GREEDY), ToyBlackBox())
+    stream = toy_stream(GREEDY)
+    stream.learn_end(plain[3])
+    drafted = await propose(stream, 16)
+    assert stream.params.final_ids == {plain[3]}
+    assert all(own.token_id != plain[3] for own in drafted[:-1])
 
 
 async def test_ignoring_the_end_goes_on_with_a_new_call():
