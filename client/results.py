@@ -53,6 +53,7 @@ class TokenizerInfo:
     max_context: int
     bos_token: str | None
     eos_token: str | None
+    turn_end_token: str | None  # behind an assistant's words in a chat; only deltaserve tells it
     chat_template: str | None
 
     @classmethod
@@ -62,6 +63,7 @@ class TokenizerInfo:
             max_context=int(body["model_max_length"]),
             bos_token=body["bos_token"],
             eos_token=body["eos_token"],
+            turn_end_token=body.get("turn_end_token"),
             chat_template=body["chat_template"],
         )
 

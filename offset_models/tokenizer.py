@@ -145,6 +145,11 @@ class Tokenizer:
         return before[0] if "bos_token" not in self._named and len(before) == 1 else self._named_id("bos_token")
 
     @cached_property
+    def turn_end_id(self) -> int | None:
+        """The token that the chat template puts behind an assistant's words; None where it puts none."""
+        return turn_end_id(self)
+
+    @cached_property
     def fingerprint(self) -> TokenizerFingerprint:
         added = {i: token.content for i, token in self._added.items()}
         return fingerprint_of(self._source, added, self._chat.source)
@@ -185,8 +190,7 @@ class Tokenizer:
         own = self._named_id("eos_token")
         known = [*([] if own is None else [own]), *declared]
         self.eos_ids = tuple(i for i in dict.fromkeys(known) if i in self._ids)
-        turn_end = turn_end_id(self)
-        ids = dict.fromkeys([*self.eos_ids, *([] if turn_end is None else [turn_end])])
+        ids = dict.fromkeys([*self.eos_ids, *([] if self.turn_end_id is None else [self.turn_end_id])])
         _, behind = self._around
         return tuple(ids or behind[-1:])
 

@@ -39,13 +39,14 @@ class ServerEncoder:
     async def end(self) -> list[int]:
         """Raises Stop where the server does not tell its tokenizer."""
         try:
-            end = (await self.client.tokenizer_info()).eos_token
+            info = await self.client.tokenizer_info()
         except Refused as refusal:
             if refusal.status not in (404, 405):
                 raise
             root = self.client.address.root
             said = f"{root} does not tell its tokenizer (GET /tokenizer_info); give its folder with --tokenizer."
             raise Stop(said, Status.REFUSED) from None
+        end = info.turn_end_token or info.eos_token
         return [] if end is None else await self.text(end)
 
 
@@ -73,4 +74,5 @@ class LocalEncoder:
 
     @cached_property
     def _end(self) -> list[int]:
-        return [*self._tokenizer.eos_ids[:1]]
+        turn_end = self._tokenizer.turn_end_id
+        return [*self._tokenizer.eos_ids[:1]] if turn_end is None else [turn_end]

@@ -79,6 +79,7 @@ async def tokenizer_info(request: Request) -> dict[str, Any]:
             "backend": "tokenizers",
             "bos_token": _spelled(version, tokenizer.bos_id),
             "eos_token": _spelled(version, eos),
+            "turn_end_token": _spelled(version, tokenizer.turn_end_id),
             "pad_token": _spelled(version, eos),
             "chat_template": tokenizer.chat_template,
             "vocab_size": tokenizer.vocab_size,

@@ -139,3 +139,8 @@ def test_what_was_learned_of_the_black_box_ends_answers_before_it_is_seen_again(
     with running_app(tokenizer, MarkedBox(known=(START,))) as app:
         assert ended(asked(app, "completions", **TEXT)) == (4, "stop", None)
         assert ended(asked(app, "chat/completions", **CHAT)) == (4, "stop", None)
+
+
+def test_the_end_of_a_turn_is_told(marked: RunningApp) -> None:
+    info = httpx.get(f"{marked.url}/tokenizer_info").json()
+    assert (info["eos_token"], info["turn_end_token"]) == ("<|im_end|>", "<|im_end|>")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from server.decoding.text import IncrementalDetokenizer, StopStrings
+from server.decoding.text import ByteDetokenizer, IncrementalDetokenizer, StopStrings
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,36 @@ def test_half_a_character_is_held_back_and_shown_as_a_replacement_at_the_end(tok
     detokenizer = IncrementalDetokenizer(tokenizer)
     assert [detokenizer.step(i) for i in ids[:-1]] == ["a", "", "", ""]
     assert set(detokenizer.flush()) == {"\ufffd"}
+
+
+@pytest.mark.parametrize("held", [1, 2, 3])
+@pytest.mark.parametrize("before", ["", "a", "some longer text "])
+def test_a_prompt_that_ends_inside_a_character_costs_no_letter(tokenizer, held, before):
+    ids = tokenizer.encode(f"{before}🦙").ids
+    detokenizer = IncrementalDetokenizer(tokenizer, ids[:-held])
+    said = "".join(map(detokenizer.step, [*ids[-held:], *tokenizer.encode("xy").ids])) + detokenizer.flush()
+    assert said == "🦙xy"
+
+
+def test_a_window_that_would_begin_inside_a_character_begins_before_it(tokenizer):
+    ids = tokenizer.encode("🦙🦙🦙").ids
+    for cut in range(len(ids)):
+        detokenizer = IncrementalDetokenizer(tokenizer, ids[:cut])
+        said = "".join(map(detokenizer.step, ids[cut:])) + detokenizer.flush()
+        assert said == "🦙" * (3 - cut // 4)
+        assert not detokenizer.incomplete
+
+
+@given(raw=st.lists(st.binary(max_size=4), max_size=9), cut=st.integers(0, 9))
+def test_bytes_of_an_answer_are_decoded_behind_those_of_the_prompt(raw, cut):
+    detokenizer = ByteDetokenizer(raw.__getitem__, range(min(cut, len(raw))))
+    said = "".join(map(detokenizer.step, range(cut, len(raw)))) + detokenizer.flush()
+    before, answer = b"".join(raw[:cut]), b"".join(raw[cut:])
+    whole = (before + answer).decode(errors="replace")
+    assert whole.endswith(said) or said == answer.decode(errors="replace")
+    assert len(said) <= len(answer.decode(errors="replace"))
+    if cut == 0:
+        assert said == whole
 
 
 def test_bytes_that_never_become_a_character_do_not_pile_up(tokenizer):
