@@ -244,9 +244,7 @@ def _shown(stream: Stream, step: Step) -> str:
     text = "" if final else stream.detokenizer.step(step.token_id)
     if stream.finished:
         text += stream.detokenizer.flush()
-    if stream.emitted < stream.params.min_tokens:
-        return text
-    shown = stream.stops.push(text)
+    shown = stream.stops.push(text, early=stream.emitted <= stream.params.min_tokens)
     if stream.stops.matched is not None:
         stream.finish_reason, stream.stop_reason = "stop", stream.stops.matched
     elif stream.finished:

@@ -159,34 +159,46 @@ class StopStrings:
     def __init__(self, stops: Iterable[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
+        self._early = 0  # how much of what is held came too early for a stop string to end in it
         self.matched: str | None = None
 
-    def push(self, text: str) -> str:
-        """Text that is safe to show now. After a match nothing more is shown."""
+    def push(self, text: str, *, early: bool = False) -> str:
+        """Text that is safe to show now. After a match nothing more is shown.
+
+        A stop string that is complete within `early` text is passed over; one that only begins there is not.
+        """
         if not self._stops:
             return text
         if self.matched is not None:
             return ""
         self._held += text
-        found = [(at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
-            at, self.matched = min(found, key=lambda hit: (hit[0], -len(hit[1])))
+        if early:
+            self._early = len(self._held)
+        if (found := self._first_match()) is not None:
+            at, self.matched = found
             shown, self._held = self._held[:at], ""
             return shown
-        keep = self._longest_prefix_at_end()
-        cut = len(self._held) - keep
-        shown, self._held = self._held[:cut], self._held[cut:]
-        return shown
+        return self._let_go(len(self._held) - self._longest_prefix_at_end())
 
     def flush(self) -> str:
         """What was held back for a stop string that never came."""
-        held, self._held = self._held, ""
-        return held
+        return self._let_go(len(self._held))
+
+    def _first_match(self) -> tuple[int, str] | None:
+        """(where it begins, the stop string) of the earliest that ends past the early text; of equals the longest."""
+        at_least = [(max(0, self._early - len(stop) + 1), stop) for stop in self._stops]
+        found = [(at, stop) for start, stop in at_least if (at := self._held.find(stop, start)) >= 0]
+        return min(found, key=lambda hit: (hit[0], -len(hit[1])), default=None)
+
+    def _let_go(self, cut: int) -> str:
+        shown, self._held = self._held[:cut], self._held[cut:]
+        self._early = max(0, self._early - cut)
+        return shown
 
     def _longest_prefix_at_end(self) -> int:
         longest = min(len(self._held), max(map(len, self._stops)) - 1)
         for size in range(longest, 0, -1):
             end = self._held[-size:]
-            if any(stop.startswith(end) for stop in self._stops):
+            if any(len(stop) > size and stop.startswith(end) for stop in self._stops):
                 return size
         return 0

@@ -191,6 +191,16 @@ async def test_stop_strings_cut_the_text_across_tokens_and_close_the_call():
     assert black_box.closed == len(black_box.calls)
 
 
+@pytest.mark.parametrize("more", [-1, 0], ids=["one token before its end", "with its end"])
+async def test_a_stop_string_that_begins_within_min_tokens_ends_the_answer_if_it_is_complete_after_them(more):
+    plain = "".join(chr(97 + i) for i in await tokens(toy_stream(GREEDY), ToyBlackBox()))
+    stop, end = plain[5:8], plain.index(plain[5:8]) + 3
+    params = SamplingParams(max_tokens=20, temperature=0.0, stop=(stop,), min_tokens=end + more)
+    found = await pieces(toy_stream(params), ToyBlackBox())
+    text, reason = "".join(p.text for p in found), found[-1].finish_reason
+    assert (text, reason) == ((plain[: end - 3], "stop") if more < 0 else (plain, "length"))
+
+
 async def test_every_step_is_reported_once_and_in_order():
     params = SamplingParams(max_tokens=20, temperature=0.0, stop=("abcdefgh",), top_logprobs=3)
     plain = await tokens(toy_stream(GREEDY), ToyBlackBox())

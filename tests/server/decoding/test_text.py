@@ -105,3 +105,65 @@ def test_nothing_is_shown_after_a_match():
     assert stops.push("abcEN") == "abc"
     assert stops.push("D more") == ""
     assert stops.push("x") == "" and stops.matched == "END"
+
+
+def first_stop(tokens, stops, min_tokens):
+    """(where it begins, the stop string) that ends the answer, by looking at all of the text; None where none does."""
+    text = ""
+    for number, token in enumerate(tokens, start=1):
+        known, text = len(text), text + token
+        found = [
+            (at, stop)
+            for stop in stops
+            for at in range(len(text) - len(stop) + 1)
+            if text.startswith(stop, at) and at + len(stop) > known
+        ]
+        if number > min_tokens and found:
+            return min(found, key=lambda hit: (hit[0], -len(hit[1])))
+    return None
+
+
+@given(
+    st.lists(st.text("ab.", max_size=3), max_size=12),
+    st.lists(st.text("ab.", min_size=1, max_size=4), max_size=3),
+    st.integers(0, 8),
+)
+def test_a_stop_string_ends_the_answer_only_if_its_last_character_comes_after_min_tokens(tokens, stops, min_tokens):
+    found, stop_strings = [], StopStrings(stops)
+    for number, token in enumerate(tokens, start=1):
+        found.append(stop_strings.push(token, early=number <= min_tokens))
+        if stop_strings.matched is not None:
+            break
+    else:
+        found.append(stop_strings.flush())
+    expected = first_stop(tokens, stops, min_tokens)
+    shown = "".join(found)
+    if expected is None:
+        assert (shown, stop_strings.matched) == ("".join(tokens), None)
+    else:
+        assert (len(shown), stop_strings.matched) == expected
+        assert "".join(tokens).startswith(shown)
+
+
+@pytest.mark.parametrize(
+    ("stops", "tokens", "min_tokens", "shown", "matched"),
+    [
+        (["def"], "abcdef", 5, "abc", "def"),  # begins early, is complete afterwards
+        (["def"], "abcdefgh", 6, "abcdefgh", None),  # complete with the last token that must come
+        (["aa"], "aaa", 2, "a", "aa"),  # one that is passed over does not hide the one that overlaps it
+        (["abc", "bcd"], "abcd", 3, "a", "bcd"),
+        (["ab", "abcd"], "abcd", 2, "", "abcd"),
+        (["ab", "abcd"], "abab", 2, "ab", "ab"),
+    ],
+)
+def test_stop_strings_about_the_end_of_min_tokens(stops, tokens, min_tokens, shown, matched):
+    stop_strings = StopStrings(stops)
+    said = [stop_strings.push(letter, early=number <= min_tokens) for number, letter in enumerate(tokens, start=1)]
+    assert ("".join(said) + stop_strings.flush(), stop_strings.matched) == (shown, matched)
+
+
+def test_early_text_is_held_back_no_longer_than_it_may_begin_a_stop_string():
+    stops = StopStrings(["ab", "xyzw"])
+    assert stops.push("cab", early=True) == "cab"
+    assert stops.push("xy", early=True) == ""
+    assert stops.push("-") == "xy-"
