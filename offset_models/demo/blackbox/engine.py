@@ -273,13 +273,13 @@ class Engine:
         """Text, stop conditions and finish reason, in vLLM's order."""
         params = sequence.job.params
         sequence.output_ids.append(token.token_id)
-        enough = len(sequence.output_ids) >= params.min_tokens
-        if enough and token.token_id in self.ends(params):
+        length = len(sequence.output_ids)
+        if length >= params.min_tokens and token.token_id in self.ends(params):
             token.finish_reason = "stop"
             token.stop_reason = token.token_id if token.token_id in params.stop_token_ids else None
-        elif (stop := sequence.detokenizer.push(token.token_id)) is not None and enough:
+        elif (stop := sequence.detokenizer.push(token.token_id, early=length <= params.min_tokens)) is not None:
             token.finish_reason, token.stop_reason = "stop", stop
-        elif len(sequence.output_ids) >= params.max_tokens or sequence.length >= self._model.max_len:
+        elif length >= params.max_tokens or sequence.length >= self._model.max_len:
             token.finish_reason = "length"
         sequence.finished = token.finish_reason is not None
         token.text = sequence.detokenizer.take(finished=sequence.finished)

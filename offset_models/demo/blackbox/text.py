@@ -49,14 +49,14 @@ class Detokenizer:
         self._sent = 0
         self.text = ""
 
-    def push(self, token_id: int) -> str | None:
-        """Appends a token; gives the stop string that its text completed, if any."""
+    def push(self, token_id: int, *, early: bool = False) -> str | None:
+        """Appends a token; gives the stop string that its text completed, if any: an `early` token completes none."""
         piece = self._step(token_id)
         if not piece:
             return None
-        searched_from = max(0, len(self.text) - max(map(len, self._stop), default=0) + 1)
+        known = len(self.text)
         self.text += piece
-        return self._cut_at_stop(searched_from) if self._stop else None
+        return None if early else self._cut_at_stop(known)
 
     def _step(self, token_id: int) -> str | None:
         try:
@@ -68,8 +68,10 @@ class Detokenizer:
         self._stream = DecodeStream(skip_special_tokens=self._skip_special)
         return self._stream.step(self._tokenizer, token_id)
 
-    def _cut_at_stop(self, start: int) -> str | None:
-        found = [(at, stop) for stop in self._stop if (at := self.text.find(stop, start)) >= 0]
+    def _cut_at_stop(self, known: int) -> str | None:
+        """At the earliest stop string that ends past the first `known` characters."""
+        starts = [(max(0, known - len(stop) + 1), stop) for stop in self._stop]
+        found = [(at, stop) for start, stop in starts if (at := self.text.find(stop, start)) >= 0]
         if not found:
             return None
         at, stop = min(found)

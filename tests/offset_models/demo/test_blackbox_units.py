@@ -47,6 +47,26 @@ def test_text_that_may_become_a_stop_string_is_held_back(tokenizer: Tokenizer) -
     assert out.take(finished=True) == "yq"
 
 
+@pytest.mark.parametrize(
+    ("stops", "early", "said", "matched"),
+    [
+        (["bcd"], 3, "a", "bcd"),  # it begins early and is complete later
+        (["bcd"], 4, "abcdef", None),  # as vLLM: complete with the last token that must come, and not cut out
+        (["abc", "cde"], 3, "ab", "cde"),
+    ],
+)
+def test_stop_strings_that_early_tokens_complete_are_passed_over(
+    tokenizer: Tokenizer, stops: list[str], early: int, said: str, matched: str | None
+) -> None:
+    out, found, text = Detokenizer(tokenizer, stops, include_stop=False, skip_special=True), None, ""
+    for number, letter in enumerate("abcdef", start=1):
+        found = out.push(tokenizer.token_to_id(letter), early=number <= early)
+        text += out.take(finished=found is not None or number == 6)
+        if found:
+            break
+    assert (text, found) == (said, matched)
+
+
 def test_a_stop_string_is_kept_when_asked_for(tokenizer: Tokenizer) -> None:
     out = Detokenizer(tokenizer, ["b"], include_stop=True, skip_special=True)
     assert [out.push(i) for i in spelled_bytes(tokenizer, "ab")] == [None, "b"]
