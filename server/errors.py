@@ -17,7 +17,8 @@ DeltaserveError
 │   ├── UpstreamBusy               503 retryable                it said 429 or 503
 │   ├── UpstreamTimeout            504 retryable
 │   ├── UpstreamRefused            502                          it answered 4xx: its sentence is kept for the log
-│   └── MalformedTopK              502                          NaN, unsorted, repeated, out of range, not normalised
+│   ├── MalformedTopK              502                          NaN, unsorted, repeated, out of range, not normalised
+│   └── BlindPosition              502                          it showed no list at a position, asked again neither
 ├── UncorrectableUpstream          start-up: what was probed cannot be corrected exactly; names the missing setting
 ├── CorruptState                   start-up: the registry's state file is torn or missing; never guessed
 ├── StateFolderUnusable            start-up: the state folder cannot be written, or another server uses it
@@ -131,6 +132,10 @@ class UpstreamRefused(UpstreamError):
 
 class MalformedTopK(UpstreamError):
     code = "upstream_malformed_top_k"
+
+
+class BlindPosition(UpstreamError):
+    code = "upstream_blind_position"
 
 
 class UncorrectableUpstream(DeltaserveError):

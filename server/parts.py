@@ -83,6 +83,7 @@ async def connect_upstream(settings: Settings, registry: Any) -> Parts:
         k=settings.upstream_k,
         timeouts=_timeouts(settings),
         prefix_cache=settings.upstream_prefix_cache,
+        trust_draws=settings.trust_draws,
     )
     registry.served = settings.served_name or box.capabilities.model
     return Parts(box, registry, registry.served)

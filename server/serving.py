@@ -182,9 +182,10 @@ class Serving:
         return DraftSources(upstream, scorer, limits, settings.early_restarts)
 
     def fingerprint(self, version: Version) -> str:
-        """`system_fingerprint`: the version, and the guards where there are any."""
-        guard = self.settings.guard
-        return version.fingerprint if guard is None else f"{version.fingerprint}+{guard}"
+        """`system_fingerprint`: the version, the guards where there are any, and that blind positions are allowed."""
+        guard, blind = self.settings.guard, self.settings.allow_blind
+        parts = [version.fingerprint, *([str(guard)] if guard else []), *(["blind"] if blind else [])]
+        return "+".join(parts)
 
     def end_ids(self, version: Version) -> frozenset[int]:
         """Ids that end an answer: those the pair's files name and those the black box ends its own answers with."""

@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     upstream_prefix_cache: bool = Field(
         True, description="false: llama.cpp computes each prompt whole, so that no answer depends on those before"
     )
+    trust_draws: bool = Field(
+        True,
+        description="false: what the black box draws is only a guess, kept where a draw of our own is the same. Exact "
+        "whatever it draws from, with more calls; where it hides some of its draws (llama.cpp) this is so anyway",
+    )
     upstream_ping_s: Seconds = Field(10.0, description="how often an idle black box is asked whether it is there")
 
     # the offset pair
@@ -68,6 +73,11 @@ class Settings(BaseSettings):
     watch_offsets: bool = Field(False, description="load (not activate) checkpoints that appear under offsets_root")
     watch_interval_s: Seconds = Field(2.0, description="how often watch_offsets looks")
     tail: Literal["impute", "truncate"] = "impute"
+    allow_blind: bool = Field(
+        False,
+        description="where the black box shows no list even when asked again, let the pair alone decide the token "
+        "(system_fingerprint says so); default: an error",
+    )
     device: str = "cpu"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     torch_threads: int | None = Field(None, ge=1)

@@ -77,7 +77,7 @@ class Metrics:
         self.local_proposed = self._counter("local_proposed_tokens", "Tokens the pair proposed.")
         self.local_accepted = self._counter("local_accepted_tokens", "Of these, emitted as they were.")
         self.swallowed = self._counter("swallowed_tokens", "Positions whose token the black box never showed.")
-        self.blind = self._counter("blind_tokens", "Of these, positions drawn from the pair alone.")
+        self.blind = self._counter("blind_tokens", "Positions without a list, drawn from the pair alone (allow_blind).")
         self.wasted = self._counter("wasted_tokens", "Proposals that arrived and were void.")
         self.block_positions = self._counter("block_positions", "Positions of local blocks the black box scored.")
         self.early_calls = self._counter("early_calls", "Calls opened where a restart was expected.")

@@ -101,6 +101,7 @@ def _params(request: Generation, wanted: Wanted, version: Version, serving: Serv
         tail=settings.tail,
         explain=settings.explain_candidates if request.explain else 0,
         guard=settings.guard,
+        blind=settings.allow_blind,
     )
 
 

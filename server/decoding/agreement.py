@@ -36,8 +36,13 @@ def local_agreement(target: Target, blind: Target, seeded: bool) -> float:
     return overlap / (2.0 - overlap) if seeded else overlap  # of two Gumbel draws with common noise: a lower bound
 
 
-def upstream_agreement(target: Target, proposal: Proposal, emitted: int, seeded: bool) -> float:
-    """Chance that the black box's own draw is accepted here, taken at its own temperature of 1 where that matters."""
+def upstream_agreement(
+    target: Target, proposal: Proposal, emitted: int, seeded: bool, *, guessed: bool = False
+) -> float:
+    """Chance that the black box's own draw is accepted here, taken at its own temperature of 1 where that matters.
+
+    `guessed`: it is kept where a draw of our own is the same, not by the rule for draws.
+    """
     if not proposal.top_ids.size:
         return 0.0
     if target.params.temperature == 0.0:
@@ -45,7 +50,8 @@ def upstream_agreement(target: Target, proposal: Proposal, emitted: int, seeded:
     share = _listed_share(proposal, target.params.temperature)
     if seeded:
         return float(share[proposal.top_ids == emitted].sum())
-    return float(np.minimum(target.probs[proposal.top_ids], share).sum())
+    wanted = target.probs[proposal.top_ids]
+    return float((wanted * share).sum() if guessed else np.minimum(wanted, share).sum())
 
 
 def _listed_share(proposal: Proposal, temperature: float) -> Floats:

@@ -15,7 +15,7 @@ from server.decoding.sampling import History, SamplingParams, Target, target
 from server.decoding.scoring import ScoredToken
 from server.decoding.text import Detokenizer, StopStrings
 from server.decoding.verification import verify
-from server.errors import UpstreamError, UpstreamUnreachable
+from server.errors import BlindPosition, UpstreamError, UpstreamUnreachable
 
 FinishReason = Literal["stop", "length"]
 
@@ -35,6 +35,7 @@ class Step:
     top: tuple[Ids, Floats] | None = None  # the most probable ids of q and their log q, descending; when asked for
     explanation: Explanation | None = None  # when asked for
     local: bool = False  # proposed by the pair, not by the black box
+    blind: bool = False  # the black box showed no list here: the pair alone decided
 
     @property
     def replaced(self) -> bool:
@@ -64,7 +65,7 @@ class StreamStats:
     local_proposed: int = 0  # by the pair
     local_accepted: int = 0
     swallowed: int = 0  # positions whose token the upstream never showed
-    blind: int = 0  # of these, positions with no list either: drawn from the pair alone
+    blind: int = 0  # positions without a list, swallowed or in a block: drawn from the pair alone
     wasted: int = 0  # proposals that had arrived and were void
     block_positions: int = 0  # positions of locally drafted blocks that the black box scored
     early_calls: int = 0  # of the upstream calls, those opened where a restart was expected
@@ -121,6 +122,7 @@ class Stream:
             most_probable(corrected, wanted) if wanted else None,
             explain(corrected, self.params.explain) if self.params.explain else None,
             proposal.row is not None,
+            not proposal.top_ids.size,
         )
 
     def learn_end(self, token_id: int) -> None:
@@ -147,9 +149,9 @@ class Stream:
         stats = self.stats
         stats.tail_mass_sum += step.tail_mass
         stats.certified += bool(step.certified)
+        stats.blind += step.blind
         if step.proposed_id is None:
             stats.swallowed += 1
-            stats.blind += step.tail_mass == 1.0
             return
         if step.local:
             stats.local_proposed += 1
@@ -184,7 +186,7 @@ async def _drafted(stream: Stream, drafts: Drafts) -> AsyncGenerator[Step, None]
                     yield step
             fault: UpstreamError = UpstreamUnreachable("the black box ended its answer without a token")
         except UpstreamError as error:
-            if not error.retryable:
+            if not (error.retryable or isinstance(error, BlindPosition)):
                 raise
             stream.stats.upstream_faults += 1
             fault = error
@@ -214,6 +216,11 @@ async def _one_draft(stream: Stream, drafts: Drafts) -> AsyncGenerator[Step, Non
 
 
 async def _target(stream: Stream, draft: Draft, proposal: Proposal) -> Target:
+    if not (proposal.top_ids.size or stream.params.blind):
+        raise BlindPosition(
+            "The black box did not show which tokens it considers at a position of this answer, not even when asked "
+            "again: nothing can be corrected there. The setting allow_blind lets the pair alone decide such positions."
+        )
     row = proposal.row
     if row is None:
         pending = draft.pending()

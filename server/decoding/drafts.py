@@ -115,6 +115,7 @@ class AdaptiveDrafts:
     local_accepted: Acceptance = field(default_factory=lambda: Acceptance(0.6))  # until seen: the black box streams
     _seen: int = 0
     _local: bool = False
+    _guessed: bool = False  # the black box's draws are only guesses
 
     def __post_init__(self) -> None:
         self.streaming = UpstreamDrafts(self.upstream, foresight=self.foresight)
@@ -132,7 +133,7 @@ class AdaptiveDrafts:
         """
         self.streaming.observe(stream, proposal, target, emitted)
         seeded = stream.noise.seeded
-        self.upstream_accepted.add(upstream_agreement(target, proposal, emitted, seeded))
+        self.upstream_accepted.add(upstream_agreement(target, proposal, emitted, seeded, guessed=self._guessed))
         self._seen += 1
         if self._seen % _OBSERVED_EVERY and emitted == proposal.token_id:
             return
@@ -186,6 +187,7 @@ class AdaptiveDrafts:
         early = self.foresight is not None and self.foresight.ready(stream)
         started = None if early else time.perf_counter()
         async with self.streaming.open(stream) as draft:
+            self._guessed = draft.temperature is None
             yield TimedDraft(draft, self.pace, started)
 
     @asynccontextmanager
@@ -204,6 +206,7 @@ class AdaptiveDrafts:
         finally:
             self.pace.block_positions -= positions
         self.pace.scored(positions, time.perf_counter() - asked)
+        self._guessed = block.temperature is None
         yield block
 
 

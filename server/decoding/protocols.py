@@ -52,7 +52,10 @@ class Draft(Protocol):
 
     @property
     def temperature(self) -> float | None:
-        """Temperature the proposals are drawn at from all of p_M (0: greedy); None when that is unknown."""
+        """Temperature the proposals are drawn at from all of p_M (0: greedy).
+
+        None when that is unknown, or when it depends on a token whether it is shown: then each proposal is a guess.
+        """
 
     def __aiter__(self) -> AsyncIterator[Proposal]: ...
 

@@ -45,6 +45,7 @@ class SamplingParams:
     tail: TailPolicy = "impute"
     explain: int = 0  # candidates to explain at each position; 0: none
     guard: Guard | None = None
+    blind: bool = False  # where the black box shows no list the pair alone decides, instead of an error
 
     @property
     def filtered(self) -> bool:

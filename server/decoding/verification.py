@@ -4,6 +4,7 @@ Speculative sampling (Leviathan et al. 2023; Chen et al. 2023) with the black bo
 temperature T_d, p̂(i) = exp(ℓ(i)/T_d) / Σ_K exp(ℓ/T_d) is M's draw given that it fell in K, q̃ is the target.
   y ∈ K: accept with probability min(1, q̃(y)/p̂(y)), else draw from max(q̃ − p̂, 0).
   y ∉ K, or M's draw distribution is unknown or a point: draw from q̃.
+Where M may hide y the rule holds at no position (`Draft.temperature` is None): those it shows are not drawn as p̂ says.
 A local draft is drawn from a known p over the whole vocabulary: the same rule with p in place of p̂.
 """
 

@@ -66,7 +66,7 @@ class BlackBox(Protocol):
     """A probed upstream. `draft` raises errors of the UpstreamError branch only; they carry no prompt text."""
 
     swallowed_positions: int  # positions whose draw the upstream did not show; their top-k was asked for again
-    blind_positions: int  # of these, positions where even that failed
+    blind_positions: int  # of these, positions where even that failed: nobody may decide them but with allow_blind
 
     @property
     def capabilities(self) -> Capabilities: ...

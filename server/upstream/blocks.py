@@ -29,7 +29,8 @@ async def score_block(
         while await events.wait():
             while events.arrived:
                 _collect(box, events, events.arrived.popleft(), found)
-    return Block(temperature, [await _known(box, prompt, seen) for prompt, seen in zip(prompts, found, strict=True)])
+    lists = [await _known(box, prompt, seen) for prompt, seen in zip(prompts, found, strict=True)]
+    return Block(box.drawn_at(temperature), lists)
 
 
 def _collect(box: "CompletionsBox", events: "EventStream", payload: bytes, found: list[Proposal | None]) -> None:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -18,6 +18,7 @@ from server.upstream.topk import TopKRules, is_text
 from server.upstream.transport import EventStream, Transport
 
 PATH = "/v1/completions"
+_HOT, _HOT_TRIES = 2.0, 3  # temperature at which, and how often, an upstream that cannot be forced is asked again
 HIDDEN = Proposal(None, NO_IDS, NO_FLOATS)  # something was drawn here and not shown: nothing later belongs here
 
 
@@ -37,10 +38,12 @@ class CompletionsBox:
 
     temperatures = Temperatures()
     ends_apart = False  # an answer's end is told by an event of its own, after the last token's
+    shows_all: ClassVar[bool] = True  # every token it draws, whatever it is
 
     def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
         self.swallowed_positions = 0
         self.blind_positions = 0
+        self.trusts_draws = self.shows_all
         self._transport = transport
         self._tokenizer = tokenizer
         self.adopt(capabilities)
@@ -82,11 +85,11 @@ class CompletionsBox:
 
     async def block(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
         """The lists along a locally drafted block, in one call; only where `capabilities.prompt_list`."""
-        return await score_block(self, token_ids, drafted, self._temperature(params.temperature), params)
+        return await score_block(self, token_ids, drafted, self._asked_at(params.temperature), params)
 
     async def scored_prompt(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
         """The same by one prompt, all of it computed; only where `capabilities.prompt_logprobs`."""
-        return await score_in_one_prompt(self, token_ids, drafted, self._temperature(params.temperature), params)
+        return await score_in_one_prompt(self, token_ids, drafted, self._asked_at(params.temperature), params)
 
     async def asked(self, body: Mapping[str, Any]) -> Any:
         """One answer in one piece."""
@@ -132,15 +135,23 @@ class CompletionsBox:
         """Body fields that make this token the next one, if no logit is very large."""
         return {"logit_bias": {str(token_id): 100.0}}
 
+    def drawn_at(self, temperature: float) -> float | None:
+        """`Draft.temperature` of what was asked for at `temperature`.
+
+        None where draws are not trusted: if it depends on a token whether it is shown, those that are shown are no
+        fair draws, and nor is what comes of accepting some and drawing the hidden ones anew.
+        """
+        return temperature if self.trusts_draws else None
+
     async def shown_again(self, prefix: list[int]) -> Proposal:
         """The top-k right after `prefix`, where the draw was swallowed; HIDDEN itself when it stays unknown."""
         self.swallowed_positions += 1
-        forcing = self.forcing()
-        if forcing is not None:
+        self.trusts_draws = False
+        for temperature, more in self._ways_to_see():
             try:
-                return await self._forced(prefix, forcing)
+                return await self._seen(prefix, temperature, more)
             except (UpstreamRefused, MalformedTopK):
-                pass  # counted below; the core has its own answer to an unknown position
+                continue
         self.blind_positions += 1
         return HIDDEN
 
@@ -152,20 +163,27 @@ class CompletionsBox:
         self.learn_end(best)
         return replace(proposal, end_id=best)
 
-    async def _forced(self, prefix: list[int], forcing: dict[str, Any]) -> Proposal:
-        body = self.request(prefix, 0.0, DraftParams(0.0, 1)) | forcing
+    def _ways_to_see(self) -> Iterator[tuple[float, dict[str, Any]]]:
+        """Temperatures and fields to ask a position again with, whose token may then be one that is shown."""
+        if (forcing := self.forcing()) is not None:
+            yield 0.0, forcing
+        else:  # the list is the same whatever is drawn
+            yield from ((self._asked_at(_HOT), {}),) * _HOT_TRIES
+
+    async def _seen(self, prefix: list[int], temperature: float, more: dict[str, Any]) -> Proposal:
+        body = self.request(prefix, temperature, DraftParams(temperature, 1)) | more
         async with self.opened(body) as events:
-            async for proposal in CompletionDraft(self, events, prefix, 0.0, 1, recover=False):
+            async for proposal in CompletionDraft(self, events, prefix, temperature, 1, recover=False):
                 return Proposal(None, proposal.top_ids, proposal.top_logprobs)
         raise MalformedTopK("The upstream shows no top-k where it swallowed a token.")
 
-    def _temperature(self, asked: float) -> float:
+    def _asked_at(self, asked: float) -> float:
         # A processed list is the distribution the token was drawn from; at temperature 1 it is p_M as well.
         return self.temperatures.clamp(asked) if self._capabilities.raw_logprobs else 1.0
 
     @asynccontextmanager
     async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[Draft]:
-        temperature = self._temperature(params.temperature)
+        temperature = self._asked_at(params.temperature)
         async with self.opened(self.request(token_ids, temperature, params)) as events:
             yield CompletionDraft(self, events, token_ids, temperature, params.max_tokens)
 
@@ -198,7 +216,7 @@ class CompletionDraft:
 
     @property
     def temperature(self) -> float | None:
-        return self._temperature
+        return self._box.drawn_at(self._temperature)
 
     def pending(self) -> Sequence[int]:
         """Ids of proposals that arrived and were not iterated."""

@@ -20,6 +20,7 @@ class Detected:
     slots: int | None = None
     end: str | None = None  # text of its end token
     notes: tuple[str, ...] = ()
+    is_known: bool = True  # the server whose dialect it is, not another that speaks it
 
 
 async def detect(transport: Transport, model: str | None, dialect: Dialect | None) -> Detected:
@@ -41,6 +42,7 @@ async def detect(transport: Transport, model: str | None, dialect: Dialect | Non
         slots=_whole(props.get("total_slots")),
         end=props["eos_token"] if isinstance(props.get("eos_token"), str) else None,
         notes=notes,
+        is_known=guess != "vllm" or owner == "vllm",
     )
 
 

@@ -11,4 +11,6 @@ def plain_token(tokenizer: TokenizerView) -> int | None:
         ids = tokenizer.encode(text)
         if len(ids) == 1 and tokenizer.token_bytes(ids[0]) == text.encode():
             return ids[0]
-    return None
+    # Encoding may put a space before a text: then none of them is a token of its own, and is in the vocabulary though.
+    wanted = {text.encode() for text in _PLAIN}
+    return next((i for i in range(tokenizer.vocab_size) if tokenizer.token_bytes(i) in wanted), None)

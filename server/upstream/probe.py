@@ -35,9 +35,11 @@ async def connect(
     limits: Limits | None = None,
     cache_salt: str | None = None,
     prefix_cache: bool = True,
+    trust_draws: bool = True,
 ) -> CompletionsBox:
     """A probed black box; without `prefix_cache` (llama.cpp only) it computes every prompt whole.
 
+    Without `trust_draws` what it draws is only a guess; nor is it trusted where it may hide what it drew.
     Raises UncorrectableUpstream when it cannot be corrected, UpstreamError when it is away.
     """
     transport = Transport(url, key=key, timeouts=timeouts, limits=limits)
@@ -46,6 +48,7 @@ async def connect(
         assumed = replace(_assumed(found, k), end_ids=named_end(found.end, tokenizer))
         assumed = assumed if prefix_cache else _without_cache(assumed)
         box = _box(transport, tokenizer, assumed, cache_salt)
+        box.trusts_draws = trust_draws and box.shows_all and found.is_known
         await _measure(Probe(transport, box, probe_prompt(tokenizer)), tokenizer)
     except (MalformedTopK, UpstreamRefused) as error:
         await transport.aclose()
@@ -73,7 +76,7 @@ async def _measure(probe: Probe, tokenizer: TokenizerView) -> None:
         prompt_logprobs=await probe.gives_prompt_logprobs(),
         prefix_cache=await probe.reads_its_cache() if box.capabilities.prefix_cache is None else False,
     )
-    _learn(box, notes=(*box.capabilities.notes, *notes, *_remarks(box.capabilities, asked)))
+    _learn(box, notes=(*box.capabilities.notes, *notes, *_remarks(box, asked)))
 
 
 def _learn(box: CompletionsBox, **facts: Any) -> None:
@@ -169,14 +172,19 @@ async def _vocabulary(probe: Probe, tokenizer: TokenizerView) -> dict[str, int]:
     return told
 
 
-def _remarks(facts: Capabilities, asked: int) -> list[str]:
-    remarks = []
+def _remarks(box: CompletionsBox, asked: int) -> list[str]:
+    facts, remarks = box.capabilities, []
     if facts.k < asked:
         remarks.append(f"It lists at most {facts.k} tokens a position; {asked} were wanted.")
     if not facts.raw_logprobs:
         remarks.append(
             "Its log-probabilities change with the temperature, so drafts are drawn at temperature 1 and more of them "
             "are replaced (vLLM: --logprobs-mode raw_logprobs)."
+        )
+    if not box.trusts_draws:
+        remarks.append(
+            "Tokens of sampled answers are drawn here and its own are only guesses: it may hide some of them, is not "
+            "known to show all, or trust_draws is off."
         )
     if facts.dialect == "openai":
         remarks.append(

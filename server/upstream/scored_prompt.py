@@ -30,7 +30,8 @@ async def score_in_one_prompt(
     if error := error_of(answer):
         raise error_from(200, error)
     try:
-        return Block(temperature, list(_proposals(box, answer["choices"][0], prompt, len(token_ids))))
+        lists = list(_proposals(box, answer["choices"][0], prompt, len(token_ids)))
+        return Block(box.drawn_at(temperature), lists)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError):
         raise MalformedTopK("The upstream's answer does not have the shape of its dialect.") from None
 

@@ -62,6 +62,8 @@ class ToyBlackBox:
     tells_end: bool = False  # which token it ends with
     draws_at: float | None = None  # the temperature really drawn at, when it is not the one asked for
     swallow: Callable[[int], str | None] = lambda position: None  # "hole": list but no token; "blind": nothing
+    hides: frozenset[int] = frozenset()  # drawn ones are not shown, only the list is
+    trusted: bool = True  # its drafts say at what temperature they are drawn
     calls: list[tuple[list[int], DraftParams]] = field(default_factory=list)
     blocks: list[tuple[list[int], list[int]]] = field(default_factory=list)
     faults: list[Exception | None] = field(default_factory=list)  # one a call: raised after `fault_after` proposals
@@ -75,7 +77,7 @@ class ToyBlackBox:
         fault = self.faults.pop(0) if self.faults else None
         temperature = params.temperature if self.draws_at is None else self.draws_at
         proposals = list(self._proposals(list(token_ids), params.max_tokens, temperature))
-        draft = ToyDraft(temperature, proposals, self.burst, lambda: None)
+        draft = ToyDraft(temperature if self.trusted else None, proposals, self.burst, lambda: None)
         if fault is not None:
             draft.proposals = draft.proposals[: self.fault_after]
         try:
@@ -89,7 +91,8 @@ class ToyBlackBox:
         self.blocks.append((list(token_ids), list(drafted)))
         temperature = params.temperature if self.draws_at is None else self.draws_at
         prefixes = [[*token_ids, *drafted[:i]] for i in range(len(drafted) + 1)]
-        return Block(temperature, [next(iter(self._proposals(prefix, 1, temperature))) for prefix in prefixes])
+        said = temperature if self.trusted else None
+        return Block(said, [next(iter(self._proposals(prefix, 1, temperature))) for prefix in prefixes])
 
     def _proposals(self, prefix: list[int], count: int, temperature: float) -> Iterable[Proposal]:
         for _ in range(count):
@@ -100,6 +103,9 @@ class ToyBlackBox:
                 yield Proposal(None, NO_IDS, NO_FLOATS) if swallowed == "blind" else Proposal(None, top, logprobs[top])
                 return
             token_id = self._draw(logprobs, temperature)
+            if token_id in self.hides:
+                yield Proposal(None, top, logprobs[top])
+                return
             ended = token_id == self.eos_id and self.tells_end
             yield Proposal(token_id, top, logprobs[top], end_id=token_id if ended else None)
             prefix.append(token_id)

@@ -11,7 +11,7 @@ from server.decoding.draft_length import DraftLength
 from server.decoding.drafts import UpstreamDrafts
 from server.decoding.local_drafts import propose
 from server.decoding.sampling import SamplingParams
-from server.errors import MalformedTopK, OffsetUnavailable, UpstreamUnreachable
+from server.errors import BlindPosition, MalformedTopK, OffsetUnavailable, UpstreamUnreachable
 from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
 
 pytestmark = pytest.mark.anyio
@@ -226,12 +226,27 @@ async def test_leaving_the_generator_closes_the_upstream_call():
 async def test_swallowed_positions_are_counted_and_the_answer_goes_on():
     for kind, blind in (("hole", 0), ("blind", 1)):
         black_box = ToyBlackBox(swallow=lambda position, kind=kind: kind if position == 6 else None)
-        stream = toy_stream(GREEDY)
+        stream = toy_stream(replace(GREEDY, blind=True))
         found = await tokens(stream, black_box)
         assert len(found) == 20
         assert (stream.stats.swallowed, stream.stats.blind) == (1, blind)
         if kind == "hole":
             assert found == await tokens(toy_stream(GREEDY), ToyBlackBox())
+
+
+async def test_a_position_without_a_list_is_an_error_after_some_tries():
+    black_box = ToyBlackBox(swallow=lambda position: "blind" if position == 6 else None)
+    stream = toy_stream(GREEDY)
+    with pytest.raises(BlindPosition, match="allow_blind"):
+        await tokens(stream, black_box)
+    assert stream.emitted == 3
+    assert [len(prefix) for prefix, _ in black_box.calls].count(6) >= 3
+
+
+async def test_a_list_that_comes_at_the_second_try_lets_the_answer_go_on():
+    said = iter(("blind", "blind"))
+    black_box = ToyBlackBox(swallow=lambda position: next(said, None) if position == 6 else None)
+    assert await tokens(toy_stream(GREEDY), black_box) == await tokens(toy_stream(GREEDY), ToyBlackBox())
 
 
 async def test_drafts_get_short_where_they_are_replaced_and_long_again_where_not():

@@ -15,6 +15,7 @@ from server.decoding.pace import Line, Measured, Pace
 from server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
 from server.decoding.sampling import History, SamplingParams, target
 from server.decoding.verification import verify
+from server.errors import BlindPosition
 from tests.support.statistics import ALARM, p_value
 from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
 
@@ -72,16 +73,16 @@ async def test_two_sampled_tokens_of_a_block_follow_the_exact_joint_distribution
     assert p_value(counts, expected) > ALARM
 
 
-def joint(params, size, k):
+def joint(params, size, k, strength=1.0, prompt=(1, 2, 3)):
     """q̃(first)·q̃(second | first), worked out without any draft."""
     expected = np.zeros((size, size))
-    first = step_probs(params, [1, 2, 3], [], size, k)
+    first = step_probs(params, prompt, [], size, k, strength)
     for token_id in range(size):
-        expected[token_id] = first[token_id] * step_probs(params, [1, 2, 3], [token_id], size, k)
+        expected[token_id] = first[token_id] * step_probs(params, prompt, [token_id], size, k, strength)
     return expected
 
 
-def step_probs(params, prompt, output, size, k):
+def step_probs(params, prompt, output, size, k, strength):
     history = History(params, prompt)
     for token_id in output:
         history.add(token_id)
@@ -90,8 +91,44 @@ def step_probs(params, prompt, output, size, k):
     base = toy_logprobs("initial", ids, size)
     from server.decoding.rows import NumpyRow
 
-    row = NumpyRow(base, toy_logprobs("unlearned", ids, size) - base)
+    row = NumpyRow(base, strength * (toy_logprobs("unlearned", ids, size) - base))
     return target(correct(proposal, row, extra_ids=history.touched()), params, history).probs
+
+
+HIDING = [1, 1, 1]  # a prompt after which the black box's likeliest token has .45 of the mass
+
+
+@pytest.mark.parametrize("script", [(0,), (1,)], ids=["streams", "blocks and the black box's token after them"])
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+async def test_where_draws_may_be_hidden_tokens_follow_the_target_only_if_no_draw_is_trusted(script, strength):
+    size, k, draws = 4, 3, 2_000
+    params, session = SamplingParams(max_tokens=2), ToySession(size=size, strength=strength)
+    hides = frozenset({int(toy_logprobs("black box", HIDING, size).argmax())})
+    expected, found = joint(params, size, k, strength, HIDING), {}
+    for trusted in (False, True) if script == (0,) else (False,):  # the lists along a block depend on no draw
+        drafts = scripted(ToyBlackBox(size=size, k=k, hides=hides, trusted=trusted), *script)
+        counts = np.zeros((size, size))
+        for _ in range(draws):
+            first, second = await tokens(toy_stream(params, session=session, prompt=HIDING), drafts)
+            counts[first, second] += 1
+        found[trusted] = p_value(counts, expected)
+    assert found[False] > ALARM
+    assert found.get(True, 0.0) < 1e-12
+
+
+async def test_a_block_without_a_list_is_an_error_only_where_it_is_reached():
+    """Its second position is blind."""
+    plain = await tokens(toy_stream(GREEDY), UpstreamDrafts(ToyBlackBox()))
+    for blind in (False, True):
+        black_box = ToyBlackBox(swallow=lambda position: "blind" if position == 4 else None)
+        stream = toy_stream(replace(GREEDY, blind=blind))
+        if not blind:
+            with pytest.raises(BlindPosition):
+                await tokens(stream, scripted(black_box, 4))
+            assert stream.emitted == 1
+            continue
+        assert (await tokens(stream, scripted(black_box, 4)))[0] == plain[0]
+        assert stream.stats.blind == 1
 
 
 async def test_a_block_that_lies_about_its_draft_distribution_is_detected():
