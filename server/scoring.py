@@ -22,6 +22,7 @@ class PromptScoring:
     prompt_ids: Sequence[int]
     params: SamplingParams
     stats: StreamStats
+    max_context: int | None  # tokens that the black box takes, prompt and answer; None: not known
     _last: Block | None = field(init=False, default=None)
 
     async def run(self, session: OffsetSession) -> tuple[ScoredToken, ...]:
@@ -39,8 +40,8 @@ class PromptScoring:
     async def _lists(self) -> AsyncGenerator[Sequence[Proposal], None]:
         asked = DraftParams(self.params.temperature, 1, self.params.seed)
         facts, continues = self.box.capabilities, self.params.max_tokens > 0
-        ids = self.prompt_ids if continues else self.prompt_ids[:-1]
-        async with aclosing(prompt_lists(self.box, ids, asked)) as blocks:
+        found = prompt_lists(self.box, self.prompt_ids, asked, goes_on=continues, max_context=self.max_context)
+        async with aclosing(found) as blocks:
             async for block in blocks:
                 in_one_call = facts.prompt_logprobs or facts.prompt_list
                 self.stats.upstream_calls += 1 if in_one_call else len(block.proposals)

@@ -193,8 +193,13 @@ class Serving:
 
     def max_context(self, version: Version) -> int:
         """Prompt and answer together, in tokens: what both sides can hold."""
-        upstream = self.settings.upstream_max_context or self.parts.upstream.capabilities.max_context
+        upstream = self.upstream_context
         return min(version.max_context, upstream) if upstream else version.max_context
+
+    @property
+    def upstream_context(self) -> int | None:
+        """Prompt and answer together, in tokens, that the black box holds; None where nobody says."""
+        return self.settings.upstream_max_context or self.parts.upstream.capabilities.max_context
 
     @asynccontextmanager
     async def answer(
@@ -284,7 +289,8 @@ class _Run:
 
     async def _score(self, choice: Choice, session: OffsetSession, stats: StreamStats) -> Drafts:
         """Sends the prompt's scores ahead; the drafts that may follow."""
-        scoring = PromptScoring(self.serving.parts.upstream, choice.prompt_ids, choice.params, stats)
+        box, context = self.serving.parts.upstream, self.serving.upstream_context
+        scoring = PromptScoring(box, choice.prompt_ids, choice.params, stats, context)
         tokens = await scoring.run(session)
         self.serving.metrics.scored_tokens.inc(len(tokens))
         only = choice.params.max_tokens == 0

@@ -144,7 +144,7 @@ def room(prompt: Sequence[int], wanted: Wanted, max_context: int) -> int:
     if not prompt:
         raise BadRequest("The prompt is empty: it needs at least one token.", param="prompt")
     left = max_context - len(prompt)
-    if left < 1:
+    if left < (0 if wanted.max_tokens == 0 else 1):  # a prompt that is only scored may fill the context
         raise ContextLengthExceeded(
             f"The context holds {max_context} tokens and the prompt alone has {len(prompt)}.", param="prompt"
         )

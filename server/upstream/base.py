@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-from server.decoding.protocols import Block, Draft, DraftParams
+from server.decoding.protocols import Block, Draft, DraftParams, Proposal
 
 Dialect = Literal["vllm", "llamacpp", "openai"]
 
@@ -78,6 +78,9 @@ class BlackBox(Protocol):
 
     async def scored_prompt(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
         """The same by one prompt that is computed as a whole; only where `capabilities.prompt_logprobs`."""
+
+    async def scored_token(self, token_ids: Sequence[int], token_id: int) -> Proposal:
+        """The list after `token_ids` with the log-probability of a token that is not in it. Raises UpstreamRefused."""
 
     async def ping(self) -> None:
         """One cheap call; raises UpstreamError when the black box does not answer."""

@@ -91,6 +91,20 @@ class CompletionsBox:
         """The same by one prompt, all of it computed; only where `capabilities.prompt_logprobs`."""
         return await score_in_one_prompt(self, token_ids, drafted, self._asked_at(params.temperature), params)
 
+    async def scored_token(self, token_ids: Sequence[int], token_id: int) -> Proposal:
+        """The list after `token_ids` and the log-probability of `token_id`, which M is made to draw."""
+        if self._capabilities.raw_logprobs:  # no others stay what they are under a bias
+            prefix = list(token_ids)
+            body = self.request(prefix, 0.0, DraftParams(0.0, 1)) | self.drawing(token_id)
+            async with self.opened(body) as events:
+                async for proposal in CompletionDraft(self, events, prefix, 0.0, 1, recover=False):
+                    if proposal.token_id == token_id:
+                        return proposal
+        raise UpstreamRefused(
+            "The prompt fills the black box's context, and the black box does not tell the log-probability of its last "
+            "token in another way: leave one token out of the prompt."
+        )
+
     async def asked(self, body: Mapping[str, Any]) -> Any:
         """One answer in one piece."""
         return await self._transport.post_json(PATH, body)

@@ -21,18 +21,46 @@ def require_scoring(box: BlackBox) -> None:
         )
 
 
-async def prompt_lists(box: BlackBox, token_ids: Sequence[int], params: DraftParams) -> AsyncGenerator[Block, None]:
-    """M's lists after token_ids[:i], i = 1 … n, in order, some in each block. Raises UpstreamError."""
-    facts, length = box.capabilities, len(token_ids)
-    if not length:
+async def prompt_lists(
+    box: BlackBox,
+    token_ids: Sequence[int],
+    params: DraftParams,
+    *,
+    goes_on: bool = True,
+    max_context: int | None = None,
+) -> AsyncGenerator[Block, None]:
+    """M's lists after token_ids[:i], i = 1 … n, in order, some in each block. Raises UpstreamError.
+
+    The list after the whole prompt may be missing unless something `goes_on` from there. `max_context`: tokens that M
+    takes, prompt and answer.
+    """
+    facts = box.capabilities
+    length = len(token_ids) if goes_on else len(token_ids) - 1
+    if length < 1:
         return
     if facts.prompt_logprobs:
-        yield _whole(await box.scored_prompt(token_ids[:1], token_ids[1:], params))
+        full = max_context is not None and len(token_ids) >= max_context
+        yield _whole(await (_scored_but_for_the_last if full else _scored)(box, token_ids, params))
         return
+    token_ids = token_ids[:length]
     for first in range(1, length + 1, _POSITIONS_A_CALL):
         drafted = token_ids[first : first + _POSITIONS_A_CALL - 1]
         steps = box.block if facts.prompt_list else _Stepwise(box).block
         yield _whole(await steps(token_ids[:first], drafted, params))
+
+
+async def _scored(box: BlackBox, token_ids: Sequence[int], params: DraftParams) -> Block:
+    """One call that also tells each token's own log-probability: the last one's too, so it has to be in the prompt."""
+    return await box.scored_prompt(token_ids[:1], token_ids[1:], params)
+
+
+async def _scored_but_for_the_last(box: BlackBox, token_ids: Sequence[int], params: DraftParams) -> Block:
+    """The same where the prompt leaves no room for the token that such a call must generate."""
+    block = await box.scored_prompt(token_ids[:1], token_ids[1:-1], params)
+    *lists, end = block.proposals
+    if token_ids[-1] in end.top_ids:
+        return block
+    return Block(block.temperature, [*lists, await box.scored_token(token_ids[:-1], token_ids[-1])])
 
 
 def _whole(block: Block) -> Block:

@@ -30,18 +30,25 @@ async def score_in_one_prompt(
     if error := error_of(answer):
         raise error_from(200, error)
     try:
-        lists = list(_proposals(box, answer["choices"][0], prompt, len(token_ids)))
-        return Block(box.drawn_at(temperature), lists)
+        choice = answer["choices"][0]
+        lists = _within(box, choice, prompt, len(token_ids))
+        end = None if _ends_unseen(choice) else box.ending(next(iter(box.proposals(choice))), choice)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError):
         raise MalformedTopK("The upstream's answer does not have the shape of its dialect.") from None
+    lists.append(await box.shown_again(prompt) if end is None else end)
+    return Block(box.drawn_at(temperature), lists)
 
 
-def _proposals(box: "CompletionsBox", choice: dict[str, Any], prompt: list[int], prefix: int) -> list[Proposal]:
+def _ends_unseen(choice: Mapping[str, Any]) -> bool:
+    """Whether the answer ended at once and the token that ended it is not shown."""
+    return choice.get("finish_reason") == "stop" and not choice.get("logprobs")
+
+
+def _within(box: "CompletionsBox", choice: dict[str, Any], prompt: list[int], prefix: int) -> list[Proposal]:
     positions = choice["prompt_logprobs"]
     if len(positions) != len(prompt):
         raise MalformedTopK("The upstream scored another number of tokens than the prompt has.")
-    within = [_listed(token_id, positions[at], box.rules) for at, token_id in enumerate(prompt) if at >= prefix]
-    return [*within, box.ending(next(iter(box.proposals(choice))), choice)]
+    return [_listed(token_id, positions[at], box.rules) for at, token_id in enumerate(prompt) if at >= prefix]
 
 
 def _listed(token_id: int, position: Mapping[str, Any], rules: TopKRules) -> Proposal:

@@ -57,6 +57,18 @@ def test_with_no_tokens_asked_for_the_prompt_alone_comes_back(app: RunningApp) -
     assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 0, "total_tokens": 4}
 
 
+@pytest.mark.parametrize("left", [0, 1, 5])
+def test_a_prompt_may_fill_the_context_when_only_it_is_scored(tokenizer: Tokenizer, left: int) -> None:
+    with running_app(tokenizer, ScriptedBlackBox(max_context=40)) as app:
+        prompt = (GREEDY * 5)[: 40 - left]
+        scored = lists(score(app, prompt, max_tokens=0))
+        assert len(scored["token_logprobs"]) == len(prompt)
+        one_more = httpx.post(f"{app.url}/v1/completions", json={**SCORE, "prompt": prompt})
+        assert one_more.status_code == (200 if left else 400)
+        longer = [*prompt, *prompt][:41]
+        assert httpx.post(f"{app.url}/v1/completions", json={**SCORE, "prompt": longer, "max_tokens": 0}).is_error
+
+
 def test_lm_eval_reads_whether_the_continuation_is_greedy(app: RunningApp) -> None:
     def is_greedy(ids: list[int], context: int) -> bool:
         found = lists(score(app, [ids]))

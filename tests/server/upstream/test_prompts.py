@@ -10,12 +10,12 @@ import pytest
 
 from offset_models.tokenizer import Tokenizer
 from server.decoding.protocols import NO_FLOATS, NO_IDS, Block, DraftParams, Proposal
-from server.errors import MalformedTopK, UnsupportedParameter, UpstreamError
+from server.errors import MalformedTopK, UnsupportedParameter, UpstreamError, UpstreamRefused
 from server.upstream.probe import connect
 from server.upstream.prompts import prompt_lists, require_scoring
-from tests.server.upstream.test_vllm import vllm
+from tests.server.upstream.test_vllm import chunk, vllm
 from tests.support.blackbox import blackbox, forward, make_model
-from tests.support.replay import Reply, recorded, replaying
+from tests.support.replay import DONE, Reply, event, recorded, replaying
 
 pytestmark = pytest.mark.anyio
 GREEDY = DraftParams(0.0, 1)
@@ -125,6 +125,47 @@ async def test_a_recorded_scored_prompt_gives_the_two_best_without_the_prompt_s_
     assert (last.token_id, last.top_ids.tolist()) == (7, [7, 8])
     assert (sent["prompt"], sent["prompt_logprobs"], sent["max_tokens"]) == ([979, 944], 2, 1)
     assert "stream" not in sent and "stream_options" not in sent
+
+
+async def test_a_prompt_that_is_ended_by_a_token_that_is_not_shown_has_the_list_after_it_asked_for():
+    ended = answer(lambda choice: choice.update(logprobs=None, finish_reason="stop"))
+    shown = Reply([event(chunk(5, {5: -8.0, 7: -0.5, 8: -1.5}, "length")), DONE])
+    async with replaying(ended, shown) as replay:
+        box = vllm(replay, k=2)
+        block = await box.scored_prompt((979,), (944,), replace(GREEDY, temperature=1.0))
+        await box.aclose()
+    assert (block.proposals[-1].token_id, block.proposals[-1].top_ids.tolist()) == (None, [7, 8])
+    assert block.temperature is None
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("left", [0, 1, 2])
+async def test_the_last_token_of_a_prompt_is_told_like_the_others_when_nothing_follows_it(running, way, left):
+    """`left`: tokens that the prompt leaves of the black box's context."""
+    server, tokenizer, folder = running
+    box = await connect(server.url, tokenizer=tokenizer, k=K)
+    try:
+        box.adopt(replace(box.capabilities, **WAYS[way]))
+        ids = (tokenizer.encode(TEXT) * 9)[: box.capabilities.max_context - left]
+        row = forward(folder, ids[:-1])[-1]
+        ids[-1] = int(row.argmin())
+        found = prompt_lists(box, ids, GREEDY, goes_on=False, max_context=box.capabilities.max_context)
+        async with aclosing(found) as blocks:
+            lists = [proposal async for block in blocks for proposal in block.proposals]
+        last = lists[len(ids) - 2]
+        assert last.top_logprobs == pytest.approx(row.topk(K).values.tolist(), abs=1e-3)
+        if way == "scored prompt":
+            assert (last.token_id, last.token_logprob) == (ids[-1], pytest.approx(row.min().item(), abs=1e-3))
+    finally:
+        await box.aclose()
+
+
+async def test_where_a_bias_changes_the_lists_a_prompt_that_fills_the_context_is_refused_with_what_to_do():
+    async with replaying(answer()) as replay:
+        box = vllm(replay, k=2, raw=False)
+        with pytest.raises(UpstreamRefused, match="leave one token out"):
+            [block async for block in prompt_lists(box, [979, 944, 3], GREEDY, goes_on=False, max_context=3)]
+        await box.aclose()
 
 
 def position(**entries):
