@@ -31,9 +31,9 @@ class LlamaCpp:
         tokens: list[int] = self._post("/completion", asked)["tokens"]
         return tokens
 
-    def top(self, ids: Sequence[int], k: int) -> dict[int, float]:
+    def top(self, ids: Sequence[int], k: int, **body: Any) -> dict[int, float]:
         """Its k most probable next tokens with their log-probabilities."""
-        asked = {"prompt": list(ids), "n_predict": 1, "temperature": 0, "n_probs": k, "cache_prompt": False}
+        asked = {"prompt": list(ids), "n_predict": 1, "temperature": 0, "n_probs": k, "cache_prompt": False, **body}
         (first, *_) = self._post("/completion", asked)["completion_probabilities"]
         return {entry["id"]: entry["logprob"] for entry in first["top_logprobs"]}
 
