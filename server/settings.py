@@ -52,8 +52,8 @@ class Settings(BaseSettings):
     )
     trust_draws: bool = Field(
         True,
-        description="false: what the black box draws is only a guess, kept where a draw of our own is the same. Exact "
-        "whatever it draws from, with more calls; where it hides some of its draws (llama.cpp) this is so anyway",
+        description="false: what the black box draws is a guess, kept where a draw of our own is the same; exact "
+        "whatever it draws from, with more calls",
     )
     upstream_ping_s: Seconds = Field(10.0, description="how often an idle black box is asked whether it is there")
 
@@ -75,8 +75,7 @@ class Settings(BaseSettings):
     tail: Literal["impute", "truncate"] = "impute"
     allow_blind: bool = Field(
         False,
-        description="where the black box shows no list even when asked again, let the pair alone decide the token "
-        "(system_fingerprint says so); default: an error",
+        description="where the black box shows no list, even asked again, the pair alone decides; default: an error",
     )
     device: str = "cpu"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

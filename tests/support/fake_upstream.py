@@ -26,6 +26,7 @@ class FakeUpstream:
     takes_ids: bool = True
     tokenize: bool = True
     cached: int | None = None
+    owner: str | None = None  # what its models page says instead of the dialect's own server
 
     def __call__(self, request: Request) -> Reply:
         pages = {"/v1/models": self._models, "/version": self._version, "/props": self._props}
@@ -37,7 +38,7 @@ class FakeUpstream:
         return self._complete(request.body) if request.path == "/v1/completions" else _missing()
 
     def _models(self) -> Reply:
-        owner = {"vllm": "vllm", "llamacpp": "llamacpp"}.get(self.dialect, "system")
+        owner = self.owner or {"vllm": "vllm", "llamacpp": "llamacpp"}.get(self.dialect, "system")
         card = {"id": "tiny", "owned_by": owner, "max_model_len": 512}
         meta = {"meta": {"n_vocab": self.vocab_size, "n_ctx": 512}} if self.dialect == "llamacpp" else {}
         return json_reply({"data": [card | meta]})

@@ -146,6 +146,19 @@ async def test_a_position_that_stays_hidden_is_given_as_unknown_and_counted() ->
     assert len(replay.requests) == 2  # the forced call is not repeated for its own gap
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_no_draft_and_no_block_says_how_it_was_drawn_because_it_may_hide_what_was(temperature: float) -> None:
+    shown = event({"choices": [{"index": 0, "logprobs": {"content": [entry(7, b"a", {7: b"a", 8: b"b"})]}}]})
+    async with replaying(Reply([shown, chunk(finish="length"), DONE])) as replay:
+        box = llamacpp(replay, k=2)
+        async with box.draft([1], DraftParams(temperature, 1)) as draft:
+            assert (await anext(aiter(draft))).token_id == 7
+            assert draft.temperature is None
+        assert (await box.block([1], [], DraftParams(temperature, 1))).temperature is None
+        await box.aclose()
+    assert [body["temperature"] for body in replay.bodies()] == [temperature, temperature]
+
+
 @pytest.mark.parametrize(("name", "k"), [("emoji_stream.resp.sse", 3), ("partial_utf8_stream.resp.sse", 4)])
 async def test_fragments_in_the_lists_are_no_gaps(name: str, k: int) -> None:
     async with replaying(Reply(events_of(recorded(f"llamacpp/{name}")))) as replay:

@@ -49,6 +49,28 @@ def _reply(logprobs: dict[str, Any]) -> Reply:
     return Reply([event({"choices": [choice], "obfuscation": "abc", "usage": None}), DONE])
 
 
+async def test_an_end_that_is_not_shown_is_asked_for_again_hot_and_gives_up_after_some_tries() -> None:
+    hidden = Reply([event({"choices": [{"index": 0, "logprobs": None, "finish_reason": "stop"}]}), DONE])
+    async with replaying(hidden, hidden, legacy("a", {"a": -2.0, " world": -0.5})) as replay:
+        box = openai(replay)
+        (unknown,) = await drafted(box, temperature=0.0)
+    assert unknown.token_id is None and unknown.top_ids.tolist() == [WORLD, 97]
+    assert [body["temperature"] for body in replay.bodies()] == [0.0, 2.0, 2.0]
+    async with replaying(hidden) as replay:
+        (unknown,) = await drafted(openai(replay), temperature=0.0)
+    assert not unknown.top_ids.size
+    assert len(replay.requests) == 4
+
+
+async def test_no_draft_says_how_it_was_drawn_because_ends_are_often_not_shown() -> None:
+    async with replaying(legacy("a", {"a": -0.5, " world": -2.0})) as replay:
+        box = openai(replay)
+        async with box.draft([1], DraftParams(1.0, 1)) as draft:
+            assert (await anext(aiter(draft))).token_id == 97
+            assert draft.temperature is None
+        await box.aclose()
+
+
 async def test_token_strings_become_ids_and_are_sorted() -> None:
     async with replaying(legacy(" world", {"a": -2.0, " world": -0.5})) as replay:
         (proposal,) = await drafted(openai(replay))

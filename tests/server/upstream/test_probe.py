@@ -88,6 +88,28 @@ async def test_llamacpp_may_be_told_to_leave_its_prefix_cache_alone() -> None:
     assert "upstream_prefix_cache" in await refusal(FakeUpstream("vllm"), prefix_cache=False)
 
 
+@pytest.mark.parametrize(
+    ("upstream", "options", "trusted"),
+    [
+        (FakeUpstream("vllm"), {}, True),
+        (FakeUpstream("vllm"), {"trust_draws": False}, False),
+        (FakeUpstream("vllm", owner="vllm-like"), {}, False),
+        (FakeUpstream("llamacpp", vocab_size=260, max_k=260), {}, False),
+        (FakeUpstream("openai", max_k=5), {}, False),
+    ],
+    ids=["vllm", "an operator who trusts none", "another server with vllm's routes", "llama.cpp", "hosted"],
+)
+async def test_draws_are_trusted_only_where_all_of_them_are_shown(
+    upstream: FakeUpstream, options: dict[str, Any], trusted: bool
+) -> None:
+    async with replaying(upstream) as replay:
+        box = await connect(replay.url, tokenizer=TOKENIZER, **(QUICK | options))
+        async with box.draft([1, 2], DraftParams(0.7, 1)) as draft:
+            assert draft.temperature == (0.7 if trusted else None)
+        await box.aclose()
+    assert any("only guesses" in note for note in box.capabilities.notes) is not trusted
+
+
 async def test_the_dialect_may_be_given() -> None:
     assert isinstance(await probed(FakeUpstream("vllm"), dialect="vllm"), Vllm)
     assert "return_tokens_as_token_ids" in await refusal(FakeUpstream("openai"), dialect="vllm")

@@ -215,6 +215,30 @@ async def test_an_end_token_that_was_drawn_but_not_shown_has_its_list_asked_for(
     assert (box.swallowed_positions, box.blind_positions) == (1, 0)
 
 
+async def test_a_server_that_hid_one_draw_is_trusted_with_none_from_then_on() -> None:
+    hidden = [event({"choices": [{"index": 0, "logprobs": None, "finish_reason": "stop"}]}), DONE]
+    forced = [event(chunk(5, {5: -8.0, 7: -0.5, 8: -1.5}, "length")), DONE]
+    async with replaying(Reply(forced), Reply(hidden), Reply(forced)) as replay:
+        box, said = vllm(replay, k=2), []
+        for _ in range(3):
+            async with box.draft([1], DraftParams(0.8, 1)) as draft:
+                said.append([(draft.temperature, proposal.token_id) async for proposal in draft])
+        await box.aclose()
+    assert said == [[(0.8, 5)], [(None, None)], [(None, 5)]]
+    assert not box.trusts_draws
+
+
+async def test_where_a_bias_changes_the_lists_a_hidden_position_is_asked_for_again_until_a_token_is_shown() -> None:
+    hidden = Reply([event({"choices": [{"index": 0, "logprobs": None, "finish_reason": "stop"}]}), DONE])
+    shown = Reply([event(chunk(5, {5: -8.0, 7: -0.5, 8: -1.5}, "length")), DONE])
+    async with replaying(hidden, hidden, shown) as replay:
+        box = vllm(replay, k=2, raw=False)
+        (unknown,) = await drafted(box, DraftParams(0.0, 4))
+    assert unknown.token_id is None and unknown.top_ids.tolist() == [7, 8]
+    assert [(body["temperature"], "logit_bias" in body) for body in replay.bodies()] == [(1.0, False)] * 3
+    assert box.blind_positions == 0
+
+
 async def test_pending_names_what_arrived_and_was_not_iterated() -> None:
     pieces: list[bytes | float] = [event(chunk(i, {i: -1.0, i + 1: -2.0})) for i in (5, 6, 7)]
     async with replaying(Reply([*pieces, float("inf")])) as replay:
