@@ -227,7 +227,8 @@ async def _target(stream: Stream, draft: Draft, proposal: Proposal) -> Target:
         if pending and proposal.token_id is not None:  # the black box is ahead: score what has arrived in one go
             stream.session.prefetch([*stream.ids, proposal.token_id, *pending])
         row = await stream.session.row(stream.ids)
-    corrected = correct(proposal, row, stream.params.tail, stream.history.touched())
+    policy = stream.params.tail if proposal.top_ids.size else "impute"  # of a blind position there is nothing but tail
+    corrected = correct(proposal, row, policy, stream.history.touched())
     return target(corrected, stream.params, stream.history)
 
 

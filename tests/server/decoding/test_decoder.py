@@ -243,6 +243,13 @@ async def test_a_position_without_a_list_is_an_error_after_some_tries():
     assert [len(prefix) for prefix, _ in black_box.calls].count(6) >= 3
 
 
+@pytest.mark.parametrize("tail", ["impute", "truncate"])
+async def test_where_blind_positions_are_allowed_the_pair_s_best_token_is_taken_whatever_the_tail(tail):
+    black_box = ToyBlackBox(swallow=lambda position: "blind" if position == 3 else None)
+    first, *_ = await tokens(toy_stream(replace(GREEDY, blind=True, tail=tail)), black_box)
+    assert first == toy_logprobs("unlearned", [1, 2, 3], 12).argmax()
+
+
 async def test_a_list_that_comes_at_the_second_try_lets_the_answer_go_on():
     said = iter(("blind", "blind"))
     black_box = ToyBlackBox(swallow=lambda position: next(said, None) if position == 6 else None)
