@@ -1,5 +1,6 @@
 """The routes, as one small ASGI application: generation is written straight to the wire, the rest is JSON."""
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Callable, MutableMapping
@@ -8,7 +9,17 @@ from typing import Any
 import orjson
 
 from offset_models.demo.blackbox import chat, completions
-from offset_models.demo.blackbox.answering import Broken, Receive, Send, Shape, answer, drain, send_error, send_json
+from offset_models.demo.blackbox.answering import (
+    Broken,
+    Message,
+    Receive,
+    Send,
+    Shape,
+    answer,
+    drain,
+    send_error,
+    send_json,
+)
 from offset_models.demo.blackbox.errors import ApiError
 from offset_models.demo.blackbox.faults import Fault
 from offset_models.demo.blackbox.schema import DetokenizeRequest, FaultRequest, TokenizeRequest, parse
@@ -61,8 +72,18 @@ class App:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
         try:
-            await self._route(scope, receive, send)
+            await self._route(scope, receive, sending)
+        except asyncio.CancelledError:  # the process ends
+            if not begun:
+                await send_error(send, ApiError("The server is shutting down.", status=503))
         except ApiError as error:
             await send_error(send, error)
         except Broken:

@@ -3,6 +3,7 @@
 import logging
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
 
@@ -14,7 +15,10 @@ from offset_models.demo.blackbox.service import Service
 
 
 class ReadyServer(uvicorn.Server):
-    """Says on stdout where it listens as soon as it does: whoever started the process waits for that line."""
+    """Says on stdout where it listens as soon as it does: whoever started the process waits for that line.
+
+    SIGINT and SIGTERM end it with exit status 0; a second one waits for nobody.
+    """
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -22,6 +26,11 @@ class ReadyServer(uvicorn.Server):
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             sys.stdout.write(f"ready http://{host}:{port}\n")
             sys.stdout.flush()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  (as uvicorn calls it)
+        """Without noting the signal, which uvicorn would raise anew at the end."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def serve(options: Options) -> None:
