@@ -1,6 +1,7 @@
 """Processes that the demo starts: watched, and stopped by their ids however the demo ends."""
 
 import asyncio
+import ctypes
 import errno
 import os
 import signal
@@ -20,6 +21,7 @@ LAST_LINES: Final = 12
 LAST_BYTES: Final = 4096
 STOPPED_WITHIN_S: Final = 5.0
 POLL_S: Final = 0.1
+PR_SET_PDEATHSIG: Final = 1  # of Linux's prctl
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -67,6 +69,7 @@ async def running(name: str, *arguments: str, environment: Mapping[str, str] | N
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *arguments,
+        preexec_fn=_ends_with_us() if sys.platform == "linux" else None,
         env={**_without_settings(), **(environment or {})},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
@@ -78,6 +81,18 @@ async def running(name: str, *arguments: str, environment: Mapping[str, str] | N
         yield child
     finally:
         await child.stop()
+
+
+def _ends_with_us() -> Callable[[], None]:
+    """For a child before it runs: SIGTERM when this process is gone, even by SIGKILL."""
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()  # looked up here: after the fork as little as can be
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # gone already
+            os._exit(1)
+
+    return ask
 
 
 async def until_ready(child: Child, url: str, within_s: float) -> None:

@@ -132,3 +132,24 @@ def test_a_signal_stops_the_children_first(number: signal.Signals):
     while alive(pid) and time.monotonic() < end:
         time.sleep(0.01)
     assert not alive(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children that their parent is gone")
+def test_a_child_does_not_outlive_a_killed_parent():
+    process = subprocess.Popen([sys.executable, "-c", TOLD], stdout=subprocess.PIPE, text=True, cwd=Path.cwd())
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    process.kill()
+    process.communicate(timeout=20)
+    end = time.monotonic() + 10
+    while running_still(pid) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not running_still(pid)
+
+
+def running_still(pid: int) -> bool:
+    """A dead process that nobody has waited for does not count."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
