@@ -6,13 +6,13 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from server.api import admin, errors
 from server.api.admin_door import AdminDoor
 from server.api.middleware import BodyLimit, RequestContext
+from server.listening import Listener
 from server.settings import Settings
 from server.telemetry import Metrics
 
@@ -30,13 +30,13 @@ def share_address(settings: Settings) -> bool:
     return settings.admin_key is not None and settings.admin_port is None
 
 
-def create_admin_app(public: FastAPI, metrics: Metrics) -> FastAPI:
+def create_admin_app(public: FastAPI) -> FastAPI:
     """The admin routes alone, over the same parts."""
     settings: Settings = public.state.settings
     layers = [
-        Middleware(RequestContext, metrics, public.state.log),
+        Middleware(RequestContext, public.state.serving, public.state.log),
         *admin_layer(settings),
-        Middleware(BodyLimit, settings.max_body_bytes),
+        Middleware(BodyLimit, settings.max_body_bytes, settings.body_timeout_s),
     ]
     app = FastAPI(
         title="deltaserve admin",
@@ -52,19 +52,13 @@ def create_admin_app(public: FastAPI, metrics: Metrics) -> FastAPI:
     return app
 
 
-class AdminServer(uvicorn.Server):
+class AdminServer(Listener):
     """Runs in the public server's event loop and leaves signals to it."""
 
     def __init__(self, public: FastAPI, metrics: Metrics) -> None:
         settings: Settings = public.state.settings
-        app = create_admin_app(public, metrics)
-        host = settings.admin_host or settings.host
-        super().__init__(
-            uvicorn.Config(
-                app, host, settings.admin_port or 0, log_config=None, access_log=False, server_header=False,
-                lifespan="off", timeout_graceful_shutdown=1,
-            )
-        )  # fmt: skip
+        app, host = create_admin_app(public), settings.admin_host or settings.host
+        super().__init__(app, settings, metrics, host, settings.admin_port or 0, log_config=None, lifespan="off")
         self._socket: socket.socket = self.config.bind_socket()  # now, so that a taken port ends the start
         self._task: asyncio.Task[None] | None = None
         self._log: Any = public.state.log

@@ -1,16 +1,17 @@
 """The app: parts wired in the lifespan, layers around the routes. No module holds state."""
 
 import asyncio
+import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Final, TypeVar
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
@@ -21,6 +22,7 @@ from server.api.middleware import BodyLimit, RequestContext
 from server.api.privilege import Privilege
 from server.api.replies import Spellings
 from server.errors import DeltaserveError
+from server.listening import Listener
 from server.parts import connect_upstream, open_registry
 from server.serving import Parts, Registry, Serving
 from server.settings import Settings, load_settings
@@ -29,7 +31,10 @@ from server.telemetry import Metrics, log_config, logger, send_structlog_to_logg
 # The event loop, the engine and a load each run in a thread: at Python's 5 ms, every turn of the loop may wait that
 # long for each of its system calls while a model is being read.
 _SWITCH_INTERVAL_S = 0.0005
+INTERRUPTED: Final = 130  # exit status after a second signal
+_AT_ONCE_S: Final = 3.0  # from a second signal to the end of the process, whatever still runs
 
+T = TypeVar("T")
 Open = Callable[[Settings, AsyncExitStack], Awaitable[Registry]]
 Connect = Callable[[Settings, Registry], Awaitable[Parts]]
 
@@ -53,7 +58,7 @@ def create_app(settings: Settings | None = None, *, parts: Parts | None = None, 
         redoc_url=None,
         strict_content_type=False,
         lifespan=_lifespan(serving, parts, build or Build(), log),
-        middleware=_layers(settings, metrics, log),
+        middleware=_layers(settings, serving, log),
     )
     app.state.settings, app.state.serving, app.state.log = settings, serving, log
     app.state.spellings = Spellings()
@@ -64,33 +69,37 @@ def create_app(settings: Settings | None = None, *, parts: Parts | None = None, 
     return app
 
 
-def run(settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM; running answers may finish within the drain timeout."""
+def run(settings: Settings) -> int:
+    """Serves until SIGINT or SIGTERM; running answers may finish within the drain timeout. Gives the exit status."""
     send_structlog_to_logging()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    make_server(create_app(settings), settings).run()
+    return run_until_told(make_server(create_app(settings), settings))
 
 
-def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
+def run_until_told(server: "Server") -> int:
+    """0 after a drain, also after one that had to cut answers; INTERRUPTED after a second signal."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # before the server hears them, and after it has ended
+        signal.signal(number, lambda *_: os._exit(INTERRUPTED))
+    server.run()
+    return INTERRUPTED if server.hurried else 0
+
+
+def make_server(app: FastAPI, settings: Settings) -> "Server":
     """What listens: on the public address, and on the admin routes' own where there is one."""
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=log_config(settings.log_level, settings.log_json),
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
-    )
-    beside = AdminServer(app, app.state.serving.metrics) if settings.admin_port is not None else None
-    return _Server(config, app.state.serving, beside)
+    serving: Serving = app.state.serving
+    beside = AdminServer(app, serving.metrics) if settings.admin_port is not None else None
+    return Server(app, settings, serving, beside)
 
 
-class _Server(uvicorn.Server):
-    """Says that it is draining from the first signal on."""
+class Server(Listener):
+    """The public address, and the admin routes' own beside it.
 
-    def __init__(self, config: uvicorn.Config, serving: Serving, beside: AdminServer | None) -> None:
-        super().__init__(config)
+    Hears SIGINT and SIGTERM: the first begins the drain, a second one ends it at once, whichever they are.
+    """
+
+    def __init__(self, app: FastAPI, settings: Settings, serving: Serving, beside: AdminServer | None) -> None:
+        logs = log_config(settings.log_level, settings.log_json)
+        super().__init__(app, settings, serving.metrics, settings.host, settings.port, log_config=logs)
         self._serving = serving
         self._beside = beside
 
@@ -99,20 +108,29 @@ class _Server(uvicorn.Server):
         if self._beside is not None and self.started:
             self._beside.begin()
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._beside is not None:
-            await self._beside.end()
-        await super().shutdown(sockets)
+    async def drain(self) -> None:
+        beside = [] if self._beside is None else [self._beside.end()]
+        await asyncio.gather(super().drain(), *beside)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if sig in (signal.SIGINT, signal.SIGTERM):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  (as uvicorn calls it)
+        if not self.should_exit:
             self._serving.draining = True
-        super().handle_exit(sig, frame)
+            self.should_exit = True
+        elif not self.hurried:
+            self._hurry()
+
+    def _hurry(self) -> None:
+        self.hurried = True
+        if self._beside is not None:
+            self._beside.hurried = True
+        timer = threading.Timer(_AT_ONCE_S, os._exit, (INTERRUPTED,))  # should anything hold up the end
+        timer.daemon = True
+        timer.start()
 
 
-def _layers(settings: Settings, metrics: Metrics, log: Any) -> list[Middleware]:
+def _layers(settings: Settings, serving: Serving, log: Any) -> list[Middleware]:
     """Outermost first."""
-    layers = [Middleware(RequestContext, metrics, log)]
+    layers = [Middleware(RequestContext, serving, log)]
     if settings.api_keys:
         # The admin key is a key to ask with, too: `explain` takes it as the bearer's.
         known = (*settings.api_keys, *filter(None, [settings.admin_key]))
@@ -120,7 +138,7 @@ def _layers(settings: Settings, metrics: Metrics, log: Any) -> list[Middleware]:
         layers.append(Middleware(RequireKey, keys))
     if share_address(settings):
         layers += admin_layer(settings)
-    return [*layers, Middleware(BodyLimit, settings.max_body_bytes)]
+    return [*layers, Middleware(BodyLimit, settings.max_body_bytes, settings.body_timeout_s)]
 
 
 def _add_routes(app: FastAPI, settings: Settings) -> None:
@@ -141,13 +159,10 @@ def _lifespan(serving: Serving, parts: Parts | None, build: Build, log: Any) -> 
         if not serving.settings.api_keys:
             log.warning("no api_keys: listening on loopback only", host=serving.settings.host)
         async with AsyncExitStack() as stack:
+            joiner = None
             if parts is None:
-                registry = await build.registry(serving.settings, stack)
-                serving.registry = registry
-                joiner = _Joiner(serving, registry, build.upstream, stack, log)
-                await joiner.join()
+                joiner = await _unless_told(_open(serving, build, stack, log), serving)
             else:
-                joiner = None
                 serving.attach(parts)
             watcher = asyncio.create_task(_watch(serving, joiner))
             try:
@@ -157,6 +172,26 @@ def _lifespan(serving: Serving, parts: Parts | None, build: Build, log: Any) -> 
                 await _cancelled(watcher)
 
     return lifespan
+
+
+async def _unless_told(work: Coroutine[Any, Any, T], serving: Serving) -> T | None:
+    """Its result; None when a signal that ends the server came first: that ends the start, too."""
+    task = asyncio.create_task(work)
+    while not task.done() and not serving.draining:
+        await asyncio.wait({task}, timeout=0.1)
+    if task.done():
+        return task.result()
+    await _cancelled(task)
+    return None
+
+
+async def _open(serving: Serving, build: Build, stack: AsyncExitStack, log: Any) -> "_Joiner":
+    """The registry, and the black box if it is there."""
+    registry = await build.registry(serving.settings, stack)
+    serving.registry = registry
+    joiner = _Joiner(serving, registry, build.upstream, stack, log)
+    await joiner.join()
+    return joiner
 
 
 @dataclass(slots=True)
@@ -201,7 +236,7 @@ async def _watch(serving: Serving, joiner: _Joiner | None) -> None:
         await serving.watch_upstream()
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
+async def _cancelled(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

@@ -7,8 +7,10 @@ DeltaserveError
 ├── Unauthorized                   401 authentication_error
 ├── Forbidden                      403 permission_error        nobody may, as this server is set up
 ├── ModelNotFound                  404 model_not_found
+├── RequestTimedOut                408                         the client was too slow in sending its request
 ├── Conflict                       409
 ├── PayloadTooLarge                413
+├── HeaderTooLarge                 431
 ├── RateLimited                    429 with Retry-After         a queue of ours is full
 ├── Unavailable                    503 with Retry-After         starting, draining, no offset active
 │   └── OffsetUnavailable          503                          the engine cannot give a row
@@ -74,6 +76,13 @@ class ModelNotFound(DeltaserveError):
     code = "model_not_found"
 
 
+class RequestTimedOut(DeltaserveError):
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+    retryable = True
+
+
 class Conflict(DeltaserveError):
     status = 409
     type = "conflict_error"
@@ -83,6 +92,12 @@ class PayloadTooLarge(DeltaserveError):
     status = 413
     type = "invalid_request_error"
     code = "payload_too_large"
+
+
+class HeaderTooLarge(DeltaserveError):
+    status = 431
+    type = "invalid_request_error"
+    code = "header_too_large"
 
 
 class RateLimited(DeltaserveError):

@@ -133,6 +133,11 @@ class Settings(BaseSettings):
     total_timeout_s: Seconds = 600.0
     drain_timeout_s: Seconds = Field(30.0, description="how long running answers may go on after SIGTERM")
     max_body_bytes: int = Field(4_000_000, ge=1024)
+    max_connections: int = Field(512, ge=1, description="open at the same time; beyond, the idlest makes room, or 503")
+    header_timeout_s: Seconds = Field(10.0, description="from a connection, or a request's first byte, to its header")
+    body_timeout_s: Seconds = Field(10.0, description="for a request's body; each 10 kB that came add a second")
+    write_timeout_s: Seconds = Field(30.0, description="how long a client may take nothing of what waits for it")
+    keep_alive_timeout_s: int = Field(5, ge=1, description="how long an idle connection stays open")
     max_n: int = Field(16, ge=1, description="largest n")
     max_prompts: int = Field(256, ge=1, description="most prompts in one completion request")
     max_logprobs: int = Field(

@@ -89,6 +89,9 @@ class Metrics:
         self.responses = Counter(
             "deltaserve_http_responses", "HTTP answers.", labelnames=("status",), registry=self.registry
         )
+        self.connections_cut = Counter(
+            "deltaserve_connections_cut", "Connections closed past a bound.", ("bound",), registry=self.registry
+        )
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"deltaserve_{name}", text, registry=self.registry)

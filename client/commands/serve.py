@@ -1,7 +1,8 @@
 """deltaserve serve"""
 
-from contextlib import suppress
 from typing import Any
+
+import typer
 
 from client.generated import accepts
 from client.server_settings import EPILOG, read_settings, setting_flags
@@ -15,10 +16,11 @@ app = new_app()
 def serve(**values: Any) -> None:
     """Serve a black box's answers, corrected, in OpenAI's format.
 
-    Runs until SIGINT or SIGTERM; running answers may finish within the drain timeout.
+    Runs until SIGINT or SIGTERM; running answers may finish within the drain timeout, and end with an error after it.
+    The exit status is 0 either way. A second signal ends the server at once, with exit status 130.
     """
     settings = read_settings(values)
     from server.app import run
 
-    with suppress(KeyboardInterrupt):  # the server has put everything away; Ctrl-C is how it is ended
-        run(settings)
+    if status := run(settings):
+        raise typer.Exit(status)

@@ -19,6 +19,11 @@ def error_body(error: DeltaserveError) -> bytes:
     return orjson.dumps({"error": detail})
 
 
+def error_event(error: DeltaserveError) -> bytes:
+    """The last event of a stream that fails; no [DONE] follows."""
+    return b"data: %b\n\n" % error_body(error)
+
+
 def error_headers(error: DeltaserveError) -> dict[str, str]:
     """openai-python obeys both: whether to try again, and when."""
     headers = {"x-should-retry": "true" if error.retryable else "false"}

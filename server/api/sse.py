@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from server.api.errors import error_body, unexpected
+from server.api.errors import error_event, unexpected
 from server.api.middleware import CLIENT_CLOSED
 from server.errors import DeltaserveError
 
@@ -95,4 +95,4 @@ async def _with_error_event(
         error = unexpected()
         request.app.state.log.error("defect", id=request.state.record.id, error=type(defect).__name__)
     request.state.record.error = error.code or error.type
-    yield b"data: %b\n\n" % error_body(error)
+    yield error_event(error)

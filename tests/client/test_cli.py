@@ -84,3 +84,13 @@ def test_an_unknown_error_is_not_hidden():
 def test_every_status_is_explained():
     assert all(status.meaning for status in Status)
     assert app.info.cls is not None
+
+
+@pytest.mark.parametrize("status", [0, 130])
+def test_the_exit_status_of_serve_is_how_the_server_ended(
+    command: Command, monkeypatch: pytest.MonkeyPatch, status: int
+):
+    import server.app
+
+    monkeypatch.setattr(server.app, "run", lambda _: status)
+    assert command("serve", "--upstream-url", "http://127.0.0.1:9").exit_code == status

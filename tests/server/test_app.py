@@ -139,3 +139,29 @@ def test_draining_refuses_new_requests_and_finishes_running_ones(tokenizer: Any)
             assert httpx.post(f"{app.url}/v1/completions", json=body).status_code == 503
             app.server.should_exit = True
             assert b"".join(running.iter_bytes()).endswith(b"data: [DONE]\n\n")
+
+
+class Silent(Late):
+    """A black box that takes the connection and never says a word."""
+
+    asked = False
+
+    async def upstream(self, settings: Settings, registry: Registry) -> Parts:
+        self.asked = True
+        await asyncio.Event().wait()
+        raise AssertionError("it never says a word")
+
+
+def test_a_signal_ends_the_start_too(tokenizer: Tokenizer) -> None:
+    silent = Silent(FlatVersion(tokenizer), [])
+    app = create_app(Settings(), build=Build(silent.registry, silent.upstream))
+
+    async def start() -> None:
+        starting = asyncio.create_task(app.router.lifespan_context(app).__aenter__())
+        while not silent.asked:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        app.state.serving.draining = True  # as the first signal does
+        await asyncio.wait_for(starting, 10)
+
+    asyncio.run(start())
+    assert not app.state.serving.attached

@@ -14,13 +14,14 @@ import numpy as np
 import uvicorn
 
 from offset_models.tokenizer import Tokenizer
-from server.app import create_app
+from server.app import create_app, make_server
 from server.decoding.protocols import DraftParams, OffsetRow, Proposal
 from server.decoding.rows import NumpyRow
 from server.errors import ModelNotFound
 from server.serving import Parts, Serving
 from server.settings import Settings
 from server.upstream.base import Capabilities
+from tests.support.process import free_port
 
 START, END = 256, 257
 VOCAB = 258
@@ -209,6 +210,34 @@ def running_app(tokenizer: Tokenizer, box: ScriptedBlackBox | None = None, **set
     app = create_app(Settings(**settings), parts=Parts(box, registry, "tiny"))
     with serve(app) as (server, url):
         yield RunningApp(url, box, version, registry, server, app.state.serving)
+
+
+@contextmanager
+def listening_app(
+    tokenizer: Tokenizer, box: ScriptedBlackBox | None = None, **settings: object
+) -> Iterator[RunningApp]:
+    """The same behind the server's own listener, as `deltaserve serve` has it; answers may be long."""
+    given = Settings(**{"port": free_port(), "drain_timeout_s": 1, "log_level": "error", **settings})
+    box, version = box or ScriptedBlackBox(max_context=None), FlatVersion(tokenizer, max_context=1_000_000)
+    registry = OneVersion(version)
+    app = create_app(given, parts=Parts(box, registry, "tiny"))
+    server = make_server(app, given)
+    with in_thread(server):
+        yield RunningApp(f"http://127.0.0.1:{given.port}", box, version, registry, server, app.state.serving)
+
+
+@contextmanager
+def in_thread(server: uvicorn.Server) -> Iterator[None]:
+    """Runs it until the end of the context."""
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        eventually(lambda: server.started or not thread.is_alive(), within_s=10)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+        assert not thread.is_alive()
 
 
 @contextmanager
