@@ -59,7 +59,8 @@ class Tokenizer:
     def encode(self, text: str, add_special: bool = False) -> list[int]:
         """Ids of `text`; special tokens written in it become their ids. Raises BadRequest for invalid Unicode."""
         try:
-            return self.backend.encode(text, add_special_tokens=add_special).ids
+            # Of the library's ways the one that lets other threads run: a long text takes seconds.
+            return self.backend.encode_batch_fast([text], add_special_tokens=add_special)[0].ids
         except (UnicodeEncodeError, TypeError) as error:
             raise BadRequest("The text holds half of a surrogate pair; it is not valid Unicode.") from error
 
@@ -67,7 +68,7 @@ class Tokenizer:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD. Raises BadRequest for unknown ids."""
         self.check_ids(ids)
         if not self._spelling.joins:
-            return self.backend.decode(list(ids), skip_special_tokens=skip_special)
+            return self.backend.decode_batch([list(ids)], skip_special_tokens=skip_special)[0]
         whole = ByteDetokenizer(self._said if skip_special else self.token_bytes, leading=self._spelling.leading)
         return "".join(map(whole.step, ids)) + whole.flush()
 
@@ -122,6 +123,11 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Largest id + 1. A model may have more rows; those beyond are padding."""
         return max(self._ids) + 1
+
+    @cached_property
+    def longest_token(self) -> int:
+        """Characters of the longest vocabulary entry: no text has fewer tokens than its characters divided by it."""
+        return max(map(len, self.backend.get_vocab(with_added_tokens=True)))
 
     @cached_property
     def masked_ids(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import anyio
 import tokenizers
 
 from server.admission import Gate, Ticket
+from server.aside import Aside
 from server.decoding.decoder import Piece, Stream, StreamStats, generate
 from server.decoding.drafts import Drafts, DraftSources, LocalDraftLimits
 from server.decoding.protocols import OffsetSession
@@ -41,6 +42,8 @@ class Tokenizer(Protocol):
     def turn_end_id(self) -> int | None: ...
     @property
     def special_ids(self) -> frozenset[int]: ...
+    @property
+    def longest_token(self) -> int: ...
     @property
     def chat_template(self) -> str | None: ...
     def encode(self, text: str, add_special: bool) -> list[int]: ...
@@ -113,6 +116,7 @@ class Serving:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
         self.metrics = metrics
+        self.aside = Aside()
         self._gate = Gate(settings, metrics)
         self.draining = False
         self.failure: str | None = None  # why the parts will never come

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from server.decoding.guards import Guard
+from server.decoding.sampling import LEAST_TEMPERATURE
 
 PREFIX = "DELTASERVE_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
@@ -138,6 +139,11 @@ class Settings(BaseSettings):
     body_timeout_s: Seconds = Field(10.0, description="for a request's body; each 10 kB that came add a second")
     write_timeout_s: Seconds = Field(30.0, description="how long a client may take nothing of what waits for it")
     keep_alive_timeout_s: int = Field(5, ge=1, description="how long an idle connection stays open")
+    max_body_values: int = Field(
+        262_144,
+        ge=1024,
+        description="values in one body, token ids too; a quarter may be strings, an eighth lists",
+    )
     max_n: int = Field(16, ge=1, description="largest n")
     max_prompts: int = Field(256, ge=1, description="most prompts in one completion request")
     max_logprobs: int = Field(
@@ -187,6 +193,13 @@ class Settings(BaseSettings):
         if self.guard_kl is not None and not narrowing:
             raise ValueError("guard_kl does nothing alone: set guard_min_p, guard_temperature or guard_unbiased too")
         return self
+
+    @field_validator("guard_temperature")
+    @classmethod
+    def _reachable(cls, value: float | None) -> float | None:
+        if value and value < LEAST_TEMPERATURE:
+            raise ValueError(f"it must be 0 (greedy) or at least {LEAST_TEMPERATURE:g}")
+        return value
 
     @property
     def guard(self) -> Guard | None:

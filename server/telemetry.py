@@ -42,6 +42,7 @@ class RequestRecord:
 
     id: str
     started: float = field(default_factory=time.perf_counter)
+    body_bytes: int = 0
     model: str | None = None
     fingerprint: str | None = None
     error: str | None = None

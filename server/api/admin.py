@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from server.api.admin_schema import OffsetOrder, StrengthOrder
+from server.api.json_route import JsonRoute
 from server.errors import DeltaserveError, ModelNotFound, Unavailable
 from server.serving import Serving
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from offset_models.registry import Change, Registry
     from offset_models.version import Version
 
-router = APIRouter(prefix="/admin")
+router = APIRouter(prefix="/admin", route_class=JsonRoute)
 MAX_PAGE: Final = 1000
 Json = dict[str, Any]
 

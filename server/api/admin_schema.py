@@ -14,7 +14,9 @@ STRENGTH: Final = "a number from -16 to 16"
 
 
 class _Order(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """Strict types: `true` is no strength, and neither is "0.5"."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 class Term(_Order):
@@ -24,12 +26,15 @@ class Term(_Order):
     strength: Strength | None = None
 
 
+Terms = Annotated[list[Term], Field(min_length=1, max_length=64, fail_fast=True)]
+
+
 class OffsetOrder(_Order):
     """A checkpoint to load, or loaded offsets to add up."""
 
     name: Name = Field(description=NAME)
     path: str | None = Field(None, min_length=1, max_length=4096, description="a path under the offsets root")
-    sum: list[Term] | None = Field(None, min_length=1, max_length=64, description="a list of {name, strength}")
+    sum: Terms | None = Field(None, description="a list of 1 to 64 {name, strength}")
     strength: Strength | None = Field(None, description=STRENGTH)
     activate: bool = Field(False, description="true or false")
 

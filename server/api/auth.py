@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.api.errors import error_response
 from server.errors import Unauthorized
 
-_OPEN = ("/health", "/version", "/metrics", "/openapi.json", "/playground", "/admin")  # /admin: see admin_door
+_OPEN = ("/health", "/version", "/metrics", "/playground", "/admin")  # /admin: see admin_door
 
 
 class Keys:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Depends, Request
@@ -12,9 +12,10 @@ from starlette.responses import Response
 
 from server.api.chat import chat_ids
 from server.api.explain import token_json
+from server.api.json_route import JsonRoute
 from server.api.parameters import Wanted, encode, room, special_stops
 from server.api.privilege import Privilege
-from server.api.schema import Number, StopString, TokenizeRequest
+from server.api.schema import MAX_STOP, TEMPERATURE, StopStrings, Temperature, TokenizeRequest
 from server.api.sse import DONE, stream_response, whole_response
 from server.decoding.decoder import Piece
 from server.decoding.sampling import SamplingParams
@@ -32,10 +33,10 @@ class BeforeRequest(TokenizeRequest):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     max_tokens: int | None = Field(None, ge=1, le=2**31 - 1, description="a whole number, 1 or more")
-    temperature: Number = Field(1.0, ge=0, le=2, description="a number from 0 (greedy) to 2")
+    temperature: Temperature = Field(1.0, description=TEMPERATURE)
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1, description="a 64-bit whole number")
-    stop: Annotated[list[StopString], Field(max_length=16)] = Field(
-        default_factory=list, description="a list of at most 16 non-empty strings"
+    stop: StopStrings = Field(
+        default_factory=list, description=f"a list of at most 16 non-empty strings of at most {MAX_STOP} characters"
     )
     stream: bool = Field(False, description="true or false")
 
@@ -45,7 +46,7 @@ def _only_with_the_key(request: Request) -> None:
     privilege.require(request.headers, "This route")
 
 
-router = APIRouter(dependencies=[Depends(_only_with_the_key)])
+router = APIRouter(dependencies=[Depends(_only_with_the_key)], route_class=JsonRoute)
 
 
 @router.post("/playground/before")
@@ -93,13 +94,17 @@ class _Before:
                 yield _Answer(version, choice, outbox, self.record)
 
     async def _choice(self, version: Version) -> Choice:
-        body, tokenizer = self.body, version.tokenizer
-        if body.prompt is not None:
-            ids = await encode(tokenizer, body.prompt, body.add_special_tokens is not False)
-        else:
-            ids = await chat_ids(body, tokenizer, body.add_generation_prompt and not body.continue_final_message)
+        body, tokenizer, longest = self.body, version.tokenizer, self.serving.max_context(version)
+        opens_turn = body.add_generation_prompt and not body.continue_final_message
+
+        def read() -> list[int]:
+            if body.prompt is not None:
+                return encode(tokenizer, body.prompt, body.add_special_tokens is not False, longest)
+            return chat_ids(body, tokenizer, opens_turn, longest)
+
+        ids = await self.serving.aside.run(self.record.body_bytes, read)
         params = SamplingParams(
-            max_tokens=room(ids, Wanted(body.max_tokens, None, None, ""), self.serving.max_context(version)),
+            max_tokens=room(ids, Wanted(body.max_tokens, None, None, ""), longest),
             temperature=body.temperature,
             seed=body.seed,
             stop=tuple(body.stop),

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from server.api.explain import ExplainRows
+from server.api.json_route import JsonRoute
 from server.api.parameters import chat_wants, encode, plan
 from server.api.replies import Exchange, Reply, respond
 from server.api.schema import ChatRequest, JsonObject, Message, TokenizeRequest
@@ -16,7 +17,7 @@ from server.api.writers import Envelope, Unsent
 from server.errors import BadRequest, UnsupportedParameter
 from server.serving import Tokenizer, Version
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/v1/chat/completions")
@@ -33,7 +34,8 @@ async def _prepare(body: ChatRequest, exchange: Exchange, version: Version) -> R
     serving, tokenizer = exchange.serving, version.tokenizer
     wanted = chat_wants(body)
     opens_turn = not body.continue_final_message if body.add_generation_prompt is None else body.add_generation_prompt
-    ids = await chat_ids(body, tokenizer, opens_turn)
+    longest = serving.max_context(version)
+    ids = await exchange.aside(lambda: chat_ids(body, tokenizer, opens_turn, longest))
     choices = plan(body, wanted, [ids], version, serving)
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
     unsent = [
@@ -50,8 +52,10 @@ async def _prepare(body: ChatRequest, exchange: Exchange, version: Version) -> R
     return ChatReply(exchange, envelope, choices, unsent)
 
 
-async def chat_ids(body: ChatRequest | TokenizeRequest, tokenizer: Tokenizer, opens_turn: bool) -> list[int]:
-    """The conversation through the model's template, encoded once."""
+def chat_ids(
+    body: ChatRequest | TokenizeRequest, tokenizer: Tokenizer, opens_turn: bool, max_context: int
+) -> list[int]:
+    """The conversation through the model's template, encoded once. Long ones are work for `Aside`."""
     text = tokenizer.render_chat(
         [_plain(message, at) for at, message in enumerate(body.messages or ())],
         add_generation_prompt=opens_turn,
@@ -59,7 +63,7 @@ async def chat_ids(body: ChatRequest | TokenizeRequest, tokenizer: Tokenizer, op
         tools=body.tools,
         chat_template_kwargs=body.chat_template_kwargs,
     )
-    return await encode(tokenizer, text, bool(body.add_special_tokens))
+    return encode(tokenizer, text, bool(body.add_special_tokens), max_context)
 
 
 def _plain(message: Message, at: int) -> dict[str, Any]:

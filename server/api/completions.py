@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from server.api.explain import ExplainRows
-from server.api.parameters import completion_wants, encode, known_ids, plan
+from server.api.json_route import JsonRoute
+from server.api.parameters import completion_wants, encode, known_ids, plan, refuse_longer
 from server.api.places import Places
 from server.api.replies import Exchange, Reply, respond
 from server.api.schema import CompletionRequest
@@ -19,7 +20,7 @@ from server.serving import Choice, Tokenizer, Version
 from server.settings import Settings
 from server.upstream.prompts import require_scoring
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/v1/completions")
@@ -65,22 +66,24 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
     texts = _prompts(body)
     if not texts:
         raise BadRequest("`prompt` is an empty list.", param="prompt")
-    ids = [await _ids(prompt, body, tokenizer) for prompt in texts]
+    longest = serving.max_context(version)
+    ids = await exchange.aside(lambda: [_ids(prompt, body, tokenizer, longest) for prompt in texts])
     choices = plan(body, completion_wants(body), ids, version, serving)
     if _scores(body):
         require_scoring(serving.parts.upstream)
         choices = [replace(choice, scored=True) for choice in choices]
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
-    echoed = [_text(prompt, tokenizer) for prompt in texts] if body.echo else [""] * len(texts)
+    echoed = await exchange.aside(lambda: [_text(prompt, tokenizer) if body.echo else "" for prompt in texts])
     unsent = [_unsent(body, choice, spelling, tokenizer, echoed[choice.index // body.n]) for choice in choices]
     model = body.model or serving.parts.served_name
     envelope = Envelope("cmpl", "text_completion", model, serving.fingerprint(version))
     return CompletionReply(exchange, envelope, choices, unsent)
 
 
-async def _ids(prompt: str | list[int], body: CompletionRequest, tokenizer: Tokenizer) -> Sequence[int]:
+def _ids(prompt: str | list[int], body: CompletionRequest, tokenizer: Tokenizer, max_context: int) -> Sequence[int]:
     if isinstance(prompt, str):
-        return await encode(tokenizer, prompt, body.add_special_tokens is not False) if prompt else []
+        return encode(tokenizer, prompt, body.add_special_tokens is not False, max_context) if prompt else []
+    refuse_longer(prompt, body.max_tokens, max_context)
     return known_ids(tokenizer, prompt, "prompt")
 
 

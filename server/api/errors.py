@@ -10,12 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from server.api.naming import MAX_NAME, plain
 from server.errors import BadRequest, DeltaserveError
 
 
 def error_body(error: DeltaserveError) -> bytes:
-    """`{"error": {...}}` as JSON."""
-    detail = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    """`{"error": {...}}` as JSON; what it repeats of a request is short and valid Unicode."""
+    param = None if error.param is None else plain(error.param, MAX_NAME)
+    detail = {"message": plain(error.message), "type": error.type, "param": param, "code": error.code}
     return orjson.dumps({"error": detail})
 
 

@@ -1,6 +1,7 @@
 """Plain ASGI layers around every route: request id, access log, last resort for defects and at the end, body limits."""
 
 import asyncio
+import math
 import re
 import traceback
 import uuid
@@ -11,11 +12,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.errors import error_event, error_response, unexpected
+from server.api.naming import is_unicode
 from server.errors import BadRequest, DeltaserveError, PayloadTooLarge, RequestTimedOut, Unavailable
 from server.serving import Serving
 from server.telemetry import RequestRecord, log_request
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_LENGTH_DIGITS = 18  # of a Content-Length below 2^63
 CLIENT_CLOSED = 499  # nginx's status for a client that left; seen in logs only
 _LEAST_BODY_RATE = 10_000  # bytes a second, past the body's timeout
 
@@ -35,7 +38,7 @@ class RequestContext:
         scope.setdefault("state", {})["record"] = record
         reply = _Reply(send, record.id, self._serving)
         try:
-            await self._app(scope, receive, reply)
+            await self._routed(scope, receive, reply)
         except asyncio.CancelledError:
             with suppress(asyncio.CancelledError):  # a second one: there is no time left
                 await reply.close(self._end(record), scope, receive)
@@ -48,6 +51,12 @@ class RequestContext:
             status = reply.status or CLIENT_CLOSED
             self._serving.metrics.responses.labels(str(status)).inc()
             log_request(self._log, record, scope["method"], _route(scope), status)
+
+    async def _routed(self, scope: Scope, receive: Receive, reply: Send) -> None:
+        if is_unicode(scope["path"]):
+            await self._app(scope, receive, reply)
+        else:
+            await error_response(BadRequest("The path is not valid Unicode."))(scope, receive, reply)
 
     def _end(self, record: RequestRecord) -> DeltaserveError:
         """Requests are cancelled from outside when the server ends, and by nobody else."""
@@ -110,6 +119,7 @@ class BodyLimit:
         except TimeoutError:
             return await self._too_slow(scope, receive, send)
         if body is not None:
+            scope["state"]["record"].body_bytes = len(body)
             await self._app(scope, _replay(body, receive), send)
         return None
 
@@ -145,11 +155,13 @@ class BodyLimit:
         return PayloadTooLarge(f"The body is larger than the {self._max_bytes:,} bytes accepted here.")
 
 
-def _declared(scope: Scope) -> int:
+def _declared(scope: Scope) -> float:
+    """Bytes; infinity for more digits than any length has (Python would refuse to read thousands of them)."""
     length = Headers(scope=scope).get("content-length", "0")
     if not length.isascii() or not length.isdigit():
         raise BadRequest("Content-Length is not a number.")
-    return int(length)
+    digits = length.lstrip("0") or "0"
+    return int(digits) if len(digits) <= _LENGTH_DIGITS else math.inf
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -1,16 +1,22 @@
 """What is served, and its tokenizer: /v1/models, /tokenize, /detokenize, /tokenizer_info (vLLM's shapes)."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
+import orjson
 from fastapi import APIRouter, Request
+from starlette.responses import Response
 
 from server.api.chat import chat_ids
+from server.api.json_route import JsonRoute
 from server.api.parameters import encode, known_ids
 from server.api.schema import DetokenizeRequest, TokenizeRequest
 from server.errors import BadRequest, ModelNotFound
-from server.serving import Serving, Version
+from server.serving import Serving, Tokenizer, Version
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
+Json = dict[str, Any]
+MAX_TEXT: Final = 1_000_000  # characters that /tokenize takes, or more where the context may hold more
 
 
 @router.get("/v1/models")
@@ -45,26 +51,43 @@ def _cards(serving: Serving) -> list[dict[str, Any]]:
 
 
 @router.post("/tokenize")
-async def tokenize(body: TokenizeRequest, request: Request) -> dict[str, Any]:
+async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """Ids of a prompt or of a rendered chat."""
     serving: Serving = request.app.state.serving
     if (body.prompt is None) == (body.messages is None):
         raise BadRequest("Send either `prompt` or `messages`.", param="prompt")
     with serving.pinned(body.model) as version:
-        tokenizer = version.tokenizer
-        if body.prompt is not None:
-            ids = await encode(tokenizer, body.prompt, body.add_special_tokens is not False)
-        else:
-            ids = await chat_ids(body, tokenizer, body.add_generation_prompt)
-        names = [tokenizer.backend.id_to_token(i) for i in ids] if body.return_token_strs else None
-        return {"count": len(ids), "max_model_len": serving.max_context(version), "tokens": ids, "token_strs": names}
+        longest = serving.max_context(version)
+        return await _aside(request, lambda: _tokenized(body, version.tokenizer, longest))
+
+
+def _tokenized(body: TokenizeRequest, tokenizer: Tokenizer, max_context: int) -> Json:
+    # Clients count the tokens of texts longer than the context here, to cut them.
+    bound = max(max_context, MAX_TEXT // tokenizer.longest_token)
+    if body.prompt is not None:
+        ids = encode(tokenizer, body.prompt, body.add_special_tokens is not False, bound)
+    else:
+        ids = chat_ids(body, tokenizer, body.add_generation_prompt, bound)
+    names = [tokenizer.backend.id_to_token(i) for i in ids] if body.return_token_strs else None
+    return {"count": len(ids), "max_model_len": max_context, "tokens": ids, "token_strs": names}
 
 
 @router.post("/detokenize")
-async def detokenize(body: DetokenizeRequest, request: Request) -> dict[str, Any]:
+async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     """Text of token ids."""
     with request.app.state.serving.pinned(body.model) as version:
-        return {"prompt": version.tokenizer.decode(known_ids(version.tokenizer, body.tokens, "tokens"))}
+        return await _aside(request, lambda: _detokenized(body, version.tokenizer))
+
+
+def _detokenized(body: DetokenizeRequest, tokenizer: Tokenizer) -> Json:
+    return {"prompt": tokenizer.decode(known_ids(tokenizer, body.tokens, "tokens"))}
+
+
+async def _aside(request: Request, work: Callable[[], Json]) -> Response:
+    """What `work` gives as a document, both made beside the event loop where the request is long."""
+    serving: Serving = request.app.state.serving
+    content = await serving.aside.run(request.state.record.body_bytes, lambda: orjson.dumps(work()))
+    return Response(content, media_type="application/json")
 
 
 @router.get("/tokenizer_info")

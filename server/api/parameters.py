@@ -1,17 +1,18 @@
 """What a request's numbers mean for one tokenizer and one context: checked here, trusted from here on."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import anyio.to_thread
-
+from server.api.naming import shown
 from server.api.schema import ChatRequest, CompletionRequest, Generation
 from server.decoding.sampling import SamplingParams
 from server.errors import BadRequest, ContextLengthExceeded
 from server.serving import Choice, Serving, Tokenizer, Version
 from server.settings import Settings
 
-_INLINE_CHARACTERS = 8_000  # longer texts are encoded in a thread: the loop must not stand still
+_LEAST_LIMIT = 100_000  # characters: a normaliser may shorten a text, so that a small context is no sharp bound
+_ID = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,16 @@ def chat_wants(request: ChatRequest) -> Wanted:
     return Wanted(asked, None, top, "top_logprobs")
 
 
-async def encode(tokenizer: Tokenizer, text: str, add_special: bool) -> list[int]:
-    """Ids of `text`."""
-    if len(text) <= _INLINE_CHARACTERS:
-        return tokenizer.encode(text, add_special)
-    return await anyio.to_thread.run_sync(tokenizer.encode, text, add_special)
+def encode(tokenizer: Tokenizer, text: str, add_special: bool, max_context: int) -> list[int]:
+    """Ids of a prompt. Raises ContextLengthExceeded, without encoding what cannot fit."""
+    most = max(max_context * tokenizer.longest_token, _LEAST_LIMIT)
+    if len(text) > most:
+        raise ContextLengthExceeded(
+            f"The context holds {max_context} tokens, no more than {most:,} characters, and the prompt alone has"
+            f" {len(text):,} characters.",
+            param="prompt",
+        )
+    return tokenizer.encode(text, add_special)
 
 
 def plan(
@@ -132,22 +138,32 @@ def known_ids(tokenizer: Tokenizer, ids: Sequence[int], param: str) -> Sequence[
 
 
 def _bias(request: Generation, tokenizer: Tokenizer) -> dict[int, float]:
-    if not all(key.isascii() and key.isdigit() and len(key) < 10 for key in request.logit_bias):
-        raise BadRequest("`logit_bias`: every key must be a token id written as a string.", param="logit_bias")
+    """By id. Two spellings of one id ("1" and "01") would hide one of its values, so there is one spelling."""
+    strange = next((key for key in request.logit_bias if not _ID.fullmatch(key)), None)
+    if strange is not None:
+        raise BadRequest(
+            f'`logit_bias`: every key must be a token id in plain decimal digits, as in "17"; {shown(strange)} is not.',
+            param="logit_bias",
+        )
     bias = {int(key): value for key, value in request.logit_bias.items()}
     known_ids(tokenizer, list(bias), "logit_bias")
     return bias
+
+
+def refuse_longer(prompt: Sequence[int], max_tokens: int | None, max_context: int) -> None:
+    """Raises ContextLengthExceeded where no token of an answer would fit; one that is only scored may fill the context."""
+    if len(prompt) + (max_tokens != 0) > max_context:
+        raise ContextLengthExceeded(
+            f"The context holds {max_context} tokens and the prompt alone has {len(prompt)}.", param="prompt"
+        )
 
 
 def room(prompt: Sequence[int], wanted: Wanted, max_context: int) -> int:
     """Tokens of the answer. Raises ContextLengthExceeded."""
     if not prompt:
         raise BadRequest("The prompt is empty: it needs at least one token.", param="prompt")
+    refuse_longer(prompt, wanted.max_tokens, max_context)
     left = max_context - len(prompt)
-    if left < (0 if wanted.max_tokens == 0 else 1):  # a prompt that is only scored may fill the context
-        raise ContextLengthExceeded(
-            f"The context holds {max_context} tokens and the prompt alone has {len(prompt)}.", param="prompt"
-        )
     if wanted.max_tokens is None:
         return left if wanted.default_tokens is None else min(left, wanted.default_tokens)
     if wanted.max_tokens > left:

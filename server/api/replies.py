@@ -1,8 +1,10 @@
 """What completions and chat do alike: run the choices, count tokens, write frames or one document."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +18,9 @@ from server.decoding.decoder import Piece
 from server.serving import Choice, Serving, Version
 from server.telemetry import RequestRecord
 
+T = TypeVar("T")
+_SPELLED_AT_ONCE = 256  # tokens of a scored prompt, each with up to max_logprobs alternatives
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
@@ -25,6 +30,10 @@ class Exchange:
     serving: Serving
     spellings: "Spellings"
     record: RequestRecord
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """What `work` gives, computed beside the event loop where the request is long."""
+        return await self.serving.aside.run(self.record.body_bytes, work)
 
 
 class Reply(ABC):
@@ -116,7 +125,7 @@ async def _frames(exchange: Exchange, prepare: Prepare) -> AsyncGenerator[bytes,
         ahead = reply.opening()
         async with exchange.serving.answer(version, reply.choices, exchange.record) as outbox:
             async for batch in outbox:
-                yield ahead + b"".join([reply.frame(reply.add(index, piece)) for index, piece in batch])
+                yield ahead + b"".join([reply.frame(await _added(reply, index, piece)) for index, piece in batch])
                 ahead = b""
         yield reply.closing()
 
@@ -128,8 +137,17 @@ async def _document(exchange: Exchange, prepare: Prepare) -> bytes:
             async with exchange.serving.answer(version, reply.choices, exchange.record) as outbox:
                 async for batch in outbox:
                     for index, piece in batch:
-                        reply.add(index, piece)
+                        await _added(reply, index, piece)
         return reply.document()
+
+
+async def _added(reply: Reply, index: int, piece: Piece) -> Unsent:
+    """The choice with `piece` added. The scores of a long prompt are spelled in turns: the loop has other streams."""
+    while len(piece.prompt) > _SPELLED_AT_ONCE:
+        reply.add(index, Piece("", (), prompt=piece.prompt[:_SPELLED_AT_ONCE]))
+        piece = replace(piece, prompt=piece.prompt[_SPELLED_AT_ONCE:])
+        await asyncio.sleep(0)
+    return reply.add(index, piece)
 
 
 async def _prepared(exchange: Exchange, version: Version, prepare: Prepare) -> Reply:

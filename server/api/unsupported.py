@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from server.api.naming import shown
 from server.errors import UnsupportedParameter
 
 _CLOSE = 0.82  # difflib ratio from which an unknown name is taken for a misspelled one
@@ -82,8 +83,12 @@ def refuse_unsupported(data: Mapping[str, Any], table: Mapping[str, Refusal]) ->
 
 
 def refuse_misspelled(data: Mapping[str, Any], known: Collection[str]) -> None:
-    """Raises UnsupportedParameter for an unknown field that looks like a known one; others are ignored."""
+    """Raises UnsupportedParameter for an unknown field that looks like a known one; others are ignored.
+
+    How many fields there are was bounded when the body was read (`json_text`), how long their names are is here.
+    """
+    longest = max(map(len, known)) * (2 / _CLOSE - 1)  # of a longer name difflib's ratio cannot be _CLOSE
     for name in data.keys() - set(known):
-        near = get_close_matches(str(name), known, n=1, cutoff=_CLOSE)
+        near = get_close_matches(name, known, n=1, cutoff=_CLOSE) if len(name) <= longest else []
         if near:
-            raise UnsupportedParameter(f"Unknown field `{name}`: did you mean `{near[0]}`?", param=str(name))
+            raise UnsupportedParameter(f"Unknown field {shown(name)}: did you mean `{near[0]}`?", param=name)

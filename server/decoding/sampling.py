@@ -5,11 +5,11 @@ Order, as in vLLM: penalties and logit_bias on corrected log-probabilities, then
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
+from typing import Final
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from server.decoding.guards import Guard
 from server.decoding.protocols import NO_IDS, Floats, Ids
 from server.decoding.rows import log_sum_exp
 
+LEAST_TEMPERATURE: Final = 1e-6  # above 0: divided by much less, log-probabilities would leave the range of floats
 _FIRST_SORT = 512  # filters look at this many of the most probable ids before they sort the vocabulary
 
 
@@ -26,7 +27,7 @@ class SamplingParams:
     """What a request asks of its target. Validated where it enters the house; ids lie in the vocabulary."""
 
     max_tokens: int
-    temperature: float = 1.0  # 0: greedy
+    temperature: float = 1.0  # 0: greedy; else at least LEAST_TEMPERATURE
     top_p: float = 1.0
     top_k: int = 0  # 0: off
     min_p: float = 0.0
@@ -78,66 +79,107 @@ class SamplingParams:
 
 
 class History:
-    """What has been said so far, as penalties need it."""
+    """What has been said so far, as penalties need it.
+
+    Which ids are touched, and by how much, is kept in arrays by id: a step costs some array operations however many
+    ids a bias or a long prompt names.
+    """
 
     def __init__(self, params: SamplingParams, prompt_ids: Sequence[int]) -> None:
         self._params = params
-        self._prompt = frozenset(prompt_ids) if params.repetition_penalty != 1.0 else frozenset()
-        self._counting = params.repetition_penalty != 1.0 or bool(params.presence_penalty or params.frequency_penalty)
+        self._repeating = params.repetition_penalty != 1.0
+        self._counting = self._repeating or bool(params.presence_penalty or params.frequency_penalty)
+        self._final = _id_array(params.end_ids)
+        self._biased = _id_array(params.logit_bias)
+        prompt = _id_array(set(prompt_ids)) if self._repeating else NO_IDS
+        size = 1 + max((int(ids.max()) for ids in (self._final, self._biased, prompt) if ids.size), default=0)
+        self._said = np.zeros(size, np.bool_)  # [n] or in the prompt of a repetition penalty
+        self._said[prompt] = True
+        self._touched = self._said.copy()  # [n] or biased
+        self._touched[self._biased] = True
+        self._additive = np.zeros(size)  # [n] bias less presence and frequency penalty
+        self._additive[self._biased] = np.fromiter(params.logit_bias.values(), np.float64, self._biased.size)
         self.counts: Counter[int] = Counter()
         self.length = 0
 
     def fork(self) -> "History":
         """A copy that may run ahead."""
         ahead = copy(self)
-        ahead.counts = self.counts.copy()
+        if self._counting:  # else nothing of it changes
+            ahead.counts, ahead._additive = self.counts.copy(), self._additive.copy()
+            ahead._said, ahead._touched = self._said.copy(), self._touched.copy()
         return ahead
 
     def now_with(self, params: SamplingParams) -> None:
-        """Go on with parameters that ask the same of penalties."""
-        self._params = params
+        """Go on with parameters that ask the same of penalties; the ids that end an answer may be others."""
+        self._params, self._final = params, _id_array(params.end_ids)
+        self._cover(self._final)
 
     def add(self, token_id: int) -> None:
         self.length += 1
-        if self._counting:
-            self.counts[token_id] += 1
+        if not self._counting:
+            return
+        self.counts[token_id] += 1
+        if token_id >= self._said.size:
+            self._grow(2 * token_id + 1)
+        self._said[token_id] = self._touched[token_id] = True
+        self._additive[token_id] = self._params.logit_bias.get(token_id, 0.0) - self._penalty(self.counts[token_id])
+
+    def _cover(self, ids: Ids) -> None:
+        if ids.size and ids.max() >= self._said.size:
+            self._grow(int(ids.max()) + 1)
+
+    def _grow(self, size: int) -> None:
+        more = (0, size - self._said.size)
+        self._said, self._touched = np.pad(self._said, more), np.pad(self._touched, more)
+        self._additive = np.pad(self._additive, more)
+
+    def _penalty(self, count: int) -> float:
+        return count * self._params.frequency_penalty + self._params.presence_penalty
 
     @property
-    def banned(self) -> frozenset[int]:
-        """Ids that may not be emitted yet (`min_tokens`)."""
-        return self._params.end_ids if self.length < self._params.min_tokens else frozenset()
+    def _banning(self) -> bool:
+        """Whether ids that end the answer may not be emitted yet (`min_tokens`)."""
+        return self.length < self._params.min_tokens and bool(self._final.size)
 
     def touched(self) -> Ids:
         """Ids whose weight a penalty, a bias or `min_tokens` changes now; shape [m], unique."""
-        params, banned = self._params, self.banned
-        if not (self._counting or params.logit_bias or banned):
-            return NO_IDS
-        ids = set(chain(params.logit_bias, banned, self.counts, self._prompt))
-        return np.fromiter(ids, np.int64, len(ids))
+        touched = self._touched
+        if self._banning:
+            touched = touched.copy()
+            touched[self._final] = True
+        elif not self._counting:
+            return self._biased
+        return np.flatnonzero(touched)
 
     def bans(self, corrected: Corrected) -> Floats | None:
         """What `min_tokens` alone adds to the weights of the explicit ids, shape [h]; None when it adds nothing."""
-        banned = self.banned
-        return np.array([-math.inf if i in banned else 0.0 for i in corrected.ids.tolist()]) if banned else None
+        return np.where(np.isin(corrected.ids, self._final), -math.inf, 0.0) if self._banning else None
 
     def shifts(self, corrected: Corrected) -> Floats | None:
         """What penalties and bias add to the weights of the explicit ids, shape [h]; None when they add nothing."""
-        if not (self._counting or self._params.logit_bias or self.banned):
+        if not (self._counting or self._biased.size or self._banning):
             return None
-        ids = corrected.ids.tolist()
-        shifts = np.array([self._additive(token_id) for token_id in ids])
-        if self._params.repetition_penalty != 1.0:
-            seen = np.array([i in self.counts or i in self._prompt for i in ids])
-            log_q = corrected.log_weights - corrected.log_z  # never positive, so the penalty multiplies
-            shifts[seen] += np.where(np.isfinite(log_q), log_q * (self._params.repetition_penalty - 1.0), 0.0)[seen]
-        return shifts
+        known = corrected.ids < self._said.size
+        at = corrected.ids[known]
+        shifts = np.zeros(corrected.ids.size)
+        shifts[known] = self._additive[at]
+        if self._repeating:
+            said = np.zeros(corrected.ids.size, np.bool_)
+            said[known] = self._said[at]
+            shifts[said] += self._repetition(corrected)[said]
+        bans = self.bans(corrected)
+        return shifts if bans is None else shifts + bans
 
-    def _additive(self, token_id: int) -> float:
-        params, count = self._params, self.counts[token_id]
-        if token_id in self.banned:
-            return -math.inf
-        penalty = count * params.frequency_penalty + (params.presence_penalty if count else 0.0)
-        return params.logit_bias.get(token_id, 0.0) - penalty
+    def _repetition(self, corrected: Corrected) -> Floats:
+        """What the repetition penalty adds to an id that was said: log q is never positive, so it multiplies."""
+        log_q = corrected.log_weights - corrected.log_z
+        return np.where(np.isfinite(log_q), log_q * (self._params.repetition_penalty - 1.0), 0.0)
+
+
+def _id_array(ids: Collection[int]) -> Ids:
+    """In the order of iteration, shape [len(ids)]."""
+    return np.fromiter(ids, np.int64, len(ids))
 
 
 @dataclass(frozen=True)
