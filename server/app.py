@@ -56,6 +56,7 @@ def create_app(settings: Settings | None = None, *, parts: Parts | None = None, 
         title="deltaserve",
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # `health.document`
         strict_content_type=False,
         lifespan=_lifespan(serving, parts, build or Build(), log),
         middleware=_layers(settings, serving, log),
@@ -142,7 +143,7 @@ def _layers(settings: Settings, serving: Serving, log: Any) -> list[Middleware]:
 
 
 def _add_routes(app: FastAPI, settings: Settings) -> None:
-    for router in (completions.router, chat.router, models.router, health.health_router):
+    for router in (completions.router, chat.router, models.router, health.health_router, health.document_router):
         app.include_router(router)
     if settings.playground:
         app.include_router(playground.page_router(settings))

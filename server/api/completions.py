@@ -81,8 +81,11 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
 
 
 def _ids(prompt: str | list[int], body: CompletionRequest, tokenizer: Tokenizer, max_context: int) -> Sequence[int]:
+    """Raises ContextLengthExceeded before the next prompt is looked at."""
     if isinstance(prompt, str):
-        return encode(tokenizer, prompt, body.add_special_tokens is not False, max_context) if prompt else []
+        ids = encode(tokenizer, prompt, body.add_special_tokens is not False, max_context) if prompt else []
+        refuse_longer(ids, body.max_tokens, max_context)
+        return ids
     refuse_longer(prompt, body.max_tokens, max_context)
     return known_ids(tokenizer, prompt, "prompt")
 

@@ -73,7 +73,7 @@ async def _http(request: Request, error: Exception) -> Response:
         raise error
     request.state.record.error = "http"
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
-    detail = {"message": _http_sentence(request, error), "type": kind, "param": None, "code": None}
+    detail = {"message": plain(_http_sentence(request, error)), "type": kind, "param": None, "code": None}
     return Response(orjson.dumps({"error": detail}), error.status_code, error.headers, media_type="application/json")
 
 

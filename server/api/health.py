@@ -1,4 +1,4 @@
-"""How the server is: liveness, readiness, version, metrics. Open to all, and silent about requests."""
+"""How the server is: liveness, readiness, version, metrics, all open and silent about requests; and what it offers."""
 
 from importlib.metadata import version as installed_version
 from typing import Any
@@ -7,10 +7,12 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from server.aside import SHORT_BYTES
 from server.serving import Serving
 
 health_router = APIRouter()
 metrics_router = APIRouter()
+document_router = APIRouter(include_in_schema=False)
 
 
 @health_router.get("/health/live")
@@ -32,6 +34,14 @@ async def ready(request: Request) -> Response:
 @health_router.get("/version")
 async def version() -> dict[str, Any]:
     return {"version": installed_version("deltaserve")}
+
+
+@document_router.get("/openapi.json")
+async def document(request: Request) -> Response:
+    """The OpenAPI document. Making it takes long, the first time, so it is made beside the event loop."""
+    serving: Serving = request.app.state.serving
+    body = await serving.aside.run(SHORT_BYTES + 1, lambda: orjson.dumps(request.app.openapi()))
+    return Response(body, media_type="application/json")
 
 
 @metrics_router.get("/metrics")

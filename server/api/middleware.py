@@ -1,7 +1,6 @@
 """Plain ASGI layers around every route: request id, access log, last resort for defects and at the end, body limits."""
 
 import asyncio
-import math
 import re
 import traceback
 import uuid
@@ -18,7 +17,7 @@ from server.serving import Serving
 from server.telemetry import RequestRecord, log_request
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_LENGTH_DIGITS = 18  # of a Content-Length below 2^63
+_LENGTH_DIGITS = 19
 CLIENT_CLOSED = 499  # nginx's status for a client that left; seen in logs only
 _LEAST_BODY_RATE = 10_000  # bytes a second, past the body's timeout
 
@@ -155,13 +154,12 @@ class BodyLimit:
         return PayloadTooLarge(f"The body is larger than the {self._max_bytes:,} bytes accepted here.")
 
 
-def _declared(scope: Scope) -> float:
-    """Bytes; infinity for more digits than any length has (Python would refuse to read thousands of them)."""
+def _declared(scope: Scope) -> int:
+    """Raises BadRequest for what is no length: thousands of zeros too, which Python would refuse to read."""
     length = Headers(scope=scope).get("content-length", "0")
-    if not length.isascii() or not length.isdigit():
-        raise BadRequest("Content-Length is not a number.")
-    digits = length.lstrip("0") or "0"
-    return int(digits) if len(digits) <= _LENGTH_DIGITS else math.inf
+    if not length.isascii() or not length.isdigit() or len(length) > _LENGTH_DIGITS:
+        raise BadRequest(f"Content-Length is not a number of at most {_LENGTH_DIGITS} digits.")
+    return int(length)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -16,7 +16,7 @@ from server.serving import Serving, Tokenizer, Version
 
 router = APIRouter(route_class=JsonRoute)
 Json = dict[str, Any]
-MAX_TEXT: Final = 1_000_000  # characters that /tokenize takes, or more where the context may hold more
+MAX_TEXT: Final = 400_000  # characters that /tokenize takes, or more where the context may hold more
 
 
 @router.get("/v1/models")

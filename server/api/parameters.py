@@ -151,7 +151,7 @@ def _bias(request: Generation, tokenizer: Tokenizer) -> dict[int, float]:
 
 
 def refuse_longer(prompt: Sequence[int], max_tokens: int | None, max_context: int) -> None:
-    """Raises ContextLengthExceeded where no token of an answer would fit; one that is only scored may fill the context."""
+    """Raises ContextLengthExceeded where no token of an answer would fit; one with none may fill the context."""
     if len(prompt) + (max_tokens != 0) > max_context:
         raise ContextLengthExceeded(
             f"The context holds {max_context} tokens and the prompt alone has {len(prompt)}.", param="prompt"

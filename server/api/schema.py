@@ -6,7 +6,7 @@ A field is here, or refused (`unsupported.py`), or OpenAI's and without effect o
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from server.api.unsupported import CHAT, COMMON, COMPLETION, refuse_misspelled, refuse_unsupported
 from server.decoding.sampling import LEAST_TEMPERATURE
@@ -19,7 +19,7 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP)]
 StopStrings = Annotated[list[StopString], Field(max_length=16, fail_fast=True)]
-JsonObject = dict[str, JsonValue]
+JsonObject = dict[str, Any]  # what JSON was parsed into is not looked through again
 # Of a list with a mistake in each of its items the first one is told: pydantic would make an error for every item,
 # and a union of lists one for every item and member.
 Texts = Annotated[list[str], Field(fail_fast=True)]

@@ -17,6 +17,7 @@ from server.decoding.correction import Corrected, TailPolicy
 from server.decoding.guards import Guard
 from server.decoding.protocols import NO_IDS, Floats, Ids
 from server.decoding.rows import log_sum_exp
+from server.errors import BadRequest
 
 LEAST_TEMPERATURE: Final = 1e-6  # above 0: divided by much less, log-probabilities would leave the range of floats
 _FIRST_SORT = 512  # filters look at this many of the most probable ids before they sort the vocabulary
@@ -204,9 +205,19 @@ class Target:
             if tail_peak > peak:
                 return tail_id
         if peak == -math.inf:
-            raise ArithmeticError("no id has any weight")
+            raise self._nothing_left()
         equals = self.corrected.ids[self.weights == peak]
         return preferred if preferred is not None and preferred in equals else int(equals.min())
+
+    def _nothing_left(self) -> Exception:
+        """The error of a target without any weight: the caller's where `min_tokens` took it, else a defect."""
+        if self.shifts is not None and np.isneginf(self.shifts).any():
+            return BadRequest(
+                "`min_tokens` forbids the tokens that end the answer, and no other is left to choose: ask for fewer"
+                " min_tokens or stop_token_ids.",
+                param="min_tokens",
+            )
+        return ArithmeticError("no id has any weight")
 
     @cached_property
     def certified(self) -> bool:
@@ -256,7 +267,7 @@ class Target:
         weights /= self.params.temperature
         peak = float(weights.max())
         if peak == -math.inf:
-            raise ArithmeticError("no id has any weight")
+            raise self._nothing_left()
         probs = np.exp(weights - peak)
         if self.params.filtered:
             keep_probable(probs, self.params)

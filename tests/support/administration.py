@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+from fastapi import FastAPI
 
 from offset_models.registry import Registry
 from offset_models.weights import WeightsPool
@@ -47,10 +48,8 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-@contextmanager
-def administered(root: Path, **settings: Any) -> Iterator[Administered]:
+def administered_app(root: Path, engine: BookkeepingEngine, **settings: Any) -> FastAPI:
     """With the checkpoint `a` active; state beside the root."""
-    engine = BookkeepingEngine()
 
     async def registry(_: Settings, stack: AsyncExitStack) -> Any:
         made = Registry(WeightsPool(engine, root), root=root, served=SERVED, folder=root.parent / "state")
@@ -62,6 +61,13 @@ def administered(root: Path, **settings: Any) -> Iterator[Administered]:
         return Parts(ScriptedBlackBox(), made, SERVED)
 
     given = {"admin_key": ADMIN_KEY, "api_keys": API_KEY, **settings}
-    app = create_app(Settings(**given), build=Build(registry, upstream))
+    return create_app(Settings(**given), build=Build(registry, upstream))
+
+
+@contextmanager
+def administered(root: Path, **settings: Any) -> Iterator[Administered]:
+    """The same, over real HTTP."""
+    engine = BookkeepingEngine()
+    app = administered_app(root, engine, **settings)
     with serve(app) as (_, url), httpx.Client(base_url=url, headers=bearer(ADMIN_KEY), timeout=30) as client:
         yield Administered(url, root, engine, client)

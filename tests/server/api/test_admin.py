@@ -151,6 +151,11 @@ def test_paths_out_of_the_root_are_refused(admin: Administered, path: str) -> No
         ({"path": "b", "activated": True}, "activated"),
         ({"path": "b", "strength": 17}, "from -16 to 16"),
         ({"path": "b", "strength": "strong"}, "`strength`"),
+        ({"path": "b", "strength": "0.5"}, "`strength` must be a number"),
+        ({"path": "b", "strength": True}, "`strength` must be a number"),
+        ({"path": "b", "activate": 1}, "`activate` must be true or false"),
+        ({"path": "b", "activate": "true"}, "`activate` must be true or false"),
+        ({"sum": [{"name": "a", "strength": True}]}, "`sum` must be"),
         ({"sum": []}, "`sum` must be"),
         ({"sum": [{"name": "a"}, {"name": "a"}]}, "each offset once"),
         ({"sum": [{"name": "a"}], "strength": 1}, "no strength of its own"),
@@ -161,6 +166,21 @@ def test_an_order_at_fault_is_refused_as_a_whole(admin: Administered, body: dict
     answer = admin.call("POST", "/offsets", **{"name": "x", **body})
     assert answer.status_code == 400 and says in answer.json()["error"]["message"], answer.text
     assert admin.states() == {"a": "active"}
+
+
+@pytest.mark.parametrize("strength", [True, "0.5", "1", [1], {}, 17])
+def test_a_strength_that_is_no_number_in_range_changes_nothing(admin: Administered, strength: object) -> None:
+    before = admin.fingerprints()
+    answer = admin.call("PATCH", "/offsets/a", strength=strength)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "strength")
+    assert admin.fingerprints() == before
+
+
+@pytest.mark.parametrize("name", ["%00", "%ff%fe", "%ed%a0%80", "x" * 5000, "%F0%9F%98%80"])
+def test_a_strange_name_in_the_path_is_no_offset(admin: Administered, name: str) -> None:
+    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/activate")):
+        answer = admin.call(method, f"/offsets/{name}{path}")
+        assert answer.status_code == 404 and len(answer.json()["error"]["message"]) < 1100
 
 
 def test_a_name_that_no_fingerprint_could_hold_is_refused(admin: Administered) -> None:

@@ -32,7 +32,9 @@ def test_another_key_is_an_authentication_error(guarded: RunningApp) -> None:
 
 
 @pytest.mark.parametrize("header", [None, "", "first", "Basic first", "Bearer", "Bearer first second"])
-@pytest.mark.parametrize("path", ["/v1/models", "/tokenizer_info", "/v1/nothing", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/v1/models", "/tokenizer_info", "/v1/nothing", "/nothing", "/openapi.json", "/docs", "/redoc"]
+)
 def test_without_a_key_there_is_nothing_to_see(guarded: RunningApp, header: str | None, path: str) -> None:
     headers = {} if header is None else {"authorization": header}
     assert httpx.get(guarded.url + path, headers=headers).status_code == 401
@@ -41,6 +43,17 @@ def test_without_a_key_there_is_nothing_to_see(guarded: RunningApp, header: str 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/health", "/version", "/metrics"])
 def test_the_servers_own_state_needs_no_key(guarded: RunningApp, path: str) -> None:
     assert httpx.get(guarded.url + path).status_code == 200
+
+
+def test_the_api_document_is_there_for_those_who_have_a_key(guarded: RunningApp) -> None:
+    answer = httpx.get(f"{guarded.url}/openapi.json", headers={"authorization": "Bearer first"})
+    assert "/v1/completions" in answer.json()["paths"]
+
+
+@pytest.mark.parametrize("header", [b"Bearer \xed\xa0\x80", b"\xff\xfe", b"Bearer " + b"x" * 10_000, b"bearer\tfirst"])
+def test_a_key_of_strange_bytes_is_a_wrong_one(guarded: RunningApp, header: bytes) -> None:
+    answer = httpx.get(f"{guarded.url}/v1/models", headers=[(b"authorization", header)])
+    assert answer.status_code == 401
 
 
 def test_a_body_is_not_read_before_the_key_is_checked(guarded: RunningApp) -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from server.decoding.correction import correct
 from server.decoding.protocols import Proposal
 from server.decoding.rows import NumpyRow
-from server.decoding.sampling import History, SamplingParams, keep_probable, target
+from server.decoding.sampling import LEAST_TEMPERATURE, History, SamplingParams, keep_probable, target
+from server.errors import BadRequest
 from tests.support import reference
 
 SIZE = 16
@@ -114,3 +115,107 @@ def test_a_target_without_any_weight_is_an_error_not_a_token():
         with np.errstate(divide="ignore"), pytest.raises(ArithmeticError):
             goal = target(corrected, params, History(params, ()))
             _ = goal.probs if temperature else goal.best()
+
+
+EXTREMES = {
+    "temperature": [0.0, LEAST_TEMPERATURE, 2.0],
+    "top_p": [1.0, 1e-308, 5e-324, 0.5],
+    "top_k": [0, 1, 2**31 - 1],
+    "min_p": [0.0, 1e-308, 1.0],
+    "repetition_penalty": [1.0, 1e-308, 5e-324, 10.0],
+    "presence_penalty": [0.0, 2.0, -2.0, 5e-324],
+    "frequency_penalty": [0.0, 2.0, -2.0, 1e-308],
+    "logit_bias": [{}, {0: 100.0, 15: -100.0}, dict.fromkeys(range(SIZE), -100.0), {3: 1e-308}],
+}
+
+
+@given(
+    st.fixed_dictionaries({name: st.sampled_from(values) for name, values in EXTREMES.items()}),
+    st.integers(0, 50),
+    st.sampled_from([1, 6, SIZE]),
+    st.sampled_from(["impute", "truncate"]),
+    st.lists(st.integers(0, SIZE - 1), max_size=200),
+    st.sampled_from([1.0, 60.0]),
+)
+@settings(max_examples=400, deadline=None)
+def test_no_accepted_value_makes_anything_but_a_distribution(chain, seed, k, tail, output, scale):
+    proposal, row, _ = position(seed, k, scale)
+    params = SamplingParams(max_tokens=9, tail=tail, **chain)
+    history = History(params, [1, 2])
+    for token_id in output:
+        history.add(token_id)
+    with np.errstate(all="ignore"):
+        goal = target(correct(proposal, row, tail, history.touched()), params, history)
+        assert 0 <= goal.best() < SIZE
+        assert goal.probs.min() >= 0.0
+        assert goal.probs.sum() == pytest.approx(1.0)
+
+
+def test_ids_beyond_those_named_so_far_are_counted_like_any_other():
+    params = SamplingParams(max_tokens=9, presence_penalty=1.0, frequency_penalty=0.5, logit_bias={2: 3.0})
+    proposal, row, _ = position(4, k=SIZE)
+    history = History(params, ())
+    for token_id in (14, 2, 14):
+        history.add(token_id)
+    assert history.touched().tolist() == [2, 14]
+    corrected = correct(proposal, row, extra_ids=history.touched())
+    shifts = dict(zip(corrected.ids.tolist(), history.shifts(corrected), strict=True))
+    assert {i: shift for i, shift in shifts.items() if shift} == {2: 1.5, 14: -2.0}
+
+
+def test_what_a_fork_says_its_origin_did_not():
+    params = SamplingParams(max_tokens=9, presence_penalty=1.0, repetition_penalty=1.2)
+    history = History(params, [1])
+    history.add(3)
+    ahead = history.fork()
+    ahead.add(9)
+    assert (history.touched().tolist(), ahead.touched().tolist()) == ([1, 3], [1, 3, 9])
+    assert (history.length, ahead.length) == (1, 2)
+
+
+class _Watched(dict):
+    """A bias that counts how often it is gone through."""
+
+    passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return super().__iter__()
+
+    def keys(self):
+        self.passes += 1
+        return super().keys()
+
+    def values(self):
+        self.passes += 1
+        return super().values()
+
+    def items(self):
+        self.passes += 1
+        return super().items()
+
+
+def test_a_bias_of_many_ids_is_gone_through_once_and_not_at_every_token():
+    bias = _Watched(dict.fromkeys(range(SIZE), 1.0))
+    proposal, row, _ = position(5)
+    params = SamplingParams(max_tokens=9, logit_bias=bias, frequency_penalty=0.5)
+    history = History(params, ())
+    before = bias.passes
+    assert before
+    for token_id in (1, 2, 3):
+        target(correct(proposal, row, extra_ids=history.touched()), params, history).best()
+        history.add(token_id)
+    assert bias.passes == before
+
+
+def test_a_target_that_min_tokens_leaves_nothing_of_is_the_callers_mistake():
+    proposal, row, _ = position(6, k=2)
+    params = SamplingParams(
+        max_tokens=9, tail="truncate", min_tokens=3, stop_token_ids=frozenset(proposal.top_ids.tolist())
+    )
+    history = History(params, ())
+    goal = target(correct(proposal, row, "truncate", history.touched()), params, history)
+    with pytest.raises(BadRequest, match="min_tokens"):
+        goal.best()
+    with pytest.raises(BadRequest, match="min_tokens"):
+        _ = goal.probs
