@@ -200,6 +200,12 @@ def test_no_path_or_query_makes_the_server_fail(door: Asked, path: str) -> None:
     check()
 
 
+@pytest.mark.parametrize("path", ["/admin/offsets/\ud83d/activate", "/admin/offsets/\ud83d", "/v1/\udc00"])
+def test_half_a_surrogate_pair_in_a_path_is_a_400(door: Asked, path: str) -> None:
+    for method in ("POST", "DELETE", "GET", "PATCH"):
+        assert door.send(path, b'{"strength":1}', method=method, headers=[JSON, KEY]).status == 400
+
+
 @pytest.mark.parametrize("path", BODIES)
 def test_the_bodies_that_are_spoilt_are_valid_ones(door: Asked, path: str) -> None:
     """Else the cases above would all end at the door."""

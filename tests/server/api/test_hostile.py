@@ -15,6 +15,7 @@ from server.api import errors, replies, unsupported
 from server.api.schema import MAX_BIAS, MAX_MESSAGES, MAX_STOP
 from server.app import create_app
 from server.aside import SHORT_BYTES
+from server.errors import BadRequest
 from server.serving import Parts
 from server.settings import Settings
 from tests.support.app import FlatVersion, OneVersion, RunningApp, ScriptedBlackBox, byte_tokenizer
@@ -60,6 +61,12 @@ def test_an_error_repeats_no_more_than_the_beginning_of_a_name(door: Asked) -> N
     error = refusal(door.post("/v1/completions", prompt="a", logit_bias={"x" * 50_000: 1}))
     assert len(error["message"]) < 300
     assert len(door.post("/v1/completions", prompt="a", model="m" * 50_000).body) < 1000
+
+
+def test_whatever_an_error_says_it_leaves_as_short_unicode() -> None:
+    said = errors.error_body(BadRequest("no \ud83d" + "x" * 5000, param="\udc00" * 500)).decode()
+    assert "no \\\\ud83d" in said
+    assert len(said) < 2000
 
 
 # What is bounded
