@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     max_body_values: int = Field(
         262_144,
         ge=1024,
-        description="values in one body, token ids too; a quarter may be strings, an eighth lists",
+        description="values in one body, token ids too; an eighth may be strings, an eighth lists",
     )
     max_n: int = Field(16, ge=1, description="largest n")
     max_prompts: int = Field(256, ge=1, description="most prompts in one completion request")

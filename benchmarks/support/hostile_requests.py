@@ -106,8 +106,8 @@ def _chats(largest: int) -> Iterator[Hostile]:
     yield _json("no content parts", CHAT, messages=[{"role": "user", "content": ["a"] * min(65_000, largest // 6)}])
     tools = [{"type": "function", "function": {"name": "f", "description": "d" * 100}}] * min(16_000, largest // 180)
     yield _json("tools", CHAT, messages=HELLO, tools=tools, tool_choice="none")
-    yield _json("template arguments", CHAT, messages=HELLO, chat_template_kwargs={str(n): n for n in range(60_000)})
-    yield _json("a message of many fields", CHAT, messages=[{**HELLO[0], **{f"x{n}": n for n in range(60_000)}}])
+    yield _json("template arguments", CHAT, messages=HELLO, chat_template_kwargs={str(n): n for n in range(30_000)})
+    yield _json("a message of many fields", CHAT, messages=[{**HELLO[0], **{f"x{n}": n for n in range(30_000)}}])
 
 
 def _json(name: str, path: str, /, **body: Any) -> Hostile:

@@ -15,7 +15,7 @@ from server.errors import BadRequest
 MAX_FIELDS: Final = 128  # of the body itself; more than twice what any route knows
 MAX_DEPTH: Final = 64
 MAX_LITERAL: Final = 400  # characters of a number: the largest float written out has 309 digits
-_SHARE_OF_STRINGS: Final = 4  # at most every so many-th value may be a string, with those that name a field
+_SHARE_OF_STRINGS: Final = 8  # at most every so many-th value may be a string, with those that name a field
 _SHARE_OF_CONTAINERS: Final = 8
 
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))

@@ -1,5 +1,6 @@
 """What is served, and its tokenizer: /v1/models, /tokenize, /detokenize, /tokenizer_info (vLLM's shapes)."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -63,7 +64,7 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
 
 def _tokenized(body: TokenizeRequest, tokenizer: Tokenizer, max_context: int) -> Json:
     # Clients count the tokens of texts longer than the context here, to cut them.
-    bound = max(max_context, MAX_TEXT // tokenizer.longest_token)
+    bound = max(max_context, math.ceil(MAX_TEXT / tokenizer.longest_token))
     if body.prompt is not None:
         ids = encode(tokenizer, body.prompt, body.add_special_tokens is not False, bound)
     else:

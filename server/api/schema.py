@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from server.api.json_text import MAX_FIELDS
 from server.api.unsupported import CHAT, COMMON, COMPLETION, refuse_misspelled, refuse_unsupported
 from server.decoding.sampling import LEAST_TEMPERATURE
 
@@ -25,6 +26,8 @@ JsonObject = dict[str, Any]  # what JSON was parsed into is not looked through a
 Texts = Annotated[list[str], Field(fail_fast=True)]
 Ids = Annotated[list[TokenId], Field(fail_fast=True)]
 ListsOfIds = Annotated[list[Ids], Field(fail_fast=True)]
+TemplateArguments = Annotated[JsonObject, Field(max_length=MAX_FIELDS)]
+TEMPLATE_ARGUMENTS: Final = f"an object of at most {MAX_FIELDS} fields"
 Objects = Annotated[list[JsonObject], Field(fail_fast=True)]
 
 
@@ -53,7 +56,11 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_nulls(cls, data: Any) -> Any:
-        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+        if not isinstance(data, dict):
+            return data
+        if len(data) > MAX_FIELDS:
+            raise ValueError(f"it has more than {MAX_FIELDS} fields")
+        return {name: value for name, value in data.items() if value is not None}
 
 
 class StreamOptions(Body):
@@ -150,7 +157,7 @@ class ChatRequest(Generation):
     top_logprobs: int | None = Field(None, ge=0, description="a whole number, 0 or more")
     add_generation_prompt: bool | None = Field(None, description="true or false")
     continue_final_message: bool = Field(False, description="true or false")
-    chat_template_kwargs: JsonObject | None = Field(None, description="an object")
+    chat_template_kwargs: TemplateArguments | None = Field(None, description=TEMPLATE_ARGUMENTS)
     tools: Objects | None = Field(None, description="a list of objects")
     tool_choice: Literal["none"] | None = Field(None, description='"none"')
 
@@ -169,7 +176,7 @@ class TokenizeRequest(Body):
     add_special_tokens: bool | None = Field(None, description="true or false")
     add_generation_prompt: bool = Field(True, description="true or false")
     continue_final_message: bool = Field(False, description="true or false")
-    chat_template_kwargs: JsonObject | None = Field(None, description="an object")
+    chat_template_kwargs: TemplateArguments | None = Field(None, description=TEMPLATE_ARGUMENTS)
     tools: Objects | None = Field(None, description="a list of objects")
     return_token_strs: bool = Field(False, description="true or false")
 

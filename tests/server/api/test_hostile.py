@@ -12,6 +12,7 @@ import pytest
 from benchmarks.support.hostile_requests import Hostile, hostile_requests
 from offset_models.tokenizer import Tokenizer
 from server.api import errors, replies, unsupported
+from server.api.json_text import MAX_FIELDS
 from server.api.schema import MAX_BIAS, MAX_MESSAGES, MAX_STOP
 from server.app import create_app
 from server.aside import SHORT_BYTES
@@ -107,6 +108,18 @@ def test_a_value_at_its_bound_is_answered(door: Asked, field: str, value: Any) -
     for more in ({}, {"seed": 7}, {"top_k": 3, "seed": 7}):
         body = {"prompt": "a", "max_tokens": 3, "presence_penalty": 0.5, **more, field: value}
         assert door.post("/v1/completions", **body).status == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{**HELLO[0], **{f"x{n}": 1 for n in range(MAX_FIELDS)}}]},
+        {"messages": HELLO, "chat_template_kwargs": {f"x{n}": 1 for n in range(MAX_FIELDS + 1)}},
+    ],
+)
+def test_more_fields_than_a_template_could_read_are_a_400(door: Asked, body: dict[str, Any]) -> None:
+    for path in ("/v1/chat/completions", "/tokenize"):
+        assert "128 fields" in refusal(door.post(path, **body))["message"]
 
 
 def test_more_messages_than_the_bound_are_a_400(door: Asked) -> None:
