@@ -1,6 +1,7 @@
 """The target distribution equals the reference chain: penalties, bias, temperature, min_p, top_k, top_p."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -172,6 +173,16 @@ def test_what_a_fork_says_its_origin_did_not():
     ahead.add(3)
     assert (history.touched().tolist(), ahead.touched().tolist()) == ([1, 3], [1, 2, 3])
     assert (history.length, history.counts, ahead.length) == (1, {3: 1}, 3)
+
+
+def test_an_end_that_is_learned_on_the_way_is_banned_like_the_others():
+    params = SamplingParams(max_tokens=9, min_tokens=2, eos_ids=frozenset({1}), logit_bias={3: 1.0})
+    proposal, row, _ = position(7)
+    history = History(params, ())
+    history.now_with(replace(params, eos_ids=frozenset({1, 15})))
+    goal = target(correct(proposal, row, extra_ids=history.touched()), params, history)
+    assert history.touched().tolist() == [1, 3, 15]
+    assert goal.prob(1) == goal.prob(15) == 0.0
 
 
 class _Watched(dict):
