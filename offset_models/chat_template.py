@@ -1,17 +1,22 @@
 """A chat as its model's prompt text: transformers' sandboxed Jinja environment, with errors a caller may see."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from offset_models.message_forms import Form, Message, Probe, in_form, shape_of
 from offset_models.safe_files import read_bounded, read_json
 from server.errors import BadRequest
 
 DEFAULT: Final = "default"
 TOOL_USE: Final = "tool_use"
+KNOWN_SHAPES: Final = 1024  # of conversations whose forms are remembered
+LONG_CHAT: Final = 64  # messages; longer ones are not
 # Names the template call itself binds; `chat_template` among a caller's arguments would run a template of theirs.
 RESERVED: Final = frozenset(
     {
@@ -44,6 +49,7 @@ class ChatTemplate:
     def __init__(self, templates: Mapping[str, str], special_tokens: Mapping[str, str]) -> None:
         self._templates = dict(templates)
         self._special_tokens = dict(special_tokens)
+        self._known: dict[bytes, Sequence[Form]] = {}  # by the shape of a conversation
 
     @property
     def source(self) -> str | None:
@@ -59,7 +65,11 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> str:
-        """The prompt's text, special tokens included: encode it with add_special False. Raises BadRequest."""
+        """The prompt's text, special tokens included: encode it with add_special False.
+
+        A content is a string or a list of text parts; the template gets what it can read, preferably what was sent.
+        Raises BadRequest, also where a message would be missing from the text.
+        """
         arguments = dict(chat_template_kwargs or {})
         _refuse_reserved(arguments)
         if continue_final_message and add_generation_prompt:
@@ -67,19 +77,53 @@ class ChatTemplate:
                 "continue_final_message and add_generation_prompt cannot both be true.", param="continue_final_message"
             )
         template = self._template(with_tools=bool(tools))
+        flags = {"continue_final_message": continue_final_message, "add_generation_prompt": add_generation_prompt}
+
+        def rendered(chat: list[Message], known: list[Message]) -> str:
+            return self._rendered(template, chat, known, flags, arguments)
+
+        probe = Probe(rendered, tools or ())
+        sent = [dict(message) for message in messages]
+        forms = self._forms(probe, sent, [template, flags, arguments])
+        chat = [in_form(message, form) for message, form in zip(sent, forms, strict=True)]
+        text = rendered(chat, [dict(tool) for tool in probe.tools])
+        probe.check(chat, text)
+        return text
+
+    def _forms(self, probe: Probe, messages: Sequence[Message], about: Sequence[Any]) -> Sequence[Form]:
+        """Asked once for conversations of one shape."""
+        key = _key(messages, probe.tools, about)
+        known = self._known.get(key) if key is not None else None
+        if known is None:
+            known = probe.forms(messages)
+            if key is not None:
+                if len(self._known) >= KNOWN_SHAPES:
+                    self._known.clear()
+                self._known[key] = known
+        return known
+
+    def _rendered(
+        self,
+        template: str,
+        messages: list[Message],
+        tools: list[Message],
+        flags: Mapping[str, bool],
+        arguments: Mapping[str, Any],
+    ) -> str:
+        """By transformers. Raises BadRequest."""
         try:
             rendered, _ = render_jinja_template(  # type: ignore[str-unpack]  # it is annotated -> str, and returns (texts, spans)
-                conversations=[[dict(message) for message in messages]],
-                tools=[dict(tool) for tool in tools] if tools else None,
+                conversations=[messages],
+                tools=[*tools] or None,
                 chat_template=template,
-                continue_final_message=continue_final_message,
-                add_generation_prompt=add_generation_prompt,
+                add_generation_prompt=flags["add_generation_prompt"],
+                continue_final_message=flags["continue_final_message"],
                 **{**self._special_tokens, **arguments},
             )
         except TemplateError as error:
             raise BadRequest(_refusal(template, error), param="messages") from None
         except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, LookupError, RecursionError):
-            raise BadRequest(_failure(continue_final_message), param="messages") from None
+            raise BadRequest(_failure(flags["continue_final_message"]), param="messages") from None
         return str(rendered[0])
 
     def _template(self, *, with_tools: bool) -> str:
@@ -88,6 +132,16 @@ class ChatTemplate:
         if self.source is None:
             raise BadRequest("The model has no chat template; use /v1/completions.", param="messages")
         return self.source
+
+
+def _key(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], about: Sequence[Any]) -> bytes | None:
+    """Of a conversation's shape; None where it is too long to be met again, or no JSON."""
+    if len(messages) > LONG_CHAT:
+        return None
+    try:
+        return hashlib.sha256(orjson.dumps([shape_of(messages, tools), *about])).digest()
+    except TypeError:
+        return None
 
 
 def _refuse_reserved(arguments: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """POST /v1/chat/completions"""
 
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -67,27 +66,24 @@ def chat_ids(
 
 
 def _plain(message: Message, at: int) -> dict[str, Any]:
-    """A message as templates expect it: content is one string (or null, beside tool calls)."""
+    """A message as it was sent: content is a string or a list of text parts (or null, beside tool calls)."""
     made = message.model_dump(exclude_unset=True)
-    made["content"] = _text(message.content, at) if isinstance(message.content, list) else message.content
+    if isinstance(message.content, list):
+        for number, part in enumerate(message.content):
+            _check_part(part, f"messages[{at}].content[{number}]")
+    made["content"] = message.content
     if made["content"] is None and not made.get("tool_calls"):
         raise BadRequest(f"`messages[{at}].content` is required.", param="messages")
     return made
 
 
-def _text(parts: Sequence[JsonObject], at: int) -> str:
-    return "".join(_part(part, f"messages[{at}].content[{number}]") for number, part in enumerate(parts))
-
-
-def _part(part: JsonObject, path: str) -> str:
-    text = part.get("text")
+def _check_part(part: JsonObject, path: str) -> None:
     if part.get("type") != "text":
         raise UnsupportedParameter(
             f"`{path}`: only text parts are supported; no images, audio or files.", param="messages"
         )
-    if not isinstance(text, str):
+    if not isinstance(part.get("text"), str):
         raise BadRequest(f"`{path}.text` must be a string.", param="messages")
-    return text
 
 
 class ChatReply(Reply):

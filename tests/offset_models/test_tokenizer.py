@@ -199,13 +199,17 @@ def test_a_template_cannot_reach_out_of_its_sandbox(tmp_path: Path) -> None:
 
 
 def test_a_jinja_file_wins_and_a_list_of_templates_is_read_by_name(tmp_path: Path) -> None:
-    named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "tools"}]
+    said = "{{ messages[0]['content'] }}"
+    named = [
+        {"name": "default", "template": f"plain {said}"},
+        {"name": "tool_use", "template": f"{{{{ tools[0]['name'] }}}} {said}"},
+    ]
     folder = byte_level(tmp_path, config={"chat_template": named})
     tokenizer = Tokenizer.load(folder)
-    assert tokenizer.render_chat(HELLO) == "plain"
-    assert tokenizer.render_chat(HELLO, tools=[{"name": "x"}]) == "tools"
-    (folder / "chat_template.jinja").write_text("from the file")
-    assert Tokenizer.load(folder).render_chat(HELLO) == "from the file"
+    assert tokenizer.render_chat(HELLO) == "plain hello"
+    assert tokenizer.render_chat(HELLO, tools=[{"name": "x"}]) == "x hello"
+    (folder / "chat_template.jinja").write_text(f"from the file {said}")
+    assert Tokenizer.load(folder).render_chat(HELLO) == "from the file hello"
 
 
 def test_the_fingerprint_ignores_how_the_file_was_written(tmp_path: Path) -> None:
