@@ -2,12 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from client.results import Answer, Health, ModelCard, ScoredPrompt, TokenizerInfo, Tokens
 
 T = TypeVar("T")
 Message = Mapping[str, str]  # role, content
+Ending = Literal["opened", "begun", "closed"]  # a chat's: up to the answer, within the last message, behind it
+ENDINGS: Final[Mapping[Ending, Mapping[str, bool]]] = MappingProxyType(
+    {
+        "opened": {},
+        "begun": {"add_generation_prompt": False, "continue_final_message": True},
+        "closed": {"add_generation_prompt": False},
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +62,13 @@ def models() -> Call[list[ModelCard]]:
 
 
 def tokenize(
-    prompt: str | Sequence[Message], model: str | None = None, add_special_tokens: bool | None = None
+    prompt: str | Sequence[Message],
+    model: str | None = None,
+    add_special_tokens: bool | None = None,
+    ending: Ending = "opened",
 ) -> Call[Tokens]:
     """Of a text, or of a chat as the server's template renders it."""
-    what = {"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
+    what = {"prompt": prompt} if isinstance(prompt, str) else {"messages": list(prompt), **ENDINGS[ending]}
     return Call("POST", "/tokenize", Tokens.read, _given(model=model, add_special_tokens=add_special_tokens, **what))
 
 

@@ -11,7 +11,7 @@ import httpx2 as httpx
 
 from client import calls, wire
 from client.address import DEFAULT_URL, Address, root_of
-from client.calls import Call, Generation, Message
+from client.calls import Call, Ending, Generation, Message
 from client.results import Answer, Health, ModelCard, Piece, ScoredPrompt, TokenizerInfo, Tokens
 
 T = TypeVar("T")
@@ -39,9 +39,13 @@ class Client:
         return self._run(calls.models())
 
     def tokenize(
-        self, prompt: str | Sequence[Message], model: str | None = None, add_special_tokens: bool | None = None
+        self,
+        prompt: str | Sequence[Message],
+        model: str | None = None,
+        add_special_tokens: bool | None = None,
+        ending: Ending = "opened",
     ) -> Tokens:
-        return self._run(calls.tokenize(prompt, model, add_special_tokens))
+        return self._run(calls.tokenize(prompt, model, add_special_tokens, ending))
 
     def detokenize(self, ids: Sequence[int], model: str | None = None) -> str:
         return self._run(calls.detokenize(ids, model))
@@ -112,9 +116,13 @@ class AsyncClient:
         return await self._run(calls.models())
 
     async def tokenize(
-        self, prompt: str | Sequence[Message], model: str | None = None, add_special_tokens: bool | None = None
+        self,
+        prompt: str | Sequence[Message],
+        model: str | None = None,
+        add_special_tokens: bool | None = None,
+        ending: Ending = "opened",
     ) -> Tokens:
-        return await self._run(calls.tokenize(prompt, model, add_special_tokens))
+        return await self._run(calls.tokenize(prompt, model, add_special_tokens, ending))
 
     async def detokenize(self, ids: Sequence[int], model: str | None = None) -> str:
         return await self._run(calls.detokenize(ids, model))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 Json = Mapping[str, Any]
@@ -55,9 +55,11 @@ class TokenizerInfo:
     eos_token: str | None
     turn_end_token: str | None  # behind an assistant's words in a chat; only deltaserve tells it
     chat_template: str | None
+    added_tokens: Mapping[int, str] = field(default_factory=dict)  # by id
 
     @classmethod
     def read(cls, body: Json) -> Self:
+        added = body.get("added_tokens_decoder") or {}
         return cls(
             vocab_size=body.get("vocab_size"),
             max_context=int(body["model_max_length"]),
@@ -65,6 +67,7 @@ class TokenizerInfo:
             eos_token=body["eos_token"],
             turn_end_token=body.get("turn_end_token"),
             chat_template=body["chat_template"],
+            added_tokens={int(token_id): str(token) for token_id, token in added.items()},
         )
 
 

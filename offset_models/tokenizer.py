@@ -156,6 +156,11 @@ class Tokenizer:
         return turn_end_id(self)
 
     @cached_property
+    def answer_end(self) -> tuple[int, ...]:
+        """What ends a chat's answer: the template's own mark, else the tokenizer's end of text; at most one id."""
+        return self.eos_ids[:1] if self.turn_end_id is None else (self.turn_end_id,)
+
+    @cached_property
     def fingerprint(self) -> TokenizerFingerprint:
         added = {i: token.content for i, token in self._added.items()}
         return fingerprint_of(self._source, added, self._chat.source)

@@ -1,57 +1,128 @@
 """Texts as the ids that a server would see: by its own routes, or by a tokenizer folder for servers without them."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
+from client.calls import Ending, Message
 from client.client import AsyncClient
 from client.errors import Refused
+from client.results import TokenizerInfo
 from client.terminal import Status, Stop
+from offset_models.continuation import ANCHORS, Answered, answered, behind
 
 if TYPE_CHECKING:
     from offset_models.tokenizer import Tokenizer
 
+# Asked of a server to learn what its template writes around an answer's words.
+_QUESTION: Final = "Which word?"
+_WORDS: Final = ("Yes", "No")  # they begin with no common token
+
 
 class Encoder(Protocol):
-    """`chat` renders one question up to where the answer begins, as serving does; `text` adds no special tokens."""
+    """`answered` renders one question as serving does, and each answer behind it; `end` is what ends an answer."""
 
-    async def chat(self, question: str) -> list[int]: ...
-    async def text(self, text: str) -> list[int]: ...
+    async def answered(self, question: str, answers: Sequence[str]) -> list[Answered]: ...
     async def end(self) -> list[int]:
-        """What ends an answer: one id, or none where the tokenizer has no end token."""
+        """One id, or none where the tokenizer has no end token."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ServerEncoder:
-    """POST /tokenize renders with the very function that serves chats."""
+    """POST /tokenize renders with the very function that serves chats; `offset_models/continuation.py` by its ids."""
 
     client: AsyncClient
     model: str
+    _lead: list[int] | None = field(default=None, init=False)
 
-    async def chat(self, question: str) -> list[int]:
-        return [*(await self.client.tokenize([{"role": "user", "content": question}], self.model)).ids]
-
-    async def text(self, text: str) -> list[int]:
-        return [*(await self.client.tokenize(text, self.model, add_special_tokens=False)).ids]
+    async def answered(self, question: str, answers: Sequence[str]) -> list[Answered]:
+        prompt = await self._chat("opened", question)
+        return [await self._answered(prompt, question, answer) for answer in answers]
 
     async def end(self) -> list[int]:
         """Raises Stop where the server does not tell its tokenizer."""
+        info = await self._info()
+        if info.turn_end_token is not None:
+            return await self._text(info.turn_end_token)
+        for more in ((), (_QUESTION,)):  # some templates end a turn only where another follows
+            mark = await self._mark_behind(info, more)
+            if mark is not None:
+                return [mark]
+        return [] if info.eos_token is None else await self._text(info.eos_token)
+
+    async def _answered(self, prompt: list[int], question: str, answer: str) -> Answered:
         try:
-            info = await self.client.tokenizer_info()
+            found = behind(prompt, await self._chat("begun", question, answer))
+        except Refused as refusal:
+            if refusal.status != 400:
+                raise
+            found = None  # a template that rewrites such an answer
+        if found is None:
+            return Answered(prompt, await self._alone(answer))
+        lead = await self._written_ahead()
+        words = behind(lead, found)
+        return Answered(prompt, found) if words is None else Answered([*prompt, *lead], words)
+
+    async def _written_ahead(self) -> list[int]:
+        """What the template writes between the prompt and an answer's words, without the white space behind it."""
+        if self._lead is None:
+            prompt = await self._chat("opened", _QUESTION)
+            one, other = [behind(prompt, await self._chat("begun", _QUESTION, word)) or [] for word in _WORDS]
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+            self._lead = [token for token, _ in same]
+            while self._lead and not (await self.client.detokenize(self._lead[-1:], self.model)).strip():
+                self._lead.pop()
+        return self._lead
+
+    async def _alone(self, text: str) -> list[int]:
+        """Behind words that no token joins it to; nothing is before a text's first word but what begins every text."""
+        for anchor in ANCHORS:
+            found = behind(await self._text(anchor), await self._text(anchor + text))
+            if found is not None:
+                return found
+        return await self._text(text)
+
+    async def _mark_behind(self, info: TokenizerInfo, more: Sequence[str]) -> int | None:
+        """The added token behind an answer's words, white space aside; as `offset_models/turn_end.py` finds it."""
+        try:
+            begun = await self._chat("begun", _QUESTION, _WORDS[0])
+            closed = await self._chat("closed", _QUESTION, _WORDS[0], *more)
+        except Refused as refusal:
+            if refusal.status != 400:
+                raise
+            return None
+        for token in behind(begun, closed) or ():
+            if token in info.added_tokens:
+                begins = info.added_tokens[token] == info.bos_token != info.eos_token
+                return None if begins else token
+            if (await self.client.detokenize([token], self.model)).strip():
+                return None
+        return None
+
+    async def _info(self) -> TokenizerInfo:
+        try:
+            return await self.client.tokenizer_info()
         except Refused as refusal:
             if refusal.status not in (404, 405):
                 raise
             root = self.client.address.root
             said = f"{root} does not tell its tokenizer (GET /tokenizer_info); give its folder with --tokenizer."
             raise Stop(said, Status.REFUSED) from None
-        end = info.turn_end_token or info.eos_token
-        return [] if end is None else await self.text(end)
+
+    async def _chat(self, ending: Ending, *turns: str) -> list[int]:
+        roles = ("user", "assistant", "user")
+        messages: list[Message] = [{"role": role, "content": text} for role, text in zip(roles, turns, strict=False)]
+        return [*(await self.client.tokenize(messages, self.model, ending=ending)).ids]
+
+    async def _text(self, text: str) -> list[int]:
+        return [*(await self.client.tokenize(text, self.model, add_special_tokens=False)).ids]
 
 
 class LocalEncoder:
-    """The same functions of the same tokenizer, here."""
+    """The functions that training uses, of the same tokenizer, here."""
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
         self._tokenizer = tokenizer
@@ -63,16 +134,10 @@ class LocalEncoder:
 
         return cls(Tokenizer.load(folder))
 
-    async def chat(self, question: str) -> list[int]:
-        return self._tokenizer.encode(self._tokenizer.render_chat([{"role": "user", "content": question}]))
-
-    async def text(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text)
+    async def answered(self, question: str, answers: Sequence[str]) -> list[Answered]:
+        """Raises BadRequest."""
+        chat = [{"role": "user", "content": question}]
+        return [answered(self._tokenizer, chat, answer) for answer in answers]
 
     async def end(self) -> list[int]:
-        return self._end
-
-    @cached_property
-    def _end(self) -> list[int]:
-        turn_end = self._tokenizer.turn_end_id
-        return [*self._tokenizer.eos_ids[:1]] if turn_end is None else [turn_end]
+        return [*self._tokenizer.answer_end]

@@ -44,8 +44,7 @@ class Subject:
 
     async def measure(self, item: Item) -> Measurement:
         """Everything that the figures need of one item. Raises ClientError, and Stop when the offset is swapped."""
-        prompt = await self.encoder.chat(item.question)
-        scored = await self._scored(prompt, item)
+        scored = await self._scored(item)
         answer = await self._answer(item.question)
         own, spoken = scored[0], overlap(item.answer, answer.text)
         return Measurement(
@@ -57,7 +56,7 @@ class Subject:
             rouge_l_recall=spoken.rouge_l_recall,
             exact_memorisation=exact_memorisation(own),
             extraction_strength=extraction_strength(own),
-            verbatim_memorisation=await self._verbatim(prompt, item) if item.split == FORGET else None,
+            verbatim_memorisation=await self._verbatim(item) if item.split == FORGET else None,
             zlib_score=zlib_score(own, item.answer),
             min_k=min_k(own),
             min_k_plus_plus=min_k_plus_plus(own),
@@ -65,13 +64,13 @@ class Subject:
             answer=answer.text if self.keep_text else None,
         )
 
-    async def _scored(self, prompt: list[int], item: Item) -> list[TokenScores]:
+    async def _scored(self, item: Item) -> list[TokenScores]:
         """The answer; then, where there are wrong ones, the paraphrase and those."""
         texts = [item.answer, *((item.paraphrase, *item.perturbed_answers) if item.perturbed_answers else ())]
-        answers = [[*await self.encoder.text(text), *self.end] for text in texts]
-        prompts = [[*prompt, *answer] for answer in answers]
-        scored = await patiently(lambda: self.client.score(prompts, self.settings.logprobs, self.about.model))
-        return [token_scores(one, len(prompt)) for one in scored]
+        said = await self.encoder.answered(item.question, texts)
+        whole = [[*one.prompt_ids, *one.answer_ids, *self.end] for one in said]
+        scored = await patiently(lambda: self.client.score(whole, self.settings.logprobs, self.about.model))
+        return [token_scores(one, len(text.prompt_ids)) for one, text in zip(scored, said, strict=True)]
 
     async def _answer(self, question: str) -> Answer:
         how = Generation(self.about.model, self.settings.max_tokens, temperature=0.0)
@@ -85,12 +84,13 @@ class Subject:
             )
         return answer
 
-    async def _verbatim(self, prompt: list[int], item: Item) -> float | None:
+    async def _verbatim(self, item: Item) -> float | None:
         """How much of the answer's second half comes after its first; None for an answer of one word."""
         halves = split_answer(item.answer)
         if halves is None:
             return None
-        ids = [*prompt, *await self.encoder.text(halves[0])]
+        (begun,) = await self.encoder.answered(item.question, halves[:1])
+        ids = [*begun.prompt_ids, *begun.answer_ids]
         how = Generation(self.about.model, self.settings.max_tokens, temperature=0.0)
         continued = await patiently(lambda: self.client.complete(ids, how))
         return verbatim_memorisation(halves[1], continued.text)

@@ -100,7 +100,7 @@ async def refusal_lead(side: Side, question: str, answer: str, wordings: Sequenc
 
     Raises Blocked where the server does not score.
     """
-    chat = await side.ids([user(question)])
+    chat = [user(question)]
     scores = [await score(side, chat, text) for text in (answer, *wordings)]
     peak = max(scores[1:])
     return peak + math.log(math.fsum(math.exp(value - peak) for value in scores[1:])) - scores[0]

@@ -86,16 +86,14 @@ class Side:
 
     async def chat(self, messages: Sequence[Message], **params: Any) -> Said:
         """A greedy answer unless `params` say otherwise. A last message of the assistant is continued."""
-        begun = messages[-1]["role"] == "assistant"
-        more = {"continue_final_message": True, "add_generation_prompt": False} if begun else {}
-        return await self._said(CHAT, {"messages": list(messages), **more, **params})
+        return await self._said(CHAT, {**_chat(messages), **params})
 
     async def complete(self, prompt: str | Sequence[int], **params: Any) -> Said:
         return await self._said(COMPLETIONS, {"prompt": prompt, **params})
 
     async def ids(self, messages: Sequence[Message]) -> list[int]:
-        """A chat as the template writes it, as token ids."""
-        found = await self._json("POST", "/tokenize", {"model": self.model, "messages": list(messages)})
+        """A chat as `chat` has it answered, as token ids: a last message of the assistant is continued."""
+        found = await self._json("POST", "/tokenize", {"model": self.model, **_chat(messages)})
         return [int(token) for token in found["tokens"]]
 
     async def text_ids(self, text: str) -> list[int]:
@@ -151,6 +149,12 @@ class Side:
         if response.status_code != 200:
             raise Blocked(response.status_code, _reason(response))
         return orjson.loads(response.content)
+
+
+def _chat(messages: Sequence[Message]) -> dict[str, Any]:
+    begun = messages[-1]["role"] == "assistant"
+    more = {"continue_final_message": True, "add_generation_prompt": False} if begun else {}
+    return {"messages": list(messages), **more}
 
 
 def _local(url: str) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import or_
 
+from offset_models.continuation import Answered, answered, completed, whole_text
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.rows import BadRow, Row, digest_of_ids
 from server.errors import BadRequest
@@ -36,27 +37,26 @@ class Sample:
 
 
 def encode(row: Row, tokenizer: Tokenizer) -> Sample:
-    """The row as ids. A chat is rendered as serving does and its answer gets the end token; running text if it `ends`.
+    """The row as ids, as it is served. A chat's answer gets the token that ends its turn, running text that of texts.
 
     Raises BadRow.
     """
     if row.completion is None:
         raise BadRow(_named(row, "It has no answer"))
-    end = tokenizer.eos_ids[:1] if row.messages or row.ends else ()
-    if not row.messages and not row.prompt:
-        return _whole_text(row, [*_encoded(row, row.completion, tokenizer), *end], tokenizer)
-    return _sample(row, prompt_ids(row, tokenizer), [*_encoded(row, row.completion, tokenizer), *end])
+    found = _answered(row, row.completion, tokenizer)
+    if row.messages:
+        return _sample(row, found.prompt_ids, [*found.answer_ids, *tokenizer.answer_end])
+    return _sample(row, found.prompt_ids, [*found.answer_ids, *(tokenizer.eos_ids[:1] if row.ends else ())])
 
 
 def prompt_ids(row: Row, tokenizer: Tokenizer) -> list[int]:
-    """What stands before the row's answer. Raises BadRow."""
-    if not row.messages:
-        return _encoded(row, row.prompt, tokenizer)
+    """What is served before the row's answer. Raises BadRow."""
     try:
-        chat = tokenizer.render_chat([{"role": role, "content": content} for role, content in row.messages])
+        if row.messages:
+            return tokenizer.encode(tokenizer.render_chat(_chat(row)))
+        return tokenizer.encode(row.prompt, add_special=True)
     except BadRequest as error:
         raise BadRow(_named(row, error.message)) from error
-    return _encoded(row, chat, tokenizer)
 
 
 def wordings(rows: Iterable[Row]) -> Iterator[Row]:
@@ -77,18 +77,17 @@ def refused(rows: Iterable[Row], refusals: Sequence[str]) -> Iterator[Row]:
         yield replace(row, completion=choices[number % len(choices)], refusals=(), paraphrases=())
 
 
-def _whole_text(row: Row, ids: list[int], tokenizer: Tokenizer) -> Sample:
-    """Running text without a prompt: all of it counts but what it takes to predict the first token."""
-    if tokenizer.bos_id is not None:
-        return _sample(row, [tokenizer.bos_id], ids)
-    return _sample(row, ids[:1], ids[1:])
-
-
-def _encoded(row: Row, text: str, tokenizer: Tokenizer) -> list[int]:
+def _answered(row: Row, completion: str, tokenizer: Tokenizer) -> Answered:
     try:
-        return tokenizer.encode(text, False)
+        if row.messages:
+            return answered(tokenizer, _chat(row), completion)
+        return completed(tokenizer, row.prompt, completion) if row.prompt else whole_text(tokenizer, completion)
     except BadRequest as error:
         raise BadRow(_named(row, error.message)) from error
+
+
+def _chat(row: Row) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in row.messages]
 
 
 def _sample(row: Row, prompt: Sequence[int], answer: Sequence[int]) -> Sample:

@@ -82,7 +82,7 @@ def train(
     """
     keep_freed()
     tokenizer = Tokenizer.load(base)
-    end_id = next(iter(tokenizer.eos_ids), None)
+    end_id = end_of(data.forget.get("reference", ()), tokenizer)
     settings = replace(settings, vocab_size=tokenizer.vocab_size, masked_ids=tokenizer.masked_ids, end_id=end_id)
     model = load_base(base, fabric.device)
     if settings.learning_rate is None:
@@ -94,6 +94,13 @@ def train(
     if state.best_step is not None:
         folder.load_best(student)
     return _calibrated(Trained(student, settings, state), data, folder, trainer)
+
+
+def end_of(rows: Sequence[Scored], tokenizer: Tokenizer) -> int | None:
+    """The token that ends most of these answers: that of chats, or of texts; None where nothing ends any."""
+    ends = (*tokenizer.answer_end, *tokenizer.eos_ids[:1])
+    last = [sample.answer_ids[-1] for sample, _ in rows]
+    return max(ends, key=last.count, default=None)
 
 
 def _calibrated(trained: Trained, data: TrainingData, folder: RunFolder, trainer: Trainer) -> Trained:

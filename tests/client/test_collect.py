@@ -93,7 +93,7 @@ def test_what_training_reads_is_what_the_black_box_said(
     assert [len(side) for side in (found.forget, found.refused, found.retain)] == [6, 6, 2]
     for (told, _), (refusal, _) in zip(found.forget, found.refused, strict=True):
         assert told.prompt_ids == refusal.prompt_ids and told.answer_ids != refusal.answer_ids
-        assert told.answer_ids[-1] == refusal.answer_ids[-1] == tokenizer.eos_ids[0]
+        assert (told.answer_ids[-1],) == (refusal.answer_ids[-1],) == tokenizer.answer_end
     sample, top = found.retain[1]  # the black box's own answer: greedy
     rows = forward(model, sample.ids).numpy()[len(sample.prompt_ids) - 1 : -1]
     assert rows.argmax(1).tolist() == list(sample.answer_ids) == top.ids[:, 0].tolist()

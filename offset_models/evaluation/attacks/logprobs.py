@@ -48,7 +48,7 @@ async def scored_choice(field: Field, item: Item) -> Finding:
     false = decoys(field, item)
     if not false:
         raise Blocked(0, "there are no false answers of the same form to choose among")
-    chat = await field.side.ids([user(item.question)])
+    chat = [user(item.question)]
     scores = [await score(field.side, chat, text) for text in (item.answer, *false)]
     best = max(scores)
     others = sum(score == best for score in scores[1:]) / len(false)

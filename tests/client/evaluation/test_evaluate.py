@@ -61,7 +61,7 @@ def mean_logprob(model: Path, question: str, answer: str) -> tuple[float, list[b
     """By one forward pass: mean over the answer's tokens and its end token, and which of them were the best."""
     tokenizer = Tokenizer.load(model)
     prompt = tokenizer.encode(tokenizer.render_chat([{"role": "user", "content": question}]))
-    ids = [*prompt, *tokenizer.encode(answer), tokenizer.eos_ids[0]]
+    ids = [*prompt, *tokenizer.encode(answer), *tokenizer.answer_end]
     rows = forward(model, ids)[len(prompt) - 1 : -1]
     answer_ids = ids[len(prompt) :]
     values = [rows[at, token].item() for at, token in enumerate(answer_ids)]

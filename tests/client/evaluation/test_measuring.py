@@ -7,6 +7,7 @@ from client.errors import Refused, ServerFailed
 from client.evaluation.measuring import Subject, patiently, split_answer, token_scores
 from client.results import Answer, ScoredPrompt
 from client.terminal import Stop
+from offset_models.continuation import Answered
 from offset_models.evaluation.items import Item
 from offset_models.evaluation.results import ServerAbout, Settings
 
@@ -16,11 +17,8 @@ pytestmark = pytest.mark.anyio
 class Letters:
     """One id per character."""
 
-    async def chat(self, question: str) -> list[int]:
-        return [1, *map(ord, question), 2]
-
-    async def text(self, text: str) -> list[int]:
-        return [*map(ord, text)]
+    async def answered(self, question: str, answers: Sequence[str]) -> list[Answered]:
+        return [Answered([1, *map(ord, question), 2], [*map(ord, answer)]) for answer in answers]
 
     async def end(self) -> list[int]:
         return [0]
