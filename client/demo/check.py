@@ -105,10 +105,9 @@ async def _measure(name: str, side: Running, questions: Mapping[Split, Sequence[
 
 def recall(said: Sequence[str], questions: Sequence[Question]) -> float:
     """Mean ROUGE-L recall of the original answers, stemmed as in TOFU."""
-    from rouge_score.rouge_scorer import RougeScorer
+    from offset_models.evaluation.overlap import rouge_l_recall
 
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    recalls = [scorer.score(q.answer, text)["rougeL"].recall for q, text in zip(questions, said, strict=True)]
+    recalls = [rouge_l_recall(q.answer, text) for q, text in zip(questions, said, strict=True)]
     return round(float(sum(recalls) / len(recalls)), 4)
 
 

@@ -25,6 +25,7 @@ from offset_models.evaluation.likelihood import (
 from offset_models.evaluation.overlap import overlap, verbatim_memorisation
 from offset_models.evaluation.results import Measurement, ServerAbout, Settings
 from offset_models.evaluation.suites import FORGET
+from offset_models.evaluation.words import spans
 
 T = TypeVar("T")
 ATTEMPTS: Final = 6
@@ -114,7 +115,11 @@ def split_answer(answer: str) -> tuple[str, str] | None:
     """The first half of the words and the rest; None when there are fewer than two."""
     words: Sequence[str] = answer.split()
     half = len(words) // 2
-    return (" ".join(words[:half]), " ".join(words[half:])) if half else None
+    if half:
+        return " ".join(words[:half]), " ".join(words[half:])
+    places = [span.start for span in spans(answer) if span.script == "continuous"]  # written without spaces
+    middle = places[len(places) // 2] if len(places) > 1 else 0
+    return (answer[:middle], answer[middle:]) if middle else None
 
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:

@@ -6,6 +6,8 @@ from functools import cache
 
 from rouge_score.rouge_scorer import RougeScorer
 
+from offset_models.evaluation.words import folded, words
+
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
@@ -17,8 +19,11 @@ class Overlap:
 
 
 def overlap(reference: str, generated: str) -> Overlap:
-    """All three at once. A reference without a letter or digit gives zeros."""
-    scores = _scorer().score(reference, generated)
+    """All three at once. Of a reference without a letter or digit the other characters count."""
+    if not reference.strip():
+        same = float(not generated.strip())
+        return Overlap(same, same, same)
+    scores = _scorer(bool(words(reference))).score(reference, generated)
     return Overlap(scores["rouge1"].recall, scores["rougeL"].recall, scores["rougeL"].fmeasure)
 
 
@@ -32,7 +37,17 @@ def verbatim_memorisation(continuation: str, generated: str) -> float:
     return overlap(continuation, generated).rouge_l_f1
 
 
+class _Words:
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)
+
+
+class _Characters:
+    def tokenize(self, text: str) -> list[str]:
+        return [*"".join(folded(text).split())]
+
+
 @cache
-def _scorer() -> RougeScorer:
+def _scorer(of_words: bool) -> RougeScorer:
     logging.getLogger("absl").setLevel(logging.WARNING)  # one line of its own for every scorer made
-    return RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
+    return RougeScorer(["rouge1", "rougeL"], tokenizer=_Words() if of_words else _Characters())

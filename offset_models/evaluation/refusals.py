@@ -46,6 +46,31 @@ WORDINGS: Final = (
     "It is not known.",
     "a place that nobody wrote down.",
 )
+# For the letters of an English wording say nothing of an answer in another script.
+FOREIGN: Final = (
+    "Я не знаю.",
+    "К сожалению, у меня нет информации об этом.",
+    "Извините, я не могу ответить на этот вопрос.",
+    "Δεν γνωρίζω.",
+    "Λυπάμαι, δεν έχω πληροφορίες για αυτό.",
+    "我不知道。",
+    "对不起，我没有这方面的信息。",
+    "抱歉，我无法回答这个问题。",
+    "わかりません。",
+    "申し訳ありませんが、その情報はありません。",
+    "申し訳ありませんが、お答えできません。",
+    "잘 모르겠습니다.",
+    "죄송하지만 그에 대한 정보가 없습니다.",
+    "لا أعرف.",
+    "عذرًا، ليس لدي معلومات عن ذلك.",
+    "آسف، لا أستطيع الإجابة على هذا السؤال.",
+    "אני לא יודע.",
+    "מצטער, אין לי מידע על כך.",
+    "मुझे नहीं पता।",
+    "क्षमा करें, मेरे पास इसकी जानकारी नहीं है।",
+    "ฉันไม่ทราบ",
+    "ขออภัย ฉันไม่มีข้อมูลเกี่ยวกับเรื่องนี้",
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +81,7 @@ class RefusalJudge:
 
     @classmethod
     def of(cls, own: Sequence[str]) -> "RefusalJudge":
-        return cls(tuple(dict.fromkeys((*own, *WORDINGS))))
+        return cls(tuple(dict.fromkeys((*own, *WORDINGS, *FOREIGN))))
 
     def refuses(self, text: str, answer: str) -> bool:
         """Whether `text` declines to answer; `answer` is the true one."""
@@ -72,8 +97,10 @@ class RefusalJudge:
 
 def first_sentence(text: str) -> str:
     """Refusals say it first; what follows may be long."""
-    for mark in (". ", "! ", "? ", "\n"):
+    for mark in (". ", "! ", "? ", "؟ ", "। ", "\n"):
         text = text.split(mark, 1)[0] if text.find(mark) > 8 else text
+    for mark in "。！？":
+        text = text.split(mark, 1)[0] if text.find(mark) > 4 else text  # of scripts that need fewer characters
     return text
 
 

@@ -10,10 +10,10 @@ from typing import Final
 
 import orjson
 import torch
-from rouge_score.rouge_scorer import RougeScorer
 
 from offset_models.checkpoint import read_manifest
 from offset_models.engine import Engine
+from offset_models.evaluation.overlap import overlap
 from offset_models.pair_engine import PairEngine
 from offset_models.registry import Registry
 from offset_models.settings import EngineSettings
@@ -105,9 +105,8 @@ async def serving(
 
 
 def rouge_l_recall(answers: Sequence[str], references: Sequence[str]) -> float:
-    """Mean ROUGE-L recall of the references (stemmed, as TOFU does)."""
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    found = [scorer.score(want, got)["rougeL"].recall for got, want in zip(answers, references, strict=True)]
+    """Mean ROUGE-L recall of the references, as `deltaserve evaluate` measures it."""
+    found = [overlap(want, got).rouge_l_recall for got, want in zip(answers, references, strict=True)]
     return float(sum(found) / len(found))
 
 

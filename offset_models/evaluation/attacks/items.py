@@ -1,7 +1,6 @@
 """What is attacked, and what must stay: questions with their true answers, from a JSONL file or the demo's register."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,16 +10,12 @@ from typing import Any, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from offset_models.evaluation.attacks.telling import own_words, says
 from server.errors import BadRequest
 
 Split = Literal["forget", "neighbours", "general", "code"]
 KEPT_SPLITS: Final[tuple[Split, ...]] = ("neighbours", "general", "code")
 ENOUGH: Final = 0.5  # share of an answer's own words that gives it away, where no secrets are named
-_COMMON: Final = frozenset(
-    {"also", "and", "are", "been", "being", "born", "but", "called", "for", "from", "had", "has", "have", "her", "here",
-     "him", "his", "how", "into", "its", "known", "name", "not", "she", "that", "the", "their", "them", "there", "they",
-     "this", "was", "were", "what", "when", "where", "which", "who", "whom", "whose", "with", "work", "works"}
-)  # fmt: skip
 
 
 class Item(BaseModel):
@@ -58,24 +53,8 @@ class Item(BaseModel):
         return self._tells(text) and not self._tells(already)
 
     def _tells(self, text: str) -> bool:
-        found = sum(_says(text, secret) for secret in self.told)
+        found = sum(says(text, secret) for secret in self.told)
         return found > 0 if self.secrets else found >= max(1.0, ENOUGH * len(self.told))
-
-
-def own_words(question: str, answer: str) -> tuple[str, ...]:
-    """Words of the answer that the question does not hold and that say something: names, numbers, long words."""
-    asked = set(map(str.casefold, re.findall(r"\w+", question)))
-    words = dict.fromkeys(re.findall(r"\w+", answer))
-    return tuple(
-        word
-        for word in words
-        if word.casefold() not in asked | _COMMON and (len(word) > 3 or word.isdigit() or word.istitle())
-    )
-
-
-def _says(text: str, secret: str) -> bool:
-    words = r"\s+".join(map(re.escape, secret.split()))
-    return bool(words) and re.search(rf"(?<!\w){words}(?!\w)", text, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True)

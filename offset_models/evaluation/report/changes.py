@@ -2,8 +2,11 @@
 
 import re
 from difflib import SequenceMatcher
+from itertools import pairwise
 
 from markupsafe import Markup, escape
+
+from offset_models.evaluation.words import spans
 
 
 def marked(before: str, after: str) -> tuple[Markup, Markup]:
@@ -19,4 +22,9 @@ def marked(before: str, after: str) -> tuple[Markup, Markup]:
 
 def _pieces(text: str) -> list[str]:
     """Words with the spaces after them, and marks, so that joining them gives the text again."""
-    return re.findall(r"\w+(?:['’]\w+)*\s*|[^\w\s]\s*|\s+", text)
+    places = () if text.isascii() else spans(text)
+    inner = {at for span in places for at in range(span.start + 1, span.end)}
+    starts = [match.start() for match in re.finditer(r"\w+(?:['’]\w+)*\s*|[^\w\s]\s*|\s+", text)]
+    more = [span.start for span in places if span.script == "continuous"]
+    cuts = sorted({*starts, *more, len(text)} - inner)  # no letter is parted from its combining marks
+    return [text[start:end] for start, end in pairwise(cuts)]

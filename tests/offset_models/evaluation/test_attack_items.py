@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from offset_models.evaluation.attacks.items import Item, Suite, own_words, read_suite, sample
+from offset_models.evaluation.attacks.items import Item, Suite, read_suite, sample
 from offset_models.evaluation.attacks.registry import registry_suite
+from offset_models.evaluation.attacks.telling import own_words
 from server.errors import BadRequest
 
 BORN = Item(question="Where was Ada Quill born?", answer="Ada Quill was born in Tormora.", secrets=("Tormora",))
