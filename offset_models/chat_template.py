@@ -11,7 +11,7 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from offset_models.message_forms import Form, Message, Probe, in_form, shape_of
 from offset_models.safe_files import read_bounded, read_json
-from server.errors import BadRequest
+from server.errors import BadCheckpoint, BadRequest
 
 DEFAULT: Final = "default"
 TOOL_USE: Final = "tool_use"
@@ -32,15 +32,46 @@ RESERVED: Final = frozenset(
 
 
 def read_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """Chat templates of a model folder by name; empty when it has none. A .jinja file wins over the JSON ones."""
+    """Chat templates of a model folder by name; empty when it has none. A .jinja file wins over the JSON ones.
+
+    `config`: its tokenizer_config.json. Raises BadCheckpoint.
+    """
+    named = {file.stem: _source(file) for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
     if (folder / "chat_template.jinja").is_file():
-        return {DEFAULT: read_bounded(folder / "chat_template.jinja").decode()}
+        return {DEFAULT: _source(folder / "chat_template.jinja"), **named}
     declared = config.get("chat_template")
     if declared is None and (folder / "chat_template.json").is_file():
-        declared = read_json(folder / "chat_template.json").get("chat_template")
-    if isinstance(declared, str):
-        return {DEFAULT: declared}
-    return {entry["name"]: entry["template"] for entry in declared or ()}
+        kept = read_json(folder / "chat_template.json")
+        declared = kept.get("chat_template") if isinstance(kept, dict) else kept
+    return {**_declared(declared), **named}
+
+
+def declaration(templates: Mapping[str, str]) -> str | list[dict[str, str]] | None:
+    """Templates as one JSON value that tokenizer_config.json may hold and `read_templates` reads."""
+    if templates.keys() <= {DEFAULT}:
+        return templates.get(DEFAULT)
+    return [{"name": name, "template": template} for name, template in sorted(templates.items())]
+
+
+def _declared(value: Any) -> dict[str, str]:
+    """From JSON: one template, a list of {name, template}, or an object of them by name."""
+    if isinstance(value, str):
+        return {DEFAULT: value}
+    try:
+        named = value.items() if isinstance(value, dict) else [(one["name"], one["template"]) for one in value or ()]
+        templates = dict(named)
+    except (TypeError, KeyError):
+        templates = {"": None}
+    if not all(isinstance(text, str) for text in (*templates, *templates.values())):
+        raise BadCheckpoint("chat_template is neither a template nor a list of {name, template}.")
+    return templates
+
+
+def _source(file: Path) -> str:
+    try:
+        return read_bounded(file).decode()
+    except UnicodeDecodeError as error:
+        raise BadCheckpoint(f"{file.name} is not UTF-8.") from error
 
 
 class ChatTemplate:
@@ -55,6 +86,11 @@ class ChatTemplate:
     def source(self) -> str | None:
         """The default template; None when there is none."""
         return self._templates.get(DEFAULT)
+
+    @property
+    def identity(self) -> str | list[dict[str, str]] | None:
+        """What a fingerprint is taken of: all templates."""
+        return declaration(self._templates)
 
     def render(
         self,

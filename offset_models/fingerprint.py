@@ -38,9 +38,9 @@ def digest_of(value: Any) -> str:
 
 
 def fingerprint_of(
-    tokenizer_json: Mapping[str, Any], specials: Mapping[int, str], template: str | None
+    tokenizer_json: Mapping[str, Any], specials: Mapping[int, str], template: str | Sequence[Mapping[str, str]] | None
 ) -> TokenizerFingerprint:
-    """Fingerprint of a parsed `tokenizer.json`, the added tokens (id → text) and the chat template."""
+    """Fingerprint of a parsed `tokenizer.json`, added tokens (id → text) and the chat template, or several."""
     model = tokenizer_json["model"]
     return TokenizerFingerprint(
         vocabulary=digest_of(_vocabulary(model["vocab"])),

@@ -8,8 +8,9 @@ from typing import Any, Final
 import orjson
 from pydantic import JsonValue, ValidationError
 
+from offset_models.chat_template import declaration, read_templates
 from offset_models.manifest import MANIFEST_FILE, BaseModelRef, FileEntry, Manifest, TrainingSummary
-from offset_models.safe_files import list_files, model_digest, new_folder, read_bounded, read_json, sha256_file
+from offset_models.safe_files import list_files, model_digest, new_folder, read_json, sha256_file
 from offset_models.tokenizer import Tokenizer
 from server.errors import BadCheckpoint
 
@@ -84,7 +85,7 @@ def write_full_checkpoint(
     with new_folder(out) as folder:
         _copy_model(initial_folder, folder / "initial")
         _copy_model(unlearned_folder, folder / "unlearned")
-        _copy_tokenizer(tokenizer_folder or initial_folder, folder / "initial")
+        copy_tokenizer(tokenizer_folder or initial_folder, folder / "initial")
         return _seal(
             folder,
             Tokenizer.load(folder / "initial"),
@@ -161,16 +162,16 @@ def _copy_model(source: Path, target: Path) -> None:
     _copy(source, target, ("config.json", *weights, *index))
 
 
-def _copy_tokenizer(source: Path, target: Path) -> None:
-    """Tokenizer files as JSON: a chat_template.jinja is folded into tokenizer_config.json."""
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """All that a tokenizer is read from, as JSON: chat templates in other files go into tokenizer_config.json."""
     _copy(
         source, target, tuple(name for name in TOKENIZER_FILES if name == "tokenizer.json" or (source / name).is_file())
     )
-    template = source / "chat_template.jinja"
-    if template.is_file():
-        config_file = target / "tokenizer_config.json"
-        config = read_json(config_file) if config_file.is_file() else {}
-        config["chat_template"] = read_bounded(template).decode()
+    config_file = target / "tokenizer_config.json"
+    config = read_json(config_file) if config_file.is_file() else {}
+    templates = read_templates(source, config)
+    if templates != read_templates(target, config):
+        config["chat_template"] = declaration(templates)
         config_file.write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
 
 

@@ -163,7 +163,7 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> TokenizerFingerprint:
         added = {i: token.content for i, token in self._added.items()}
-        return fingerprint_of(self._source, added, self._chat.source)
+        return fingerprint_of(self._source, added, self._chat.identity)
 
     @cached_property
     def _ids(self) -> frozenset[int]:

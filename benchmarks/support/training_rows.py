@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shutil import copyfile, rmtree
+from shutil import rmtree
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from benchmarks.support.processes import WEIGHTS, black_box
 from offset_models.checkpoint import read_manifest
 from offset_models.demo.progress import Progress
 from offset_models.manifest import Manifest, TrainingSummary
+from offset_models.pack import copy_tokenizer
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.batches import TrainingData, spread
 from offset_models.training.collecting import Job, run
@@ -181,8 +182,7 @@ def _merge(trained: Trained, folder: Path) -> None:
         raise TypeError("direct tuning merges an adapter")
     student.lora.merge()
     student.unlearned.save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        copyfile(BLACK_BOX / name, folder / name)
+    copy_tokenizer(BLACK_BOX, folder)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from shutil import copyfile, rmtree
+from shutil import rmtree
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from benchmarks.support.processes import black_box
 from benchmarks.tofu.bench import SEED, Bench
 from offset_models.demo.progress import Progress
+from offset_models.pack import copy_tokenizer
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.batches import TrainingData
 from offset_models.training.collecting import Job, run
@@ -81,8 +82,7 @@ def make_direct(bench: Bench, objective: str) -> None:
     data = training_data(_without_lists(_gathered(bench)), None, settings)
     trained = _trained(source, data, settings, bench.work / "training" / f"direct-{objective}")
     trained.student.save(out, source.name)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        copyfile(source / name, out / name)
+    copy_tokenizer(source, out)
 
 
 def training_rows(bench: Bench) -> Data:
