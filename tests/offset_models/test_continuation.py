@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from offset_models.continuation import answered, completed, whole_text
+from offset_models.training.cache import TopK
 from offset_models.training.rows import BadRow, Row
 from offset_models.training.samples import encode, prompt_ids
+from offset_models.training.stages import end_of
 from server.errors import BadRequest
 from tests.support.spellings import KINDS, LLAMA_2, THINKING, TURNS, loaded
 
 ASKED = [{"role": "user", "content": "Q?"}]
+UNASKED = TopK(np.zeros((0, 1), np.int64), np.zeros((0, 1), np.float32))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -126,3 +130,18 @@ def test_chats_end_as_the_template_ends_them_and_texts_as_the_tokenizer_does(tmp
     tokenizer = loaded(tmp_path, "bytes", other)
     assert encode(Row("Paris", (("user", "Q?"),)), tokenizer).answer_ids[-1] == 0
     assert encode(Row("Paris", prompt="Q?", ends=True), tokenizer).answer_ids[-1] == tokenizer.eos_ids[0] == 2
+
+
+def test_what_teaches_to_end_is_the_token_that_most_answers_end_with(tmp_path: Path) -> None:
+    tokenizer = loaded(tmp_path, "bytes", TURNS.replace("eos_token", "'<unk>'"))
+    chat, text, open_text = (
+        (encode(row, tokenizer), UNASKED)
+        for row in (
+            Row("Paris", (("user", "Q?"),)),
+            Row(" Paris", prompt="Q?", ends=True),
+            Row(" Paris", prompt="Q?"),
+        )
+    )
+    assert end_of([chat, chat, text], tokenizer) == 0
+    assert end_of([chat, text, text, open_text], tokenizer) == 2
+    assert end_of([], tokenizer) == 0
