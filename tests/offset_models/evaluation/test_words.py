@@ -178,5 +178,6 @@ def test_a_changed_letter_is_marked_with_its_marks_and_a_changed_character_alone
         "वह <del>पटना </del>में",
         "वह <ins>पुणे </ins>में",
     ]
+    assert [str(side) for side in marked("पटना", "पटनी")] == ["<del>पटना</del>", "<ins>पटनी</ins>"]
     assert [str(side) for side in marked("在上海。", "在北海。")] == ["在<del>上</del>海。", "在<ins>北</ins>海。"]
     assert [str(side) for side in marked("don’t go", "don’t stay")] == ["don’t <del>go</del>", "don’t <ins>stay</ins>"]
