@@ -7,11 +7,11 @@ cache makes all but the first nearly free; no prompt log-probabilities are neede
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from server.decoding.protocols import Block, DraftParams, Proposal
 from server.errors import MalformedTopK, UpstreamUnreachable
+from server.upstream.ledger import WITHOUT_LIST
 from server.upstream.refusals import error_from, error_of
+from server.upstream.strict_json import parsed
 
 if TYPE_CHECKING:
     from server.upstream.completions import CompletionsBox
@@ -38,7 +38,7 @@ def _collect(box: "CompletionsBox", events: "EventStream", payload: bytes, found
         events.finish()
         return
     try:
-        chunk = orjson.loads(payload)
+        chunk = parsed(payload)
         if chunk is None:  # llama.cpp sends `data: null` for each prompt of a list that waits for a slot
             return
         if "choices" not in chunk or chunk.get("error"):
@@ -52,9 +52,15 @@ def _collect(box: "CompletionsBox", events: "EventStream", payload: bytes, found
 def _take(box: "CompletionsBox", choice: dict[str, Any], found: list[Proposal | None]) -> None:
     if choice.get("finish_reason") in ("error", "abort"):
         raise UpstreamUnreachable("The upstream broke off its answer.")
-    if choice.get("logprobs") and found[choice["index"]] is None:
-        seen = next(iter(box.proposals(choice)), None)
-        found[choice["index"]] = seen and box.ending(seen, choice)
+    index, seen = choice["index"], list(box.proposals(choice)) if choice.get("logprobs") else []
+    if type(index) is not int or not 0 <= index < len(found):
+        raise MalformedTopK("The upstream answered a prompt that it was not sent.")
+    if not seen and choice.get("text") and not box.hides_tokens:
+        raise MalformedTopK(WITHOUT_LIST)
+    if len(seen) + (found[index] is not None) > 1:
+        raise MalformedTopK("The upstream drew more than the one token that was asked for.")
+    if seen:
+        found[index] = box.ending(seen[0], choice)
 
 
 async def _known(box: "CompletionsBox", prompt: list[int], seen: Proposal | None) -> Proposal:

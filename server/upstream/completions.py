@@ -6,14 +6,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import orjson
-
 from server.decoding.protocols import NO_FLOATS, NO_IDS, Block, Draft, DraftParams, Proposal
 from server.errors import MalformedTopK, UpstreamError, UpstreamRefused, UpstreamUnreachable
 from server.upstream.base import Capabilities, TokenizerView
 from server.upstream.blocks import score_block
+from server.upstream.ledger import Ledger
 from server.upstream.refusals import error_from, error_of
 from server.upstream.scored_prompt import score_in_one_prompt
+from server.upstream.strict_json import parsed
 from server.upstream.topk import TopKRules, is_text
 from server.upstream.transport import EventStream, Transport
 
@@ -38,7 +38,8 @@ class CompletionsBox:
 
     temperatures = Temperatures()
     ends_apart = False  # an answer's end is told by an event of its own, after the last token's
-    shows_all: ClassVar[bool] = True  # every token it draws, whatever it is
+    shows_all: ClassVar[bool] = True  # every token it draws, its end too, whatever it is: its draws may be trusted
+    hides_tokens: ClassVar[bool] = False  # it draws tokens that it does not show, and means no harm by it
 
     def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
         self.swallowed_positions = 0
@@ -158,14 +159,20 @@ class CompletionsBox:
         return temperature if self.trusts_draws else None
 
     async def shown_again(self, prefix: list[int]) -> Proposal:
-        """The top-k right after `prefix`, where the draw was swallowed; HIDDEN itself when it stays unknown."""
+        """The top-k right after `prefix`, where the draw was swallowed; HIDDEN itself when it stays unknown.
+
+        Raises UpstreamError; also where it stays unknown although this server has no reason to hide tokens.
+        """
         self.swallowed_positions += 1
         self.trusts_draws = False
+        fault: UpstreamError = MalformedTopK("The upstream counts more tokens than it showed.")
         for temperature, more in self._ways_to_see():
             try:
                 return await self._seen(prefix, temperature, more)
-            except (UpstreamRefused, MalformedTopK):
-                continue
+            except (UpstreamRefused, MalformedTopK) as error:
+                fault = error
+        if self.shows_all:
+            raise fault
         self.blind_positions += 1
         return HIDDEN
 
@@ -222,9 +229,7 @@ class CompletionDraft:
         self._recover = recover
         self._ready: deque[Proposal] = deque()
         self._error: UpstreamError | None = None
-        self._shown = 0
-        self._drawn: int | None = None  # what the upstream says it drew, hidden ones included
-        self._finish: str | None = None
+        self._ledger = Ledger(box.hides_tokens)
         self._ended = False  # nothing more will be parsed
         self._silent = False  # the latest token had no text: the next event tells whether it was the end
 
@@ -261,7 +266,7 @@ class CompletionDraft:
             raise MalformedTopK("The upstream swallowed a token that it was made to draw.")
         await self._events.aclose()  # a server with one slot could not answer the next call otherwise
         shown = await self._box.shown_again(self._prefix)
-        alone = self._finish == "stop" and (self._drawn or 0) == self._shown + 1
+        alone = self._ledger.hid_only_its_end()
         return self._box.hidden_end(shown) if alone and self._temperature == 0 else shown
 
     async def _wait(self) -> None:
@@ -269,7 +274,7 @@ class CompletionDraft:
             if not await self._events.wait():
                 self._end()
         except UpstreamError as error:
-            if self._finish is None:
+            if self._ledger.finish is None:
                 raise
             self._error = error if isinstance(error, MalformedTopK) else None  # the answer itself was complete
             self._end()
@@ -290,37 +295,39 @@ class CompletionDraft:
         if payload == b"[DONE]":
             self._end()
             return
-        chunk = orjson.loads(payload)
+        chunk = parsed(payload)
         if "choices" not in chunk or chunk.get("error"):
             raise error_from(200, error_of(chunk) or {})
         if usage := chunk.get("usage"):
-            self._drawn = usage.get("completion_tokens")
-        for choice in chunk["choices"]:
+            self._ledger.read_usage(usage)
+        choice = self._ledger.only(chunk["choices"])
+        if choice is not None:
             self._parse_choice(choice)
 
     def _parse_choice(self, choice: dict[str, Any]) -> None:
-        if self._left > 0 and choice.get("logprobs"):
-            for proposal in self._box.proposals(choice):
+        if self._left > 0:
+            self._ledger.open_to(choice)
+            before = self._ledger.shown
+            for proposal in self._box.proposals(choice) if choice.get("logprobs") else ():
                 self._take(proposal)
                 if self._ended:
                     return
-        reason = choice.get("finish_reason")
+            if self._ledger.shown == before and self._ledger.unlisted(choice):
+                self._take(HIDDEN)
         self._look_for_end(choice)
-        if reason in ("error", "abort"):
+        if not self._ledger.read_end(choice):
             raise UpstreamUnreachable("The upstream broke off its answer.")
-        self._finish = reason or self._finish
 
     def _look_for_end(self, choice: dict[str, Any]) -> None:
         """Of the latest token: whether the black box ended with it, or the next event will tell."""
         reason, listed = choice.get("finish_reason"), bool(choice.get("logprobs"))
-        all_shown = self._drawn is None or self._drawn <= self._shown
-        if self._ready and all_shown and (listed or self._silent):
+        if self._ready and self._ledger.all_shown and (listed or self._silent):
             self._ready[-1] = self._box.ending(self._ready[-1], choice)
         self._silent = self._box.ends_apart and listed and reason is None and choice.get("text") == ""
 
     def _take(self, proposal: Proposal) -> None:
         self._ready.append(proposal)
-        self._shown += 1
+        self._ledger.shown += 1
         self._left -= 1
         if proposal.token_id is None:
             self._ended = True  # what follows was drawn after a token that we cannot name
@@ -330,11 +337,16 @@ class CompletionDraft:
         self._ended = True
         if self._error is not None:
             return
-        if self._finish is None:
+        if self._ledger.finish is None:
             self._error = UpstreamUnreachable("The upstream's answer was cut off.")
             return
         self._events.finish()
-        if self._left > 0 and (self._shown == 0 or (self._drawn or 0) > self._shown):
+        try:
+            hidden = self._ledger.ended()
+        except MalformedTopK as error:
+            self._error = error
+            return
+        if self._left > 0 and hidden:
             self._ready.append(HIDDEN)
 
     def _fail(self, error: UpstreamError) -> None:

@@ -13,7 +13,7 @@ from server.errors import MalformedTopK, UpstreamRefused
 from server.upstream.base import Capabilities, TokenizerView
 from server.upstream.completions import HIDDEN, CompletionsBox
 from server.upstream.forcing import plain_token
-from server.upstream.topk import checked_proposal, is_text
+from server.upstream.topk import check_drawn, checked_proposal, is_text
 from server.upstream.transport import Transport
 
 _REPLACEMENT = "\ufffd".encode()
@@ -42,6 +42,7 @@ class LlamaCpp(CompletionsBox):
 
     ends_apart = True
     shows_all = False  # see above
+    hides_tokens = True
 
     def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
         super().__init__(transport, tokenizer, capabilities)
@@ -78,7 +79,10 @@ class LlamaCpp(CompletionsBox):
                 return
             # Keyed by id: special tokens all have the same empty text.
             ids = [candidate["id"] for candidate in listed]
-            yield checked_proposal(drawn, ids, [candidate["logprob"] for candidate in listed], self._rules)
+            logprobs = [candidate["logprob"] for candidate in listed]
+            proposal = checked_proposal(drawn, ids, logprobs, self._rules)
+            check_drawn(drawn, ids, logprobs, entry.get("logprob"))
+            yield proposal
 
     def forcing(self) -> dict[str, Any] | None:
         return None if self._plain_token is None else self.drawing(self._plain_token)
@@ -92,11 +96,15 @@ class LlamaCpp(CompletionsBox):
             if candidate["id"] == drawn:
                 own = candidate["bytes"]
                 return shown != own and bool(held_back(bytes(shown), bytes(own)))
-        if not shown or not 0 <= drawn < self._tokenizer.vocab_size:
-            return False
-        # Outside the list only the pair's tokenizer knows, which may see a leading space otherwise; that is text, as
-        # nothing that was held back ever is.
-        return not is_text(held_back(bytes(shown), self._tokenizer.token_bytes(drawn)))
+        # Outside the list only the pair's tokenizer knows, which may see a leading space otherwise; that is text.
+        return bool(shown) and is_broken(held_back(bytes(shown), self._own_bytes(drawn)))
+
+    def _own_bytes(self, drawn: int) -> bytes:
+        """What the server shows for `drawn` by itself: nothing for special tokens and for rows without a token."""
+        tokenizer = self._tokenizer
+        if not 0 <= drawn < tokenizer.vocab_size or drawn in tokenizer.special_ids:
+            return b""
+        return tokenizer.token_bytes(drawn)
 
 
 def held_back(shown: bytes, own: bytes) -> bytes:
@@ -104,11 +112,16 @@ def held_back(shown: bytes, own: bytes) -> bytes:
 
     Raises MalformedTopK when they do not end in them: then the ids are not what we think.
     """
-    if shown in (b"", own, _REPLACEMENT):  # a lone continuation byte may be shown as U+FFFD
+    if shown in (b"", own) or (shown == _REPLACEMENT and is_broken(own)):  # a lone continuation byte, as U+FFFD
         return b""
     if not shown.endswith(own):
         raise MalformedTopK("The upstream's text for a token is not that token's: the tokenizers differ.")
     return shown[: len(shown) - len(own)]
+
+
+def is_broken(raw: bytes) -> bool:
+    """Whether a character is cut, as in all that was held back; U+FFFD stands for one."""
+    return not is_text(raw) or _REPLACEMENT in raw
 
 
 def _nothing_listed(entry: dict[str, Any]) -> UpstreamRefused | MalformedTopK:

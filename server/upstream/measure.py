@@ -59,7 +59,10 @@ class Probe:
             return {name: value for name, value in named.items() if value}
         except UpstreamRefused:
             return {}
-        everything = len(answer["choices"][0]["logprobs"]["top_logprobs"][0])
+        try:
+            everything = len(answer["choices"][0]["logprobs"]["top_logprobs"][0])
+        except (KeyError, TypeError, IndexError):
+            return {}
         return {"vocab_size": everything, "max_k": everything} if everything > self.box.capabilities.k else {}
 
     async def ends_with(self, token_id: int) -> bool:

@@ -10,7 +10,7 @@ from server.decoding.protocols import DraftParams, Proposal
 from server.errors import MalformedTopK, UpstreamRefused
 from server.upstream.base import Capabilities, TokenizerView
 from server.upstream.completions import CompletionsBox, Temperatures
-from server.upstream.topk import checked_proposal
+from server.upstream.topk import check_drawn, checked_proposal
 from server.upstream.transport import Transport
 
 _AMBIGUOUS = -1
@@ -72,11 +72,16 @@ class OpenAI(CompletionsBox):
             for entry in logprobs["content"]:
                 listed = entry["top_logprobs"]
                 ids = [self._entry_id(candidate) for candidate in listed]
-                yield self._sorted(self._entry_id(entry), ids, [candidate["logprob"] for candidate in listed])
+                values = [candidate["logprob"] for candidate in listed]
+                yield self._sorted(self._entry_id(entry), ids, values, entry.get("logprob"))
             return
-        for token, table in zip(logprobs["tokens"], logprobs["top_logprobs"], strict=True):
+        tokens, tables = logprobs["tokens"], logprobs["top_logprobs"]
+        told = logprobs.get("token_logprobs") or [None] * len(tokens)
+        if not len(tokens) == len(tables) == len(told):
+            raise MalformedTopK("The upstream's tokens and their lists are not of one number.")
+        for token, own, table in zip(tokens, told, tables, strict=True):
             ids = [self._names.id_of(name_bytes(text)) for text in table]
-            yield self._sorted(self._names.id_of(name_bytes(token)), ids, list(table.values()))
+            yield self._sorted(self._names.id_of(name_bytes(token)), ids, list(table.values()), own)
 
     def _as_text(self, token_ids: list[int]) -> str:
         text = self._tokenizer.decode(token_ids)
@@ -94,12 +99,21 @@ class OpenAI(CompletionsBox):
         raw = entry.get("bytes")
         return self._names.id_of(name_bytes(entry["token"]) if raw is None else bytes(raw))
 
-    def _sorted(self, drawn: int, ids: list[int], logprobs: list[float]) -> Proposal:
-        """Neither the order of a JSON map nor where the drawn token stands is promised: sort, then cut to k."""
+    def _sorted(self, drawn: int, ids: list[int], logprobs: list[float], own: float | None) -> Proposal:
+        """Neither the order of a JSON map nor where the drawn token stands is promised, nor that it is listed: sort.
+
+        One more than k is the drawn token, which then is the least probable.
+        """
         order = sorted(range(len(ids)), key=logprobs.__getitem__, reverse=True)
-        if len(ids) > self._rules.k and drawn in ids:
-            order.remove(ids.index(drawn))
-        return checked_proposal(drawn, [ids[at] for at in order], [logprobs[at] for at in order], self._rules)
+        ids, logprobs = [ids[at] for at in order], [logprobs[at] for at in order]
+        check_drawn(drawn, ids, logprobs, own)
+        if len(ids) == self._rules.k + 1 and drawn in ids:
+            at = ids.index(drawn)
+            own = logprobs.pop(at)
+            del ids[at]
+        proposal = checked_proposal(drawn, ids, logprobs, self._rules)
+        check_drawn(drawn, ids, logprobs, own)
+        return proposal
 
 
 def name_bytes(text: str) -> bytes:

@@ -30,9 +30,9 @@ async def score_in_one_prompt(
     if error := error_of(answer):
         raise error_from(200, error)
     try:
-        choice = answer["choices"][0]
+        (choice,) = answer["choices"]
         lists = _within(box, choice, prompt, len(token_ids))
-        end = None if _ends_unseen(choice) else box.ending(next(iter(box.proposals(choice))), choice)
+        end = None if _ends_unseen(choice) else _after(box, choice)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError):
         raise MalformedTopK("The upstream's answer does not have the shape of its dialect.") from None
     lists.append(await box.shown_again(prompt) if end is None else end)
@@ -49,6 +49,12 @@ def _within(box: "CompletionsBox", choice: dict[str, Any], prompt: list[int], pr
     if len(positions) != len(prompt):
         raise MalformedTopK("The upstream scored another number of tokens than the prompt has.")
     return [_listed(token_id, positions[at], box.rules) for at, token_id in enumerate(prompt) if at >= prefix]
+
+
+def _after(box: "CompletionsBox", choice: Mapping[str, Any]) -> Proposal:
+    """What the black box itself drew behind the prompt."""
+    (last,) = box.proposals(choice)
+    return box.ending(last, choice)
 
 
 def _listed(token_id: int, position: Mapping[str, Any], rules: TopKRules) -> Proposal:

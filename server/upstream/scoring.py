@@ -13,7 +13,7 @@ from server.errors import MalformedTopK
 from server.upstream.completions import CompletionsBox
 from server.upstream.generate import Generate
 from server.upstream.methods import Cost, MethodName
-from server.upstream.topk import TopKRules, checked_proposal
+from server.upstream.topk import TopKRules, ranked_proposal
 
 _ONE_TOKEN: Final = DraftParams(0.0, 1)
 
@@ -144,8 +144,7 @@ def _ranked(token: int, position: Mapping[str, Mapping[str, Any]], rules: TopKRu
     if str(token) not in position:
         raise MalformedTopK("The upstream scored other tokens than those it was sent.")
     ranked = sorted((entry["rank"], int(i), entry["logprob"]) for i, entry in position.items())
-    best = [(i, logprob) for rank, i, logprob in ranked if rank <= rules.k]
-    return checked_proposal(token, [i for i, _ in best], [logprob for _, logprob in best], rules)
+    return ranked_proposal(token, [i for _, i, _ in ranked], [logprob for *_, logprob in ranked], rules)
 
 
 def _cut(logprobs: dict[str, Any], start: int, count: int) -> dict[str, Any]:

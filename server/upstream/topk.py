@@ -12,6 +12,8 @@ from server.errors import MalformedTopK
 SENTINEL = -9999.0  # vLLM's and OpenAI's −inf; llama.cpp sends the most negative float; both weigh nothing in float64
 _POSITIVE_SLACK = 1e-4  # float32 log-softmax of a near-certain token
 _MASS_SLACK = 1e-3  # the same over 152k entries: 1.0005 was seen
+_AMONG_THE_BEST = "The upstream leaves the token that it drew out of the best, although it is one of them."
+_SAME = 1e-3  # nats two tellings of one number may differ by: servers take both from one table, and some round
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +64,18 @@ def _check(token_id: int, ids: list[int], logprobs: list[float], rules: TopKRule
         raise MalformedTopK(f"The upstream listed {len(ids)} tokens where {rules.least} were asked for.")
     if len(set(ids)) != len(ids):
         raise MalformedTopK("The upstream listed the same token twice.")
-    if type(sum(ids)) is not int or type(token_id) is not int:
+    if len(ids) > rules.k:
+        raise MalformedTopK(f"The upstream listed {len(ids)} tokens where {rules.k} were asked for.")
+    lowest = min(ids)
+    if type(sum(ids)) is not int or type(token_id) is not int or (lowest <= 1 and bool in map(type, ids)):
         raise TypeError
-    if min(ids) < 0 or max(ids) >= rules.padded_size or not 0 <= token_id < rules.padded_size:
+    if lowest < 0 or max(ids) >= rules.padded_size or not 0 <= token_id < rules.padded_size:
         raise MalformedTopK("The upstream listed a token id that the tokenizer does not have.")
     # Comparisons catch NaN too: it compares false with everything.
     if not (logprobs[0] <= _POSITIVE_SLACK and all(map(ge, logprobs, logprobs[1:]))):
         raise MalformedTopK(_what_is_wrong(logprobs))
+    if logprobs[0] >= 0 and bool in map(type, logprobs):
+        raise TypeError
     if sum(map(exp, logprobs)) > 1 + _MASS_SLACK:
         raise MalformedTopK("The upstream's log-probabilities add up to more than one: they are not normalised.")
 
@@ -90,17 +97,45 @@ def is_text(raw: bytes) -> bool:
     return True
 
 
-def ranked_proposal(drawn: int, ids: list[int], logprobs: list[float], rules: TopKRules) -> Proposal:
-    """Undo "drawn token first": a drawn one past the k listed is taken out, one among them goes back to its rank."""
+def ranked_proposal(
+    drawn: int, ids: list[int], logprobs: list[float], rules: TopKRules, own: float | None = None
+) -> Proposal:
+    """vLLM's list: the k best, and the drawn token first or at its rank; k + 1 only where it is not one of them.
+
+    `own`: the drawn token's log-probability as told beside the list. Raises MalformedTopK where one of these is not so.
+    """
+    at = ids.index(drawn) if drawn in ids else None
     told: float | None = None
-    if drawn in ids and (len(ids) > rules.k or ids[0] == drawn):
-        at = ids.index(drawn)
-        if len(ids) > rules.k:
-            told = logprobs[at]
-            del ids[at], logprobs[at]
-        elif len(ids) > 1 and logprobs[0] < logprobs[1]:
-            _move_first_to_rank(ids, logprobs)
-    return checked_proposal(drawn, ids, logprobs, rules, told)
+    if at is not None and len(ids) > rules.k:
+        told = logprobs.pop(at)
+        del ids[at]
+    elif at == 0 and len(ids) > 1 and logprobs[0] < logprobs[1]:
+        _move_first_to_rank(ids, logprobs)
+    proposal = checked_proposal(drawn, ids, logprobs, rules, told)
+    if at is None:
+        raise MalformedTopK("The upstream does not list the token that it drew.")
+    if told is not None and told > logprobs[-1]:
+        raise MalformedTopK(_AMONG_THE_BEST)
+    listed = logprobs[ids.index(drawn)] if told is None else told
+    check_drawn(drawn, [drawn], [listed], own)
+    return proposal
+
+
+def check_drawn(drawn: int, ids: list[int], logprobs: list[float], own: float | None) -> None:
+    """MalformedTopK where the drawn token's `own` log-probability is not the list's, or belonged among its best."""
+    if own is None:
+        return
+    if type(own) not in (float, int):
+        raise MalformedTopK("The upstream's top-k holds something that is no number.")
+    if drawn in ids:
+        if not _same(own, logprobs[ids.index(drawn)]):
+            raise MalformedTopK("The upstream tells two log-probabilities of the token that it drew.")
+    elif not own <= logprobs[-1] + _SAME:
+        raise MalformedTopK(_AMONG_THE_BEST)
+
+
+def _same(one: float, other: float) -> bool:
+    return abs(one - other) <= _SAME or max(one, other) <= SENTINEL
 
 
 def _move_first_to_rank(ids: list[int], logprobs: list[float]) -> None:

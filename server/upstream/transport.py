@@ -22,6 +22,7 @@ from server.errors import (
 )
 from server.upstream.refusals import error_from_body
 from server.upstream.stream import EventStream, Limits, Timeouts
+from server.upstream.strict_json import parsed
 from server.upstream.wire import Wire
 
 __all__ = ["EventStream", "Limits", "Timeouts", "Transport", "base_url"]
@@ -63,7 +64,7 @@ class Transport:
         await asyncio.sleep(0)  # sockets close in the loop's next turn
 
     async def get_json(self, path: str) -> Any:
-        """GET, parsed. Raises UpstreamError; a body that is no JSON is UpstreamRefused."""
+        """GET, parsed. Raises UpstreamError: UpstreamRefused for no JSON, MalformedTopK for a name that comes twice."""
         return await self._json("GET", path, None)
 
     async def post_json(self, path: str, body: Mapping[str, Any]) -> Any:
@@ -110,8 +111,8 @@ class Transport:
                 return await _read_all(response, self.limits.event_bytes)
 
         try:
-            return orjson.loads(await self._retrying(_retry_wait, answered))
-        except orjson.JSONDecodeError:
+            return parsed(await self._retrying(_retry_wait, answered))
+        except ValueError:
             raise UpstreamRefused("The upstream answered something that is not JSON.") from None
 
     @asynccontextmanager

@@ -23,9 +23,8 @@ class TokenIds(dict[str, int]):
 
     def __missing__(self, name: str) -> int:
         digits = name.removeprefix(_PREFIX)
-        if digits == name or not digits.isdecimal():
+        if digits == name or not digits.isdecimal() or str(token_id := int(digits)) != digits:
             raise MalformedTopK("The upstream does not name tokens by id: it ignores return_tokens_as_token_ids.")
-        token_id = int(digits)
         if token_id < self._size:  # names of ids that cannot be are refused later and must not fill the memory
             self[name] = token_id
         return token_id
@@ -79,12 +78,24 @@ class Vllm(CompletionsBox):
 
     def proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
         logprobs = choice["logprobs"]
-        for token, listed in zip(logprobs["tokens"], logprobs["top_logprobs"], strict=True):
+        tokens = [self._ids[name] for name in logprobs["tokens"]]
+        _check_counts(tokens, logprobs, choice.get("token_ids"))
+        told = logprobs.get("token_logprobs") or [None] * len(tokens)
+        for token, own, listed in zip(tokens, told, logprobs["top_logprobs"], strict=True):
             ids = list(map(self._ids.__getitem__, listed))
-            yield ranked_proposal(self._ids[token], ids, list(listed.values()), self._rules)
+            yield ranked_proposal(token, ids, list(listed.values()), self._rules, own)
 
     def forcing(self) -> dict[str, Any] | None:
         # Only a raw list stays what it is under a bias.
         if self._plain_token is None or not self._capabilities.raw_logprobs:
             return None
         return self.drawing(self._plain_token)
+
+
+def _check_counts(tokens: list[int], logprobs: dict[str, Any], token_ids: list[int] | None) -> None:
+    """Before any list is believed: with one more or fewer of something, none belongs where it seems to."""
+    for column in (logprobs["top_logprobs"], logprobs.get("token_logprobs"), logprobs.get("text_offset")):
+        if column is not None and len(column) != len(tokens):
+            raise MalformedTopK("The upstream's tokens, their lists and their offsets are not of one number.")
+    if token_ids and token_ids != tokens:
+        raise MalformedTopK("The upstream's token_ids are not the tokens that it lists.")

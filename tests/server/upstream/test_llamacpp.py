@@ -38,8 +38,9 @@ async def drafted(box: LlamaCpp, max_tokens: int, prefix: list[int], temperature
         await box.aclose()
 
 
-def entry(drawn: int, shown: bytes, top: dict[int, bytes], logprob: float = -0.5) -> dict[str, Any]:
+def entry(drawn: int, shown: bytes, top: dict[int, bytes]) -> dict[str, Any]:
     listed = [{"id": i, "token": "", "bytes": list(raw), "logprob": -0.5 - n} for n, (i, raw) in enumerate(top.items())]
+    logprob = next((one["logprob"] for one in listed if one["id"] == drawn), -9.0)
     return {"id": drawn, "token": "", "bytes": list(shown), "logprob": logprob, "top_logprobs": listed}
 
 
@@ -279,3 +280,52 @@ async def test_the_answers_to_a_block_come_in_any_order_with_null_frames_between
     assert [proposal.token_id for proposal in block.proposals] == [5, 7]
     (body,) = replay.bodies()
     assert body["prompt"] == [[1, 2], [1, 2, 5]]
+
+
+@pytest.mark.parametrize("held", [b"\xf0\x9f", b"\xf2Z\xf0", "\ufffd".encode()], ids=["lead", "with text", "U+FFFD"])
+@pytest.mark.parametrize("drawn", [151645, 151900], ids=["special", "no token at all"])
+async def test_a_hidden_token_before_one_without_text_outside_the_list_is_swallowed(drawn: int, held: bytes) -> None:
+    gap = Reply([chunk(entry(drawn, held, {7: b"a", 8: b"b"})), chunk(finish="stop", drawn=2), DONE])
+    forced = Reply([chunk(entry(0, b"!", {8: b"b", 9: b"c"})), chunk(finish="length"), DONE])
+    async with replaying(gap, forced) as replay:
+        box = llamacpp(replay, k=2)
+        (missing,) = await drafted(box, 3, [1])
+    assert missing.token_id is None and missing.top_ids.tolist() == [8, 9]
+    assert (box.swallowed_positions, box.blind_positions) == (1, 0)
+
+
+async def test_a_special_token_outside_the_list_that_nothing_was_hidden_before_is_a_proposal() -> None:
+    end = Reply([chunk(entry(151645, b"", {7: b"a", 8: b"b"})), chunk(finish="stop", drawn=1), DONE])
+    async with replaying(end) as replay:
+        (proposal,) = await drafted(llamacpp(replay, k=2), 3, [1])
+    assert proposal.token_id == 151645 and proposal.top_ids.tolist() == [7, 8]
+
+
+async def test_text_without_a_list_is_a_hidden_position_so_that_no_later_list_takes_its_place() -> None:
+    text = event({"choices": [{"index": 0, "text": "x", "logprobs": None, "finish_reason": None}]})
+    later = chunk(entry(7, b"a", {7: b"a", 8: b"b"}))
+    forced = Reply([chunk(entry(0, b"!", {8: b"b", 9: b"c"})), chunk(finish="length"), DONE])
+    async with replaying(Reply([text, later, chunk(finish="length", drawn=2), DONE]), forced) as replay:
+        (missing,) = await drafted(llamacpp(replay, k=2), 2, [1])
+    assert missing.token_id is None and missing.top_ids.tolist() == [8, 9]
+
+
+@pytest.mark.parametrize("change", ["own", "best left out", "longer"])
+async def test_a_list_that_contradicts_its_drawn_token_is_refused(change: str) -> None:
+    odd = entry(7, b"a", {7: b"a", 8: b"b"})
+    if change == "own":
+        odd["logprob"] = -0.9
+    elif change == "best left out":
+        odd |= {"id": 0, "bytes": list(b"!"), "logprob": -0.6}
+    else:
+        odd["top_logprobs"].append({"id": 9, "token": "", "bytes": list(b"c"), "logprob": -9.0})
+    async with replaying(Reply([chunk(odd), chunk(finish="length", drawn=1), DONE])) as replay:
+        with pytest.raises(MalformedTopK, match=r"two log-prob|one of them|listed 3 tokens"):
+            await drafted(llamacpp(replay, k=2), 1, [1])
+
+
+async def test_more_tokens_shown_than_counted_are_refused() -> None:
+    shown = [chunk(entry(7, b"a", {7: b"a", 8: b"b"}))] * 2
+    async with replaying(Reply([*shown, chunk(finish="length", drawn=1), DONE])) as replay:
+        with pytest.raises(MalformedTopK, match="fewer tokens"):
+            await drafted(llamacpp(replay, k=2), 4, [1])

@@ -36,12 +36,17 @@ async def drafted(box: OpenAI, prefix: Sequence[int] = (97, 98), temperature: fl
 
 
 def legacy(token: str, table: dict[str, float]) -> Reply:
-    logprobs = {"tokens": [token], "token_logprobs": [-1.0], "top_logprobs": [table], "text_offset": [0]}
+    logprobs = {
+        "tokens": [token],
+        "token_logprobs": [table.get(token, -9.0)],
+        "top_logprobs": [table],
+        "text_offset": [0],
+    }
     return _reply(logprobs)
 
 
 def chat_shaped(token: dict[str, Any], listed: list[dict[str, Any]]) -> Reply:
-    return _reply({"content": [token | {"logprob": -1.0, "top_logprobs": listed}]})
+    return _reply({"content": [token | {"top_logprobs": listed}]})
 
 
 def _reply(logprobs: dict[str, Any]) -> Reply:
@@ -109,14 +114,14 @@ async def test_a_list_that_lost_entries_to_equal_texts_is_refused() -> None:
 
 async def test_chat_shaped_entries_go_by_their_bytes() -> None:
     listed = [{"token": "", "bytes": [32, 240, 159], "logprob": -0.5}, {"token": "a", "bytes": None, "logprob": -2.0}]
-    async with replaying(chat_shaped({"token": "a", "bytes": None}, listed)) as replay:
+    async with replaying(chat_shaped({"token": "a", "bytes": None, "logprob": -2.0}, listed)) as replay:
         (proposal,) = await drafted(openai(replay))
     assert (proposal.token_id, proposal.top_ids.tolist()) == (97, [LEAD, 97])
 
 
 async def test_chat_shaped_entries_go_by_their_ids_where_they_have_them() -> None:
     listed = [{"token": "hello", "token_id": TWIN, "logprob": -0.5}, {"token": "hello", "id": HELLO, "logprob": -2.0}]
-    async with replaying(chat_shaped({"token": "hello", "token_id": TWIN}, listed)) as replay:
+    async with replaying(chat_shaped({"token": "hello", "token_id": TWIN, "logprob": -0.5}, listed)) as replay:
         (proposal,) = await drafted(openai(replay))
     assert (proposal.token_id, proposal.top_ids.tolist()) == (TWIN, [TWIN, HELLO])
 

@@ -38,7 +38,8 @@ async def drafted(box: Vllm, params: DraftParams = GREEDY, prefix: tuple[int, ..
 
 def chunk(token: int, top: dict[int, Any], finish: str | None = None) -> dict[str, Any]:
     table = {f"token_id:{i}": value for i, value in top.items()}
-    logprobs = {"tokens": [f"token_id:{token}"], "token_logprobs": [-1.0], "top_logprobs": [table]}
+    own = [top.get(token, -1.0)]
+    logprobs = {"tokens": [f"token_id:{token}"], "token_logprobs": own, "top_logprobs": [table]}
     return {"choices": [{"index": 0, "text": "", "logprobs": logprobs, "finish_reason": finish}]}
 
 
@@ -105,7 +106,7 @@ async def test_text_keys_that_lost_entries_are_refused() -> None:
 async def test_several_tokens_in_one_chunk_are_several_proposals() -> None:
     both = chunk(5, {5: -0.5, 6: -1.0})
     more = chunk(6, {6: -0.25, 7: -2.0})["choices"][0]["logprobs"]
-    for name in ("tokens", "top_logprobs"):
+    for name in ("tokens", "token_logprobs", "top_logprobs"):
         both["choices"][0]["logprobs"][name] += more[name]
     async with replaying(Reply([event(both), END, DONE])) as replay:
         proposals = await drafted(vllm(replay, k=2))

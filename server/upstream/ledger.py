@@ -1,0 +1,96 @@
+"""What one streamed answer says of itself, and whether it adds up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from server.errors import MalformedTopK
+
+WITHOUT_LIST = "The upstream gives no log-probabilities for a part of its answer: its tokens come without their list."
+_BROKEN_OFF = ("error", "abort")  # finish reasons of an answer that is none
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The counts of one answer to one prompt. All of it raises MalformedTopK where the answer contradicts itself."""
+
+    hides_tokens: bool  # the dialect may draw tokens that it does not show; else each comes with its list, at once
+    shown: int = 0  # positions
+    drawn: int | None = None  # tokens the upstream says it drew, hidden ones included
+    finish: str | None = None
+    _loose_text: bool = False  # text came at the end without a list: it may be a hidden token's
+    _named: int = 0  # characters of the tokens' names so far
+    _written: int = 0  # bytes of the text so far
+
+    def read_usage(self, usage: dict[str, Any]) -> None:
+        """Any chunk may have it; the last one counts."""
+        drawn = usage.get("completion_tokens")
+        if drawn is None:
+            return
+        if type(drawn) is not int or drawn < 0:
+            raise MalformedTopK("The upstream's usage does not count its tokens.")
+        self.drawn = drawn
+
+    def only(self, choices: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+        """The choice of a chunk; None where it has none."""
+        if not choices:
+            return None
+        if len(choices) > 1 or choices[0].get("index", 0) != 0:
+            raise MalformedTopK("The upstream sent another choice than the one that was asked for.")
+        return choices[0]
+
+    def open_to(self, choice: dict[str, Any]) -> None:
+        """To be called before a choice's lists are read: nothing may follow the end, and no position may be missing."""
+        if self.finish is not None and (choice.get("logprobs") or _has_tokens(choice)):
+            raise MalformedTopK("The upstream went on after the end of its answer.")
+        if not self.hides_tokens:
+            self._check_offset(choice.get("logprobs") or {})
+        self._written += len((choice.get("text") or "").encode())
+
+    def _check_offset(self, logprobs: dict[str, Any]) -> None:
+        """vLLM counts the characters of the names before a token, or those of the text: more than both is a gap."""
+        offsets, names = logprobs.get("text_offset"), logprobs.get("tokens")
+        if not offsets or not names:
+            return
+        if max(self._named, self._written) < offsets[0]:
+            raise MalformedTopK("The upstream left out a token: its text offset is past all that it sent.")
+        self._named += sum(map(len, names))
+
+    def unlisted(self, choice: dict[str, Any]) -> bool:
+        """A choice came without a list; whether a token was hidden there."""
+        reason = choice.get("finish_reason")
+        if reason in _BROKEN_OFF:
+            return False
+        if self.hides_tokens:
+            self._loose_text |= _has_tokens(choice)
+            return reason is None
+        if reason is None or _has_tokens(choice):
+            raise MalformedTopK(WITHOUT_LIST)
+        return False
+
+    def ended(self) -> bool:
+        """The answer is complete; whether its last tokens were hidden."""
+        if self.drawn is not None and self.drawn < self.shown:
+            raise MalformedTopK("The upstream counts fewer tokens than it showed.")
+        if self.drawn is None:
+            return self.shown == 0 or self._loose_text
+        return self.shown == 0 or self.drawn > self.shown
+
+    @property
+    def all_shown(self) -> bool:
+        """As far as is known."""
+        return self.drawn is None or self.drawn <= self.shown
+
+    def hid_only_its_end(self) -> bool:
+        """Whether nothing but the token that it ended with was not shown."""
+        return self.finish == "stop" and self.drawn == self.shown + 1
+
+    def read_end(self, choice: dict[str, Any]) -> bool:
+        """The finish reason, where the choice has one; False where the upstream broke its answer off."""
+        reason = choice.get("finish_reason")
+        self.finish = reason or self.finish
+        return reason not in _BROKEN_OFF
+
+
+def _has_tokens(choice: dict[str, Any]) -> bool:
+    return bool(choice.get("text") or choice.get("token_ids"))
