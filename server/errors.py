@@ -18,6 +18,7 @@ DeltaserveError
 │   ├── UpstreamUnreachable        502 retryable
 │   ├── UpstreamBusy               503 retryable                it said 429 or 503
 │   ├── UpstreamTimeout            504 retryable
+│   ├── UpstreamChanged            503 retryable                another model answers there than was probed
 │   ├── UpstreamRefused            502                          it answered 4xx: its sentence is kept for the log
 │   ├── MalformedTopK              502                          NaN, unsorted, repeated, out of range, not normalised
 │   └── BlindPosition              502                          it showed no list at a position, asked again neither
@@ -138,6 +139,12 @@ class UpstreamBusy(UpstreamError):
 class UpstreamTimeout(UpstreamError):
     status = 504
     code = "upstream_timeout"
+    retryable = True
+
+
+class UpstreamChanged(UpstreamError):
+    status = 503
+    code = "upstream_changed"
     retryable = True
 
 

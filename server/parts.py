@@ -86,7 +86,7 @@ async def connect_upstream(settings: Settings, registry: Any) -> Parts:
         trust_draws=settings.trust_draws,
     )
     registry.served = settings.served_name or box.capabilities.model
-    return Parts(box, registry, registry.served)
+    return Parts(box, registry, registry.served, box.problem)
 
 
 def _dtype(settings: Settings) -> Literal["float32", "bfloat16", "float16"] | None:

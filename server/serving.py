@@ -94,6 +94,7 @@ class Parts:
     upstream: BlackBox
     registry: Registry
     served_name: str
+    upstream_problem: Callable[[], str | None] = lambda: None  # why the black box is not asked now, where that is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,12 @@ class Serving:
             self._parts.registry.resolve(None)
         except DeltaserveError as error:
             found.append(error.message)
-        return found + ([self.upstream_fault] if self.upstream_fault else [])
+        return [*found, *filter(None, [self.upstream_trouble])]
+
+    @property
+    def upstream_trouble(self) -> str | None:
+        """What is wrong with the black box now."""
+        return (self._parts.upstream_problem() if self._parts else None) or self.upstream_fault
 
     @contextmanager
     def pinned(self, model: str | None) -> Iterator[Version]:

@@ -99,7 +99,7 @@ async def upstream(request: Request) -> Json:
             "total_timeout_s": settings.total_timeout_s,
         },
         "last_contact": heard.isoformat(timespec="milliseconds") if heard else None,
-        "fault": serving.upstream_fault,
+        "fault": serving.upstream_trouble,
     }
 
 

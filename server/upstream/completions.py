@@ -10,12 +10,13 @@ from server.decoding.protocols import NO_FLOATS, NO_IDS, Block, Draft, DraftPara
 from server.errors import MalformedTopK, UpstreamError, UpstreamRefused, UpstreamUnreachable
 from server.upstream.base import Capabilities, TokenizerView
 from server.upstream.blocks import score_block
+from server.upstream.continuity import Continuity
 from server.upstream.ledger import Ledger
 from server.upstream.refusals import error_from, error_of
 from server.upstream.scored_prompt import score_in_one_prompt
 from server.upstream.strict_json import parsed
 from server.upstream.topk import TopKRules, is_text
-from server.upstream.transport import EventStream, Transport
+from server.upstream.transport import EventStream, Timeouts, Transport
 
 PATH = "/v1/completions"
 _HOT, _HOT_TRIES = 2.0, 3  # temperature at which, and how often, an upstream that cannot be forced is asked again
@@ -124,15 +125,30 @@ class CompletionsBox:
         return await self._transport.post_json(path, body)
 
     @property
+    def timeouts(self) -> Timeouts:
+        """How long this black box may take."""
+        return self._transport.timeouts
+
+    @property
     def rules(self) -> TopKRules:
         """What a list must be."""
         return self._rules
 
     async def ping(self) -> None:
+        await self._transport.vouch()
         await self._transport.get_json("/v1/models")
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+    def vouched_for_by(self, continuity: Continuity) -> None:
+        """From now on a call after a lost connection waits until it is known to reach the same black box."""
+        self._transport.continuity = continuity
+
+    def problem(self) -> str | None:
+        """Why no draft can be had now, as far as is known without asking."""
+        continuity = self._transport.continuity
+        return continuity.problem if continuity is not None else None
 
     def request(self, token_ids: list[int], temperature: float, params: DraftParams) -> dict[str, Any]:
         """The call's body: every sampling field explicit, because servers have defaults of their own."""
@@ -338,7 +354,7 @@ class CompletionDraft:
         if self._error is not None:
             return
         if self._ledger.finish is None:
-            self._error = UpstreamUnreachable("The upstream's answer was cut off.")
+            self._fail(UpstreamUnreachable("The upstream's answer was cut off."))
             return
         self._events.finish()
         try:
@@ -352,3 +368,4 @@ class CompletionDraft:
     def _fail(self, error: UpstreamError) -> None:
         self._ended = True
         self._error = error
+        self._events.broke(error)

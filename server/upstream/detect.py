@@ -19,6 +19,7 @@ class Detected:
     max_context: int | None
     slots: int | None = None
     end: str | None = None  # text of its end token
+    weights: str | None = None  # where it says it has them from
     notes: tuple[str, ...] = ()
     is_known: bool = True  # the server whose dialect it is, not another that speaks it
 
@@ -41,6 +42,7 @@ async def detect(transport: Transport, model: str | None, dialect: Dialect | Non
         max_context=_whole(card.get("max_model_len")) or _whole(slot) or _whole(meta.get("n_ctx")),
         slots=_whole(props.get("total_slots")),
         end=props["eos_token"] if isinstance(props.get("eos_token"), str) else None,
+        weights=str(card.get("root") or props.get("model_path") or "") or None,
         notes=notes,
         is_known=guess != "vllm" or owner == "vllm",
     )

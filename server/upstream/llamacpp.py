@@ -49,6 +49,7 @@ class LlamaCpp(CompletionsBox):
         self._plain_token = plain_token(tokenizer)
 
     async def ping(self) -> None:
+        await self._transport.vouch()
         await self._transport.get_json("/health")
 
     def request(self, token_ids: list[int], temperature: float, params: DraftParams) -> dict[str, Any]:
@@ -97,14 +98,17 @@ class LlamaCpp(CompletionsBox):
                 own = candidate["bytes"]
                 return shown != own and bool(held_back(bytes(shown), bytes(own)))
         # Outside the list only the pair's tokenizer knows, which may see a leading space otherwise; that is text.
-        return bool(shown) and is_broken(held_back(bytes(shown), self._own_bytes(drawn)))
+        return bool(shown) and is_broken(held_back(bytes(shown), self._own_bytes(drawn, bytes(shown))))
 
-    def _own_bytes(self, drawn: int) -> bytes:
-        """What the server shows for `drawn` by itself: nothing for special tokens and for rows without a token."""
-        tokenizer = self._tokenizer
-        if not 0 <= drawn < tokenizer.vocab_size or drawn in tokenizer.special_ids:
-            return b""
-        return tokenizer.token_bytes(drawn)
+    def _own_bytes(self, drawn: int, shown: bytes) -> bytes:
+        """What the server shows for `drawn` by itself: nothing for special tokens and for rows without a token.
+
+        A special token's text is no part of what is shown, and what is held back before it is never whole text.
+        """
+        if not 0 <= drawn < self._tokenizer.vocab_size:
+            return b"" if is_broken(shown) else shown
+        own = self._tokenizer.token_bytes(drawn)
+        return b"" if is_broken(shown) and not is_broken(own) and not shown.endswith(own) else own
 
 
 def held_back(shown: bytes, own: bytes) -> bytes:

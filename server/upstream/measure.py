@@ -9,8 +9,10 @@ from server.upstream.completions import PATH, CompletionsBox
 from server.upstream.refusals import Refusal
 from server.upstream.transport import Transport
 
+Table = dict[int, float]  # id to log-probability, nats
+
 _DRAFT_TOKENS = 8  # enough for speculative decoding to show itself
-_SHARPENED = 1.4  # slope of a list at temperature ½ against one at 1: 1 when raw, 2 when processed
+SHARPENED = 1.4  # slope of a list at temperature ½ against one at 1: 1 when raw, 2 when processed
 _SAME_LIST = 0.3  # share of the listed mass two lists of one position may differ in: caches and batches add noise
 
 
@@ -22,7 +24,7 @@ class Probe:
         self._transport = transport
         self._prompt = prompt
 
-    async def listed(self, temperature: float) -> dict[int, float]:
+    async def listed(self, temperature: float) -> Table:
         """Top-k right after the prompt, asked for at `temperature`; refuses an upstream that lists nothing."""
         drafted = await self._drafted(self._prompt, temperature, 1)
         if not drafted or not len(drafted[0].top_ids):
@@ -32,8 +34,8 @@ class Probe:
     async def is_raw(self) -> bool:
         """Whether the list stays the same at another temperature; when that cannot be seen, the safe answer."""
         at_one, at_half = await self.listed(1.0), await self.listed(0.5)
-        slope = _slope(at_one, at_half)
-        return slope is not None and slope < _SHARPENED
+        sharper = slope(at_one, at_half)
+        return sharper is not None and sharper < SHARPENED
 
     async def check_continuation(self) -> None:
         """Going on from its own first token must show the list it showed itself: the prompt is used as it is sent."""
@@ -44,7 +46,7 @@ class Probe:
         if not self._can_be_sent([*self._prompt, first]):
             return  # a text-only upstream, and a token that is no text of its own
         again = await self._drafted([*self._prompt, first], 0.0, 1)
-        if not again or _difference(_table(drafted[1]), _table(again[0])) > _SAME_LIST:
+        if not again or difference(_table(drafted[1]), _table(again[0])) > _SAME_LIST:
             raise UncorrectableUpstream(
                 "The upstream does not continue from its own tokens: it changes prompts (a chat template, a system "
                 "prompt or special tokens are added to /v1/completions)."
@@ -129,11 +131,11 @@ class Probe:
             return [proposal async for proposal in draft]
 
 
-def _table(proposal: Proposal) -> dict[int, float]:
+def _table(proposal: Proposal) -> Table:
     return dict(zip(proposal.top_ids.tolist(), proposal.top_logprobs.tolist(), strict=True))
 
 
-def _slope(base: dict[int, float], other: dict[int, float]) -> float | None:
+def slope(base: Table, other: Table) -> float | None:
     """Least-squares slope of `other` against `base` over the ids in both; None when they say too little."""
     pairs = [(base[i], other[i]) for i in base.keys() & other.keys()]
     mean_x, mean_y = (sum(values) / len(pairs) for values in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
@@ -141,7 +143,7 @@ def _slope(base: dict[int, float], other: dict[int, float]) -> float | None:
     return sum((x - mean_x) * (y - mean_y) for x, y in pairs) / spread if spread > 1e-3 else None
 
 
-def _difference(one: dict[int, float], other: dict[int, float]) -> float:
+def difference(one: Table, other: Table) -> float:
     """Total variation over the listed ids, as a share of the listed mass."""
     one, other = ({i: exp(value) for i, value in table.items()} for table in (one, other))
     mass = max(sum(one.values()), sum(other.values()))

@@ -3,7 +3,8 @@
 What cannot be corrected exactly is refused here, with a sentence that names the setting to change.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import structlog
@@ -11,7 +12,9 @@ import structlog
 from server.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused
 from server.upstream.base import Capabilities, Dialect, TokenizerView
 from server.upstream.completions import CompletionsBox
+from server.upstream.continuity import Difference
 from server.upstream.detect import Detected, detect
+from server.upstream.identity import Identity, compare, identify, without_pretence
 from server.upstream.llamacpp import LlamaCpp
 from server.upstream.measure import Probe
 from server.upstream.openai import OpenAI
@@ -19,6 +22,7 @@ from server.upstream.refusals import Refusal
 from server.upstream.tokens import check_tokenizer, ends_beside, named_end, probe_prompt, unnamed_ends
 from server.upstream.transport import Limits, Timeouts, Transport
 from server.upstream.vllm import Vllm
+from server.upstream.vouching import vouching
 
 _HOSTED_K = 5  # OpenAI's limit, tried when a refusal does not name the server's
 
@@ -42,22 +46,61 @@ async def connect(
     Without `trust_draws` what it draws is only a guess; nor is it trusted where it may hide what it drew.
     Raises UncorrectableUpstream when it cannot be corrected, UpstreamError when it is away.
     """
-    transport = Transport(url, key=key, timeouts=timeouts, limits=limits)
-    try:
-        found = await detect(transport, model, None if dialect == "auto" else dialect)
-        assumed = replace(_assumed(found, k), end_ids=named_end(found.end, tokenizer))
-        assumed = assumed if prefix_cache else _without_cache(assumed)
-        box = _box(transport, tokenizer, assumed, cache_salt)
-        box.trusts_draws = trust_draws and box.shows_all and found.is_known
-        await _measure(Probe(transport, box, probe_prompt(tokenizer)), tokenizer)
-    except (MalformedTopK, UpstreamRefused) as error:
-        await transport.aclose()
-        raise UncorrectableUpstream(error.message) from error
-    except BaseException:
-        await transport.aclose()
-        raise
+    prober = Prober(url, tokenizer, key, dialect, k, timeouts, limits, cache_salt, prefix_cache, trust_draws)
+    box, identity = await prober.probed(model)
     structlog.get_logger(__name__).info("upstream_probed", **box.capabilities.describe())
+    box.vouched_for_by(await vouching(prober, box, identity))
     return box
+
+
+@dataclass(frozen=True, slots=True)
+class Prober:
+    """One address, and how it is asked."""
+
+    url: str
+    tokenizer: TokenizerView
+    key: str | None
+    dialect: Dialect | Literal["auto"]
+    k: int
+    timeouts: Timeouts | None
+    limits: Limits | None
+    cache_salt: str | None
+    prefix_cache: bool
+    trust_draws: bool
+
+    async def probed(self, model: str | None) -> tuple[CompletionsBox, Identity]:
+        """All of it, with some dozen calls. Raises UncorrectableUpstream, UpstreamError."""
+        transport = Transport(self.url, key=self.key, timeouts=self.timeouts, limits=self.limits)
+        try:
+            pages = await detect(transport, model, None if self.dialect == "auto" else self.dialect)
+            assumed = replace(_assumed(pages, self.k), end_ids=named_end(pages.end, self.tokenizer))
+            assumed = assumed if self.prefix_cache else _without_cache(assumed)
+            box = _box(transport, self.tokenizer, assumed, self.cache_salt)
+            box.trusts_draws = self.trust_draws and box.shows_all and pages.is_known
+            await _measure(Probe(transport, box, probe_prompt(self.tokenizer)), self.tokenizer)
+            plain = _box(transport, self.tokenizer, box.capabilities, self.cache_salt)
+            identity = await identify(partial(Probe, transport, plain), self.tokenizer, pages)
+        except (MalformedTopK, UpstreamRefused) as error:
+            await transport.aclose()
+            raise UncorrectableUpstream(error.message) from error
+        except BaseException:
+            await transport.aclose()
+            raise
+        return box, identity
+
+    async def compared(self, facts: Capabilities, identity: Identity) -> Difference | None:
+        """A look at little cost. Raises UpstreamError where the server does not answer."""
+        limits = replace(self.limits or Limits(), attempts=1)  # whoever waits for the look tries again
+        transport = Transport(self.url, key=self.key, timeouts=self.timeouts, limits=limits)
+        try:
+            pages = await detect(transport, facts.model, identity.pages.dialect)
+            box = _box(transport, self.tokenizer, facts, self.cache_salt)
+            without_pretence(box)
+            return await compare(identity, partial(Probe, transport, box), self.tokenizer, pages)
+        except (MalformedTopK, UpstreamRefused, UncorrectableUpstream) as error:
+            return Difference(error.message.rstrip("."))
+        finally:
+            await transport.aclose()
 
 
 async def _measure(probe: Probe, tokenizer: TokenizerView) -> None:

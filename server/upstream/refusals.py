@@ -26,7 +26,12 @@ _LARGEST_K = re.compile(
     r"(?:max allowed:|at most|less than or equal to|<=|between 0 and|maximum(?: value)?(?: of| is)?:?) ?(\d+)"
 )
 _ASKED_K = re.compile(r"logprobs of (\d+)")
+_LOADING = "unavailable_error"  # llama.cpp's
 _ADVICE = {401: "check the upstream key", 403: "check the upstream key", 404: "check the upstream address and model"}
+
+
+class Restarting(UpstreamBusy):
+    """UpstreamBusy as nobody says it of a server that is merely busy: it is gone, or loads its model."""
 
 
 class Refusal(UpstreamRefused):
@@ -68,7 +73,8 @@ def error_from(status: int, error: dict[str, Any], retry_after: str | None = Non
         status = code
     said = _said(status, error)
     if status in (429, 503):
-        return UpstreamBusy(f"The upstream is too busy ({said}).", retry_after_s=_seconds(retry_after))
+        kind = Restarting if status == 503 and (not error or error.get("type") == _LOADING) else UpstreamBusy
+        return kind(f"The upstream is too busy ({said}).", retry_after_s=_seconds(retry_after))
     if 300 <= status < 400:
         return UpstreamRefused(f"The upstream redirects ({said}); configure the address it redirects to.")
     if not 400 <= status < 500:

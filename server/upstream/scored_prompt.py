@@ -51,7 +51,7 @@ def _within(box: "CompletionsBox", choice: dict[str, Any], prompt: list[int], pr
     return [_listed(token_id, positions[at], box.rules) for at, token_id in enumerate(prompt) if at >= prefix]
 
 
-def _after(box: "CompletionsBox", choice: Mapping[str, Any]) -> Proposal:
+def _after(box: "CompletionsBox", choice: dict[str, Any]) -> Proposal:
     """What the black box itself drew behind the prompt."""
     (last,) = box.proposals(choice)
     return box.ending(last, choice)

@@ -68,6 +68,15 @@ class EventStream:
             self._connection.resume()
         return True
 
+    @property
+    def error(self) -> UpstreamError | None:
+        """What broke the answer, whether or not somebody waited for it."""
+        return self._error
+
+    def broke(self, error: UpstreamError) -> None:
+        """The reader found the answer cut off, although the connection said nothing of it."""
+        self._error = self._error or error
+
     def finish(self) -> None:
         """The answer is complete: closing may wait a moment for its last bytes instead of cutting the connection."""
         self._finished = True

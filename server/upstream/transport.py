@@ -20,7 +20,8 @@ from server.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from server.upstream.refusals import error_from_body
+from server.upstream.continuity import Continuity
+from server.upstream.refusals import Restarting, error_from_body
 from server.upstream.stream import EventStream, Limits, Timeouts
 from server.upstream.strict_json import parsed
 from server.upstream.wire import Wire
@@ -28,6 +29,7 @@ from server.upstream.wire import Wire
 __all__ = ["EventStream", "Limits", "Timeouts", "Transport", "base_url"]
 
 _LARGEST_ERROR_BODY = 1 << 16
+_ASKED_ANEW = "The connection to the upstream was lost: what was asked has to be asked anew."
 _LONGEST_WAIT_S = 2.0  # before another attempt; a longer Retry-After is handed on to the client
 
 
@@ -42,6 +44,7 @@ class Transport:
         headers = {"accept-encoding": "identity", "user-agent": "deltaserve"}
         if key:
             headers["authorization"] = f"Bearer {key}"
+        self.continuity: Continuity | None = None  # whoever vouches for the server after a lost connection
         connections = self.limits.connections
         root = base_url(url)
         self._wire = Wire(httpx.URL(root), headers, self.timeouts.connect_s, connections)
@@ -59,6 +62,8 @@ class Transport:
         )
 
     async def aclose(self) -> None:
+        if self.continuity is not None:
+            await self.continuity.aclose()
         self._wire.close()
         await self._client.aclose()
         await asyncio.sleep(0)  # sockets close in the loop's next turn
@@ -73,16 +78,27 @@ class Transport:
     @asynccontextmanager
     async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[EventStream]:
         """POST, then the answer's events; leaving the context closes the connection. Retries before the first byte."""
-        deadline = asyncio.get_running_loop().time() + self.timeouts.total_s
+        deadline, vouched = asyncio.get_running_loop().time() + self.timeouts.total_s, _Vouched(self.continuity)
 
         async def opened() -> EventStream:  # no arguments: the retry library logs them
-            return await self._open(path, body, deadline)
+            async with vouched.attempt():
+                events = await self._open(path, body, deadline)
+                if vouched.void:
+                    await events.aclose()
+                return events
 
         events = await self._retrying(_retry_wait, opened)
         try:
             yield events
         finally:
+            vouched.heard(events.error)
             await events.aclose()
+
+    async def vouch(self) -> None:
+        """Looks whether it is still the server that was probed, where there is or was doubt. Raises UpstreamError."""
+        if self.continuity is not None:
+            self.continuity.look_again()
+            await self.continuity.settled()
 
     async def _open(self, path: str, body: Mapping[str, Any], deadline: float) -> EventStream:
         """Until the first event is there, so that everything that may be retried has happened."""
@@ -103,8 +119,10 @@ class Transport:
             # The server had closed an idle connection just as it was taken again: not its failure, so no attempt lost.
 
     async def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        vouched = _Vouched(self.continuity)
+
         async def answered() -> bytes:
-            async with self._answer_in_time():
+            async with vouched.attempt(), self._answer_in_time():
                 response = await self._send(method, path, body)
                 if response.status_code != 200:
                     raise await _failure(response)
@@ -146,8 +164,48 @@ def base_url(url: str) -> str:
     return str(parsed.copy_with(query=None, fragment=None)).rstrip("/").removesuffix("/v1")
 
 
+class _Vouched:
+    """One call and its attempts, each to the server that the call was worded for."""
+
+    def __init__(self, continuity: Continuity | None) -> None:
+        self._continuity = continuity
+        self._epoch = continuity.epoch if continuity is not None else 0
+
+    @property
+    def void(self) -> bool:
+        """Whether the server may have become another one since the attempt began."""
+        continuity = self._continuity
+        return continuity is not None and (continuity.doubtful or continuity.epoch != self._epoch)
+
+    @asynccontextmanager
+    async def attempt(self) -> AsyncIterator[None]:
+        """Waits while it is not known who answers. Raises UpstreamError, also where what was answered is void."""
+        if self._continuity is not None:
+            await self._continuity.settled()
+        if self.void:
+            raise _Void(_ASKED_ANEW)
+        try:
+            yield
+        except UpstreamError as error:
+            self.heard(error)
+            raise
+        if self.void:
+            raise _Void(_ASKED_ANEW)
+
+    def heard(self, error: UpstreamError | None) -> None:
+        """Some errors say that the connection was lost."""
+        if self._continuity is not None and isinstance(error, UpstreamUnreachable | Restarting):
+            self._continuity.lost()
+
+
+class _Void(UpstreamUnreachable):
+    """An answer that may be another server's."""
+
+
 def _retry_wait(error: Exception) -> bool | float:
     """Unreachable and busy are worth another try; a slow upstream is not helped by a second copy of the work."""
+    if isinstance(error, _Void):
+        return False  # whoever worded the request words it again
     if isinstance(error, UpstreamBusy) and error.retry_after_s is not None:
         return max(error.retry_after_s, 0.05) if error.retry_after_s <= _LONGEST_WAIT_S else False
     return isinstance(error, UpstreamUnreachable | UpstreamBusy)

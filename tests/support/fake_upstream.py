@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,12 @@ class FakeUpstream:
     tokenize: bool = True
     cached: int | None = None
     owner: str | None = None  # what its models page says instead of the dialect's own server
+    name: str = "tiny"
+    weights: str = ""  # another text makes another distribution
+    jitter: float = 0.0  # nats by which a list is off, other ones at every call
+    odd: Callable[[dict[str, Any]], None] | None = None  # changes the choice of a chunk
+    odd_every: int = 1  # position that has an odd choice; 1: all of them
+    calls: int = 0
 
     def __call__(self, request: Request) -> Reply:
         pages = {"/v1/models": self._models, "/version": self._version, "/props": self._props}
@@ -39,7 +46,7 @@ class FakeUpstream:
 
     def _models(self) -> Reply:
         owner = self.owner or {"vllm": "vllm", "llamacpp": "llamacpp"}.get(self.dialect, "system")
-        card = {"id": "tiny", "owned_by": owner, "max_model_len": 512}
+        card = {"id": self.name, "owned_by": owner, "max_model_len": 512}
         meta = {"meta": {"n_vocab": self.vocab_size, "n_ctx": 512}} if self.dialect == "llamacpp" else {}
         return json_reply({"data": [card | meta]})
 
@@ -78,14 +85,20 @@ class FakeUpstream:
         pieces, ids = [], list(ids)
         for position in range(body["max_tokens"]):
             token, logprobs = self._entry(ids, body, k, position)
-            pieces.append(event({"choices": [{"index": 0, "logprobs": logprobs, "finish_reason": None}]}))
+            choice = {"index": 0, "text": "x", "logprobs": logprobs, "finish_reason": None}
+            if self.odd is not None and (position + 1) % self.odd_every == 0:
+                self.odd(choice)
+            pieces.append(event({"choices": [choice]}))
             ids.append(token)
         end = {"choices": [{"index": 0, "finish_reason": "length"}], "usage": {"completion_tokens": body["max_tokens"]}}
         return Reply([*pieces, event(end), DONE])
 
     def _entry(self, ids: list[int], body: dict[str, Any], k: int, position: int) -> tuple[int, Any]:
-        rng = random.Random(str([*self.template, *ids]))
+        rng = random.Random(self.weights + str([*self.template, *ids]))
         logits = [rng.gauss(0.0, 3.0) for _ in range(self.vocab_size)]
+        self.calls += 1
+        noise = random.Random(self.calls)
+        logits = [logit + self.jitter * noise.uniform(-1, 1) for logit in logits]
         temperature = body["temperature"] if self.processed and body["temperature"] else 1.0
         norm = math.log(sum(math.exp(logit / temperature) for logit in logits))
         listed = [self.scale * (logit / temperature - norm) + self.shift for logit in logits]

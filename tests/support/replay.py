@@ -45,7 +45,8 @@ class Replay:
 
     def drop_connections(self) -> None:
         """Close every connection, as a server does with idle ones."""
-        for writer in self.writers:
+        writers, self.writers = self.writers, []
+        for writer in writers:
             writer.close()
 
     def bodies(self, path: str = "/v1/completions") -> list[Any]:
@@ -56,8 +57,8 @@ Answer = Callable[[Request], Reply]
 
 
 @asynccontextmanager
-async def replaying(*answers: Reply | Answer) -> AsyncIterator[Replay]:
-    """Serve the answers in turn; the last one again and again."""
+async def replaying(*answers: Reply | Answer, port: int = 0) -> AsyncIterator[Replay]:
+    """Serve the answers in turn; the last one again and again. Any free port, unless one is given."""
     queue = list(answers)
     replay = Replay("")
     tasks: set[asyncio.Task[None]] = set()
@@ -80,7 +81,7 @@ async def replaying(*answers: Reply | Answer) -> AsyncIterator[Replay]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
     replay.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield replay
