@@ -33,6 +33,8 @@ class FakeUpstream:
     jitter: float = 0.0  # nats by which a list is off, other ones at every call
     odd: Callable[[dict[str, Any]], None] | None = None  # changes the choice of a chunk
     odd_every: int = 1  # position that has an odd choice; 1: all of them
+    cut_after: int | None = None  # tokens of the next long answer, whose connection then breaks
+    weights_after_cut: str = ""
     calls: int = 0
 
     def __call__(self, request: Request) -> Reply:
@@ -81,6 +83,10 @@ class FakeUpstream:
     def _scored(self, body: dict[str, Any]) -> dict[str, Any]:
         return {"prompt_logprobs": [None]} if "prompt_logprobs" in body else {}
 
+    def best(self, ids: list[int]) -> int:
+        """Its greedy choice after `ids`."""
+        return self._entry(ids, {"temperature": 0}, 1, 0)[0]
+
     def _streamed(self, ids: list[int], body: dict[str, Any], k: int) -> Reply:
         pieces, ids = [], list(ids)
         for position in range(body["max_tokens"]):
@@ -90,6 +96,9 @@ class FakeUpstream:
                 self.odd(choice)
             pieces.append(event({"choices": [choice]}))
             ids.append(token)
+        if self.cut_after is not None and len(pieces) > self.cut_after:
+            kept, self.cut_after, self.weights = self.cut_after, None, self.weights_after_cut
+            return Reply(pieces[:kept], cut=True)
         end = {"choices": [{"index": 0, "finish_reason": "length"}], "usage": {"completion_tokens": body["max_tokens"]}}
         return Reply([*pieces, event(end), DONE])
 
