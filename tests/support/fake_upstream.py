@@ -68,7 +68,9 @@ class FakeUpstream:
         if not self.takes_ids and not all(isinstance(one, str) for one in prompts):
             return json_reply({"error": {"message": "prompt must be a string", "type": "invalid"}}, 400)
         ids = [self.tokenizer.encode(one) if isinstance(one, str) else list(one) for one in prompts]
-        return self._streamed(ids[0], body, k) if body.get("stream") else self._whole(ids, body, k)
+        if not body.get("stream"):
+            return self._whole(ids, body, k)
+        return self._streamed(ids[0], body, k) if len(ids) == 1 else self._streamed_list(ids, body, k)
 
     def _whole(self, prompts: list[list[int]], body: dict[str, Any], k: int) -> Reply:
         choices = [
@@ -82,6 +84,15 @@ class FakeUpstream:
 
     def _scored(self, body: dict[str, Any]) -> dict[str, Any]:
         return {"prompt_logprobs": [None]} if "prompt_logprobs" in body else {}
+
+    def _streamed_list(self, prompts: list[list[int]], body: dict[str, Any], k: int) -> Reply:
+        """One token for each."""
+        choices = [
+            {"index": n, "text": "x", "logprobs": self._entry(ids, body, k, 0)[1], "finish_reason": "length"}
+            for n, ids in enumerate(prompts)
+        ]
+        usage = {"choices": [], "usage": {"completion_tokens": len(prompts)}}
+        return Reply([*(event({"choices": [choice]}) for choice in choices), event(usage), DONE])
 
     def best(self, ids: list[int]) -> int:
         """Its greedy choice after `ids`."""

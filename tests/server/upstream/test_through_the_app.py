@@ -181,7 +181,9 @@ def test_processed_logprobs_after_a_restart_are_answered_as_exactly(tokenizer: T
         cut()
         eventually(lambda: not shown_to_admins(client)["capabilities"]["raw_logprobs"])
         eventually(lambda: ask(client).status_code == 200)
-        assert ask(client).json()["choices"][0]["token_ids"] == best_answer(fake)
+        answer = ask(client)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["choices"][0]["token_ids"] == best_answer(fake)
 
 
 @pytest.mark.parametrize("stream", [False, True])
