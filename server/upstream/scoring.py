@@ -143,6 +143,8 @@ def _ranked(token: int, position: Mapping[str, Mapping[str, Any]], rules: TopKRu
     """The k best of one position; vLLM adds the prompt's own token when it is not among them."""
     if str(token) not in position:
         raise MalformedTopK("The upstream scored other tokens than those it was sent.")
+    if len(position) <= rules.k < position[str(token)]["rank"]:
+        raise MalformedTopK("The upstream listed fewer tokens than were asked for.")
     ranked = sorted((entry["rank"], int(i), entry["logprob"]) for i, entry in position.items())
     return ranked_proposal(token, [i for _, i, _ in ranked], [logprob for *_, logprob in ranked], rules)
 
