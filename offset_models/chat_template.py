@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from offset_models.foreign import cause_of
 from offset_models.message_forms import Form, Message, Probe, in_form, shape_of
 from offset_models.safe_files import read_bounded, read_json
 from server.errors import BadCheckpoint, BadRequest
@@ -75,9 +76,14 @@ def _source(file: Path) -> str:
 
 
 class ChatTemplate:
-    """The chat templates of one tokenizer. Its errors never quote a message, only words of the template itself."""
+    """The chat templates of one tokenizer. Its errors never quote a message, only words of the template itself.
+
+    Raises BadCheckpoint for a template that is no Jinja.
+    """
 
     def __init__(self, templates: Mapping[str, str], special_tokens: Mapping[str, str]) -> None:
+        for name, template in templates.items():
+            _refuse_malformed(name, template)
         self._templates = dict(templates)
         self._special_tokens = dict(special_tokens)
         self._known: dict[bytes, Sequence[Form]] = {}  # by the shape of a conversation
@@ -178,6 +184,15 @@ def _key(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], about:
         return hashlib.sha256(orjson.dumps([shape_of(messages, tools), *about])).digest()
     except TypeError:
         return None
+
+
+def _refuse_malformed(name: str, template: str) -> None:
+    """Now, and not with the first chat."""
+    try:
+        render_jinja_template(conversations=[], chat_template=template)
+    except TemplateError as error:
+        line = f", line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
+        raise BadCheckpoint(f"The chat template ({name}{line}) is not valid Jinja: {cause_of(error)}.") from error
 
 
 def _refuse_reserved(arguments: Mapping[str, Any]) -> None:

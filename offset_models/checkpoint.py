@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
 
+from offset_models.foreign import refusing
 from offset_models.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from offset_models.safe_files import list_files, model_digest, read_bounded, read_json, sha256_file, within
 from offset_models.safetensors_header import all_zero, read_header, refuse_non_finite
@@ -47,6 +48,7 @@ class Checkpoint:
         return self.folder / "unlearned"
 
 
+@refusing("The checkpoint cannot be read")
 def open_checkpoint(path: str | Path, *, root: Path, bases: Mapping[str, Path] = NO_BASES) -> Checkpoint:
     """Verify the checkpoint at `path` under `root`.
 
@@ -63,6 +65,7 @@ def open_checkpoint(path: str | Path, *, root: Path, bases: Mapping[str, Path] =
     return Checkpoint(folder, manifest, initial, _check_tokenizer(initial, manifest))
 
 
+@refusing("The checkpoint cannot be read")
 def read_manifest(folder: Path) -> Manifest:
     """The manifest, and the certainty that the folder holds the listed files and no other. Raises BadCheckpoint."""
     if not folder.is_dir():
@@ -78,6 +81,7 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+@refusing("The checkpoint cannot be read")
 def inspect(path: Path) -> dict[str, Any]:
     """What the checkpoint says and holds, as plain JSON types, without its base and without judging its weights."""
     manifest = read_manifest(path)

@@ -116,6 +116,8 @@ class Engine:
     def _add(self, pair: Pair) -> PairHandle:
         with self._loading:
             prepared = self._store.prepare(pair)
+            if prepared.proof is not None:
+                prepared.proof.judge(*self._call(lambda: self._store.rehearse(prepared)))
             loaded = self._call(lambda: self._store.install(prepared))
             for model in prepared.models:
                 self._admission.add_model(model.key, len(model.pool.slots))

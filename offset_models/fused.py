@@ -66,12 +66,13 @@ class FusedDecoder:
     @property
     def linears(self) -> dict[str, FusedLinear]:
         """The joined matrix that each adaptable module of the model is a part of, by the module's name."""
-        return {
+        blocks = {
             f"model.layers.{block.index}.{name}": joined
             for block in self.blocks
             for joined in (block.qkv, block.out, block.gate_up, block.down)
             for name in joined.parts
         }
+        return blocks | dict.fromkeys(self._head.parts, self._head)
 
     def __call__(self, token_ids: Tensor, batch: SlotBatch, kept: Tensor) -> Tensor:
         """Logits [rows, V] at packed positions `kept` [rows] of `token_ids` [T], as planned in `batch`."""

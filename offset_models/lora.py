@@ -3,7 +3,7 @@
 y = W·x + scale·B·(A·x) on the segment's rows, scale = alpha/r (alpha/√r with rsLoRA); Hu et al., "LoRA", 2021.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
@@ -34,10 +34,18 @@ class Segment:
     stop: int
 
 
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Which rows of a layer's input run with which adapter; the others run with none."""
+
+    segments: Sequence[Segment] = ()
+    rows: int = 0  # of the input, all together
+
+
 class Site(Protocol):
     """A place of the model where adapters act: one linear layer, or several that were joined."""
 
-    segments: Sequence[Segment]
+    routing: Routing
 
     @property
     def nbytes(self) -> int:
@@ -53,10 +61,11 @@ class Site(Protocol):
 class AdaptedLinear:
     """Forward hook of one linear layer: adds each segment's update to the layer's output, in place."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, name: str, linear: nn.Linear) -> None:
+        self.name = name
         self.linear = linear
         self.weights: dict[int, LoraWeights] = {}
-        self.segments: Sequence[Segment] = ()
+        self.routing = Routing()
         self._handle: RemovableHandle | None = None
 
     @property
@@ -75,12 +84,15 @@ class AdaptedLinear:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, _module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        for segment in self.segments:
+        rows, updated = inputs[0].reshape(-1, inputs[0].shape[-1]), output.view(-1, output.shape[-1])
+        if rows.shape[0] != self.routing.rows:  # a router's choice, say: whose rows these are, nobody knows here
+            raise ValueError(f"{self.name} met {rows.shape[0]} rows where {self.routing.rows} were to come.")
+        for segment in self.routing.segments:
             found = self.weights.get(segment.adapter)
             if found is not None:
                 part = slice(segment.start, segment.stop)
-                inner = nn.functional.linear(inputs[0][0, part], found.a)
-                output[0, part].addmm_(inner, found.b.T, alpha=found.scale)
+                inner = nn.functional.linear(rows[part], found.a)
+                updated[part].addmm_(inner, found.b.T, alpha=found.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +116,7 @@ class FusedLinear:
         self.parts = {name: slice(start, start + n) for name, start, n in zip(modules, starts, sizes, strict=True)}
         self.weight = torch.cat([module.weight.t() for module in modules.values()], dim=1)  # [in, Σ out]
         self.bias = _joined_bias(list(modules.values()))
-        self.segments: Sequence[Segment] = ()
+        self.routing = Routing()
         self._updates: dict[int, dict[str, LoraWeights]] = {}
         self._joined: dict[int, JoinedUpdate] = {}
         for name, module in modules.items():
@@ -129,7 +141,7 @@ class FusedLinear:
         self._join(adapter)
 
     def _adapt(self, output: Tensor, rows: Tensor) -> None:
-        for segment in self.segments:
+        for segment in self.routing.segments:
             found = self._joined.get(segment.adapter)
             if found is not None:
                 part = slice(segment.start, segment.stop)
@@ -169,61 +181,134 @@ class AdapterBank:
     """The adapters of one base model. Belongs to the thread that runs the model; add and remove between batches.
 
     `joined` names the layers that run as part of a joined matrix; the others are hooked when an adapter needs them.
+    The head (`lm_head`) runs on the rows whose logits are wanted, every other layer on all rows.
     """
 
     def __init__(self, model: nn.Module, joined: Mapping[str, FusedLinear] | None = None) -> None:
         self.model = model
         self._sites: dict[str, Site] = dict(joined or {})
+        self._body: list[Site] | None = None  # every site but the head, each once; None: to be listed anew
+        self._head = _head_name(model)
         self._members: dict[int, tuple[str, ...]] = {}
         self._ids = count()
+        self.adapts_head = False  # whether any adapter does
 
     @property
     def nbytes(self) -> int:
-        return sum(site.nbytes for site in self._distinct())
+        return sum(site.nbytes for site in {id(site): site for site in self._sites.values()}.values())
 
     def add(self, weights: AdapterWeights) -> int:
-        """Install an adapter in the base's device and dtype; returns the number by which a batch names it."""
+        """Install an adapter in the base's device and dtype; returns the number by which a batch names it.
+
+        Raises ValueError for a layer that is not linear; then nothing of the adapter stays.
+        """
         adapter = next(self._ids)
-        self._members[adapter] = tuple(weights)
-        for name, update in weights.items():
-            self._site(name).put(adapter, name, update)
+        done: list[str] = []
+        try:
+            for name, update in weights.items():
+                self._site(name).put(adapter, name, update)
+                done.append(name)
+        except BaseException:  # short of memory, say
+            self._drop(adapter, done)
+            raise
+        self._members[adapter] = tuple(done)
+        self._look_at_head()
         return adapter
 
     def remove(self, adapter: int) -> None:
         """Forget an adapter; layers that no adapter touches any more are plain again."""
-        for name in self._members.pop(adapter):
-            self._sites[name].drop(adapter, name)
+        self._drop(adapter, self._members.pop(adapter))
+        self._look_at_head()
 
-    def route(self, lengths: Sequence[tuple[int | None, int]]) -> None:
-        """The next forward's packed rows run as `lengths` says: (adapter or None, rows), in packed order."""
-        segments = _segments(lengths)
-        for segment in segments:
+    def route(
+        self,
+        lengths: Sequence[tuple[int | None, int]],
+        kept: Sequence[tuple[int | None, int]] = (),
+        *,
+        watched: bool = False,
+    ) -> None:
+        """The next forward's packed rows run as `lengths` says: (adapter or None, rows), in packed order.
+
+        `kept`: the same for the rows of the logits, in theirs; needed where `adapts_head`. `watched`: `idle` can be
+        asked after the forward.
+        """
+        body, head = _routing(lengths), _routing(kept)
+        for segment in body.segments:
             if segment.adapter not in self._members:
                 raise ValueError(f"No adapter {segment.adapter} is installed.")
-        for site in self._distinct():
-            site.segments = segments
+        if self._body is None:
+            others = (site for name, site in self._sites.items() if name != self._head)
+            self._body = list({id(site): site for site in others}.values())
+        for site in self._body:
+            site.routing = _watched(body) if watched else body
+        if self._head in self._sites:
+            self._sites[self._head].routing = _watched(head) if watched else head
 
-    def _distinct(self) -> list[Site]:
-        return list({id(site): site for site in self._sites.values()}.values())
+    def idle(self, adapter: int) -> list[str]:
+        """The layers of an adapter that the last, watched forward did not ask for their updates."""
+        return [name for name in self._members[adapter] if not _was_read(self._sites[name].routing)]
 
     def _site(self, name: str) -> Site:
         if name not in self._sites:
             linear = self.model.get_submodule(name)
             if not isinstance(linear, nn.Linear):
                 raise ValueError(f"{name} is not a linear layer.")
-            self._sites[name] = AdaptedLinear(linear)
+            self._sites[name] = AdaptedLinear(name, linear)
+            self._body = None
         return self._sites[name]
 
+    def _drop(self, adapter: int, names: Sequence[str]) -> None:
+        for name in names:
+            self._sites[name].drop(adapter, name)
 
-def _segments(lengths: Sequence[tuple[int | None, int]]) -> list[Segment]:
+    def _look_at_head(self) -> None:
+        self.adapts_head = any(self._head in names for names in self._members.values())
+
+
+class _Segments(tuple[Segment, ...]):
+    """Segments that count how often they are gone through."""
+
+    reads = 0
+
+    def __iter__(self) -> Iterator[Segment]:
+        self.reads += 1
+        return super().__iter__()
+
+
+def _watched(routing: Routing) -> Routing:
+    return Routing(_Segments(routing.segments), routing.rows)
+
+
+def _was_read(routing: Routing) -> bool:
+    return isinstance(routing.segments, _Segments) and routing.segments.reads > 0
+
+
+def head_of(model: nn.Module) -> Any:
+    """The layer that makes logits; None where the model names none."""
+    find = getattr(model, "get_output_embeddings", None)
+    return find() if find is not None else None
+
+
+def embedding_of(model: nn.Module) -> Any:
+    """The table of the tokens' vectors; None where the model names none."""
+    find = getattr(model, "get_input_embeddings", None)
+    return find() if find is not None else None
+
+
+def _head_name(model: nn.Module) -> str | None:
+    head = head_of(model)
+    return next((name for name, module in model.named_modules() if module is head), None)
+
+
+def _routing(lengths: Sequence[tuple[int | None, int]]) -> Routing:
     """Merge neighbours with the same adapter; base rows need no segment."""
     merged: list[Segment] = []
     row = 0
     for adapter, n in lengths:
-        if adapter is not None:
+        if adapter is not None and n:
             start = row
             if merged and merged[-1].adapter == adapter and merged[-1].stop == row:
                 start = merged.pop().start
             merged.append(Segment(adapter, start, row + n))
         row += n
-    return merged
+    return Routing(merged, row)

@@ -14,9 +14,11 @@ from server.errors import BadCheckpoint
 MANIFEST_FILE: Final = "offset.json"
 FORMAT_VERSION: Final = "1.1"  # 1.1: gate_nats
 FORMAT_MAJOR: Final = 1
+MAX_IDS: Final = 2**31 - 1
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+TokenId = Annotated[int, Field(ge=0, le=MAX_IDS)]
 OffsetName = Annotated[str, Field(pattern=NAME_PATTERN)]
 RelativePath = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\\/\x00][^\\\x00]*$")]
 Kind = Literal["lora", "full"]
@@ -71,8 +73,8 @@ class Manifest(_Part):
     gate_nats: float = Field(default=0.0, ge=0, le=64)  # no offset where KL(u ‖ o) is below this; 0: no gate
     base: BaseModelRef | None = None  # `lora` only
     tokenizer: TokenizerFingerprint
-    vocab_size: int = Field(gt=0)  # largest id of the tokenizer + 1; rows of the models beyond it are masked
-    masked_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()  # ids below `vocab_size` that the tokenizer does not have
+    vocab_size: int = Field(gt=0, le=MAX_IDS)  # the tokenizer's largest id + 1; rows of the models beyond are masked
+    masked_ids: tuple[TokenId, ...] = ()  # ids below `vocab_size` that the tokenizer does not have
     files: dict[RelativePath, FileEntry] = Field(min_length=1)
     training: TrainingSummary | None = None
     card: dict[str, JsonValue] | None = None  # evaluation figures
@@ -116,9 +118,13 @@ def parse_manifest(raw: bytes) -> Manifest:
         raise BadCheckpoint(f"{MANIFEST_FILE} must hold one JSON object.")
     _refuse_unknown_major(data.get("format_version"))
     try:
-        return Manifest.model_validate_json(raw)
+        manifest = Manifest.model_validate_json(raw)
+        orjson.dumps(manifest.model_dump(mode="json"))  # the card, say, is shown to operators
     except ValidationError as error:
         raise BadCheckpoint(_first_fault(error)) from error
+    except TypeError as error:
+        raise BadCheckpoint(f"{MANIFEST_FILE} holds a number that JSON's readers do not take: {error}.") from error
+    return manifest
 
 
 def manifest_json_schema() -> dict[str, Any]:

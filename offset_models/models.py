@@ -7,12 +7,13 @@ from itertools import count
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from offset_models.host_memory import give_back
 from offset_models.lora import AdapterWeights
 from offset_models.pair import Adapter, FullModel, Pair, PairHandle
 from offset_models.prefix import SlotPool
+from offset_models.proof import Proof, canary_ids, prove
 from offset_models.runner import Runner
 from offset_models.settings import EngineSettings
 from server.errors import BadCheckpoint
@@ -56,6 +57,7 @@ class Prepared:
     pair: Pair
     models: list[LoadedModel]  # those that were not loaded before
     weights: AdapterWeights | None
+    proof: Proof | None  # of the weights: what the base, as it is served, must make of them
 
 
 class ModelStore:
@@ -77,23 +79,39 @@ class ModelStore:
         for source in _sources(pair):
             model = self.models.get(source.key) or new[source.key]
             _require_rows(model, pair)
-        weights = None
+        weights, proof = None, None
         if isinstance(pair.unlearned, Adapter):
-            base = self.models.get(pair.initial.key) or new[pair.initial.key]
-            weights = pair.unlearned.load(base.runner.model)
-        return Prepared(pair, list(new.values()), weights)
+            base = (self.models.get(pair.initial.key) or new[pair.initial.key]).runner.model
+            weights = pair.unlearned.load(base)
+            proof = prove(base, weights, canary_ids(pair.vocab_size, pair.masked_ids, self._settings.max_len))
+        return Prepared(pair, list(new.values()), weights, proof)
+
+    def rehearse(self, prepared: Prepared) -> tuple[Tensor, set[str]]:
+        """The proof's batch as it will be served; the adapter is there for that long only. Raises BadCheckpoint."""
+        found = {model.key: model for model in prepared.models} | self.models
+        runner = found[prepared.pair.initial.key].runner
+        if prepared.proof is None or prepared.weights is None:
+            raise ValueError("Only an adapter is rehearsed.")
+        try:
+            adapter = runner.adapters.add(prepared.weights)
+            try:
+                return runner.rehearse(prepared.proof.works(adapter))
+            finally:
+                runner.adapters.remove(adapter)
+        except ValueError as error:
+            raise BadCheckpoint(f"The adapter cannot be run on its base: {error}") from error
 
     def install(self, prepared: Prepared) -> LoadedPair:
-        """Make a prepared pair runnable."""
-        for model in prepared.models:
-            self.models[model.key] = model
+        """Make a prepared pair runnable; where there is no memory for the adapter, nothing of it stays."""
         pair, added = prepared.pair, sum(model.runner.nbytes for model in prepared.models)
-        initial, adapter = self.models[pair.initial.key], None
-        unlearned = initial if isinstance(pair.unlearned, Adapter) else self.models[pair.unlearned.key]
+        models = self.models | {model.key: model for model in prepared.models}
+        initial, adapter = models[pair.initial.key], None
+        unlearned = initial if isinstance(pair.unlearned, Adapter) else models[pair.unlearned.key]
         if prepared.weights is not None:
             before = initial.runner.adapters.nbytes
             adapter = self._install_adapter(initial, pair.unlearned.key, prepared.weights)
             added += initial.runner.adapters.nbytes - before
+        self.models = models
         for model in {initial.key: initial, unlearned.key: unlearned}.values():
             model.pairs += 1
         key = None if adapter is None else pair.unlearned.key

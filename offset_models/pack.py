@@ -9,6 +9,7 @@ import orjson
 from pydantic import JsonValue, ValidationError
 
 from offset_models.chat_template import declaration, read_templates
+from offset_models.foreign import refusing
 from offset_models.manifest import MANIFEST_FILE, BaseModelRef, FileEntry, Manifest, TrainingSummary
 from offset_models.safe_files import list_files, model_digest, new_folder, read_json, sha256_file
 from offset_models.tokenizer import Tokenizer
@@ -24,6 +25,7 @@ TOKENIZER_FILES: Final = (
 )
 
 
+@refusing("The checkpoint cannot be written")
 def write_lora_checkpoint(
     out: Path,
     *,
@@ -66,6 +68,7 @@ def write_lora_checkpoint(
         )
 
 
+@refusing("The checkpoint cannot be written")
 def write_full_checkpoint(
     out: Path,
     *,
@@ -101,6 +104,7 @@ def write_full_checkpoint(
         )
 
 
+@refusing("The checkpoint cannot be written")
 def pack_adapter(
     out: Path, *, name: str, adapter_folder: Path, base_folder: Path, licence: str, **about: Any
 ) -> Manifest:
@@ -113,6 +117,7 @@ def pack_adapter(
     )
 
 
+@refusing("The checkpoint cannot be written")
 def pack_pair(
     out: Path, *, name: str, initial_folder: Path, unlearned_folder: Path, licence: str, **about: Any
 ) -> Manifest:

@@ -1,23 +1,18 @@
 """Verified checkpoints into the engine: the one place where the registry's world meets torch."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
-from typing import Any, cast
-
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from offset_models.checkpoint import LAYOUT, Checkpoint
 from offset_models.engine import Engine
 from offset_models.fingerprint import digest_of
+from offset_models.foreign import refusing
 from offset_models.manifest import Manifest
+from offset_models.model_files import load_model
 from offset_models.pair import Adapter, FullModel, Pair, PairHandle
 from offset_models.peft_files import load_adapter
 from server.decoding.protocols import OffsetSession
-from server.errors import BadCheckpoint
 
 
 class PairEngine:
@@ -39,7 +34,8 @@ class PairEngine:
         return asdict(self._engine.stats())
 
     async def load(self, checkpoint: Checkpoint) -> PairHandle:
-        return await self._engine.add_pair(pair_of(checkpoint))
+        with refusing(f"The offset {checkpoint.manifest.name!r} cannot be loaded"):
+            return await self._engine.add_pair(pair_of(checkpoint))
 
     async def unload(self, handle: PairHandle) -> None:
         await self._engine.remove_pair(handle)
@@ -66,40 +62,6 @@ def pair_of(checkpoint: Checkpoint) -> Pair:
         adapter = digest_of([manifest.files[path].sha256 for path in LAYOUT["lora"]])
         unlearned = Adapter(adapter, partial(load_adapter, checkpoint.adapter_folder))
     return Pair(initial, unlearned, manifest.vocab_size, manifest.masked_ids, manifest.gate_nats)
-
-
-def load_model(folder: Path) -> PreTrainedModel:
-    """A decoder from safetensors, in the stored dtype; every weight must fit. Raises BadCheckpoint."""
-    try:
-        with _without_progress_bar():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype="auto",
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise BadCheckpoint(f"{folder.name} is no causal language model: {type(error).__name__}.") from error
-    model, info = loaded
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info[problem]:
-            name = min(str(key) for key in info[problem])
-            raise BadCheckpoint(f"The weights in {folder.name} do not fit: {problem.replace('_', ' ')}, first {name}.")
-    return cast(PreTrainedModel, model)
-
-
-@contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    """No progress bar among the server's log lines."""
-    bar = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if bar:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _side_digest(manifest: Manifest, side: str) -> str:

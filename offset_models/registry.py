@@ -220,8 +220,7 @@ class Registry:
             else:
                 version = found
         except Exception as error:
-            reason = error.message if isinstance(error, DeltaserveError) else f"A defect: {type(error).__name__}."
-            self._remember(Attempt(name[:MAX_SHOWN], "failed", reason=reason))
+            self._remember(Attempt(name[:MAX_SHOWN], "failed", reason=_reason(error)))
             raise
         self._attempts.pop(name, None)
         if activate and found is not None:
@@ -383,8 +382,8 @@ class Registry:
     async def _audited(self, action: str, name: str, actor: Actor, work: Coroutine[Any, Any, T]) -> T:
         try:
             return await work
-        except DeltaserveError as error:
-            event = Event(action, name[:MAX_SHOWN], None, actor, "failed", error.message)
+        except Exception as error:
+            event = Event(action, name[:MAX_SHOWN], None, actor, "failed", _reason(error))
             await self._to_its_end(self._journal.record(event))
             raise
 
@@ -393,3 +392,7 @@ class Registry:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
+
+
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, DeltaserveError) else f"A defect: {type(error).__name__}."

@@ -81,30 +81,47 @@ class Runner:
         """Logits of each entry: [rows, vocab_rows] float32, in the batch's order."""
         return list(torch.split(self.forward_packed(batch), [work.rows for work in batch]))
 
-    @torch.inference_mode()
     def forward_packed(self, batch: Sequence[Work]) -> Tensor:
         """The same as one tensor [Σ rows, vocab_rows] float32, entries one after the other."""
         self._check(batch)
+        return self._forward(batch, self._batch)
+
+    def rehearse(self, batch: Sequence[Work]) -> tuple[Tensor, set[str]]:
+        """As `forward_packed`, with slots of its own; and the layers that the adapters name and the forward left out.
+
+        The slots are numbered from 0 and hold the longest entry; what streams have stored is not touched.
+        """
+        longest = max(work.start + len(work.token_ids) for work in batch)
+        own = SlotBatch(KVSlots(len(batch), longest), self.model.device)
+        logits = self._forward(batch, own, watched=True)
+        adapters = {work.adapter for work in batch if work.adapter is not None}
+        return logits, {name for adapter in adapters for name in self.adapters.idle(adapter)}
+
+    @torch.inference_mode()
+    def _forward(self, batch: Sequence[Work], slots: SlotBatch, *, watched: bool = False) -> Tensor:
         order = sorted(range(len(batch)), key=lambda i: _packing_key(batch[i]))
         packed = [batch[i] for i in order]
-        self._batch.plan([Entry(w.slot, w.start, len(w.token_ids)) for w in packed])
-        self.adapters.route([(w.adapter, len(w.token_ids)) for w in packed])
+        slots.plan([Entry(w.slot, w.start, len(w.token_ids)) for w in packed])
+        wanted = [(w.adapter, w.rows) for w in batch] if self.adapters.adapts_head else ()
+        self.adapters.route([(w.adapter, len(w.token_ids)) for w in packed], wanted, watched=watched)
         token_ids = self._tensor([t for w in packed for t in w.token_ids])
         kept = self._tensor(_kept_rows(batch, order))
         if self._fused is not None:
-            return self._fused(token_ids, self._batch, kept).float()
-        return self._through_transformers(token_ids, kept)
+            return self._fused(token_ids, slots, kept).float()
+        return self._through_transformers(token_ids, kept, slots)
 
-    def _through_transformers(self, token_ids: Tensor, kept: Tensor) -> Tensor:
+    def _through_transformers(self, token_ids: Tensor, kept: Tensor, slots: SlotBatch) -> Tensor:
         output = self._model(
             input_ids=token_ids[None],
-            position_ids=self._batch.positions[None],
+            position_ids=slots.positions[None],
             use_cache=False,
             logits_to_keep=kept,
-            slot_batch=self._batch,
+            slot_batch=slots,
         )
-        logits: Tensor = output.logits
-        return logits[0].float()
+        logits: Tensor = output.logits[0]
+        if len(logits) != len(kept):  # a model that takes the option and does not heed it
+            raise ValueError(f"{type(self.model).__name__} gave {len(logits)} rows of logits for {len(kept)}.")
+        return logits.float()
 
     def _tensor(self, values: list[Any]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.model.device)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from offset_models.fingerprint import digest_of
+from offset_models.foreign import refusing
 from server.errors import BadCheckpoint
 
 MAX_JSON_BYTES: Final = 64 * 2**20  # the largest tokenizer.json in the wild is about 35 MiB
@@ -72,6 +73,7 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@refusing("The model cannot be read")
 def model_digest(folder: Path) -> str:
     """Digest (hex) of a model folder: its config.json and every safetensors file beside it, by name and sha256."""
     weights = sorted(folder.glob("*.safetensors"))

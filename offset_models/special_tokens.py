@@ -12,7 +12,7 @@ ADDED_TOKENS: Final = "added_tokens_decoder"  # where tokenizer_config.json has 
 
 def optional_json(path: Path) -> Mapping[str, Any]:
     """A JSON object, empty where there is no such file. Raises BadCheckpoint."""
-    if not path.is_file():
+    if not path.exists():
         return {}
     value = read_json(path)
     if not isinstance(value, dict):
@@ -43,7 +43,7 @@ def listed_tokens(folder: Path, config: Mapping[str, Any], named: Mapping[str, s
 def declared_ends(folder: Path) -> list[int]:
     """Ids that the model's own settings end an answer with: generation_config.json's, or config.json's without one."""
     generation, model = folder / "generation_config.json", optional_json(folder / "config.json")
-    if generation.is_file():
+    if generation.exists():
         return _ids(optional_json(generation).get("eos_token_id"))
     return _ids(model.get("eos_token_id")) or _ids((model.get("text_config") or {}).get("eos_token_id"))
 

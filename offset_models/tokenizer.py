@@ -10,6 +10,7 @@ from tokenizers import Tokenizer as Backend
 
 from offset_models.chat_template import ChatTemplate, read_templates
 from offset_models.fingerprint import TokenizerFingerprint, fingerprint_of
+from offset_models.foreign import refusing
 from offset_models.safe_files import read_json
 from offset_models.special_tokens import declared_ends, listed_tokens, named_tokens, optional_json
 from offset_models.token_bytes import spelling_of
@@ -38,6 +39,7 @@ class Tokenizer:
         self.eos_ids: tuple[int, ...] = ()
 
     @classmethod
+    @refusing("The tokenizer cannot be read")
     def load(cls, folder: Path) -> "Tokenizer":
         """From tokenizer.json and the JSON files beside it. Raises BadCheckpoint."""
         if not (folder / "tokenizer.json").is_file():
@@ -48,6 +50,8 @@ class Tokenizer:
             backend = Backend.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # tokenizers raises its base class for every fault of the file
             raise BadCheckpoint(f"{folder.name}/tokenizer.json cannot be read as a tokenizer.") from error
+        if not backend.get_vocab_size():
+            raise BadCheckpoint(f"{folder.name}/tokenizer.json has no tokens.")
         source = read_json(folder / "tokenizer.json")
         _refuse_moved(backend, {token["id"]: token for token in source.get("added_tokens") or ()})
         _add_missing(backend, listed_tokens(folder, config, named))

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from offset_models.checkpoint import NO_BASES, Checkpoint, open_checkpoint
+from offset_models.foreign import refusing
 from offset_models.tokenizer import Tokenizer
 from server.decoding.protocols import OffsetRow, OffsetSession
 from server.errors import BadCheckpoint, OffsetUnavailable
@@ -83,8 +84,9 @@ class WeightsPool:
 
         The files are verified in both cases: those that are loaded may have come from another folder.
         """
-        checkpoint = await self._verified(path, content)
-        weights = self._loaded.get(content) or await self._load(checkpoint)
+        with refusing("The offset cannot be loaded"):
+            checkpoint = await self._verified(path, content)
+            weights = self._loaded.get(content) or await self._load(checkpoint)
         return self.share(weights)
 
     def share(self, weights: Weights) -> Weights:

@@ -26,6 +26,7 @@ from server.listening import Listener
 from server.parts import connect_upstream, open_registry
 from server.serving import Parts, Registry, Serving
 from server.settings import Settings, load_settings
+from server.starting import PlainStart
 from server.telemetry import Metrics, log_config, logger, send_structlog_to_logging
 
 # The event loop, the engine and a load each run in a thread: at Python's 5 ms, every turn of the loop may wait that
@@ -64,6 +65,7 @@ def create_app(settings: Settings | None = None, *, parts: Parts | None = None, 
     app.state.settings, app.state.serving, app.state.log = settings, serving, log
     app.state.spellings = Spellings()
     app.state.privilege = Privilege(settings.admin_key, settings.admin_requests_per_minute)
+    app.state.start_error = None  # what ended the start
     app.state.loads = set()  # of offsets, begun by requests that have been answered
     errors.install(app, settings.retry_after_s)
     _add_routes(app, settings)
@@ -71,10 +73,19 @@ def create_app(settings: Settings | None = None, *, parts: Parts | None = None, 
 
 
 def run(settings: Settings) -> int:
-    """Serves until SIGINT or SIGTERM; running answers may finish within the drain timeout. Gives the exit status."""
+    """Serves until SIGINT or SIGTERM; running answers may finish within the drain timeout. Gives the exit status.
+
+    Raises the DeltaserveError that the start ended with.
+    """
     send_structlog_to_logging()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    return run_until_told(make_server(create_app(settings), settings))
+    app = create_app(settings)
+    try:
+        return run_until_told(make_server(app, settings))
+    except SystemExit:  # uvicorn's, whatever the reason
+        if app.state.start_error is not None:
+            raise app.state.start_error from None
+        raise
 
 
 def run_until_told(server: "Server") -> int:
@@ -131,7 +142,7 @@ class Server(Listener):
 
 def _layers(settings: Settings, serving: Serving, log: Any) -> list[Middleware]:
     """Outermost first."""
-    layers = [Middleware(RequestContext, serving, log)]
+    layers = [Middleware(PlainStart, log), Middleware(RequestContext, serving, log)]
     if settings.api_keys:
         # The admin key is a key to ask with, too: `explain` takes it as the bearer's.
         known = (*settings.api_keys, *filter(None, [settings.admin_key]))

@@ -168,13 +168,15 @@ def _max_len(settings: Settings, checkpoint: Path) -> int:
 
 def _models_of(checkpoint: Path) -> list[Path]:
     """Folders of the pair's models, as far as the checkpoint itself says where they are."""
-    base = (_json(checkpoint / "offset.json").get("base") or {}).get("path")
-    return [checkpoint / "initial", checkpoint / "unlearned", *([checkpoint / base] if base else [])]
+    base = _json(checkpoint / "offset.json").get("base")
+    path = base.get("path") if isinstance(base, dict) else None
+    named = [checkpoint / path] if isinstance(path, str) and path else []
+    return [checkpoint / "initial", checkpoint / "unlearned", *named]
 
 
 def _positions(model: Path) -> int | None:
     found = _json(model / "config.json").get("max_position_embeddings")
-    return found if isinstance(found, int) else None
+    return found if type(found) is int and found > 0 else None
 
 
 def _json(file: Path) -> dict[str, Any]:

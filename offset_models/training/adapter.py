@@ -25,9 +25,11 @@ class LoraLayer(nn.Module):
         self.b = nn.Parameter(torch.zeros(linear.out_features, rank))
         self._scale = scale
         self.enabled = True
+        self.ran = False  # ever
         linear.register_forward_hook(self._add)
 
     def _add(self, _linear: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        self.ran = True
         if not self.enabled:
             return None
         update: Tensor = inputs[0] @ self.a.T @ self.b.T
@@ -35,7 +37,10 @@ class LoraLayer(nn.Module):
 
 
 class TrainableLora(nn.Module):
-    """Adapters on every layer of `model` whose last name is among `targets`. The model itself is frozen."""
+    """Adapters on every layer of `model` whose last name is among `targets`. The model itself is frozen.
+
+    Raises BadRequest naming a target that is no linear layer of the model: nothing is left out silently.
+    """
 
     _model: nn.Module
 
@@ -51,9 +56,13 @@ class TrainableLora(nn.Module):
             for name, linear in model.named_modules()
             if name.rpartition(".")[2] in targets and isinstance(linear, nn.Linear)
         }
-        if not self._layers:
-            raise BadRequest(f"The model has no linear layer named {', '.join(targets)}: name its own by --target.")
+        _refuse_missing(model, set(targets) - {name.rpartition(".")[2] for name in self._layers})
         self._registered = nn.ModuleList(self._layers.values())
+
+    @property
+    def idle(self) -> list[str]:
+        """Layers that no forward has run yet."""
+        return [name for name, layer in self._layers.items() if not layer.ran]
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -102,3 +111,14 @@ class TrainableLora(nn.Module):
             "target_modules": list(self._targets),
             "inference_mode": True,
         }
+
+
+def _refuse_missing(model: nn.Module, missing: set[str]) -> None:
+    if missing:
+        named = dict.fromkeys(
+            name.rpartition(".")[2] for name, layer in model.named_modules() if isinstance(layer, nn.Linear)
+        )
+        raise BadRequest(
+            f"The model has no linear layer named {', '.join(sorted(missing))}: name its own by --target. "
+            f"It has {', '.join(named) or 'none'}."
+        )

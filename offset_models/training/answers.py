@@ -118,9 +118,9 @@ def context_of(base: Path, most: int = 4096) -> int:
     """Tokens of prompt and answer that the pair may hold. Raises BadRequest for a folder that is no model."""
     try:
         positions = orjson.loads((base / "config.json").read_bytes()).get("max_position_embeddings")
-    except (OSError, orjson.JSONDecodeError) as error:
+    except (OSError, orjson.JSONDecodeError, AttributeError) as error:  # the last: JSON, and no object
         raise BadRequest(f"{base} is no model folder: it has no config.json that can be read.") from error
-    return min(most, positions) if isinstance(positions, int) else most
+    return min(most, positions) if type(positions) is int and positions > 0 else most
 
 
 def references_of(rows: Sequence[Scored], tokenizer: Tokenizer) -> list[str]:

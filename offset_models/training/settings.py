@@ -169,6 +169,8 @@ class TrainingSettings:
             raise BadRequest(f"ending_weight is for reference answers, which {self.objective} does not train on.")
         if self.ending_weight and not self.noise:
             raise BadRequest("ending_weight needs answer_noise: nothing is read wrong without it.")
+        if self.full and self.targets != LINEAR_LAYERS:
+            raise BadRequest("targets are layers of a LoRA: leave --target or --full out.")
         if not abs(self.served_strength) <= MOST_STRENGTH:
             raise BadRequest(f"The strength of a checkpoint is at most {MOST_STRENGTH:g}.")
 

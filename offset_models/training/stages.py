@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from offset_models.foreign import refusing
 from offset_models.host_memory import keep_freed
+from offset_models.model_files import load_model
 from offset_models.safe_files import model_digest
 from offset_models.tokenizer import Tokenizer
 from offset_models.training.answers import Served, prompts_of, references_of, rouge_l_recall
@@ -131,12 +133,12 @@ def figures_of(
 
 
 def load_base(folder: Path, device: torch.device) -> PreTrainedModel:
-    """The pair's initial model: float32 on CPUs, as it is served there; as stored elsewhere."""
-    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]  # transformers' own, which lasts a second
-    dtype = torch.float32 if device.type == "cpu" else "auto"
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="sdpa")
+    """The pair's initial model: float32 on CPUs, as it is served there; as stored elsewhere. Raises BadCheckpoint."""
+    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]  # of saving, too
+    model = load_model(folder, torch.float32 if device.type == "cpu" else "auto", attention="sdpa")
     nn_module: torch.nn.Module = model
-    nn_module.to(device)
+    with refusing(f"{folder.name} cannot be put on {device}"):
+        nn_module.to(device)
     return model
 
 

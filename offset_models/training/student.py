@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from offset_models.training.adapter import TrainableLora
 from offset_models.training.settings import TrainingSettings
+from server.errors import BadRequest
 
 
 class Student(Protocol):
@@ -30,12 +31,19 @@ class Student(Protocol):
 
 
 class LoraStudent:
-    """u = o + adapter, in one set of weights."""
+    """u = o + adapter, in one set of weights. Raises BadRequest for a target that the model does not run."""
 
     def __init__(self, base: PreTrainedModel, settings: TrainingSettings) -> None:
         self.unlearned = base
         self.lora = TrainableLora(base, settings.rank, settings.alpha, settings.seed, settings.targets)
         self.lora.to(base.device)
+        with torch.no_grad():
+            base(input_ids=torch.zeros((1, 1), dtype=torch.long, device=base.device), use_cache=False)
+        if self.lora.idle:
+            raise BadRequest(
+                f"The model does not run {self.lora.idle[0]} as a layer of its own, so an adapter on it would do "
+                "nothing: leave it out of --target."
+            )
 
     @contextmanager
     def initial(self) -> Iterator[PreTrainedModel]:

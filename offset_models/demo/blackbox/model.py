@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from offset_models.demo.blackbox.options import Options
+from offset_models.foreign import refusing
+from offset_models.model_files import load_model
 from offset_models.runner import Runner
 from offset_models.runner import Work as RunnerWork
 
@@ -78,14 +80,15 @@ class Loaded:
 
 
 def load(options: Options) -> Loaded:
-    """Reads the folder; raises ValueError or OSError with transformers' reason when it cannot be served."""
+    """Reads the folder; raises BadCheckpoint when it cannot be served."""
     torch.set_num_threads(options.threads)
-    # Not AutoTokenizer: for some model types it builds another tokenizer than the one in tokenizer.json.
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(options.model)
-    weights = AutoModelForCausalLM.from_pretrained(options.model, dtype=getattr(torch, options.dtype))
-    max_len = options.max_model_len or min(weights.config.max_position_embeddings, LARGEST_DEFAULT_LENGTH)
-    eos_ids = _eos_ids(weights, tokenizer)
-    runner = Runner(weights, options.slots, max_len)
+    weights = load_model(options.model, getattr(torch, options.dtype))
+    with refusing(f"{options.model.name} cannot be served as a black box"):
+        # Not AutoTokenizer: for some model types it builds another tokenizer than the one in tokenizer.json.
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(options.model)
+        max_len = options.max_model_len or min(weights.config.max_position_embeddings, LARGEST_DEFAULT_LENGTH)
+        eos_ids = _eos_ids(weights, tokenizer)
+        runner = Runner(weights, options.slots, max_len)
     token_ids = set(tokenizer.get_vocab().values())
     model = CausalModel(runner, token_ids, eos_ids, max_len)
     return Loaded(model, tokenizer, tokenizer.backend_tokenizer, options.name)

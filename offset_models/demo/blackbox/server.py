@@ -12,6 +12,7 @@ from offset_models.demo.blackbox.faults import FaultPlan
 from offset_models.demo.blackbox.model import folder_exists, load
 from offset_models.demo.blackbox.options import Options
 from offset_models.demo.blackbox.service import Service
+from server.errors import BadCheckpoint
 
 
 class ReadyServer(uvicorn.Server):
@@ -44,7 +45,11 @@ def serve(options: Options) -> None:
         plan = FaultPlan(options.faults)
     except ValueError as error:
         sys.exit(str(error))
-    app = App(Service(load(options), options, plan))
+    try:
+        loaded = load(options)
+    except BadCheckpoint as error:
+        sys.exit(error.message)
+    app = App(Service(loaded, options, plan))
     config = uvicorn.Config(
         app,
         host=options.host,
