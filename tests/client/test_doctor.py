@@ -1,11 +1,16 @@
 """doctor, with a real offset engine and the embedded black box as a process."""
 
+import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from client.terminal import Status
+from offset_models.pack import pack_adapter
 from tests.support.blackbox import BlackBoxProcess, blackbox
 from tests.support.command import Command
 from tests.support.demo_weights import OFFSET, make_demo_weights
@@ -67,3 +72,28 @@ def test_the_state_of_a_running_server_is_left_alone(command: Command, weights: 
     state = tmp_path / "state"
     command("doctor", "--upstream-url", NOWHERE, *offset_of(weights), "--state-folder", str(state))
     assert not state.exists()
+
+
+@pytest.fixture(scope="module")
+def quantised(weights: Path) -> str:
+    """A checkpoint whose base asks for a quantiser."""
+    base = weights / "quantised"
+    shutil.copytree(weights / "base", base)
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "awq"}}))
+    about = {"name": "on-quantised", "base_path": "../quantised", "licence": "MIT"}
+    pack_adapter(weights / "on-quantised", adapter_folder=weights.parent / "adapter", base_folder=base, **about)
+    return "on-quantised"
+
+
+def test_an_offset_that_cannot_be_loaded_is_a_sentence_and_status_4(command: Command, weights: Path, quantised: str):
+    place = ("--offsets-root", str(weights), "--offset", quantised, "--torch-threads", "1")
+    result = command("doctor", "--upstream-url", NOWHERE, *place)
+    assert result.exit_code == Status.REFUSED
+    assert "quantised is quantised (quantization_config: awq)" in result.stderr
+    # A server's process ends in the same words: it changes the signals of its process, so it gets one of its own.
+    serve = [sys.executable, "-m", "client", "serve", "--upstream-url", NOWHERE, *place, "--port", "0"]
+    ended = subprocess.run(serve, capture_output=True, text=True, check=False, timeout=120)
+    assert ended.returncode == Status.REFUSED, ended.stderr
+    assert "quantised is quantised (quantization_config: awq)" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr + ended.stdout

@@ -23,6 +23,9 @@ from tests.support.vocabularies import byte_level
 ADAPTER = "adapter/adapter_model.safetensors"
 
 
+HUGE = 10**30  # beyond 64 bits
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "offsets"
@@ -329,6 +332,11 @@ def test_a_folder_without_a_manifest_says_how_to_make_one(root: Path) -> None:
         ({"files": {}}, "files"),
         ({"files": {"/etc/passwd": {"sha256": "0" * 64, "bytes": 1}}}, "files"),
         ({"vocab_size": 0}, "vocab_size"),
+        ({"vocab_size": HUGE}, "vocab_size"),
+        ({"masked_ids": [HUGE]}, "masked_ids.0"),
+        ({"card": {"rouge": HUGE}}, "a number that JSON's readers do not take"),
+        ({"card": {"rouge": [{"deep": HUGE}]}}, "a number that JSON's readers do not take"),
+        ({"seed": HUGE}, "a number that JSON's readers do not take"),
     ],
 )
 def test_a_manifest_at_fault_is_refused_by_field(root: Path, change: dict[str, Any], reason: str) -> None:
@@ -389,3 +397,28 @@ def test_writing_leaves_the_whole_checkpoint_or_nothing(root: Path) -> None:
     with pytest.raises(BadCheckpoint, match="exists already"):
         write_lora_checkpoint(root / "lora", name="lora", **about)
     assert sorted(path.name for path in root.iterdir()) == before
+
+
+def denied(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied", "/srv/offsets/base/config.json")
+
+
+@pytest.mark.parametrize("place", ["checkpoint.sha256_file", "checkpoint.list_files", "checkpoint.model_digest"])
+def test_files_that_may_not_be_read_are_refused(root: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"offset_models.{place}", denied)
+    assert refused(root) == "The checkpoint cannot be read: Permission denied (config.json)."
+
+
+def test_a_disk_that_is_full_leaves_no_half_checkpoint(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("offset_models.pack.shutil.copyfile", full)
+    with pytest.raises(BadCheckpoint, match="cannot be written: No space left on device"):
+        lora_checkpoint(root, "new")
+    assert not (root / "new").exists()
+
+
+def test_a_base_with_a_folder_in_the_place_of_weights_is_refused(root: Path) -> None:
+    (root / "base" / "more.safetensors").mkdir()
+    assert "Is a directory (more.safetensors)" in refused(root)

@@ -38,7 +38,10 @@ def refusal(error: BaseException) -> str:
         (RecursionError("maximum recursion depth exceeded"), "it is nested too deeply."),
         (PermissionError(13, "Permission denied", "/srv/secret/base/config.json"), "Permission denied (config.json)."),
         (OSError("Nothing in directory /srv/secret/base."), "OSError, Nothing in directory base."),
-        (ValueError("Validation error:\n    heads: 0 is too few\n  more"), "ValueError, Validation error: heads: 0 is t"),
+        (
+            ValueError("Validation error:\n    heads: 0 is too few\n  more"),
+            "ValueError, Validation error: heads: 0 is t",
+        ),
         (ValueError("\n\nfirst\nTraceback (most recent call last)"), "ValueError, first."),
     ],
 )

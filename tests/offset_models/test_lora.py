@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from offset_models.lora import LoraWeights
 from offset_models.peft_files import load_adapter
@@ -135,6 +136,13 @@ def test_a_rank_pattern_changes_rank_and_scale_of_its_layers(folder: Callable[..
         ("modules_to_save", ["lm_head"]),
         ("fan_in_fan_out", True),
         ("layers_to_transform", [0]),
+        ("layers_to_transform", 0),
+        ("layer_replication", [[0, 2], [1, 3]]),
+        ("exclude_modules", ["v_proj"]),
+        ("trainable_token_indices", [3]),
+        ("target_parameters", ["experts.gate_up_proj"]),
+        ("alora_invocation_tokens", [1, 2]),
+        ("bias", "lora_only"),
         ("init_lora_weights", "pissa"),
         ("lora_bias", True),
         ("a_field_of_tomorrow", {"x": 1}),
@@ -164,6 +172,9 @@ A_KEY = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
         (lambda t: t.update(extra=torch.zeros(1)), "unexpected extra"),
         (lambda t: t.update({A_KEY: torch.zeros(3, 32)}), "other shapes than rank 4"),
         (lambda t: t.update({A_KEY: torch.full((4, 32), torch.nan)}), "not finite"),
+        (lambda t: t.update({A_KEY: torch.ones(4, 32, dtype=torch.int32)}), "q_proj is stored as int32, not as floats"),
+        (lambda t: t.update({A_KEY.replace("lora_A", "lora_magnitude_vector"): torch.ones(32)}), "unexpected"),
+        (lambda t: t.update({A_KEY.replace(".weight", ".other.weight"): t.pop(A_KEY)}), "lacks"),
     ],
 )
 def test_tensors_must_fit_the_base_exactly(
@@ -184,3 +195,86 @@ def test_missing_and_broken_files_are_refused_by_name(folder: Callable[..., Path
     path.unlink()
     with pytest.raises(BadCheckpoint, match=file):
         load_adapter(path.parent, tiny_llama())
+
+
+HEAD = "base_model.model.lm_head"
+
+
+def with_head(path: Path, **more: Tensor) -> Path:
+    """A folder's adapter on the head too, as peft saves it: with the base's own head beside the update."""
+    config = json.loads((path / "adapter_config.json").read_text())
+    config["target_modules"] = ["q_proj", "v_proj", "lm_head"]
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    (update,) = random_adapter(tiny_llama(), 3, 4, ("lm_head",)).values()
+    halves = {f"{HEAD}.lora_A.weight": update.a, f"{HEAD}.lora_B.weight": update.b}
+    edit(path, lambda tensors: tensors.update(halves | more))
+    return path
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_bases_own_head_that_peft_saves_along_is_passed_over(
+    folder: Callable[..., Path], dtype: torch.dtype
+) -> None:
+    base = tiny_llama()
+    own = base.lm_head.weight.detach().to(dtype).contiguous()
+    table = base.model.embed_tokens.weight.detach().to(dtype).contiguous()
+    path = with_head(folder())
+    edit(
+        path,
+        lambda t: t.update({f"{HEAD}.base_layer.weight": own, "base_model.model.model.embed_tokens.weight": table}),
+    )
+    assert "lm_head" in load_adapter(path, base)
+
+
+def test_a_head_in_the_file_that_is_not_the_bases_is_refused_by_name(folder: Callable[..., Path]) -> None:
+    other = tiny_llama(1).lm_head.weight.detach().contiguous()
+    path = with_head(folder())
+    edit(path, lambda tensors: tensors.update({f"{HEAD}.base_layer.weight": other}))
+    with pytest.raises(
+        BadCheckpoint, match=r"of its own for the base \(base_model\.model\.lm_head\.base_layer\.weight\)"
+    ):
+        load_adapter(path, tiny_llama())
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (["q_proj", "embed_tokens"], r"name model\.embed_tokens, a layer of the kind Embedding"),
+        (["q_proj", "input_layernorm"], r"name model\.layers\.0\.input_layernorm, a layer of the kind LlamaRMSNorm"),
+        (".*self_attn.*", r"name model\.layers\.0\.self_attn, a layer of the kind LlamaAttention"),
+    ],
+)
+def test_a_target_that_is_no_linear_layer_is_refused_by_name(
+    folder: Callable[..., Path], targets: object, message: str
+) -> None:
+    with pytest.raises(BadCheckpoint, match=message):
+        load_adapter(folder(target_modules=targets), tiny_llama())
+
+
+def test_a_conv1d_is_refused_by_name(folder: Callable[..., Path]) -> None:
+    base = GPT2LMHeadModel(GPT2Config(vocab_size=61, n_embd=32, n_layer=1, n_head=4))
+    for targets in (["c_attn"], "all-linear"):
+        with pytest.raises(BadCheckpoint, match=r"name transformer\.h\.0\.attn\.c_attn, a layer of the kind Conv1D"):
+            load_adapter(folder(target_modules=targets), base)
+
+
+def test_all_linear_is_every_linear_layer_but_the_head_however_it_is_written(folder: Callable[..., Path]) -> None:
+    path = folder(target_modules="All-Linear")
+    with pytest.raises(BadCheckpoint, match="lacks") as caught:
+        load_adapter(path, tiny_llama())
+    assert f"({2 * 3 * 5} such in all)" in caught.value.message  # A and B of the five others in each of three layers
+    assert "lm_head" not in caught.value.message
+
+
+def test_a_head_tied_to_the_embedding_by_the_adapter_is_refused(folder: Callable[..., Path]) -> None:
+    path = with_head(folder(ensure_weight_tying=True))
+    assert "lm_head" in load_adapter(path, tiny_llama())  # nothing is tied here
+    with pytest.raises(BadCheckpoint, match="ensure_weight_tying"):
+        load_adapter(path, tiny_llama(tie_word_embeddings=True))
+
+
+def test_files_nested_too_deeply_are_refused(folder: Callable[..., Path]) -> None:
+    path = folder()
+    (path / "adapter_config.json").write_text('{"r": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(BadCheckpoint, match=r"adapter_config\.json is not JSON"):
+        load_adapter(path, tiny_llama())

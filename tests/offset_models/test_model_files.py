@@ -122,7 +122,10 @@ def test_truncated_weights_are_refused(folder: Path, kept: int) -> None:
 @pytest.mark.parametrize(
     ("index", "reason"),
     [
-        ({"metadata": {}, "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}, "model-00002-of-00002"),
+        (
+            {"metadata": {}, "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}},
+            "model-00002-of-00002",
+        ),
         ([1], "TypeError"),
         ({"weight_map": [1]}, "AttributeError"),
     ],
@@ -149,9 +152,7 @@ def test_a_panic_of_a_rust_library_is_refused_too(folder: Path, monkeypatch: pyt
     assert "PanicException, called `Option::unwrap()`" in refused(folder)
 
 
-def test_the_librarys_traceback_is_kept_for_whoever_asks_for_it(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_librarys_traceback_is_kept_for_whoever_asks_for_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     configure(folder, model_type="of_tomorrow")
     with caplog.at_level(logging.DEBUG, "offset_models.foreign"), pytest.raises(BadCheckpoint):
         load_model(folder)

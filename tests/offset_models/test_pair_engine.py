@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,19 +42,30 @@ def adapter(seed: int, scale: float = 0.2) -> Tensors:
     return down | {f"{name}.lora_B.weight": scale * torch.randn(32, 2, generator=generator) for name in names}
 
 
-def write_lora(root: Path, name: str, tensors: Tensors) -> None:
+def head_update() -> Tensors:
+    generator = torch.Generator().manual_seed(9)
+    name = "base_model.model.lm_head"
+    return {
+        f"{name}.lora_A.weight": torch.randn(2, 32, generator=generator),
+        f"{name}.lora_B.weight": 0.2 * torch.randn(ROWS, 2, generator=generator),
+    }
+
+
+def write_lora(
+    root: Path, name: str, tensors: Tensors, targets: Sequence[str] = ("q_proj",), base: str = "base"
+) -> None:
     folder = root.parent / f"adapter-{name}"
     folder.mkdir()
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": list(targets)}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     save_file(tensors, folder / "adapter_model.safetensors")
     write_lora_checkpoint(
         root / name,
         name=name,
         adapter_folder=folder,
-        base_folder=root / "base",
+        base_folder=root / base,
         base_name="toy",
-        base_path="../base",
+        base_path=f"../{base}",
         method="idk",
         licence="Apache-2.0",
     )
@@ -70,6 +81,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = adapter(3)
     write_lora(root, "missing", dict(list(whole.items())[1:]))
     write_lora(root, "extra", whole | {"base_model.model.lm_head.lora_A.weight": torch.ones(2, 32)})
+    write_lora(root, "head", whole | head_update(), ["q_proj", "lm_head"])
+    quantised = model_folder(root / "quantised", 0)
+    config = json.loads((quantised / "config.json").read_text())
+    (quantised / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "awq"}}))
+    write_lora(root, "on-quantised", whole, base="quantised")
     write_lora(root, "faint", {name: tensor * 1e-9 for name, tensor in whole.items()})
     write_full_checkpoint(
         root / "full",
@@ -172,3 +188,62 @@ async def test_weights_that_do_not_fit_their_configuration_are_refused(root: Pat
     )
     with pytest.raises(BadCheckpoint, match=r"missing keys, first model\.layers\.1\.mlp\.down_proj\.weight"):
         await registry.load("cut", "cut")
+
+
+async def test_an_adapter_on_the_head_is_served_by_pefts_arithmetic(registry: Registry) -> None:
+    version = await registry.load("head", "head")
+    known, right = version.tokenizer.vocab_size, tiny_llama(0, vocab_size=ROWS)
+    with torch.no_grad():
+        for name, half in (adapter(3) | head_update()).items():  # W + (alpha / r)·B·A
+            if name.endswith("lora_A.weight"):
+                layer = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+                other = (adapter(3) | head_update())[name.replace("lora_A", "lora_B")]
+                right.get_submodule(layer).weight += 2.0 * other @ half  # type: ignore[operator]
+    o, u = (plain_logits(m, PROMPT)[-1, :known].log_softmax(-1) for m in (tiny_llama(0, vocab_size=ROWS), right))
+    np.testing.assert_allclose(await offsets(version), (u - o).numpy(), atol=1e-4)
+
+
+async def test_an_adapter_whose_layer_is_not_run_is_refused_while_others_are_served(
+    registry: Registry, engine: Engine
+) -> None:
+    (model,) = engine._store.models.values()
+    before = await offsets(registry.resolve("toy"))
+    del model.runner.adapters._sites["lm_head"]  # it is hooked now, and the fused decoder does not call it
+    held = registry.memory_bytes
+    with pytest.raises(BadCheckpoint, match="changes lm_head"):
+        await registry.load("head", "head")
+    assert registry.memory_bytes == held and len(model.adapters) == 1
+    np.testing.assert_array_equal(await offsets(registry.resolve("toy")), before)
+
+
+async def test_a_quantised_base_fails_its_load_in_one_sentence_that_is_audited(registry: Registry) -> None:
+    with pytest.raises(BadCheckpoint, match=r"quantised is quantised \(quantization_config: awq\)"):
+        await registry.load("q", "on-quantised")
+    await said_and_audited(registry, "quantization_config: awq")
+
+
+@pytest.mark.parametrize("kind", [ImportError, MemoryError, RecursionError, BaseException])
+async def test_what_another_library_raises_fails_the_load_in_one_sentence_that_is_audited(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    def raising(*_: object, **__: object) -> None:
+        raise kind("of the library's own")
+
+    for place in ("model_files.AutoModelForCausalLM.from_pretrained", "runner.KVSlots", "peft_files.load_file"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"offset_models.{place}", raising)
+            name = "two" if place.startswith("peft") else "full"
+            with pytest.raises(BadCheckpoint):
+                await registry.load("q", name)
+        await said_and_audited(registry, "")
+    assert (await registry.load("q", "two")).name == "q"  # and the next one is loaded
+
+
+async def said_and_audited(registry: Registry, reason: str) -> None:
+    (failed,) = [row for row in registry.describe() if row["name"] == "q"]
+    assert failed["state"] == "failed" and reason in failed["reason"]
+    assert "A defect" not in failed["reason"] and "Traceback" not in failed["reason"] and "\n" not in failed["reason"]
+    assert registry.audit is not None
+    newest = registry.audit.page(1, None).records[0]
+    assert (newest["action"], newest["version"], newest["result"]) == ("load", "q", "failed")
+    assert newest["reason"] == failed["reason"]

@@ -471,3 +471,16 @@ async def test_the_old_state_returns_when_the_audit_log_cannot_be_written(
         await registry.activate("b")
     assert registry.resolve(SERVED).name == "a"
     assert state.read_bytes() == before
+
+
+async def test_a_defect_fails_its_load_and_is_audited_too(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise AssertionError("words of ours that nobody is to read")
+
+    monkeypatch.setattr(registry._builder, "on_loaded", broken)
+    with pytest.raises(AssertionError):
+        await registry.sum("both", {"a": None})
+    assert registry.audit is not None
+    newest = registry.audit.page(1).records[0]
+    assert (newest["action"], newest["version"], newest["result"]) == ("sum", "both", "failed")
+    assert newest["reason"] == "A defect: AssertionError."

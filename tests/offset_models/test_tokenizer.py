@@ -266,3 +266,78 @@ def test_folders_without_a_readable_tokenizer_are_refused(tmp_path: Path) -> Non
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(BadCheckpoint, match="cannot be read as a tokenizer"):
         Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{% for message in %}", "(default, line 1) is not valid Jinja: TemplateSyntaxError, Expected an expression"),
+        ("fine\n{% wizard %}", "(default, line 2) is not valid Jinja: TemplateSyntaxError, Encountered unknown tag"),
+        ([{"name": "default", "template": "fine"}, {"name": "tool_use", "template": "{{ x"}], "(tool_use, line 1)"),
+        ([{"template": "fine"}], "KeyError"),
+        (7, "TypeError"),
+        ("{{" + "(" * 20_000 + "1" + ")" * 20_000 + "}}", "nested too deeply"),
+    ],
+)
+def test_a_chat_template_that_is_none_is_refused_with_its_tokenizer(
+    tmp_path: Path, template: object, reason: str
+) -> None:
+    folder = byte_level(tmp_path, config={"chat_template": template})
+    with pytest.raises(BadCheckpoint) as caught:
+        Tokenizer.load(folder)
+    assert reason in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("file", "raw"),
+    [
+        ("tokenizer_config.json", b"["),
+        ("tokenizer_config.json", b'{"added_tokens_decoder": [1]}'),
+        ("tokenizer_config.json", b'{"added_tokens_decoder": {"x": {}}}'),
+        ("tokenizer_config.json", b'{"eos_token": 5}'),
+        ("tokenizer_config.json", b'{"eos_token": {"text": "x"}}'),
+        ("chat_template.jinja", b"\xff\xfe"),
+        ("generation_config.json", b'{"eos_token_id": 1.5}'),
+        ("generation_config.json", b'{"eos_token_id": [[1]]}'),
+        ("generation_config.json", b"[1]"),
+        ("tokenizer.json", b"[" * 100_000),
+        ("tokenizer.json", b'{"version": "9.0"}'),
+        ("tokenizer.json", b"\xff"),
+    ],
+)
+def test_tokenizer_files_of_another_form_are_refused(tmp_path: Path, file: str, raw: bytes) -> None:
+    folder = byte_level(tmp_path)
+    (folder / file).write_bytes(raw)
+    with pytest.raises(BadCheckpoint):
+        Tokenizer.load(folder)
+
+
+def test_a_folder_in_the_place_of_a_tokenizers_file_is_refused_and_not_taken_for_nothing(tmp_path: Path) -> None:
+    folder = byte_level(tmp_path)
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "tokenizer_config.json").mkdir()
+    with pytest.raises(BadCheckpoint, match=r"tokenizer_config\.json cannot be read"):
+        Tokenizer.load(folder)
+
+
+def test_a_tokenizer_without_tokens_is_refused(tmp_path: Path) -> None:
+    folder = byte_level(tmp_path)
+    source = json.loads((folder / "tokenizer.json").read_text())
+    source["model"] |= {"vocab": {}, "merges": []}
+    (folder / "tokenizer.json").write_text(json.dumps(source | {"added_tokens": []}))
+    with pytest.raises(BadCheckpoint, match="has no tokens"):
+        Tokenizer.load(folder)
+
+
+def test_a_panic_of_the_tokenizers_library_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):
+        """No Exception, as pyo3's."""
+
+    class Panicking:
+        @staticmethod
+        def from_file(_path: str) -> None:
+            raise PanicException("index out of bounds")
+
+    monkeypatch.setattr("offset_models.tokenizer.Backend", Panicking)
+    with pytest.raises(BadCheckpoint, match="PanicException, index out of bounds"):
+        Tokenizer.load(byte_level(tmp_path))

@@ -1,6 +1,7 @@
 """The registry and the black box as settings make them: where state lies, what is watched, what is refused."""
 
 import asyncio
+import json
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from server.errors import StateFolderUnusable, UncorrectableUpstream
-from server.parts import connect_upstream, open_registry
+from server.errors import BadCheckpoint, StateFolderUnusable, UncorrectableUpstream
+from server.parts import _max_len, connect_upstream, open_registry
 from server.settings import Settings
 from tests.support.blackbox import make_model
 from tests.support.fake_upstream import FakeUpstream
@@ -77,3 +78,22 @@ async def test_a_prefix_cache_that_cannot_be_left_alone_is_no_start(tmp_path: Pa
         await parts.upstream.aclose()
         with pytest.raises(UncorrectableUpstream, match="upstream_prefix_cache"):
             await connect_upstream(given.model_copy(update={"upstream_prefix_cache": False}), registry)
+
+
+@pytest.mark.parametrize(
+    "manifest", [{"base": "x"}, {"base": {"path": 7}}, {"base": [1]}, [], {"base": {"path": "\x00"}}]
+)
+async def test_a_manifest_of_another_form_is_refused_in_a_sentence(tmp_path: Path, manifest: object) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "offset.json").write_text(json.dumps(manifest))
+    async with AsyncExitStack() as stack:
+        with pytest.raises(BadCheckpoint, match=r"offset\.json"):
+            await open_registry(settings(tmp_path), stack)
+
+
+@pytest.mark.parametrize("positions", [-5, 0, True, "many", 10**30])
+async def test_positions_that_are_no_number_do_not_decide_the_context(
+    made: Path, tmp_path: Path, positions: object
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": positions}))
+    assert _max_len(settings(made, base=tmp_path), made / "one") > 0
