@@ -3,7 +3,7 @@
 y = W·x + scale·B·(A·x) on the segment's rows, scale = alpha/r (alpha/√r with rsLoRA); Hu et al., "LoRA", 2021.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
@@ -51,10 +51,10 @@ class Site(Protocol):
     def nbytes(self) -> int:
         """Memory of the updates installed here."""
 
-    def put(self, adapter: int, name: str, update: LoraWeights, /) -> None:
-        """Install an adapter's update of the linear layer `name`."""
+    def put(self, adapter: int, updates: AdapterWeights, /) -> None:
+        """Install all that an adapter has for this place, by the linear layers' names."""
 
-    def drop(self, adapter: int, name: str, /) -> None:
+    def drop(self, adapter: int, /) -> None:
         """Take it away again."""
 
 
@@ -72,11 +72,11 @@ class AdaptedLinear:
     def nbytes(self) -> int:
         return sum(w.a.nbytes + w.b.nbytes for w in self.weights.values())
 
-    def put(self, adapter: int, _name: str, update: LoraWeights) -> None:
-        self.weights[adapter] = _like(update, self.linear.weight)
+    def put(self, adapter: int, updates: AdapterWeights) -> None:
+        self.weights[adapter] = _like(updates[self.name], self.linear.weight)
         self._handle = self._handle or self.linear.register_forward_hook(self)
 
-    def drop(self, adapter: int, _name: str) -> None:
+    def drop(self, adapter: int) -> None:
         del self.weights[adapter]
         if not self.weights and self._handle is not None:  # plain again
             self._handle.remove()
@@ -117,7 +117,6 @@ class FusedLinear:
         self.weight = torch.cat([module.weight.t() for module in modules.values()], dim=1)  # [in, Σ out]
         self.bias = _joined_bias(list(modules.values()))
         self.routing = Routing()
-        self._updates: dict[int, dict[str, LoraWeights]] = {}
         self._joined: dict[int, JoinedUpdate] = {}
         for name, module in modules.items():
             module.weight = nn.Parameter(self.weight[:, self.parts[name]].t(), requires_grad=False)
@@ -132,13 +131,12 @@ class FusedLinear:
             self._adapt(output, rows)
         return output
 
-    def put(self, adapter: int, name: str, update: LoraWeights) -> None:
-        self._updates.setdefault(adapter, {})[self._part(name)] = _like(update, self.weight)
-        self._join(adapter)
+    def put(self, adapter: int, updates: AdapterWeights) -> None:
+        like = {self._part(name): _like(update, self.weight) for name, update in updates.items()}
+        self._joined[adapter] = self._join(like)
 
-    def drop(self, adapter: int, name: str) -> None:
-        del self._updates[adapter][self._part(name)]
-        self._join(adapter)
+    def drop(self, adapter: int) -> None:
+        del self._joined[adapter]
 
     def _adapt(self, output: Tensor, rows: Tensor) -> None:
         for segment in self.routing.segments:
@@ -150,19 +148,15 @@ class FusedLinear:
     def _part(self, name: str) -> str:
         return next(part for part in self.parts if name.endswith(part))
 
-    def _join(self, adapter: int) -> None:
+    def _join(self, updates: AdapterWeights) -> JoinedUpdate:
         """One update for the joined matrix: A's above each other, scaled B's where their outputs are."""
-        updates = self._updates[adapter]
-        if not updates:
-            del self._updates[adapter], self._joined[adapter]
-            return
         a = torch.cat([update.a.t() for update in updates.values()], dim=1)
         b = self.weight.new_zeros((a.shape[1], self.weight.shape[1]))
         row = 0
         for part, update in updates.items():
             b[row : row + update.b.shape[1], self.parts[part]] = update.b.t() * update.scale
             row += update.b.shape[1]
-        self._joined[adapter] = JoinedUpdate(a.contiguous(), b)
+        return JoinedUpdate(a.contiguous(), b)
 
 
 def _joined_bias(modules: Sequence[nn.Linear]) -> Tensor | None:
@@ -195,7 +189,7 @@ class AdapterBank:
 
     @property
     def nbytes(self) -> int:
-        return sum(site.nbytes for site in {id(site): site for site in self._sites.values()}.values())
+        return sum(site.nbytes for site in _distinct(self._sites.values()))
 
     def add(self, weights: AdapterWeights) -> int:
         """Install an adapter in the base's device and dtype; returns the number by which a batch names it.
@@ -203,21 +197,27 @@ class AdapterBank:
         Raises ValueError for a layer that is not linear; then nothing of the adapter stays.
         """
         adapter = next(self._ids)
-        done: list[str] = []
+        there: dict[int, tuple[Site, dict[str, LoraWeights]]] = {}  # by the site's identity
+        for name, update in weights.items():
+            site = self._site(name)
+            there.setdefault(id(site), (site, {}))[1][name] = update
+        done: list[Site] = []
         try:
-            for name, update in weights.items():
-                self._site(name).put(adapter, name, update)
-                done.append(name)
+            for site, updates in there.values():
+                site.put(adapter, updates)
+                done.append(site)
         except BaseException:  # short of memory, say
-            self._drop(adapter, done)
+            for site in done:
+                site.drop(adapter)
             raise
-        self._members[adapter] = tuple(done)
+        self._members[adapter] = tuple(weights)
         self._look_at_head()
         return adapter
 
     def remove(self, adapter: int) -> None:
         """Forget an adapter; layers that no adapter touches any more are plain again."""
-        self._drop(adapter, self._members.pop(adapter))
+        for site in _distinct(self._sites[name] for name in self._members.pop(adapter)):
+            site.drop(adapter)
         self._look_at_head()
 
     def route(
@@ -237,8 +237,7 @@ class AdapterBank:
             if segment.adapter not in self._members:
                 raise ValueError(f"No adapter {segment.adapter} is installed.")
         if self._body is None:
-            others = (site for name, site in self._sites.items() if name != self._head)
-            self._body = list({id(site): site for site in others}.values())
+            self._body = _distinct(site for name, site in self._sites.items() if name != self._head)
         for site in self._body:
             site.routing = _watched(body) if watched else body
         if self._head in self._sites:
@@ -257,12 +256,12 @@ class AdapterBank:
             self._body = None
         return self._sites[name]
 
-    def _drop(self, adapter: int, names: Sequence[str]) -> None:
-        for name in names:
-            self._sites[name].drop(adapter, name)
-
     def _look_at_head(self) -> None:
         self.adapts_head = any(self._head in names for names in self._members.values())
+
+
+def _distinct(sites: Iterable[Site]) -> list[Site]:
+    return list({id(site): site for site in sites}.values())
 
 
 class _Segments(tuple[Segment, ...]):

@@ -39,7 +39,7 @@ OptionValues = Annotated[
     typer.Option("--option", help="NAME=VALUE of the objective: beta, gamma, rpo_alpha; may come several times."),
 ]
 Targets = Annotated[
-    list[str] | None, typer.Option("--target", help="Layers that the LoRA changes; default: all linear ones.")
+    list[str] | None, typer.Option("--target", help="Linear layers that the LoRA changes; default: all but lm_head.")
 ]
 Device = Annotated[str | None, typer.Option(help="Where to train; default: the GPU where there is one.")]
 Tensorboard = Annotated[

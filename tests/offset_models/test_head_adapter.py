@@ -118,7 +118,7 @@ def test_without_an_adapter_on_the_head_nothing_is_routed_for_it(monkeypatch: py
 
 def test_a_layer_that_meets_other_rows_than_the_batchs_is_an_error_and_no_guess() -> None:
     site = AdaptedLinear("experts.0", nn.Linear(4, 3))
-    site.put(0, "experts.0", LoraWeights(torch.ones(1, 4), torch.ones(3, 1), 1.0))
+    site.put(0, {"experts.0": LoraWeights(torch.ones(1, 4), torch.ones(3, 1), 1.0)})
     site.routing = Routing((), 5)
     site.linear(torch.ones(5, 4))
     with pytest.raises(ValueError, match=r"experts\.0 met 2 rows where 5 were to come"):
@@ -128,7 +128,14 @@ def test_a_layer_that_meets_other_rows_than_the_batchs_is_an_error_and_no_guess(
 def test_an_adapter_that_cannot_be_installed_whole_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = Runner(tiny_llama(), 2, 32)
     adapter = random_adapter(tiny_llama(), 1, targets=("q_proj", "lm_head"))
-    whole = dict(adapter) | {"model.norm": LoraWeights(torch.ones(1, 32), torch.ones(32, 1), 1.0)}
     with pytest.raises(ValueError, match=r"model\.norm is not a linear layer"):
-        runner.adapters.add(whole)
+        runner.adapters.add(adapter | {"model.norm": LoraWeights(torch.ones(1, 32), torch.ones(32, 1), 1.0)})
+    assert runner.adapters.nbytes == 0
+
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(runner.adapters._sites["lm_head"], "put", full)
+    with pytest.raises(MemoryError):
+        runner.adapters.add(adapter)
     assert runner.adapters.nbytes == 0 and not runner.adapters.adapts_head
