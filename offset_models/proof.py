@@ -20,9 +20,10 @@ from offset_models.runner import Work
 from server.errors import BadCheckpoint
 
 MOST_IDS: Final = 8
-# Largest relative error (root mean square) that rounding makes of one forward in another order of operations. Layers
-# that are not run at all are found by name; this finds a layer that runs on the wrong rows.
-ROUNDING: Final = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 1e-1}
+# Largest relative error (root mean square) that rounding makes of one forward in another order of operations: a wide
+# multiple of what 32 random layers showed (7e-6, 1.3e-2, 1.2e-1 at their worst). Layers that are not run at all are
+# found by name; this finds those that run on the wrong rows or at another scale.
+ROUNDING: Final = {torch.float32: 1e-3, torch.float16: 8e-2, torch.bfloat16: 2.5e-1}
 
 
 @dataclass(frozen=True, slots=True)
