@@ -12,6 +12,7 @@ from server.errors import MalformedTopK
 SENTINEL = -9999.0  # vLLM's and OpenAI's −inf; llama.cpp sends the most negative float; both weigh nothing in float64
 _POSITIVE_SLACK = 1e-4  # float32 log-softmax of a near-certain token
 _MASS_SLACK = 1e-3  # the same over 152k entries: 1.0005 was seen
+_MISSING_SLACK = 1e-2  # some servers round their numbers
 _AMONG_THE_BEST = "The upstream leaves the token that it drew out of the best, although it is one of them."
 _SAME = 1e-3  # nats two tellings of one number may differ by: servers take both from one table, and some round
 
@@ -76,8 +77,11 @@ def _check(token_id: int, ids: list[int], logprobs: list[float], rules: TopKRule
         raise MalformedTopK(_what_is_wrong(logprobs))
     if logprobs[0] >= 0 and bool in map(type, logprobs):
         raise TypeError
-    if sum(map(exp, logprobs)) > 1 + _MASS_SLACK:
+    listed = sum(map(exp, logprobs))
+    if listed > 1 + _MASS_SLACK:
         raise MalformedTopK("The upstream's log-probabilities add up to more than one: they are not normalised.")
+    if 0 < listed < 1 - (rules.padded_size - len(ids)) * exp(logprobs[-1]) - _MISSING_SLACK:
+        raise MalformedTopK("The upstream's top-k leaves out more probability than tokens below its last one can have.")
 
 
 def _what_is_wrong(logprobs: list[float]) -> str:

@@ -74,7 +74,8 @@ class FakeUpstream:
 
     def _whole(self, prompts: list[list[int]], body: dict[str, Any], k: int) -> Reply:
         choices = [
-            {"index": n, "logprobs": self._entry(ids, body, k, 0)[1], "finish_reason": "length"} | self._scored(body)
+            {"index": n, "logprobs": self._entry(ids, body, k, 0)[1], "finish_reason": "length"}
+            | self._scored(ids, body)
             for n, ids in enumerate(prompts)
         ]
         usage: dict[str, Any] = {"prompt_tokens": len(prompts[0]), "completion_tokens": 1}
@@ -82,8 +83,17 @@ class FakeUpstream:
             usage["prompt_tokens_details"] = {"cached_tokens": self.cached}
         return json_reply({"choices": choices, "usage": usage})
 
-    def _scored(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {"prompt_logprobs": [None]} if "prompt_logprobs" in body else {}
+    def _scored(self, ids: list[int], body: dict[str, Any]) -> dict[str, Any]:
+        """As vLLM: of each token of the prompt itself, then the most probable ones, raw whatever the mode."""
+        if "prompt_logprobs" not in body:
+            return {}
+        positions: list[Any] = [None]
+        for at in range(1, len(ids)):
+            listed = self._listed(ids[:at], 1.0)
+            ranked = sorted(range(self.vocab_size), key=listed.__getitem__, reverse=True)
+            shown = dict.fromkeys([ids[at], *ranked[: body["prompt_logprobs"]]])
+            positions.append({str(i): {"logprob": listed[i], "rank": ranked.index(i) + 1} for i in shown})
+        return {"prompt_logprobs": positions}
 
     def _streamed_list(self, prompts: list[list[int]], body: dict[str, Any], k: int) -> Reply:
         """One token for each."""
@@ -114,20 +124,22 @@ class FakeUpstream:
         return Reply([*pieces, event(end), DONE])
 
     def _entry(self, ids: list[int], body: dict[str, Any], k: int, position: int) -> tuple[int, Any]:
-        rng = random.Random(self.weights + str([*self.template, *ids]))
-        logits = [rng.gauss(0.0, 3.0) for _ in range(self.vocab_size)]
-        self.calls += 1
-        noise = random.Random(self.calls)
-        logits = [logit + self.jitter * noise.uniform(-1, 1) for logit in logits]
-        temperature = body["temperature"] if self.processed and body["temperature"] else 1.0
-        norm = math.log(sum(math.exp(logit / temperature) for logit in logits))
-        listed = [self.scale * (logit / temperature - norm) + self.shift for logit in logits]
+        listed = self._listed(ids, body["temperature"] if self.processed and body["temperature"] else 1.0)
         best = sorted(range(self.vocab_size), key=listed.__getitem__, reverse=True)[:k]
         if not self.lists:
             return best[0], None
         if self.hole and position:
             return best[0], {"content": [{"id": best[0], "bytes": [], "logprob": 0.0, "top_logprobs": []}]}
         return best[0], self._shape(best, listed)
+
+    def _listed(self, ids: list[int], temperature: float) -> list[float]:
+        rng = random.Random(self.weights + str([*self.template, *ids]))
+        logits = [rng.gauss(0.0, 3.0) for _ in range(self.vocab_size)]
+        self.calls += 1
+        noise = random.Random(self.calls)
+        logits = [logit + self.jitter * noise.uniform(-1, 1) for logit in logits]
+        norm = math.log(sum(math.exp(logit / temperature) for logit in logits))
+        return [self.scale * (logit / temperature - norm) + self.shift for logit in logits]
 
     def _shape(self, best: list[int], listed: list[float]) -> Any:
         if self.dialect == "llamacpp":

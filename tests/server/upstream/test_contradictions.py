@@ -68,6 +68,7 @@ CONTRADICTIONS: dict[str, Callable[[Chunk], None]] = {
     "k without the drawn one": _listing(9, BEST),
     "fewer than k": _listing(5, {5: -0.7, 6: -1.5}),
     "shuffled": _listing(7, {6: -1.5, 5: -0.7, 7: -2.5}),
+    "more left out than the others can have": _listing(5, {5: -0.7, 6: -1.5, 7: -25.0}),
     "text and no list": _choosing(logprobs=None),
     "no text and no list": _choosing(logprobs=None, text=""),
     "ids and no list": _choosing(logprobs=None, text="", token_ids=[5]),

@@ -1,5 +1,6 @@
 """The llama.cpp dialect on recorded answers, above all the tokens that it swallows."""
 
+import math
 from typing import Any
 
 import orjson
@@ -192,6 +193,7 @@ async def test_padded_ids_are_dropped_and_a_drawn_one_names_no_token() -> None:
 
 async def test_a_probability_of_zero_as_the_most_negative_float_is_dropped() -> None:
     zero = entry(7, b"a", {7: b"a", 8: b"b", 9: b"c"})
+    zero["logprob"] = zero["top_logprobs"][0]["logprob"] = math.log1p(-math.exp(-1.5))  # all but what the second has
     zero["top_logprobs"][2]["logprob"] = -3.4028234663852886e38
     async with replaying(Reply([chunk(zero), chunk(finish="length", drawn=1), DONE])) as replay:
         (proposal,) = await drafted(llamacpp(replay, k=3), 1, [1])
