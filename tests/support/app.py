@@ -28,6 +28,7 @@ VOCAB = 258
 TEXT = "abcdefgh é 漢字 ijklm ".encode()  # what the black box says, position by position, over and over
 
 TEMPLATE = (
+    "{% if tools %}{{ tools | tojson }}\n{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
     "{% if not loop.last or not continue_final_message %}<|im_end|>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
