@@ -54,7 +54,7 @@ class RequireKey:
 
 
 def _is_open(path: str) -> bool:
-    return any(path == prefix or path.startswith(f"{prefix}/") for prefix in _OPEN)
+    return path == "/" or any(path == prefix or path.startswith(f"{prefix}/") for prefix in _OPEN)
 
 
 def _digest(key: str) -> bytes:

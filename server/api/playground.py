@@ -1,15 +1,18 @@
 """GET /playground: the page, from the package's own files, with a policy that lets it load and reach nothing else."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
+from server.admin_app import share_address
 from server.api.privilege import Privilege
 from server.settings import Settings
 
+PATH: Final = "/playground"
 PAGE: Final = "index.html"
 TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -31,18 +34,23 @@ HEADERS: Final = {
 
 
 def page_router(settings: Settings) -> APIRouter:
-    """The page at /playground, its files beside it, and what it may know of this server before any key is given."""
+    """The page at /playground, its files below it, and what it may know of this server before any key is given."""
     router = APIRouter(include_in_schema=False)
     for name, content in _page_files().items():
-        path = "/playground" if name == PAGE else f"/playground/{name}"
+        path = PATH if name == PAGE else f"{PATH}/{name}"
         router.add_api_route(path, _served(content, TYPES[name[name.rindex(".") :]]), methods=["GET", "HEAD"])
 
-    @router.get("/playground/about.json")
+    @router.api_route("/", methods=["GET", "HEAD"])
+    async def home(request: Request) -> Response:
+        return RedirectResponse(request.scope.get("root_path", "") + PATH)
+
+    @router.get(f"{PATH}/about.json")
     async def about(request: Request) -> dict[str, Any]:
         privilege: Privilege = request.app.state.privilege
         return {
             "needs_api_key": bool(settings.api_keys),
             "has_admin_key": privilege.exists,
+            "admin_routes": share_address(settings),
             "examples": list(settings.playground_examples),
         }
 
@@ -50,9 +58,16 @@ def page_router(settings: Settings) -> APIRouter:
 
 
 def _page_files() -> dict[str, bytes]:
-    """Name to content; read once."""
-    folder = files("server").joinpath("playground")
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name.endswith(tuple(TYPES))}
+    """Path below the page's folder to content; read once."""
+    return dict(_below(files("server").joinpath("playground"), ""))
+
+
+def _below(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
+    for file in folder.iterdir():
+        if file.is_dir():
+            yield from _below(file, f"{prefix}{file.name}/")
+        elif file.name.endswith(tuple(TYPES)):
+            yield f"{prefix}{file.name}", file.read_bytes()
 
 
 def _served(content: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:

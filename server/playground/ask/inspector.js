@@ -1,25 +1,27 @@
 // One token: what the black box would have said, what was added, what came out.
 
-import { el, percent, probability, signed, spelled } from "./dom.js";
+import { el, pairs } from "../core/dom.js";
+import { percent, probability, signed, spelled } from "../core/format.js";
 
-export function inspect(box, row, position) {
+/** `previewed`: the row is a recorded one at another strength. */
+export function inspect(box, row, position, previewed = "") {
   box.hidden = false;
-  box.replaceChildren(summary(row, position), table(row));
+  box.classList.toggle("previewed", Boolean(previewed));
+  box.replaceChildren(summary(row, position, previewed), table(row));
 }
 
-function summary(row, position) {
+function summary(row, position, previewed) {
   const facts = [
     ["KL after ‖ before", `${row.kl_nats.toFixed(3)} nats`, "How far the correction moved the distribution at this position"],
     ["Unlisted mass", percent(row.tail_mass), "Probability that the black box's list left out"],
-    ["Certified", certificate(row), "Provably the token that full-vocabulary unlearning would pick (greedy steps)"],
+    ["Certified", previewed ? "recorded only" : certificate(row), "Provably the token that full-vocabulary unlearning would pick (greedy steps)"],
   ];
-  const list = facts.map(([name, value, title]) => el("div", { title }, el("dt", {}, name), el("dd", {}, value)));
   return el(
     "div",
     { className: "summary" },
-    el("p", { className: "position", textContent: `Token ${position}` }),
+    el("p", { className: "position" }, el("span", {}, `Token ${position}`), ...(previewed ? [el("b", {}, ` · ${previewed}`)] : [])),
     el("h3", {}, ...verdict(row)),
-    el("dl", {}, ...list),
+    el("dl", {}, ...pairs(facts)),
   );
 }
 
@@ -29,10 +31,11 @@ function certificate(row) {
 }
 
 function verdict(row) {
-  const now = el("code", { className: row.replaced ? "now changed" : "now", textContent: spelled(row.text) });
-  if (row.black_box === null) return [now, " – the black box did not show its own choice here"];
-  if (!row.replaced) return [now, el("span", { className: "kept", textContent: "kept" })];
-  return [el("code", { className: "was", textContent: spelled(row.black_box.text) }), " → ", now];
+  const now = row.turned ? row.likeliest : row;
+  const shown = el("code", { className: row.replaced ? "now changed" : "now", textContent: spelled(now.text) });
+  if (row.black_box === null) return [shown, " – the black box did not show its own choice here"];
+  if (!row.replaced) return [shown, el("span", { className: "kept", textContent: "kept" })];
+  return [el("code", { className: "was", textContent: spelled(row.black_box.text) }), " → ", shown];
 }
 
 function table(row) {
@@ -53,24 +56,29 @@ function line(candidate, row, widest) {
   const badges = [];
   if (candidate.id === row.black_box?.id) badges.push(el("span", { className: "badge box", textContent: "black box" }));
   if (emitted) badges.push(el("span", { className: "badge out", textContent: "emitted" }));
+  if (row.turned && candidate.id === row.likeliest.id) badges.push(el("span", { className: "badge now", textContent: "likeliest" }));
   return el(
     "tr",
     { className: emitted ? "emitted" : "" },
     el("th", { scope: "row" }, el("code", {}, spelled(candidate.text)), ...badges),
-    bar("before", probability(candidate.before)),
+    bar("Before", "before", probability(candidate.before)),
     offset(candidate.offset, widest),
-    bar("after", probability(candidate.after)),
+    bar("After", "after", probability(candidate.after)),
   );
 }
 
-function bar(kind, share) {
+function bar(label, kind, share) {
   const fill = el("i", { className: `fill ${kind}` });
   fill.style.setProperty("--share", String(share));
-  return el("td", {}, el("div", { className: "bar" }, fill), el("span", { className: "value" }, percent(share)));
+  return cell(label, "bar", fill, percent(share));
 }
 
 function offset(nats, widest) {
   const fill = el("i", { className: `fill ${nats < 0 ? "down" : "up"}` });
   fill.style.setProperty("--share", String(Math.abs(nats ?? 0) / widest));
-  return el("td", {}, el("div", { className: "bar middle" }, fill), el("span", { className: "value" }, signed(nats)));
+  return cell("Offset", "bar middle", fill, signed(nats));
+}
+
+function cell(label, className, fill, value) {
+  return el("td", { dataset: { label } }, el("div", { className }, fill), el("span", { className: "value" }, value));
 }
