@@ -73,11 +73,11 @@ async function regenerate(strength) {
 
 /** `asking(signal)` gives both flows and what answered. */
 async function run(asked, history, asking) {
-  view.running = new AbortController();
-  setBusy(true);
   clear();
   if (!keys.admin) for (const id of ["before", "before-figures"]) byId(id).replaceChildren();
   showIdle();
+  view.running = new AbortController();
+  setBusy(true);
   showAsked(asked);
   announce("Asking…");
   const exchanged = await asking(view.running.signal);

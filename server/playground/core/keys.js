@@ -20,9 +20,19 @@ export function listen(changed) {
     for (const id of Object.values(FIELDS)) byId(id).value = "";
     read(changed);
   });
+  addEventListener("pointerdown", ({ target }) => byId("keys").contains(target) || close());
+  byId("keys").addEventListener("keydown", ({ key, target }) => {
+    if (key === "Escape" || (key === "Enter" && target.matches("input"))) close(true);
+  });
   addEventListener("hashchange", () => takeFromAddress() && read(changed));
   takeFromAddress();
   read(() => {});
+}
+
+/** `back`: the keyboard goes on from the box's button. */
+function close(back = false) {
+  byId("keys").open = false;
+  if (back) byId("keys").querySelector("summary").focus();
 }
 
 /** Whether there were any; they leave the address at once. */

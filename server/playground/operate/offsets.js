@@ -75,6 +75,7 @@ function strengthField({ name, state, strength }) {
   const set = button("Set", "small", () => setStrength(name, state, field), { ariaLabel: `Set the strength of ${name}`, disabled: true });
   field.addEventListener("input", () => (set.disabled = !field.validity.valid || Number(field.value) === strength));
   field.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") event.preventDefault(); // else it would answer the question that it opens
     if (event.key === "Enter" && !set.disabled) set.click();
     if (event.key === "Escape") field.value = String(strength);
   });

@@ -84,8 +84,8 @@ function drawBrand(paint) {
 
 function drawColumn(paint, { x, width, edge, title, what, text, answer }, top, height) {
   fill(paint, "line", x, top, width, height, 14);
-  fill(paint, "card", x + 1, top + 1, width - 2, height - 2, 13);
-  fill(paint, edge, x, top, width, 4, [14, 14, 0, 0]);
+  fill(paint, edge, x, top, width, 15, [14, 14, 0, 0]);
+  fill(paint, "card", x + 1, top + 4, width - 2, height - 5, [11, 11, 13, 13]);
   write(paint, title, x + PAD, top + 42, 20, "ink", 650);
   const wide = paint.drawing.measureText(title).width;
   write(paint, what, x + PAD + wide + 12, top + 42, 16, "muted");
@@ -94,11 +94,7 @@ function drawColumn(paint, { x, width, edge, title, what, text, answer }, top, h
 }
 
 function drawRun(paint, { text, mark, x, width }, left, baseline) {
-  if (mark) {
-    const space = text.length - text.trimStart().length;
-    const indent = space ? paint.drawing.measureText(text.slice(0, space)).width : 0;
-    fill(paint, `${mark}-soft`, left + x + indent, baseline - 23, width - indent, 31, 4);
-  }
+  if (mark) fill(paint, `${mark}-soft`, left + x, baseline - 23, width, 31, 3);
   write(paint, text, left + x, baseline, TEXT, mark || "ink", mark === "changed" ? 600 : 400);
 }
 
