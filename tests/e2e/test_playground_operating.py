@@ -40,7 +40,8 @@ def row(opened: Any, name: str, state: str) -> Any:
 
 
 def states(served: Deltaserve) -> dict[str, str]:
-    return {one["name"]: one["state"] for one in admin(served, "GET", "offsets")["data"]}
+    """By name, without the version that is kept for a roll back: it comes last under its name."""
+    return {one["name"]: one["state"] for one in reversed(admin(served, "GET", "offsets")["data"])}
 
 
 def test_an_offset_is_loaded_activated_rolled_back_and_unloaded(
@@ -105,6 +106,9 @@ def test_another_strength_is_a_new_version_and_the_next_answers_have_it(
     opened.confirm()
     opened.page.wait_for_selector("#identity:has-text('strength 0')")
     assert served.chat(asked, max_tokens=64) == uncorrected != corrected
+    kept = row(opened, own["name"], "previous")
+    assert "roll back" in kept.inner_text() and kept.locator("button, input").count() == 0
+    assert str(own["strength"]) in kept.inner_text()
     field = row(opened, own["name"], "active").locator("input")
     for value, possible in (("17", False), ("-16", True), ("", False)):
         field.fill(value)

@@ -5,7 +5,7 @@ import { confirmed } from "../core/confirm.js";
 import { announce, button, byId, el } from "../core/dom.js";
 import { bytes, count, moment, strength as spelt } from "../core/format.js";
 
-const STATES = { active: "serving", ready: "loaded", loading: "loading", failed: "failed", draining: "draining" };
+const STATES = { active: "serving", ready: "loaded", previous: "for a roll back", loading: "loading", failed: "failed", draining: "draining" };
 const view = { server: null, changed: null, rows: "" };
 
 /** `changed()` follows every order that was carried out. */
@@ -33,7 +33,7 @@ function show({ data, memory_bytes }) {
   if (now === view.rows || byId("offsets").contains(document.activeElement?.closest("input"))) return; // nobody's typing is undone
   view.rows = now;
   const focused = byId("offsets").contains(document.activeElement) ? document.activeElement.ariaLabel : null;
-  byId("offsets").replaceChildren(...data.map(line));
+  byId("offsets").replaceChildren(...data.map(told).map(line));
   if (focused) refocus(focused);
 }
 
@@ -43,6 +43,9 @@ function refocus(label) {
   (same ?? byId("offsets-title")).focus();
 }
 
+/** A second row of a name is the version that a roll back goes to: orders, which go by name, do not reach it. */
+const told = (row, at, data) => (row.state === "ready" && data.findIndex(({ name }) => name === row.name) < at ? { ...row, state: "previous" } : row);
+
 function line(row) {
   const loaded = row.strength !== undefined;
   return el(
@@ -50,7 +53,7 @@ function line(row) {
     { dataset: { name: row.name, state: row.state } },
     el("th", { scope: "row" }, el("b", {}, row.name), ...(row.digest ? [el("code", { title: row.digest }, row.digest.slice(0, 12))] : [])),
     cell("State", el("span", { className: `state ${row.state}` }, STATES[row.state] ?? row.state), ...(row.reason ? [el("p", { className: "reason" }, row.reason)] : [])),
-    cell("Strength", ...(loaded && row.state !== "draining" ? [strengthField(row)] : ["–"])),
+    cell("Strength", strengthOf(row)),
     cell("Streams", loaded ? String(row.streams) : "–"),
     cell("Since", loaded ? moment(1000 * row.loaded_at) : "–"),
     cell("", ...orders(row)),
@@ -68,6 +71,11 @@ function orders({ name, state }) {
     failed: [button("Dismiss", "small", () => order(`Dismissed ${name}.`, one(name), { method: "DELETE" }), { ariaLabel: `Dismiss ${name}` })],
   };
   return can[state] ?? [];
+}
+
+function strengthOf(row) {
+  if (row.strength === undefined) return "–";
+  return ["active", "ready"].includes(row.state) ? strengthField(row) : spelt(row.strength);
 }
 
 function strengthField({ name, state, strength }) {

@@ -4,6 +4,8 @@ const FORMAT = "deltaserve playground";
 const VERSION = 1;
 export const MOST_BYTES = 64 * 2 ** 20;
 
+class Damage extends Error {}
+
 export const written = (exchange) => JSON.stringify({ format: FORMAT, version: VERSION, ...exchange }, null, 1);
 
 /** The exchange in `text`. Throws an Error with a sentence for people. */
@@ -19,7 +21,7 @@ export function read(text) {
   try {
     return exchange(given);
   } catch (error) {
-    throw new Error(`This file is damaged: ${error.message}.`);
+    throw new Error(`This file is damaged: ${error instanceof Damage ? error.message : "something is missing"}.`);
   }
 }
 
@@ -102,7 +104,7 @@ const candidate = (one) => ({
 });
 
 function need(right, what) {
-  if (!right) throw new Error(what);
+  if (!right) throw new Damage(what);
 }
 
 function text(value, what) {
