@@ -1,5 +1,6 @@
 """The strength bar in a real browser: the preview beside what the server really answers, and the operator's trial."""
 
+import json
 from typing import Any
 
 import pytest
@@ -142,3 +143,26 @@ def test_the_slider_answers_the_keyboard_and_says_its_value(visit: Any) -> None:
     assert float(page.inner_text("#strength-shown")) == pytest.approx(recorded - 0.05)
     assert page.get_attribute("#strength", "aria-valuetext") == f"strength {page.inner_text('#strength-shown')}"
     assert page.is_enabled("#strength-back")
+
+
+def test_a_trial_is_unloaded_as_soon_as_its_answer_has_begun(visit: Any, served: Deltaserve) -> None:
+    opened = visit()
+    page = opened.page
+    page.wait_for_selector("#identity:has-text('strength')")
+    page.check("#mode-text", force=True)
+    page.locator("#temperature").fill("2")
+    page.locator("#max-tokens").fill("8")
+    opened.ask("The")
+    opened.set_strength(0.5)
+    page.route("**/v1/completions", lambda route: route.continue_(post_data=_longer(route.request.post_data)))
+    page.click("#regenerate")
+    page.wait_for_selector("#after .token:nth-child(3)", state="attached")
+    names = [row["name"] for row in admin(served, "GET", "offsets")["data"] if row["state"] != "draining"]
+    assert page.locator("#stop").is_visible(), "the answer was over too soon to tell"
+    assert not [name for name in names if name.startswith("trial-")]
+    page.click("#stop")
+    opened.done()
+
+
+def _longer(body: str) -> str:
+    return json.dumps({**json.loads(body), "max_tokens": 512, "ignore_eos": True})

@@ -41,7 +41,7 @@ class Visit:
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 960}, **context})
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page = self.context.new_page()
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(30_000)
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.complaints: list[str] = []
         self.page.on("request", lambda sent: self.requests.append((sent.method, sent.url, sent.headers)))
