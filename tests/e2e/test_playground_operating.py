@@ -123,7 +123,8 @@ def test_what_the_server_refuses_is_a_sentence_and_a_failed_load_can_be_dismisse
     load(opened, "lost", "nowhere")
     opened.page.wait_for_selector("#offsets-problem:visible")
     assert len(opened.page.inner_text("#offsets-problem")) > 20
-    failed = row(opened, "lost", "failed")
+    failed = row(opened, "lost", "failed")  # seen by a later look at the list, which leaves the sentence there
+    assert opened.page.locator("#offsets-problem").is_visible()
     assert failed.locator(".reason").inner_text()
     failed.get_by_role("button", name="Dismiss lost").click()
     opened.page.wait_for_selector("#offsets tr[data-name='lost']", state="detached")

@@ -1,7 +1,5 @@
 """The report in a real browser: it asks nobody for anything, complains of nothing, and fits a printed page."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +15,11 @@ SHOTS = Path("build/report-page")
 PAPER = 794  # CSS pixels across an A4 page
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Any:
-    from playwright.sync_api import sync_playwright
-
-    command = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    assert command, "there is no chromium on PATH: install it, or name it in CHROMIUM"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=command, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.mark.parametrize("width", [1100, PAPER, 390])
-def test_the_page_stands_alone_and_nothing_sticks_out(chromium: Any, tmp_path: Path, width: int) -> None:
+def test_the_page_stands_alone_and_nothing_sticks_out(browser: Any, tmp_path: Path, width: int) -> None:
     file = tmp_path / "report.html"
     file.write_text(html(EvaluationResult.model_validate(evaluation()), None, "What was forgotten"), "utf-8")
-    page = chromium.new_page(viewport={"width": width, "height": 900})
+    page = browser.new_page(viewport={"width": width, "height": 900})
     asked: list[str] = []
     complaints: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -6,7 +6,7 @@ import { announce, button, byId, el } from "../core/dom.js";
 import { bytes, count, moment, strength as spelt } from "../core/format.js";
 
 const STATES = { active: "serving", ready: "loaded", previous: "for a roll back", loading: "loading", failed: "failed", draining: "draining" };
-const view = { server: null, changed: null, rows: "" };
+const view = { server: null, changed: null, rows: "", refused: false };
 
 /** `changed()` follows every order that was carried out. */
 export function listen(server, changed) {
@@ -27,7 +27,7 @@ export async function refresh() {
 }
 
 function show({ data, memory_bytes }) {
-  byId("offsets-problem").hidden = true;
+  if (!view.refused) byId("offsets-problem").hidden = true; // what an order was refused for stays until the next one
   byId("offsets-memory").textContent = `${count(data.filter((row) => row.digest && row.state !== "loading").length, "version")}, ${bytes(memory_bytes)} of weights`;
   const now = JSON.stringify(data);
   if (now === view.rows || byId("offsets").contains(document.activeElement?.closest("input"))) return; // nobody's typing is undone
@@ -138,9 +138,11 @@ async function order(done, path, options) {
   try {
     await view.server.operate(path, options);
   } catch (error) {
+    view.refused = true;
     fail(error);
     return false;
   }
+  view.refused = false;
   view.rows = "";
   await view.changed();
   announce(done, true);
