@@ -274,8 +274,8 @@ def test_folders_without_a_readable_tokenizer_are_refused(tmp_path: Path) -> Non
         ("{% for message in %}", "(default, line 1) is not valid Jinja: TemplateSyntaxError, Expected an expression"),
         ("fine\n{% wizard %}", "(default, line 2) is not valid Jinja: TemplateSyntaxError, Encountered unknown tag"),
         ([{"name": "default", "template": "fine"}, {"name": "tool_use", "template": "{{ x"}], "(tool_use, line 1)"),
-        ([{"template": "fine"}], "KeyError"),
-        (7, "TypeError"),
+        ([{"template": "fine"}], "neither a template nor a list"),
+        (7, "neither a template nor a list"),
         ("{{" + "(" * 20_000 + "1" + ")" * 20_000 + "}}", "nested too deeply"),
     ],
 )
