@@ -15,6 +15,7 @@ from server.errors import (
     BadCheckpoint,
     BadRequest,
     DeltaserveError,
+    NotConfigured,
     UncorrectableUpstream,
     UpstreamBusy,
     UpstreamTimeout,
@@ -80,7 +81,7 @@ def status_of(error: Exception) -> Status:
     """The exit status of a known error."""
     if isinstance(error, Stop):
         return error.status
-    if isinstance(error, BadAddress):
+    if isinstance(error, BadAddress | NotConfigured):
         return Status.USAGE
     if isinstance(error, _AWAY):
         return Status.UNREACHABLE

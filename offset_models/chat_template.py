@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import orjson
 from jinja2 import TemplateError, TemplateSyntaxError
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from offset_models.foreign import cause_of
 from offset_models.message_forms import Form, Message, Probe, in_form, shape_of
@@ -152,7 +151,9 @@ class ChatTemplate:
         flags: Mapping[str, bool],
         arguments: Mapping[str, Any],
     ) -> str:
-        """By transformers. Raises BadRequest."""
+        """By transformers, which takes a second to import: reading a checkpoint needs none of it. Raises BadRequest."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
         try:
             rendered, _ = render_jinja_template(  # type: ignore[str-unpack]  # it is annotated -> str, and returns (texts, spans)
                 conversations=[messages],

@@ -186,7 +186,10 @@ def _base_folder(folder: Path, manifest: Manifest, root: Path, bases: Mapping[st
     elif base.name in bases:
         found = bases[base.name]
     else:
-        raise BadCheckpoint(f"The base model {base.name!r} is not configured here, and the checkpoint gives no path.")
+        raise BadCheckpoint(
+            f"The offset needs its base model {base.name!r}, and the checkpoint does not say where it is: start the "
+            "server with --base (DELTASERVE_BASE), that model's folder."
+        )
     for file in found.glob("*.safetensors"):
         if base.path is not None:
             within(root, file)

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+from server.addresses import bound
 from server.api import admin, errors
 from server.api.admin_door import AdminDoor
 from server.api.middleware import BodyLimit, RequestContext
@@ -59,7 +59,7 @@ class AdminServer(Listener):
         settings: Settings = public.state.settings
         app, host = create_admin_app(public), settings.admin_host or settings.host
         super().__init__(app, settings, metrics, host, settings.admin_port or 0, log_config=None, lifespan="off")
-        self._socket: socket.socket = self.config.bind_socket()  # now, so that a taken port ends the start
+        self._sockets = bound(host, settings.admin_port or 0, "admin routes", "--admin-port")
         self._task: asyncio.Task[None] | None = None
         self._log: Any = public.state.log
 
@@ -69,9 +69,9 @@ class AdminServer(Listener):
 
     def begin(self) -> None:
         """Needs a running event loop."""
-        host, port = self._socket.getsockname()[:2]
+        host, port = self._sockets[0].getsockname()[:2]
         self._log.info("admin routes", host=host, port=port)
-        self._task = asyncio.create_task(self.serve([self._socket]))
+        self._task = asyncio.create_task(self.serve(self._sockets))
 
     async def end(self) -> None:
         self.should_exit = True

@@ -1,6 +1,7 @@
 """The app: parts wired in the lifespan, layers around the routes. No module holds state."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ from typing import Any, Final, TypeVar
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+from server import preflight
+from server.addresses import bound, close
 from server.admin_app import AdminServer, admin_layer, share_address
 from server.api import admin, before, chat, completions, errors, health, models, playground
 from server.api.auth import Keys, RequireKey
@@ -75,29 +78,55 @@ def create_app(settings: Settings | None = None, *, parts: Parts | None = None, 
 def run(settings: Settings) -> int:
     """Serves until SIGINT or SIGTERM; running answers may finish within the drain timeout. Gives the exit status.
 
-    Raises the DeltaserveError that the start ended with.
+    Raises the DeltaserveError that the start ended with: what can be known without reading a model comes first.
     """
+    _end_on_signals()
+    public, *others = preflight.addresses(settings)
+    sockets = bound(*public)
+    try:
+        for other in others:
+            close(bound(*other))
+        asyncio.run(preflight.check(settings))
+        return _run_on(sockets, settings)
+    finally:
+        close(sockets)
+
+
+def _run_on(sockets: list[socket.socket], settings: Settings) -> int:
     send_structlog_to_logging()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     app = create_app(settings)
+    server = make_server(app, settings)
+    _tell_once(app)
     try:
-        return run_until_told(make_server(app, settings))
+        return run_until_told(server, sockets)
     except SystemExit:  # uvicorn's, whatever the reason
         if app.state.start_error is not None:
             raise app.state.start_error from None
         raise
 
 
-def run_until_told(server: "Server") -> int:
+def run_until_told(server: "Server", sockets: list[socket.socket] | None = None) -> int:
     """0 after a drain, also after one that had to cut answers; INTERRUPTED after a second signal."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # before the server hears them, and after it has ended
-        signal.signal(number, lambda *_: os._exit(INTERRUPTED))
-    server.run()
+    _end_on_signals()
+    server.run(sockets)
     return INTERRUPTED if server.hurried else 0
 
 
+def _end_on_signals() -> None:
+    """Before the server hears them, and after it has ended."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(INTERRUPTED))
+
+
+def _tell_once(app: FastAPI) -> None:
+    """What ended the start is told by whoever called `run`: the log does not repeat it, nor uvicorn that it did."""
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda _: app.state.start_error is None)
+
+
 def make_server(app: FastAPI, settings: Settings) -> "Server":
-    """What listens: on the public address, and on the admin routes' own where there is one."""
+    """What listens: on the public address, and on the admin routes' own where there is one. Raises AddressUnusable."""
     serving: Serving = app.state.serving
     beside = AdminServer(app, serving.metrics) if settings.admin_port is not None else None
     return Server(app, settings, serving, beside)
@@ -215,6 +244,7 @@ class _Joiner:
     connect: Connect
     stack: AsyncExitStack
     log: Any
+    said: str = ""  # why not yet
 
     async def join(self) -> bool:
         """True when both sides stand; False when another try may help. What no try can mend is raised."""
@@ -223,12 +253,19 @@ class _Joiner:
         except DeltaserveError as error:
             if not error.retryable:
                 raise
-            self.log.warning("not ready", reason=error.message)
+            self._say_once(error)
             return False
         self.stack.push_async_callback(parts.upstream.aclose)
         self.serving.attach(parts)
         self.log.info("ready", model=parts.served_name, upstream=parts.upstream.capabilities.describe())
         return True
+
+    def _say_once(self, error: DeltaserveError) -> None:
+        """A line when the reason changes, not one for every try."""
+        reason = preflight.advised(error, self.serving.settings)
+        if reason != self.said:
+            self.log.warning("not ready", reason=reason)
+        self.said = reason
 
     async def keep_trying(self) -> None:
         """Until it stands, or cannot."""

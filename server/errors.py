@@ -25,6 +25,8 @@ DeltaserveError
 ├── UncorrectableUpstream          start-up: what was probed cannot be corrected exactly; names the missing setting
 ├── CorruptState                   start-up: the registry's state file is torn or missing; never guessed
 ├── StateFolderUnusable            start-up: the state folder cannot be written, or another server uses it
+├── AddressUnusable                start-up: the port is taken, or the address is not one of this machine
+├── NotConfigured                  start-up: a setting is missing without which nothing can be served
 └── BadCheckpoint                  400                          an offset checkpoint that must not be loaded
 """
 
@@ -176,3 +178,11 @@ class CorruptState(DeltaserveError):
 
 class StateFolderUnusable(DeltaserveError):
     code = "state_folder_unusable"
+
+
+class AddressUnusable(DeltaserveError):
+    code = "address_unusable"
+
+
+class NotConfigured(DeltaserveError):
+    code = "not_configured"

@@ -8,6 +8,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from server.addresses import in_use
 from server.connections import Bounds, bounded
 from server.settings import Settings
 from server.telemetry import Metrics
@@ -42,7 +43,11 @@ class Listener(uvicorn.Server):
         self._looking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except OSError:  # bound by two, of which the other one listens already
+            await self.lifespan.shutdown()
+            raise in_use(self.config.port, "server", "--port") from None
         self._looking = asyncio.create_task(self._look())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -5,11 +5,12 @@ import gc
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from server.errors import BadCheckpoint, UncorrectableUpstream
+from server.errors import BadCheckpoint, NotConfigured
+from server.preflight import place, state_folder
 from server.serving import Parts, Registry
 from server.settings import Settings
 from server.telemetry import logger
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from offset_models.checkpoint import Checkpoint
     from offset_models.registry import Registry as OffsetRegistry
 
-STATE_FOLDER: Final = ".deltaserve"  # under the offsets root, where the settings name no other
 _LONGEST_CONTEXT = 4096  # of one stream in the pair, where neither the operator nor the base says less
 
 
@@ -33,8 +33,8 @@ async def open_registry(settings: Settings, stack: AsyncExitStack) -> Registry:
     from offset_models.state_lock import locked
     from offset_models.weights import WeightsPool
 
-    root, path = _place(settings)
-    if (folder := _state_folder(settings, root)) is not None:
+    root, path = place(settings)
+    if (folder := state_folder(settings)) is not None:
         stack.enter_context(locked(folder))
     engine = Engine(
         EngineSettings(
@@ -72,7 +72,7 @@ async def open_registry(settings: Settings, stack: AsyncExitStack) -> Registry:
 async def connect_upstream(settings: Settings, registry: Any) -> Parts:
     """The black box, probed with the active version's tokenizer. Raises UpstreamError, UncorrectableUpstream."""
     if not settings.upstream_url:
-        raise UncorrectableUpstream("No black box is configured: set upstream_url (DELTASERVE_UPSTREAM_URL).")
+        raise NotConfigured("No black box is configured: give --upstream-url (DELTASERVE_UPSTREAM_URL).")
     key = settings.upstream_key
     box = await connect(
         settings.upstream_url,
@@ -94,13 +94,6 @@ def _dtype(settings: Settings) -> Literal["float32", "bfloat16", "float16"] | No
     if settings.dtype == "auto":
         return "float32" if settings.device == "cpu" else None
     return settings.dtype
-
-
-def _state_folder(settings: Settings, root: Path) -> Path | None:
-    """None where nothing is kept: offsets that cannot change have no state."""
-    if settings.state_folder is not None:
-        return settings.state_folder
-    return root / STATE_FOLDER if settings.admin_key or settings.watch_offsets else None
 
 
 def _refuse_other_ids(new: "Checkpoint", registry: "OffsetRegistry") -> None:
@@ -146,16 +139,6 @@ def _timeouts(settings: Settings) -> Timeouts:
         between_tokens_s=settings.between_tokens_timeout_s,
         total_s=settings.total_timeout_s,
     )
-
-
-def _place(settings: Settings) -> tuple[Path, str | None]:
-    """(root of all checkpoints, path of the first one under it)."""
-    if settings.offsets_root is not None:
-        return settings.offsets_root, settings.offset
-    if settings.offset is None:
-        raise BadCheckpoint("No offset is configured: set offset (DELTASERVE_OFFSET) or offsets_root.")
-    folder = Path(settings.offset).resolve()
-    return folder.parent, folder.name
 
 
 def _max_len(settings: Settings, checkpoint: Path) -> int:

@@ -181,6 +181,8 @@ class Settings(BaseSettings):
             raise ValueError("admin_port is of no use without an admin_key")
         if self.admin_host is not None and self.admin_port is None:
             raise ValueError("admin_host needs an admin_port")
+        if self.admin_port == self.port != 0 and self.admin_host in (None, self.host):
+            raise ValueError("admin_port must be another port than port: each has a server of its own")
         if self.watch_offsets and self.offsets_root is None:
             raise ValueError("watch_offsets needs an offsets_root to watch")
         return self

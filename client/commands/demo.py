@@ -10,8 +10,8 @@ import typer
 from client.commands import shared
 from client.demo.ask import before_and_after, examples, has_page, model_of
 from client.demo.check import REPORT, check
-from client.demo.children import unless_ended, until_told
-from client.demo.servers import DEFAULT_K, Correction, Tail, black_box, checked_weights, ready, server
+from client.demo.children import refuse_busy, unless_ended, until_told
+from client.demo.servers import DEFAULT_K, HOST, Correction, Tail, black_box, checked_weights, ready, server
 from client.demo.show import show_answers, show_report
 from client.terminal import Status, Stop, new_app, note, quiet, say
 from offset_models.demo.manifest import WEIGHTS
@@ -47,12 +47,24 @@ def demo(
         return
     if out is not None or seed is not None:
         raise Stop("--out and --seed go with --build.", Status.USAGE)
+    if not check_figures:
+        _check_ports(port, black_box_port)
     checked_weights(weights)
     how = Correction(k, tail)
     if check_figures:
         _check(weights, how, questions, as_json)
     else:
         _stay(weights, how, port, black_box_port, as_json)
+
+
+def _check_ports(port: int, black_box_port: int) -> None:
+    """Both before anything is started. Raises Stop, AddressUnusable."""
+    if port == black_box_port:
+        raise Stop(
+            f"--port and --black-box-port are both {port}: the server and the black box need one each.", Status.USAGE
+        )
+    refuse_busy(HOST, port, "server", "--port")
+    refuse_busy(HOST, black_box_port, "black box", "--black-box-port")
 
 
 def _build(out: Path, seed: int | None) -> None:

@@ -1,21 +1,27 @@
 """deltaserve doctor"""
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import typer
 
+from client.client import AsyncClient
 from client.commands import shared
+from client.errors import ClientError
 from client.generated import accepts
 from client.server_settings import EPILOG, read_settings, setting_flags
 from client.tables import say_table
 from client.terminal import Status, new_app, note, quiet, say, say_json, status_of
-from server.errors import DeltaserveError
+from server import preflight
+from server.addresses import bound, close
+from server.errors import AddressUnusable, DeltaserveError, NotConfigured
 from server.settings import Settings
 
 app = new_app()
+NOT_PROBED: Final = "The black box was not probed: its token ids are compared with the offset's tokenizer."
 
 
 @dataclass(slots=True)
@@ -25,6 +31,7 @@ class Findings:
     offset: dict[str, Any] | None = None
     upstream: dict[str, Any] | None = None
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     status: Status = Status.OK
 
     def problem(self, sentence: str, status: Status = Status.FAILED) -> None:
@@ -44,7 +51,7 @@ def doctor(as_json: shared.AsJson = False, **values: Any) -> None:
     quiet()
     findings = asyncio.run(examine(settings))
     if as_json:
-        parts = {"ok": not findings.problems, "problems": findings.problems}
+        parts = {"ok": not findings.problems, "problems": findings.problems, "notes": findings.notes}
         say_json({**parts, "offset": findings.offset, "upstream": findings.upstream})
     else:
         show(findings)
@@ -54,16 +61,57 @@ def doctor(as_json: shared.AsJson = False, **values: Any) -> None:
 async def examine(settings: Settings) -> Findings:
     """Everything that a start needs, tried without starting. The registry's state is left alone."""
     findings = Findings()
-    if not settings.upstream_url:
-        findings.problem("No black box is configured: give --upstream-url (DELTASERVE_UPSTREAM_URL).")
+    await _look(settings, findings)
+    wrong_offset = await preflight.faults(settings, (preflight.check_offset,))
+    wrong_upstream = await preflight.faults(settings, (preflight.check_upstream,))
+    for error in wrong_offset:
+        findings.problem(_of_offset(error), status_of(error))
+    for error in wrong_upstream:
+        findings.problem(preflight.advised(error, settings), status_of(error))
     if settings.offset is None:
-        findings.problem("No offset is configured: give --offset (DELTASERVE_OFFSET), a checkpoint folder.")
+        findings.notes += [] if wrong_offset else ["No offset is named: the server would wait until one is loaded."]
+        return findings
+    if wrong_offset:
+        findings.problem(NOT_PROBED)
         return findings
     async with AsyncExitStack() as stack:
         registry = await _offset(settings.model_copy(update={"state_folder": None}), stack, findings)
-        if registry is not None and settings.upstream_url:
+        if registry is not None and not wrong_upstream:
             await _upstream(settings, registry, stack, findings)
     return findings
+
+
+async def _look(settings: Settings, findings: Findings) -> None:
+    """Ports and the state folder. A server that runs with these settings has both, which is no problem."""
+    taken = [*_ports(settings), *await preflight.faults(settings, (preflight.check_state_unchanged,))]
+    if taken and await _answers(settings):
+        findings.notes.append(f"A deltaserve server answers on port {settings.port} already; another needs another.")
+        return
+    for error in taken:
+        findings.problem(error.message, status_of(error))
+
+
+def _ports(settings: Settings) -> Iterator[DeltaserveError]:
+    for place in preflight.addresses(settings):
+        try:
+            close(bound(*place))
+        except AddressUnusable as error:
+            yield error
+
+
+async def _answers(settings: Settings) -> bool:
+    """Whether a deltaserve listens where this one would."""
+    host = "127.0.0.1" if settings.host in ("", "0.0.0.0", "::") else settings.host
+    try:
+        async with AsyncClient(f"http://{f'[{host}]' if ':' in host else host}:{settings.port}", timeout_s=1) as client:
+            await client.health()
+    except ClientError:
+        return False
+    return True
+
+
+def _of_offset(error: DeltaserveError) -> str:
+    return error.message if isinstance(error, NotConfigured) else f"The offset cannot be served: {error.message}"
 
 
 async def _offset(settings: Settings, stack: AsyncExitStack, findings: Findings) -> Any:
@@ -73,8 +121,8 @@ async def _offset(settings: Settings, stack: AsyncExitStack, findings: Findings)
         registry = await open_registry(settings, stack)
         version = registry.resolve(None)
     except DeltaserveError as error:
-        findings.problem(f"The offset cannot be served: {error.message}", status_of(error))
-        findings.problem("The black box was not probed: its token ids are compared with the offset's tokenizer.")
+        findings.problem(_of_offset(error), status_of(error))
+        findings.problem(NOT_PROBED)
         return None
     tokenizer, canary = version.tokenizer, "a finite row, not zero"
     findings.offset = {
@@ -93,17 +141,10 @@ async def _upstream(settings: Settings, registry: Any, stack: AsyncExitStack, fi
     try:
         parts = await connect_upstream(settings, registry)
     except DeltaserveError as error:
-        status = status_of(error)
-        findings.problem(_advised(error, status, settings), status)
+        findings.problem(preflight.advised(error, settings), status_of(error))
         return
     stack.push_async_callback(parts.upstream.aclose)
     findings.upstream = parts.upstream.capabilities.describe()
-
-
-def _advised(error: DeltaserveError, status: Status, settings: Settings) -> str:
-    if status is Status.UNREACHABLE:
-        return f"{error.message} Start the black box, or correct --upstream-url ({settings.upstream_url})."
-    return error.message
 
 
 def show(findings: Findings) -> None:
@@ -112,7 +153,7 @@ def show(findings: Findings) -> None:
         if part is not None:
             say_table((title, ""), [(name, _shown(value)) for name, value in part.items() if name != "notes"])
             say("")
-    for remark in (findings.upstream or {}).get("notes", ()):
+    for remark in (*findings.notes, *(findings.upstream or {}).get("notes", ())):
         note(f"Note: {remark}")
     for problem in findings.problems:
         note(f"Problem: {problem}")

@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import errno
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from typing import Any, Final, TypeVar
 import httpx2 as httpx
 
 from client.terminal import Status, Stop
+from server.addresses import bound, close
 from server.settings import PREFIX
 
 T = TypeVar("T")
@@ -133,14 +133,8 @@ async def _healthy(url: str, problems: list[str]) -> None:
 
 
 def refuse_busy(host: str, port: int, what: str, option: str) -> None:
-    """Raises Stop when `port` is taken, or not ours to take."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as uvicorn does
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
-            raise Stop(f"Port {port} for the {what} {reason}: free it, or choose another with {option}.") from None
+    """Raises AddressUnusable when `port` is taken, or not ours to take."""
+    close(bound(host, port, what, option))
 
 
 def free_port(host: str) -> int:

@@ -59,7 +59,7 @@ def checked_weights(folder: Path) -> Path:
 
 @asynccontextmanager
 async def black_box(weights: Path, port: int | None, k: int, model: str = BLACK_BOX) -> AsyncIterator[Running]:
-    """The embedded black box, starting; None: any free port. Raises Stop when the port is taken.
+    """The embedded black box, starting; None: any free port. Raises AddressUnusable when the port is taken.
 
     `model`: which of the build's folders it serves.
     """
@@ -78,7 +78,7 @@ async def server(
     examples: Sequence[str] = (),
     more: Mapping[str, object] = NOTHING,
 ) -> AsyncIterator[Running]:
-    """A server in front of `upstream` with the demo's offset, starting. Raises Stop when the port is taken.
+    """A server in front of `upstream` with the demo's offset, starting. Raises AddressUnusable when the port is taken.
 
     `examples`: questions that its playground offers. `more`: other settings, by their own names.
     """

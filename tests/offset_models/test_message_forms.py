@@ -146,16 +146,16 @@ def test_what_the_template_itself_says_of_a_role_comes_first(tmp_path: Path) -> 
 
 
 def test_conversations_of_one_shape_are_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from offset_models import chat_template
+    from transformers.utils import chat_template_utils as rendering
 
     tokenizer = Tokenizer.load(byte_level(tmp_path, config={"chat_template": TEXT}))
-    count, render = [0], chat_template.render_jinja_template
+    count, render = [0], rendering.render_jinja_template
 
     def counted(**about: Any) -> Any:
         count[0] += 1
         return render(**about)
 
-    monkeypatch.setattr(chat_template, "render_jinja_template", counted)
+    monkeypatch.setattr(rendering, "render_jinja_template", counted)
     for text in ("a", "b", "c"):
         tokenizer.render_chat([said("user", text)])
     assert count[0] == 4

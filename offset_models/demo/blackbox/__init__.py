@@ -1,12 +1,30 @@
 """The embedded black box: a small causal LM behind real HTTP in vLLM's dialect, for demo, tests and benchmarks."""
 
+from pathlib import Path
+
 from offset_models.demo.blackbox.options import Options, parse
+from server.addresses import bound, close
+from server.errors import BadCheckpoint
 
 __all__ = ["Options", "parse", "run"]
 
 
 def run(options: Options) -> None:
-    """Loads the model and serves it until SIGINT or SIGTERM; prints `ready URL` on stdout when it answers."""
-    from offset_models.demo.blackbox.server import serve  # torch and transformers take a while
+    """Loads the model and serves it until SIGINT or SIGTERM; prints `ready URL` on stdout when it answers.
 
-    serve(options)
+    Raises BadCheckpoint, AddressUnusable; what can be known without reading a model first.
+    """
+    check_folder(options.model)
+    sockets = bound(options.host, options.port, "black box", "--port")
+    try:
+        from offset_models.demo.blackbox.server import serve  # torch and transformers take a while
+
+        serve(options, sockets)
+    finally:
+        close(sockets)
+
+
+def check_folder(path: Path) -> None:
+    """Whether `path` looks like a model folder. Raises BadCheckpoint."""
+    if not (path / "config.json").is_file():
+        raise BadCheckpoint(f"There is no model in {path}: give a folder with config.json and safetensors, --model.")

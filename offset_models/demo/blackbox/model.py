@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -98,8 +97,3 @@ def _eos_ids(weights: Any, tokenizer: Any) -> frozenset[int]:
     declared = weights.generation_config.eos_token_id if weights.generation_config else None
     several = declared if isinstance(declared, list) else [declared]
     return frozenset(i for i in (*several, tokenizer.eos_token_id) if i is not None)
-
-
-def folder_exists(path: Path) -> bool:
-    """Whether `path` looks like a model folder."""
-    return (path / "config.json").is_file()

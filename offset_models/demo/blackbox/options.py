@@ -1,6 +1,7 @@
 """What the embedded black box can be told on its command line."""
 
 import argparse
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -40,12 +41,14 @@ class Options:
     def __post_init__(self) -> None:
         if self.tokens_per_chunk < 1 or self.slots < 2 or self.max_batched_tokens < 1 or self.threads < 1:
             raise ValueError("tokens-per-chunk, max-batched-tokens and threads must be at least 1, slots at least 2")
+        if not 0 <= self.port <= 65535:
+            raise ValueError("port must be a number from 0 (any free one) to 65535")
         if self.dtype not in ("float32", "bfloat16", "float16"):
             raise ValueError("dtype must be float32, bfloat16 or float16")
         if self.max_logprobs < -1:
             raise ValueError("max-logprobs must be -1 (the whole vocabulary) or at least 0")
-        if min(self.ms_per_token, self.first_token_ms, self.first_token_cold_ms or 0.0) < 0:
-            raise ValueError("a pace in milliseconds cannot be negative")
+        if not all(0 <= ms < math.inf for ms in (self.ms_per_token, self.first_token_ms, self.cold_ms)):
+            raise ValueError("a pace in milliseconds must be a finite number, 0 or more")
 
     @property
     def name(self) -> str:

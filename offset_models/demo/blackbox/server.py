@@ -9,10 +9,10 @@ import uvicorn
 
 from offset_models.demo.blackbox.app import App
 from offset_models.demo.blackbox.faults import FaultPlan
-from offset_models.demo.blackbox.model import folder_exists, load
+from offset_models.demo.blackbox.model import load
 from offset_models.demo.blackbox.options import Options
 from offset_models.demo.blackbox.service import Service
-from server.errors import BadCheckpoint
+from server.addresses import in_use
 
 
 class ReadyServer(uvicorn.Server):
@@ -34,10 +34,8 @@ class ReadyServer(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(options: Options) -> None:
-    """Blocks until the process is told to stop. Ends it with a sentence when the model folder is missing."""
-    if not folder_exists(options.model):
-        sys.exit(f"no model in {options.model}: give a folder with config.json and safetensors, --model FOLDER")
+def serve(options: Options, sockets: list[socket.socket]) -> None:
+    """Blocks until the process is told to stop. `sockets`: bound, and not listening yet. Raises BadCheckpoint, AddressUnusable."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     # Faults leave answers unfinished on purpose; uvicorn reports each as an error of the application.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -45,11 +43,7 @@ def serve(options: Options) -> None:
         plan = FaultPlan(options.faults)
     except ValueError as error:
         sys.exit(str(error))
-    try:
-        loaded = load(options)
-    except BadCheckpoint as error:
-        sys.exit(error.message)
-    app = App(Service(loaded, options, plan))
+    app = App(Service(load(options), options, plan))
     config = uvicorn.Config(
         app,
         host=options.host,
@@ -59,4 +53,7 @@ def serve(options: Options) -> None:
         lifespan="on",
         timeout_graceful_shutdown=1,
     )
-    ReadyServer(config).run()
+    try:
+        ReadyServer(config).run(sockets)
+    except OSError:  # bound by two, of which the other one listens already
+        raise in_use(options.port, "black box", "--port") from None

@@ -11,6 +11,7 @@ import pytest
 
 from client.demo.children import free_port, refuse_busy, running, unless_ended, until_ready, until_told
 from client.terminal import Status, Stop
+from server.errors import AddressUnusable
 
 pytestmark = pytest.mark.anyio
 SLEEP = "import time; time.sleep(60)"
@@ -84,7 +85,7 @@ def test_a_busy_port_is_a_sentence_that_says_what_to_do():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(Stop, match=rf"Port {port} for the server is in use: .* with --port"):
+        with pytest.raises(AddressUnusable, match=rf"Port {port} for the server is in use: .* with --port"):
             refuse_busy("127.0.0.1", port, "server", "--port")
     refuse_busy("127.0.0.1", free_port("127.0.0.1"), "server", "--port")
 

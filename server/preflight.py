@@ -1,0 +1,254 @@
+"""What can be known of a start before a model is read: each fault as its sentence, in a moment. Never imports torch."""
+
+import asyncio
+import errno
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from server.errors import (
+    BadCheckpoint,
+    CorruptState,
+    DeltaserveError,
+    MalformedTopK,
+    NotConfigured,
+    StateFolderUnusable,
+    Unavailable,
+    UncorrectableUpstream,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from server.settings import Settings
+from server.upstream.detect import detect
+from server.upstream.transport import Limits, Timeouts, Transport
+
+if TYPE_CHECKING:
+    from offset_models.manifest import Manifest
+    from offset_models.state import RegistryState
+
+STATE_FOLDER: Final = ".deltaserve"  # under the offsets root, where the settings name no other
+ASKED_WITHIN_S: Final = 1.5  # what a black box says of itself; one that is slower is probed when the models are read
+_PROBE_BYTES: Final = 1 << 14  # about as much as a first state and its first audit lines take
+
+Check = Callable[[Settings], Awaitable[None]]
+
+
+async def check(settings: Settings) -> None:
+    """Raises the first fault. A black box that is away is none: a server waits for it."""
+    for one in CHECKS:
+        try:
+            await one(settings)
+        except DeltaserveError as error:
+            if not error.retryable:
+                raise
+
+
+async def faults(settings: Settings, checks: Sequence[Check] | None = None) -> list[DeltaserveError]:
+    """One for each check that does not hold, in their order."""
+    found = []
+    for one in CHECKS if checks is None else checks:
+        try:
+            await one(settings)
+        except DeltaserveError as error:
+            found.append(error)
+    return found
+
+
+async def check_offset(settings: Settings) -> None:
+    """The offset's folder, its manifest, the sizes of its files and where its base is. Raises DeltaserveError."""
+    saved = _saved(settings)
+    if saved is not None and saved.active is not None:
+        return  # what was active answers again, whatever the settings name
+    if settings.offset is None:
+        _refuse_nothing_to_activate(settings)
+        return
+    root, path = place(settings)
+    _check_checkpoint(settings, root, path or "")
+
+
+async def check_state(settings: Settings) -> None:
+    """The state folder can be written and is nobody else's. Raises StateFolderUnusable, CorruptState."""
+    from offset_models.journal import Journal
+    from offset_models.state_lock import locked
+
+    if (folder := state_folder(settings)) is not None:
+        with locked(folder):
+            _refuse_full(folder)
+            Journal(folder).saved()
+
+
+async def check_state_unchanged(settings: Settings) -> None:
+    """The same, as far as it can be known without making the folder or a file in it."""
+    folder = state_folder(settings)
+    if folder is None:
+        return
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    wrong = _unwritable(there, errno.EEXIST if there == folder else errno.ENOTDIR)
+    if wrong is not None:
+        raise StateFolderUnusable(
+            f"The state folder {folder} cannot be written ({os.strerror(wrong)}); set state_folder to one that can."
+        )
+    if folder.is_dir():
+        await check_state(settings)
+
+
+async def check_upstream(settings: Settings) -> None:
+    """Its address, the key and the model, by what it says of itself. Raises DeltaserveError; retryable: it is away."""
+    if not settings.upstream_url:
+        raise NotConfigured(
+            "No black box is configured: give --upstream-url (DELTASERVE_UPSTREAM_URL), for example "
+            "http://127.0.0.1:8001."
+        )
+    key = settings.upstream_key
+    transport = Transport(
+        settings.upstream_url,
+        key=key.get_secret_value() if key else None,
+        timeouts=Timeouts(connect_s=ASKED_WITHIN_S, first_token_s=ASKED_WITHIN_S, total_s=ASKED_WITHIN_S),
+        limits=Limits(attempts=1),
+    )
+    try:
+        async with asyncio.timeout(ASKED_WITHIN_S):
+            await detect(
+                transport,
+                settings.upstream_model,
+                None if settings.upstream_dialect == "auto" else settings.upstream_dialect,
+            )
+    except TimeoutError:
+        raise UpstreamTimeout("The upstream did not answer in time.") from None
+    except (MalformedTopK, UpstreamRefused) as error:
+        raise UncorrectableUpstream(error.message) from error
+    finally:
+        await transport.aclose()
+
+
+CHECKS: Final[tuple[Check, ...]] = (check_state, check_offset, check_upstream)
+
+
+def addresses(settings: Settings) -> list[tuple[str, int, str, str]]:
+    """What is listened on, as `addresses.bound` takes it."""
+    public = (settings.host, settings.port, "server", "--port")
+    if settings.admin_port is None:
+        return [public]
+    return [public, (settings.admin_host or settings.host, settings.admin_port, "admin routes", "--admin-port")]
+
+
+def advised(error: DeltaserveError, settings: Settings) -> str:
+    """The sentence; where something is waited for, with what to do."""
+    if isinstance(error, Unavailable):
+        return f"{error.message} Load one: deltaserve offsets load NAME PATH --activate."
+    if error.retryable and (error.code or "").startswith("upstream"):
+        return f"{error.message} Start the black box, or correct --upstream-url ({settings.upstream_url})."
+    return error.message
+
+
+def state_folder(settings: Settings) -> Path | None:
+    """None where nothing is kept: offsets that cannot change have no state."""
+    if settings.state_folder is not None:
+        return settings.state_folder
+    kept = settings.admin_key or settings.watch_offsets
+    return place(settings)[0] / STATE_FOLDER if kept and (settings.offsets_root or settings.offset) else None
+
+
+def place(settings: Settings) -> tuple[Path, str | None]:
+    """(root of all checkpoints, path of the first one under it). Raises NotConfigured."""
+    if settings.offsets_root is not None:
+        return settings.offsets_root, settings.offset
+    if settings.offset is None:
+        raise NotConfigured(
+            "No offset is configured: give --offset (DELTASERVE_OFFSET), a checkpoint folder, or --offsets-root."
+        )
+    folder = Path(settings.offset).resolve()
+    return folder.parent, folder.name
+
+
+def _saved(settings: Settings) -> "RegistryState | None":
+    """The last run's state; None where there is none or it cannot be read, which `check_state` tells."""
+    from offset_models.journal import Journal
+
+    folder = state_folder(settings)
+    if folder is None or not folder.is_dir():
+        return None
+    try:
+        return Journal(folder).saved()
+    except CorruptState:
+        return None
+
+
+def _refuse_nothing_to_activate(settings: Settings) -> None:
+    """With an admin key an offset can be loaded later. Raises NotConfigured, BadCheckpoint."""
+    root, _ = place(settings)
+    _check_root(root)
+    if settings.admin_key is None:
+        raise NotConfigured(
+            "There is no offset to serve: give --offset (DELTASERVE_OFFSET), a checkpoint under the offsets root, or "
+            "an admin key (DELTASERVE_ADMIN_KEY) to load one later."
+        )
+
+
+def _check_checkpoint(settings: Settings, root: Path, path: str) -> None:
+    from offset_models.checkpoint import read_manifest
+    from offset_models.safe_files import within
+
+    if settings.offsets_root is not None:
+        _check_root(root)
+    elif not (root / path).exists():
+        raise BadCheckpoint(f"The offset {root / path} does not exist: give --offset a checkpoint folder.")
+    folder = within(root, path)
+    manifest = read_manifest(folder)
+    for name, entry in manifest.files.items():
+        if (folder / name).stat().st_size != entry.bytes:
+            raise BadCheckpoint(
+                f"{name} has {(folder / name).stat().st_size} bytes where offset.json says {entry.bytes}; it may be "
+                "truncated."
+            )
+    _check_base(settings, folder, manifest)
+
+
+def _check_base(settings: Settings, folder: Path, manifest: "Manifest") -> None:
+    """Its digest is compared when it is read."""
+    if manifest.base is None:
+        return
+    base = settings.base if manifest.base.path is None else folder / manifest.base.path
+    if base is None:
+        raise BadCheckpoint(
+            f"The offset {manifest.name} needs its base model {manifest.base.name!r}: give that model's folder with "
+            "--base (DELTASERVE_BASE)."
+        )
+    if not (base / "config.json").is_file():
+        raise BadCheckpoint(
+            f"The base model's folder {base} holds no model (no config.json): give the folder of "
+            f"{manifest.base.name!r} with --base."
+        )
+
+
+def _check_root(root: Path) -> None:
+    try:
+        next(root.iterdir(), None)
+    except OSError as error:
+        reason = {FileNotFoundError: "does not exist", NotADirectoryError: "is no folder"}.get(type(error))
+        raise BadCheckpoint(
+            f"The offsets root {root} {reason or f'cannot be read ({error.strerror})'}: set --offsets-root to the "
+            "folder that holds the checkpoints."
+        ) from None
+
+
+def _unwritable(there: Path, where_a_file: int) -> int | None:
+    """The error number that making a folder there would give."""
+    if not there.is_dir():
+        return where_a_file
+    return None if os.access(there, os.W_OK | os.X_OK) else errno.EACCES
+
+
+def _refuse_full(folder: Path) -> None:
+    """Raises StateFolderUnusable where not even a small file can be written: no room, no rights, read-only."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe.") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+    except OSError as error:
+        raise StateFolderUnusable(
+            f"The state folder {folder} cannot be written ({error.strerror}): make room, or set state_folder to one "
+            "that can."
+        ) from None
