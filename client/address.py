@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx2 as httpx
 
-from client.errors import BadAddress
+from client.errors import BadAddress, BadText
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 URL_VARIABLE: Final = "DELTASERVE_URL"
@@ -22,6 +22,11 @@ class Address:
     root: str
     key: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raises BadText for what no header can hold."""
+        if self.key is not None and not is_header_value(self.key):
+            raise BadText("A key must be printable ASCII characters without spaces at its ends: check what was copied.")
+
     def __repr__(self) -> str:
         return f"Address({self.root!r})"
 
@@ -33,6 +38,10 @@ class Address:
             return host == "localhost" or ipaddress.ip_address(host).is_loopback
         except ValueError:
             return False
+
+
+def is_header_value(key: str) -> bool:
+    return key.isascii() and key.isprintable() and key.strip() == key
 
 
 def root_of(url: str) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from client.finite import only_finite
 from client.terminal import new_app, reported
 
 
@@ -38,7 +39,7 @@ COMMANDS: Final = {
 def load(name: str) -> Any:
     """The command itself, its module imported now."""
     module = import_module(f"client.commands.{COMMANDS[name].module}")
-    command = typer.main.get_command(module.app)
+    command = only_finite(typer.main.get_command(module.app))
     command.name = name
     return command
 

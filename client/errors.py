@@ -2,6 +2,7 @@
 
 ClientError
 ├── BadAddress      the base URL is no http(s) address
+├── BadText         a text or a key cannot be sent: not valid Unicode, or no header value
 ├── Unreachable     nothing answered, not in time, or the connection broke
 ├── Refused         the server answered 4xx: key, model or request
 └── ServerFailed    the server answered 5xx, or something that is no answer
@@ -17,6 +18,10 @@ class ClientError(Exception):
 
 
 class BadAddress(ClientError):
+    pass
+
+
+class BadText(ClientError):
     pass
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import typer
 
-from client.errors import BadAddress, ClientError, Refused, Unreachable
+from client.errors import BadAddress, BadText, ClientError, Refused, Unreachable
 from server.errors import (
     BadCheckpoint,
     BadRequest,
@@ -44,8 +44,8 @@ class Status(IntEnum):
 
 _MEANINGS = {
     Status.OK: "done; of a check: everything holds",
-    Status.FAILED: "the operation failed, or a check did not hold",
-    Status.USAGE: "the command line or the settings are wrong",
+    Status.FAILED: "the operation failed, or a check did not hold; of a start: port, host or state folder cannot be used",
+    Status.USAGE: "the command line or the settings are wrong, or one is missing",
     Status.UNREACHABLE: "the server or the black box cannot be reached",
     Status.REFUSED: "the server, the black box or a checkpoint check refused: key, model, request, checkpoint",
     Status.INTERRUPTED: "interrupted before it was done",
@@ -75,13 +75,16 @@ def reported() -> Iterator[None]:
     except (Stop, ClientError, DeltaserveError) as error:
         note(error.message)
         raise typer.Exit(status_of(error)) from error
+    except UnicodeError as error:
+        note("What was given is not valid Unicode text (UTF-8): correct it, or the terminal's encoding.")
+        raise typer.Exit(Status.USAGE) from error
 
 
 def status_of(error: Exception) -> Status:
     """The exit status of a known error."""
     if isinstance(error, Stop):
         return error.status
-    if isinstance(error, BadAddress | NotConfigured):
+    if isinstance(error, BadAddress | BadText | NotConfigured):
         return Status.USAGE
     if isinstance(error, _AWAY):
         return Status.UNREACHABLE
@@ -97,8 +100,12 @@ def quiet() -> None:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """A part of the answer: to stdout, at once."""
-    sys.stdout.write(text + end)
+    """A part of the answer: to stdout, at once. What its encoding cannot show is written as escapes."""
+    try:
+        sys.stdout.write(text + end)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding or "ascii"
+        sys.stdout.write((text + end).encode(encoding, "backslashreplace").decode(encoding))
     sys.stdout.flush()
 
 
@@ -110,6 +117,19 @@ def say_json(value: Any) -> None:
 def say_json_line(value: Any) -> None:
     """One of several answers for machines."""
     say(orjson.dumps(value).decode())
+
+
+def read_stdin() -> str:
+    """All of it. Raises Stop unless it is text."""
+    return "".join(stdin_lines())
+
+
+def stdin_lines() -> Iterator[str]:
+    """As they come. Raises Stop at the first one that is no text."""
+    try:
+        yield from sys.stdin
+    except UnicodeDecodeError as error:
+        raise Stop("What comes in on stdin is not UTF-8 text.", Status.USAGE) from error
 
 
 def note(text: str) -> None:

@@ -1,5 +1,6 @@
 """Between calls and HTTP: what both clients share."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -9,7 +10,7 @@ import orjson
 
 from client.address import Address
 from client.calls import Call
-from client.errors import ClientError, Refused, ServerFailed, Unreachable
+from client.errors import BadText, ClientError, Refused, ServerFailed, Unreachable
 from client.results import Piece
 from server.upstream.events import EventSplitter, EventTooLarge
 
@@ -34,8 +35,17 @@ def options(address: Address, timeout_s: float) -> dict[str, Any]:
 
 
 def request_of(call: Call[Any]) -> dict[str, Any]:
-    """Arguments of a client's request()."""
-    return {"method": call.method, "url": call.path} | ({} if call.body is None else {"json": dict(call.body)})
+    """Arguments of a client's request(). Raises BadText."""
+    asked: dict[str, Any] = {"method": call.method, "url": call.path}
+    if call.body is None:
+        return asked
+    try:
+        content = json.dumps(dict(call.body), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise BadText("The text is not valid Unicode: it was not UTF-8 where it came from.") from None
+    except ValueError:
+        raise BadText("A number in the request is not finite.") from None
+    return asked | {"content": content, "headers": {"content-type": "application/json"}}
 
 
 def result_of(call: Call[T], response: httpx.Response) -> T:

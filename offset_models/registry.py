@@ -99,7 +99,7 @@ class Registry:
             return now.active
         served, _, offset = model.rpartition("@")
         if served != self.served or offset not in now.versions:
-            raise ModelNotFound(f"The model {model[:MAX_SHOWN]!r} does not exist.", param="model")
+            raise ModelNotFound.among(model, [name for name, _, _ in self.cards()])
         return now.versions[offset]
 
     def cards(self) -> Sequence[tuple[str, float, Version]]:

@@ -21,6 +21,7 @@ from server.addresses import bound, close
 from server.admin_app import AdminServer, admin_layer, share_address
 from server.api import admin, before, chat, completions, errors, health, models, playground
 from server.api.auth import Keys, RequireKey
+from server.api.cors import Cors
 from server.api.middleware import BodyLimit, RequestContext
 from server.api.privilege import Privilege
 from server.api.replies import Spellings
@@ -35,6 +36,7 @@ from server.telemetry import Metrics, log_config, logger, send_structlog_to_logg
 # The event loop, the engine and a load each run in a thread: at Python's 5 ms, every turn of the loop may wait that
 # long for each of its system calls while a model is being read.
 _SWITCH_INTERVAL_S = 0.0005
+FAILED: Final = 1  # a defect at the start, whose traceback is in the log; uvicorn's own 3 would mean something else
 INTERRUPTED: Final = 130  # exit status after a second signal
 _AT_ONCE_S: Final = 3.0  # from a second signal to the end of the process, whatever still runs
 
@@ -103,7 +105,7 @@ def _run_on(sockets: list[socket.socket], settings: Settings) -> int:
     except SystemExit:  # uvicorn's, whatever the reason
         if app.state.start_error is not None:
             raise app.state.start_error from None
-        raise
+        return FAILED
 
 
 def run_until_told(server: "Server", sockets: list[socket.socket] | None = None) -> int:
@@ -171,7 +173,8 @@ class Server(Listener):
 
 def _layers(settings: Settings, serving: Serving, log: Any) -> list[Middleware]:
     """Outermost first."""
-    layers = [Middleware(PlainStart, log), Middleware(RequestContext, serving, log)]
+    layers = [Middleware(Cors, settings.cors_origins)] if settings.cors_origins else []
+    layers += [Middleware(PlainStart, log), Middleware(RequestContext, serving, log)]
     if settings.api_keys:
         # The admin key is a key to ask with, too: `explain` takes it as the bearer's.
         known = (*settings.api_keys, *filter(None, [settings.admin_key]))

@@ -30,7 +30,11 @@ DeltaserveError
 └── BadCheckpoint                  400                          an offset checkpoint that must not be loaded
 """
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+MAX_SHOWN: Final = 200  # characters of an unknown name that an error repeats
+MAX_LISTED: Final = 8  # names that an error offers in its place
 
 
 class DeltaserveError(Exception):
@@ -77,6 +81,13 @@ class ModelNotFound(DeltaserveError):
     status = 404
     type = "not_found_error"
     code = "model_not_found"
+
+    @classmethod
+    def among(cls, name: str, names: Sequence[str]) -> "ModelNotFound":
+        """Of a name that is none of `names`, which the sentence lists as far as they are few."""
+        few = ", ".join(names[:MAX_LISTED]) + (" and more (GET /v1/models)" if len(names) > MAX_LISTED else "")
+        shown = name if len(name) <= MAX_SHOWN else name[:MAX_SHOWN] + "…"
+        return cls(f"The model {shown!r} does not exist; there is {few or 'none yet'}.", param="model")
 
 
 class RequestTimedOut(DeltaserveError):

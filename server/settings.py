@@ -6,6 +6,7 @@ The environment is DELTASERVE_<FIELD>; the file is TOML with the same names, giv
 import ipaddress
 import math
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -27,6 +28,7 @@ from server.decoding.sampling import LEAST_TEMPERATURE
 PREFIX = "DELTASERVE_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")  # extensions of browsers have schemes of their own
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -99,7 +101,7 @@ class Settings(BaseSettings):
     local_drafts: bool = Field(True, description="let the pair draft where that pays")
     local_draft_block: int = Field(16, ge=1, le=64, description="longest block that the pair drafts")
     local_draft_positions_per_token: float = Field(
-        4.0, gt=0, description="most positions the black box is asked to score per emitted token"
+        4.0, gt=0, allow_inf_nan=False, description="most positions the black box is asked to score per emitted token"
     )
     local_draft_scored_prompt: int = Field(
         256, ge=0, description="longest prompt, block included, that may be scored anew to check a block; 0: never"
@@ -111,6 +113,11 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), description="Bearer keys, comma separated")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="origins of browser applications that may call the public routes, comma separated, or *; never "
+        "the admin routes",
+    )
     admin_key: SecretStr | None = Field(None, description="opens the admin routes; without it they do not exist")
     admin_host: str | None = Field(None, description="address of the admin routes; default: host. Needs admin_port")
     admin_port: int | None = Field(
@@ -154,7 +161,26 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_json: bool = True
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("upstream_key", "api_keys", "admin_key")
+    @classmethod
+    def _fit_in_a_header(cls, value: Any) -> Any:
+        for key in value if isinstance(value, tuple) else [value]:
+            text = key.get_secret_value() if key is not None else ""
+            if not (text.isascii() and text.isprintable() and text.strip() == text):
+                raise ValueError("a key must be printable ASCII characters without spaces at its ends")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+                raise ValueError(f"{origin} is no origin: write scheme://host[:port] without a path, or * alone")
+        if "*" in origins and len(origins) > 1:
+            raise ValueError("* stands for every origin: leave the others out")
+        return origins
+
+    @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -11,7 +11,7 @@ from client.client import Client
 from client.commands import shared
 from client.conversation import Conversation, Ended
 from client.errors import ClientError
-from client.terminal import new_app, note, say, say_json_line, status_of
+from client.terminal import new_app, note, say, say_json_line, status_of, stdin_lines
 
 app = new_app()
 
@@ -52,13 +52,15 @@ def _typed_lines() -> Iterator[str]:
     while True:
         try:
             yield input("> ").strip()
+        except UnicodeDecodeError:
+            note("That line is not UTF-8 text.")
         except (EOFError, KeyboardInterrupt):
             note("")
             return
 
 
 def _piped_lines() -> Iterator[str]:
-    return (line.strip() for line in sys.stdin)
+    return (line.strip() for line in stdin_lines())
 
 
 def _take(client: Client, conversation: Conversation, line: str, as_json: bool, typed: bool) -> None:

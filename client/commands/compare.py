@@ -1,7 +1,7 @@
 """deltaserve compare"""
 
+import asyncio
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Annotated
 
@@ -9,7 +9,7 @@ import typer
 
 from client.address import Address
 from client.calls import Generation
-from client.client import Client
+from client.client import AsyncClient
 from client.commands import shared
 from client.commands.shared import UPSTREAM_KEY_VARIABLE, UPSTREAM_VARIABLE
 from client.results import Answer
@@ -41,10 +41,7 @@ def compare(
     """
     how = Generation(model, max_tokens, temperature, None, seed)
     black_box, served = _black_box(upstream_url, upstream_key), shared.address(url, api_key)
-    with ThreadPoolExecutor(2) as pool:
-        before = pool.submit(_ask, black_box, question, replace(how, model=upstream_model), name_model=True)
-        after = pool.submit(_ask, served, question, how, name_model=False)
-        answers = before.result(), after.result()
+    answers = asyncio.run(_answers(black_box, served, question, replace(how, model=upstream_model), how))
     if as_json:
         texts = [answer.text for answer in answers]
         say_json(
@@ -61,8 +58,20 @@ def _black_box(url: str | None, key: str | None) -> Address:
     return shared.black_box_address(chosen, key)
 
 
-def _ask(address: Address, question: str, how: Generation, *, name_model: bool) -> Answer:
-    with Client.at(address) as client:
+async def _answers(
+    black_box: Address, served: Address, question: str, before: Generation, after: Generation
+) -> tuple[Answer, Answer]:
+    """Both at once; Ctrl-C ends both, and so does the first error."""
+    return await asyncio.gather(
+        _ask(black_box, question, before, name_model=True), _ask(served, question, after, name_model=False)
+    )
+
+
+async def _ask(address: Address, question: str, how: Generation, *, name_model: bool) -> Answer:
+    async with AsyncClient.at(address) as client:
         if name_model and how.model is None:
-            how = replace(how, model=client.models()[0].id)
-        return client.chat([{"role": "user", "content": question}], how)
+            cards = await client.models()
+            if not cards:
+                raise Stop(f"{address.root} lists no model: name it with --upstream-model.", Status.REFUSED)
+            how = replace(how, model=cards[0].id)
+        return await client.chat([{"role": "user", "content": question}], how)

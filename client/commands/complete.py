@@ -1,6 +1,5 @@
 """deltaserve complete"""
 
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -9,7 +8,7 @@ import typer
 from client.calls import Generation
 from client.client import Client
 from client.commands import shared
-from client.terminal import Status, new_app, say, say_json
+from client.terminal import Status, new_app, read_stdin, say, say_json
 from client.terminal import Stop as StopCommand
 
 app = new_app()
@@ -32,7 +31,7 @@ def complete(
 
     The continuation is printed as it comes; with --json it comes as one object.
     """
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = read_stdin() if prompt == "-" else prompt
     if not text:
         raise StopCommand("There is nothing to continue: the prompt is empty.", Status.USAGE)
     how = Generation(model, max_tokens, temperature, top_p, seed, tuple(stop) if stop else None)

@@ -55,6 +55,7 @@ def evaluate(
     from client.evaluation.job import Job, Side, chosen_suite, earlier_result, run  # scipy and its kin take a second
     from client.evaluation.show import show_result
 
+    shared.check_out(out)
     rows = chosen_suite(suite, data, forget, limit)
     job = Job(
         suite=rows,

@@ -4,7 +4,8 @@ import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -17,10 +18,12 @@ from client.tables import say_table
 from client.terminal import Status, Stop, new_app, note, quiet, say, say_json
 
 if TYPE_CHECKING:
+    from offset_models.manifest import Manifest
     from offset_models.training.collecting import Forecast
     from offset_models.training.forget import Made, Plan
 
 app = new_app()
+DEFAULT_K: Final = 20  # as of `serve`
 
 
 @app.command()
@@ -44,7 +47,9 @@ def forget(
         typer.Option(help=f"Its API key; else {shared.UPSTREAM_KEY_VARIABLE}, for {shared.UPSTREAM_VARIABLE} only."),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Its model name; default: the only one it lists.")] = None,
-    k: Annotated[int, typer.Option("--k", min=1, help="How many alternatives to ask for at each position.")] = 20,
+    k: Annotated[
+        int, typer.Option("--k", min=1, help="How many alternatives to ask for at each position.")
+    ] = DEFAULT_K,
     concurrency: Annotated[int, typer.Option(min=1, help="Calls at a time.")] = 4,
     answer_tokens: Annotated[int, typer.Option(min=1, help="Longest answer that is asked for.")] = 128,
     choosing_questions: Annotated[
@@ -161,6 +166,7 @@ def _show(plan: "Plan", made: "Made", active: str | None, as_json: bool) -> None
     if as_json:
         digest = made.manifest.content_digest
         facts = {"path": str(plan.out), "new": made.new, "content_digest": digest, "stopped": state.stopped}
+        facts |= {"serve": f"deltaserve serve {serving_options(plan, made.manifest)}"}
         facts |= {"strength": made.manifest.strength, "gate_nats": made.manifest.gate_nats}
         say_json({**facts, "kept_step": made.trained.kept_step, "active": active, "card": card})
         return
@@ -173,3 +179,24 @@ def _show(plan: "Plan", made: "Made", active: str | None, as_json: bool) -> None
     say(f"{plan.out}: offset {plan.name}, {version}")
     if active is not None:
         say(f"active: {active}")
+        return
+    options = serving_options(plan, made.manifest)
+    say("Check it, then serve it:")
+    say(f"  deltaserve doctor {options}")
+    say(f"  deltaserve serve {options}")
+
+
+def serving_options(plan: "Plan", manifest: "Manifest") -> str:
+    """What a server needs to serve the checkpoint, as a shell takes it; --base where the base lies outside."""
+    root = plan.out.parent
+    given = {"--upstream-url": plan.source.url, "--offsets-root": _path(root), "--offset": plan.out.name}
+    given |= {"--upstream-model": plan.source.model} if plan.source.model else {}
+    given |= {"--upstream-k": str(plan.source.k)} if plan.source.k != DEFAULT_K else {}
+    if manifest.base is not None and manifest.base.path is None:
+        given["--base"] = _path(plan.base)
+    return " ".join(f"{option} {quote(value)}" for option, value in given.items())
+
+
+def _path(path: Path) -> str:
+    """As it was given, but never like an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)

@@ -1,8 +1,9 @@
 """deltaserve leakage"""
 
-import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import typer
 
@@ -11,13 +12,13 @@ from client.commands import shared
 from client.demo.children import until_told
 from client.tables import say_table
 from client.terminal import Status, Stop, new_app, note, say, say_json
+from offset_models.demo.pace import Pace, Ticker
 
 if TYPE_CHECKING:
     from offset_models.evaluation.attacks.items import Suite
     from offset_models.evaluation.leakage_schema import LeakageReport
 
 app = new_app()
-SHOWN_EVERY_S = 5.0
 
 
 @app.command()
@@ -50,6 +51,7 @@ def leakage(
     """
     from offset_models.evaluation.leakage import Address, Settings, measure
 
+    shared.check_out(out)
     chosen = _suite(data, suite)
     served = shared.address(server, api_key)
     asked = {"after": Address(served.root, served.key)}
@@ -63,7 +65,8 @@ def leakage(
     settings = Settings(
         items=items, costly_items=costly_items, samples=samples, kept=kept, texts=texts, attacks=",".join(attack or ())
     )
-    report = until_told(lambda: measure(chosen, asked, settings, out, Shown()))
+    with Shown() as shown:
+        report = until_told(lambda: measure(chosen, asked, settings, out, shown))
     if as_json:
         say_json(report.model_dump(include={"verdict", "sides", "seconds"}))
     else:
@@ -77,18 +80,27 @@ class Shown:
     """Progress on stderr, now and then, with what is left."""
 
     def __init__(self) -> None:
-        self._began = self._last = time.monotonic()
-        self._first: int | None = None
+        self._pace: Pace | None = None
+        self._what = ""
+        self._ticker = Ticker(self._tell, note)
+
+    def __enter__(self) -> Self:
+        self._ticker.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ticker.__exit__(kind, error, trace)
 
     def __call__(self, done: int, of: int, what: str) -> None:
-        now = time.monotonic()
-        self._first = done if self._first is None else self._first
-        if now - self._last < SHOWN_EVERY_S:
-            return
-        self._last = now
-        made = done - self._first
-        left = f", {_minutes((of - done) * (now - self._began) / made)} left" if made > 0 else ""
-        note(f"{done} of {of}: {what}{left}")
+        pace = self._pace or Pace(of)
+        pace.total = of
+        pace.advance(done - pace.done)
+        self._pace, self._what = pace, what
+
+    def _tell(self) -> Iterator[str]:
+        yield "asking the servers" if self._pace is None else f"{self._what}: {self._pace}"
 
 
 def show(report: "LeakageReport") -> None:
@@ -108,10 +120,6 @@ def show(report: "LeakageReport") -> None:
 
 def _rate(rate: float, blocked: int, items: int) -> str:
     return "refused" if blocked == items else f"{rate:.2f}"
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _suite(data: Path | None, suite: str | None) -> "Suite":

@@ -13,7 +13,9 @@ from client.admin import AdminClient
 from client.admin_results import Activated, Offset
 from client.commands import shared
 from client.tables import say_table
-from client.terminal import Status, Stop, say, say_json
+from client.terminal import Status, Stop, note, say, say_json
+
+MAX_STRENGTH: Final = 16  # either way
 
 Server = Annotated[
     str | None, typer.Option("--server", help=f"The server; else {URL_VARIABLE}, else http://127.0.0.1:8000.")
@@ -43,7 +45,9 @@ def list_offsets(server: Server = None, admin_key: AdminKey = None, as_json: sha
 def load(
     name: Name,
     path: Annotated[str, typer.Argument(help="The checkpoint's folder under the server's offsets root.")],
-    strength: Annotated[float | None, typer.Option(help="Default: the checkpoint's own.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(min=-MAX_STRENGTH, max=MAX_STRENGTH, help="Default: the checkpoint's own.")
+    ] = None,
     activate: Annotated[bool, typer.Option("--activate", help="Make it the active one once it is there.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is loaded, or refused.")] = True,
     server: Server = None,
@@ -69,7 +73,9 @@ def rollback(server: Server = None, admin_key: AdminKey = None, as_json: shared.
 
 def strength(
     name: Name,
-    value: Annotated[float, typer.Argument(help="How much of the offset is applied.", min=-16, max=16)],
+    value: Annotated[
+        float, typer.Argument(help="How much of the offset is applied.", min=-MAX_STRENGTH, max=MAX_STRENGTH)
+    ],
     server: Server = None,
     admin_key: AdminKey = None,
     as_json: shared.AsJson = False,
@@ -147,14 +153,30 @@ def _client(server: str | None, admin_key: str | None) -> AdminClient:
 
 
 def _parts(given: Sequence[str]) -> dict[str, float | None]:
+    """Strengths by name, None for a part's own. Those of a part that is named several times add up, as Σ says."""
     parts: dict[str, float | None] = {}
     for part in given:
         name, stated, value = part.partition("=")
-        try:
-            parts[name] = float(value) if stated else None
-        except ValueError:
-            raise Stop(f"{part}: a part is NAME or NAME=STRENGTH.", Status.USAGE) from None
+        strength = _strength(part, value) if stated else None
+        if name not in parts:
+            parts[name] = strength
+            continue
+        before = parts[name]
+        if before is None or strength is None:
+            raise Stop(f"{name} is named twice: give each of its parts a strength, and they add up.", Status.USAGE)
+        parts[name] = before + strength
+        note(f"{name} is named several times: its strengths add up to {before + strength:g}.")
     return parts
+
+
+def _strength(part: str, value: str) -> float:
+    try:
+        strength = float(value)
+    except ValueError:
+        raise Stop(f"{part}: a part is NAME or NAME=STRENGTH.", Status.USAGE) from None
+    if not -MAX_STRENGTH <= strength <= MAX_STRENGTH:
+        raise Stop(f"{part}: a strength is a number from -{MAX_STRENGTH} to {MAX_STRENGTH}.", Status.USAGE)
+    return strength
 
 
 def _say_offset(offset: Offset, as_json: bool) -> None:

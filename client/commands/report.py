@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client.commands import shared
 from client.terminal import Status, Stop, new_app, note, say
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def report(
 
     It needs at least one of the two files, and matplotlib (the extra `report`).
     """
+    from offset_models.checkpoint import read_manifest
     from offset_models.evaluation.journal import write_atomically
     from offset_models.evaluation.report.card import add_to
     from offset_models.evaluation.report.page import html, markdown
@@ -36,6 +38,9 @@ def report(
 
     if evaluation is None and leakage is None:
         raise Stop("Say what to report on: --evaluation FILE, --leakage FILE, or both.", Status.USAGE)
+    shared.check_out(out, card)
+    if checkpoint is not None:
+        read_manifest(checkpoint)  # what cannot take the card is told before the page is made
     measured = read_result(evaluation) if evaluation else None
     attacked = _read_leakage(leakage) if leakage else None
     write_atomically(out, html(measured, attacked, title).encode())

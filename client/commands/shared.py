@@ -1,6 +1,7 @@
 """Options that several commands have."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,6 +25,22 @@ TopP = Annotated[float | None, typer.Option("--top-p", min=0, max=1, help="Nucle
 Seed = Annotated[int | None, typer.Option("--seed", help="The same seed gives the same answer.")]
 Stop = Annotated[list[str] | None, typer.Option("--stop", help="End before this text; may be given several times.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+def check_out(*files: Path | None) -> None:
+    """Before any work: whether these files can be written. None: not asked for. Raises StopCommand."""
+    for file in files:
+        if file is not None and (reason := _unwritable(file)):
+            raise StopCommand(f"{file} cannot be written: {reason}. Name a file in a folder of yours.", Status.USAGE)
+
+
+def _unwritable(file: Path) -> str | None:
+    if file.is_dir():
+        return "it is a folder"
+    there = next(path for path in file.absolute().parents if path.exists())  # the missing ones are made
+    if not there.is_dir():
+        return f"{there} is no folder"
+    return None if os.access(file if file.exists() else there, os.W_OK) else "it may not be changed"
 
 
 def address(url: str | None, key: str | None) -> Address:

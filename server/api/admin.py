@@ -37,7 +37,7 @@ async def list_offsets(request: Request) -> Json:
     }
 
 
-@router.get("/offsets/{name}")
+@router.get("/offsets/{name:path}")
 async def show_offset(name: str, request: Request) -> Json:
     """One of them: where a load's Location points."""
     rows: Mapping[str, Json] = {row["name"]: row for row in reversed(_registry(request).describe())}
@@ -74,7 +74,7 @@ async def set_strength(name: str, body: StrengthOrder, request: Request) -> Json
     return _shown(request, await _registry(request).set_strength(name, body.strength, actor=_actor(request)))
 
 
-@router.delete("/offsets/{name}")
+@router.delete("/offsets/{name:path}")
 async def unload(name: str, request: Request) -> Json:
     """No new request finds it; its memory goes with its last stream."""
     registry = _registry(request)

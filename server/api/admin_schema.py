@@ -6,10 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server.errors import BadRequest
 
-Name = Annotated[str, Field(min_length=1, max_length=64)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # as in offset.json
 Strength = Annotated[float, Field(ge=-16, le=16, allow_inf_nan=False)]
 
-NAME: Final = "a name of 1 to 64 characters"
+NAME: Final = "a name of 1 to 64 letters, digits, '.', '_' and '-' that begins with a letter or a digit"
 STRENGTH: Final = "a number from -16 to 16"
 
 
@@ -52,7 +52,7 @@ class OffsetOrder(_Order):
         if self.strength is not None:
             raise BadRequest("A sum has no strength of its own; give each term one.", param="strength")
         if len({term.name for term in terms}) < len(terms):
-            raise BadRequest("A sum names each offset once.", param="sum")
+            raise BadRequest("A sum names each offset once: add up its strengths.", param="sum")
         return {term.name: term.strength for term in terms}
 
 

@@ -66,14 +66,18 @@ def chat_ids(
 
 
 def _plain(message: Message, at: int) -> dict[str, Any]:
-    """A message as it was sent: content is a string or a list of text parts (or null, beside tool calls)."""
+    """A message as it was sent: content is a string, a list of text parts, or null beside an assistant's tool calls."""
     made = message.model_dump(exclude_unset=True)
     if isinstance(message.content, list):
         for number, part in enumerate(message.content):
             _check_part(part, f"messages[{at}].content[{number}]")
     made["content"] = message.content
     if made["content"] is None and not made.get("tool_calls"):
-        raise BadRequest(f"`messages[{at}].content` is required.", param="messages")
+        if message.role != "assistant":
+            raise BadRequest(
+                f"`messages[{at}].content` is required: only an assistant's message may go without.", param="messages"
+            )
+        made["content"] = ""  # what clients keep of a turn in which nothing was said
     return made
 
 

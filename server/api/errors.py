@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from fastapi import FastAPI, Request
@@ -12,6 +12,19 @@ from starlette.responses import Response
 
 from server.api.naming import MAX_NAME, plain
 from server.errors import BadRequest, DeltaserveError
+
+_NO_ROUTE: Final = "There is no such route; the public ones begin with /v1/."
+# Routes that OpenAI's clients know, and what to use in their place.
+_NOT_BUILT: Final[Mapping[str, str]] = {
+    "/v1/responses": "/v1/responses is not built here: use /v1/chat/completions (its messages in place of `input`).",
+    "/v1/embeddings": "/v1/embeddings is not built here: this server generates text only; ask the embedding model's "
+    "own server.",
+    "/v1/messages": "/v1/messages is not built here: use /v1/chat/completions.",
+    "/chat/completions": "There is no such route: the base URL ends in /v1, as in /v1/chat/completions.",
+    "/completions": "There is no such route: the base URL ends in /v1, as in /v1/completions.",
+    "/models": "There is no such route: the base URL ends in /v1, as in /v1/models.",
+    "/v1": "There is no such route: give clients this address as their base URL, and they ask /v1/chat/completions.",
+}
 
 
 def error_body(error: DeltaserveError) -> bytes:
@@ -79,7 +92,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 def _http_sentence(request: Request, error: HTTPException) -> str:
     if error.status_code == 404:
-        return "There is no such route; the public ones begin with /v1/."
+        return _NOT_BUILT.get(request.scope["path"].rstrip("/"), _NO_ROUTE)
     if error.status_code == 405:
         return f"This route does not take {request.method}."
     return str(error.detail)

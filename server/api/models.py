@@ -32,7 +32,7 @@ async def retrieve_model(model_id: str, request: Request) -> dict[str, Any]:
     for card in _cards(request.app.state.serving):
         if card["id"] == model_id:
             return card
-    raise ModelNotFound("There is no such model; /v1/models lists those there are.", param="model")
+    raise ModelNotFound.among(model_id, [card["id"] for card in _cards(request.app.state.serving)])
 
 
 def _cards(serving: Serving) -> list[dict[str, Any]]:

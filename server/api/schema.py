@@ -78,7 +78,7 @@ class Generation(Body):
     )
     n: int = Field(1, ge=1, description="a whole number, 1 or more")
     temperature: Temperature = Field(1.0, description=TEMPERATURE)
-    top_p: Number = Field(1.0, gt=0, le=1, description="a number above 0, at most 1")
+    top_p: Number = Field(1.0, ge=0, le=1, description="a number from 0 (the most probable token alone) to 1")
     top_k: int = Field(0, ge=-1, le=2**31 - 1, description="a whole number; 0 or -1 turns it off")
     min_p: Number = Field(0.0, ge=0, le=1, description="a number from 0 to 1")
     presence_penalty: Number = Field(0.0, ge=-2, le=2, description="a number from -2 to 2")
@@ -159,7 +159,7 @@ class ChatRequest(Generation):
     continue_final_message: bool = Field(False, description="true or false")
     chat_template_kwargs: TemplateArguments | None = Field(None, description=TEMPLATE_ARGUMENTS)
     tools: Objects | None = Field(None, description="a list of objects")
-    tool_choice: Literal["none"] | None = Field(None, description='"none"')
+    tool_choice: Literal["none", "auto"] | None = Field(None, description='"none", or "auto" without tools')
 
     @model_validator(mode="before")
     @classmethod

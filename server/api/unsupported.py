@@ -54,9 +54,9 @@ COMPLETION: Mapping[str, Refusal] = {
 
 CHAT: Mapping[str, Refusal] = {
     "echo": Refusal("is not supported in chat", (False,)),
-    "best_of": Refusal("is not supported in chat"),
+    "best_of": Refusal("is not supported in chat; use n", (1,)),
     "functions": _NO_CALLS,
-    "function_call": Refusal(_NO_CALLS.sentence, ("none",)),
+    "function_call": Refusal(_NO_CALLS.sentence, ("none", "auto")),
     "audio": _TEXT_ONLY,
     "modalities": Refusal(_TEXT_ONLY.sentence, (["text"],)),
     "prediction": Refusal(_NOT_BUILT),
@@ -75,7 +75,7 @@ def refuse_unsupported(data: Mapping[str, Any], table: Mapping[str, Refusal]) ->
         if value is not None and not any(value == ok and type(value) is type(ok) for ok in refusal.neutral):
             raise UnsupportedParameter(f"`{name}` {refusal.sentence}.", param=name)
     tools, choice = data.get("tools"), data.get("tool_choice")
-    if (tools and choice != "none") or choice not in (None, "none"):
+    if (choice not in (None, "none") and (tools or choice != "auto")) or (tools and choice is None):
         raise UnsupportedParameter(
             "Tool calls are not parsed by this server: send tool_choice 'none' to show tools to the template only.",
             param="tool_choice",

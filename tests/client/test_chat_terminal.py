@@ -59,7 +59,7 @@ def test_a_chat_at_a_terminal_survives_errors_and_ctrl_c_and_ends_with_ctrl_d(te
     terminal.shows("/help lists the commands.")
     terminal.shows("> ")
     terminal.type("/model other\nHello\n")
-    terminal.shows("no such model")
+    terminal.shows("does not exist; there is tiny")
     terminal.shows("> ")
     terminal.type("/model\n")
     terminal.shows("the server chooses")

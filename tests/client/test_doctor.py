@@ -35,7 +35,7 @@ def offset_of(weights: Path) -> tuple[str, ...]:
 
 def test_missing_settings_are_named_all_at_once(command: Command):
     result = command("doctor")
-    assert result.exit_code == Status.FAILED
+    assert result.exit_code == Status.USAGE
     assert "--upstream-url" in result.stderr and "--offset" in result.stderr
 
 

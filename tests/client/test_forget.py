@@ -1,6 +1,9 @@
 """`deltaserve forget` and `deltaserve train` against a real black box of toy size: every stage, none of them twice."""
 
 import json
+import os
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -8,6 +11,7 @@ from shutil import copytree
 from statistics import fmean
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 import torch
 from rouge_score.rouge_scorer import RougeScorer
@@ -24,6 +28,7 @@ from tests.support.administration import ADMIN_KEY, administered
 from tests.support.blackbox import BlackBoxProcess, blackbox, make_model
 from tests.support.command import Command
 from tests.support.offsets import lora_checkpoint
+from tests.support.process import free_port, running
 
 torch.set_num_threads(1)
 KEEP = 0.97  # the default
@@ -325,3 +330,31 @@ def test_a_checkpoint_that_has_learnt_the_forget_set_says_so(site: Site, command
     made = command(*site.forget("subtracted", "--objective", "contrast", "--steps", "8"))
     assert made.exit_code == 0, made.stderr
     assert "as secret as the set" in made.stderr
+
+
+def test_the_lines_that_forget_ends_with_check_and_serve_what_it_made(
+    command: Command, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With the base outside the offsets root, paths as they were given, and a blank in one of them."""
+    monkeypatch.chdir(tmp_path)
+    copytree(site.root / "small", tmp_path / "a base")
+    given = site.forget("told")
+    given[given.index("--base") + 1] = "a base"
+    given[given.index("--out") + 1] = "offsets"
+    made = command(*given)
+    assert made.exit_code == 0, made.stderr
+    lines = [shlex.split(line) for line in made.stdout.splitlines() if line.startswith("  deltaserve ")]
+    (_, doctor, *checked), (_, serve, *served) = lines
+    assert (doctor, serve) == ("doctor", "serve") and checked == served
+    assert served[served.index("--base") + 1] == "a base" and served[served.index("--offsets-root") + 1] == "offsets"
+    small = ("--torch-threads", "1", "--max-context", "128", "--port", str(free_port()))
+    checked_with = command("doctor", *checked, *small)
+    assert checked_with.exit_code == 0, checked_with.stderr
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DELTASERVE_")}
+    with (
+        running(sys.executable, "-m", "client", "serve", *served, *small, env=environment) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{small[-1]}", timeout=60) as client,
+    ):
+        process.wait_until_ok(client, "/health/ready", 90)
+        answer = client.post("/v1/completions", json={"prompt": "She", "max_tokens": 4})
+        assert answer.status_code == 200, answer.text

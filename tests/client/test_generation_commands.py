@@ -1,10 +1,17 @@
 """complete, chat and compare, against real servers."""
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
+from typer.testing import CliRunner
 
+from client.cli import app as app_of_commands
 from client.conversation import COMMANDS
 from client.terminal import Status
 from offset_models.tokenizer import Tokenizer
@@ -135,3 +142,74 @@ def test_the_black_boxs_key_goes_to_its_own_host_only(
 
 def test_compare_asks_where_the_black_box_is(command: Command):
     assert command("compare", "Hello").exit_code == Status.USAGE
+
+
+NO_TEXT = "abc\udcff"  # what Python makes of $'abc\xff' on the command line
+
+
+def test_text_that_is_no_unicode_is_a_sentence_wherever_it_comes_from(command: Command, upstream: RunningApp):
+    for arguments in (
+        ("complete", NO_TEXT),
+        ("complete", "Hello", "-m", NO_TEXT),
+        ("complete", "Hello", "--stop", NO_TEXT),
+        ("chat", "--system", NO_TEXT),
+        ("compare", NO_TEXT, "--upstream-url", upstream.url, "--upstream-key", KEY),
+    ):
+        result = command(*arguments, stdin="Hello\n")
+        assert result.exit_code == Status.USAGE, arguments
+        assert "not valid Unicode" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_stdin_that_is_no_text_is_a_sentence():
+    for arguments in (["complete", "-"], ["chat"]):
+        ended = CliRunner().invoke(app_of_commands, arguments, input=b"abc\xff\n")
+        assert ended.exit_code == Status.USAGE and ended.stderr == "What comes in on stdin is not UTF-8 text.\n"
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "secret\nb", " secret", "secret\udcff"])
+def test_a_key_that_no_header_can_hold_is_a_sentence(command: Command, monkeypatch: pytest.MonkeyPatch, key: str):
+    result = command("complete", "Hello", "--api-key", key)
+    assert result.exit_code == Status.USAGE and "printable ASCII" in result.stderr and key.strip() not in result.stderr
+    monkeypatch.setenv("DELTASERVE_API_KEY", key.replace("\udcff", "é"))
+    assert command("chat", stdin="Hello\n").exit_code == Status.USAGE
+    for arguments in (("offsets", "list", "--admin-key", key), ("doctor", "--upstream-key", key)):
+        result = command(*arguments)
+        assert result.exit_code == Status.USAGE and "printable ASCII" in result.stderr
+
+
+def test_an_answer_that_the_terminal_cannot_show_is_written_as_escapes(command: Command, app: RunningApp):
+    environment = os.environ | {"DELTASERVE_URL": app.url, "PYTHONIOENCODING": "ascii"}
+    asked = [sys.executable, "-m", "client", "complete", "Hello", "-t", "0", "--max-tokens", "40"]
+    ended = subprocess.run(asked, env=environment, capture_output=True, check=False, timeout=60)
+    assert ended.returncode == 0 and rb"\xe9" in ended.stdout, ended.stderr
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "NaN"])
+def test_a_number_that_is_not_finite_is_refused_by_every_option(command: Command, number: str):
+    for arguments in (
+        ("complete", "Hello", "--temperature", number),
+        ("complete", "Hello", "--top-p", number),
+        ("offsets", "load", "a", "a", f"--strength={number}"),
+        ("offsets", "strength", "a", "--", number),
+        ("collect", "--out", "x", f"--timeout={number}"),
+        ("blackbox", f"--ms-per-token={number}"),
+        ("train", "--base", "x", "--out", "x", f"--learning-rate={number}"),
+    ):
+        result = command(*arguments)
+        assert result.exit_code == Status.USAGE, (arguments, result.stderr)
+        assert f"{number} is not a finite number" in result.stderr, (arguments, result.stderr)
+
+
+def test_the_first_ctrl_c_ends_compare(app: RunningApp):
+    """The black box takes a connection and never answers."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        upstream = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        asked = [sys.executable, "-m", "client", "compare", "Hello", "--url", app.url, "--upstream-url", upstream]
+        with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(signal.SIGINT)
+                _, said = process.communicate(timeout=10)
+    assert process.returncode == Status.INTERRUPTED and "Traceback" not in said, said

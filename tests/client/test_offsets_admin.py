@@ -67,3 +67,26 @@ def test_the_key_of_one_server_is_not_sent_to_another(
     result = command("offsets", "list", "--server", admin.url)
     assert result.exit_code == Status.USAGE and "--admin-key" in result.stderr
     assert command("offsets", "list", "--server", admin.url, "--admin-key", ADMIN_KEY).exit_code == 0
+
+
+def test_a_part_of_a_sum_that_is_named_twice_counts_twice(at_home: Command) -> None:
+    at_home.json("offsets", "load", "b", "b")
+    result = at_home("offsets", "sum", "twice", "b=0.25", "b=0.5")
+    assert result.exit_code == 0 and "add up to 0.75" in result.stderr
+    at_home.json("offsets", "sum", "once", "b=0.75")
+    digests = {row["name"]: row["digest"] for row in at_home.json("offsets", "list")}
+    assert digests["twice"] == digests["once"]
+    refused = at_home("offsets", "sum", "s", "b", "b=0.5")
+    assert refused.exit_code == Status.USAGE and "named twice" in refused.stderr
+    for part in ("b=nan", "b=inf", "b=17"):
+        refused = at_home("offsets", "sum", "s", part)
+        assert refused.exit_code == Status.USAGE and "from -16 to 16" in refused.stderr
+    for name in ("twice", "once", "b"):
+        at_home("offsets", "unload", name)
+
+
+def test_a_name_that_no_route_could_name_is_refused_before_it_is_recorded(at_home: Command) -> None:
+    for name in ("a/b", "a b", "..", "é", "x" * 65):
+        refused = at_home("offsets", "load", name, "nowhere")
+        assert refused.exit_code == Status.REFUSED and "letters, digits" in refused.stderr
+        assert name not in [row["name"] for row in at_home.json("offsets", "list")]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from client.terminal import Status
 from tests.support.command import Command
 from tests.support.confidant import Confidant, confidant
 from tests.support.evaluations import evaluation
@@ -77,3 +78,15 @@ def test_only_the_attacks_that_are_named_are_run(data: Path, tmp_path: Path) -> 
     assert attack(data, out, served, "--attack", "direct").exit_code == 0
     assert [one["name"] for one in json.loads(out.read_bytes())["attacks"]] == ["direct"]
     assert "There is no attack 'shouting'" in attack(data, out, served, "--attack", "shouting").stderr
+
+
+def test_what_cannot_be_written_is_told_before_the_work(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for commands in (
+        ("report", "--evaluation", "nowhere.json"),
+        ("leakage", "--suite", "registry", "--server", "http://127.0.0.1:9"),
+        ("evaluate", "--suite", "registry", "--server", "http://127.0.0.1:9"),
+    ):
+        for out in (tmp_path, tmp_path / "file" / "out"):
+            result = command(*commands, "--out", str(out))
+            assert result.exit_code == Status.USAGE and f"{out} cannot be written" in result.stderr, result.stderr

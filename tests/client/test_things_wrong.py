@@ -313,7 +313,7 @@ def environment_of_unknown_names(place: Place) -> None:
 
 
 def a_number_that_is_none(place: Place) -> None:
-    place.options["upstream-ping-s"] = "nan"
+    place.environment["DELTASERVE_UPSTREAM_PING_S"] = "nan"
 
 
 WRONG: list[tuple[Callable[[Place], None], Status, str]] = [

@@ -89,7 +89,7 @@ def test_a_base_without_a_path_is_looked_up_by_name(root: Path) -> None:
     (root / "base").rename(base)
     edit(root, lambda manifest: manifest["base"].pop("path"))
     assert open_checkpoint("lora", root=root, bases={"toy-base": base}).initial_folder == base
-    assert "'toy-base' is not configured here" in refused(root)
+    assert "needs its base model 'toy-base'" in refused(root)
 
 
 def test_inspect_shows_what_the_checkpoint_says_and_holds(root: Path) -> None:

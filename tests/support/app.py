@@ -181,7 +181,7 @@ class OneVersion:
 
     def resolve(self, model: str | None) -> FlatVersion:
         if model not in (None, "tiny"):
-            raise ModelNotFound("There is no such model; /v1/models lists those there are.", param="model")
+            raise ModelNotFound.among(model, [name for name, _, _ in self.cards()])
         return self.version
 
     def cards(self) -> list[tuple[str, float, FlatVersion]]:

@@ -57,3 +57,5 @@ def serve(options: Options, sockets: list[socket.socket]) -> None:
         ReadyServer(config).run(sockets)
     except OSError:  # bound by two, of which the other one listens already
         raise in_use(options.port, "black box", "--port") from None
+    except SystemExit:  # uvicorn's, of a start that failed; its own status would mean something else
+        sys.exit(1)

@@ -34,7 +34,7 @@ def error_of(response: httpx.Response) -> dict[str, Any]:
         ("temperature", 2.1, "a number from 0 (greedy) to 2"),
         ("temperature", "hot", "a number from 0 (greedy) to 2"),
         ("temperature", True, "a number from 0 (greedy) to 2"),
-        ("top_p", 0, "a number above 0, at most 1"),
+        ("top_p", -0.1, "a number from 0"),
         ("top_k", -2, "a whole number; 0 or -1 turns it off"),
         ("min_p", 1.5, "a number from 0 to 1"),
         ("presence_penalty", 3, "a number from -2 to 2"),
@@ -89,7 +89,9 @@ def test_a_bad_value_is_a_400_naming_the_field_and_what_it_accepts(
         ("completions", {**OK, "max_completion_tokens": 3}),
         ("completions", {**OK, "prompt_logprobs": 1}),
         ("chat/completions", {**CHAT, "tools": [{"type": "function", "function": {"name": "f"}}]}),
-        ("chat/completions", {**CHAT, "tool_choice": "auto"}),
+        ("chat/completions", {**CHAT, "tools": [{"type": "function"}], "tool_choice": "auto"}),
+        ("chat/completions", {**CHAT, "tool_choice": "required"}),
+        ("chat/completions", {**CHAT, "best_of": 2}),
         ("chat/completions", {**CHAT, "functions": [{"name": "f"}]}),
         ("chat/completions", {**CHAT, "modalities": ["text", "audio"]}),
         ("chat/completions", {**CHAT, "audio": {"voice": "alloy"}}),
@@ -237,3 +239,60 @@ def test_no_text_reaches_the_log(app: RunningApp, caplog: pytest.LogCaptureFixtu
     first = next(line for line in lines if line["route"] == "/v1/completions" and line["status"] == 200)
     assert first["fingerprint"] == "ds-flat-0123456789ab"
     assert (first["prompt_tokens"], first["completion_tokens"], first["upstream_calls"]) == (8, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("chat/completions", {**CHAT, "tool_choice": "auto"}),
+        ("chat/completions", {**CHAT, "tool_choice": "none"}),
+        ("chat/completions", {**CHAT, "tool_choice": "auto", "tools": []}),
+        ("chat/completions", {**CHAT, "function_call": "auto", "best_of": 1}),
+        ("completions", {**OK, "n": 2, "best_of": 2}),
+        ("completions", {**OK, "top_p": 0, "temperature": 2}),
+    ],
+)
+def test_what_asks_for_nothing_that_is_not_built_is_answered(app: RunningApp, path: str, body: Any) -> None:
+    assert post(app, body, f"/v1/{path}").status_code == 200
+
+
+def test_top_p_of_0_is_the_most_probable_token(app: RunningApp) -> None:
+    greedy, narrow = (post(app, {**OK, "max_tokens": 12, **how}).json()["choices"][0]["text"] for how in (
+        {"temperature": 0}, {"temperature": 2, "top_p": 0, "seed": 5}
+    ))  # fmt: skip
+    assert greedy == narrow
+
+
+@pytest.mark.parametrize("absent", [{"content": None}, {}])
+def test_only_an_assistant_may_say_nothing(app: RunningApp, absent: Any) -> None:
+    silent = {**CHAT, "messages": [*CHAT["messages"], {"role": "assistant", **absent}, *CHAT["messages"]]}
+    empty = {**CHAT, "messages": [*CHAT["messages"], {"role": "assistant", "content": ""}, *CHAT["messages"]]}
+    one, other = (post(app, {**body, "temperature": 0}, "/v1/chat/completions") for body in (silent, empty))
+    assert one.status_code == other.status_code == 200
+    assert one.json()["usage"] == other.json()["usage"]
+    for role in ("user", "system", "tool"):
+        refused = post(app, {**CHAT, "messages": [{"role": role, **absent}]}, "/v1/chat/completions")
+        assert refused.status_code == 400
+        assert "`messages[0].content` is required" in error_of(refused)["message"]
+
+
+def test_a_model_that_is_not_there_is_answered_with_those_that_are(app: RunningApp) -> None:
+    for response in (post(app, {**OK, "model": "gpt-4o"}), httpx.get(f"{app.url}/v1/models/gpt-4o")):
+        error = error_of(response)
+        assert (response.status_code, error["code"]) == (404, "model_not_found")
+        assert error["message"] == "The model 'gpt-4o' does not exist; there is tiny."
+
+
+@pytest.mark.parametrize(
+    ("path", "instead"),
+    [
+        ("/v1/responses", "use /v1/chat/completions"),
+        ("/v1/embeddings", "the embedding model's own server"),
+        ("/v1/messages", "use /v1/chat/completions"),
+        ("/chat/completions", "the base URL ends in /v1"),
+        ("/v1/nothing", "There is no such route"),
+    ],
+)
+def test_a_route_that_is_not_built_says_what_to_use(app: RunningApp, path: str, instead: str) -> None:
+    response = httpx.post(f"{app.url}{path}", json={})
+    assert response.status_code == 404 and instead in error_of(response)["message"]
