@@ -44,7 +44,7 @@ class Status(IntEnum):
 
 _MEANINGS = {
     Status.OK: "done; of a check: everything holds",
-    Status.FAILED: "the operation failed, or a check did not hold; of a start: port, host or state folder cannot be used",
+    Status.FAILED: "the operation failed, or a check did not hold; of a start: its port, host or state folder",
     Status.USAGE: "the command line or the settings are wrong, or one is missing",
     Status.UNREACHABLE: "the server or the black box cannot be reached",
     Status.REFUSED: "the server, the black box or a checkpoint check refused: key, model, request, checkpoint",

@@ -188,6 +188,15 @@ def test_a_name_that_no_fingerprint_could_hold_is_refused(admin: Administered) -
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "name")
 
 
+def test_a_name_with_a_slash_from_before_can_be_looked_at_and_removed(admin: Administered) -> None:
+    """Encoded, it reaches its route: it is no path below another."""
+    assert "'a/b'" in admin.call("DELETE", "/offsets/a%2Fb").json()["error"]["message"]
+    assert "no offset of that name" in admin.call("GET", "/offsets/a%2Fb").json()["error"]["message"]
+    refused = admin.load("a/b", path="b")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "name")
+    assert admin.states() == {"a": "active"}
+
+
 # Changing
 
 
