@@ -151,11 +151,9 @@ class ChatTemplate:
         flags: Mapping[str, bool],
         arguments: Mapping[str, Any],
     ) -> str:
-        """By transformers, which takes a second to import: reading a checkpoint needs none of it. Raises BadRequest."""
-        from transformers.utils.chat_template_utils import render_jinja_template
-
+        """By transformers. Raises BadRequest."""
         try:
-            rendered, _ = render_jinja_template(  # type: ignore[str-unpack]  # it is annotated -> str, and returns (texts, spans)
+            rendered, _ = _render(
                 conversations=[messages],
                 tools=[*tools] or None,
                 chat_template=template,
@@ -177,6 +175,13 @@ class ChatTemplate:
         return self.source
 
 
+def _render(**chat: Any) -> Any:
+    """(texts, spans), by transformers: imported here, for it takes a second, and a manifest is read without."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    return render_jinja_template(**chat)
+
+
 def _key(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], about: Sequence[Any]) -> bytes | None:
     """Of a conversation's shape; None where it is too long to be met again, or no JSON."""
     if len(messages) > LONG_CHAT:
@@ -190,7 +195,7 @@ def _key(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], about:
 def _refuse_malformed(name: str, template: str) -> None:
     """Now, and not with the first chat."""
     try:
-        render_jinja_template(conversations=[], chat_template=template)
+        _render(conversations=[], chat_template=template)
     except TemplateError as error:
         line = f", line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
         raise BadCheckpoint(f"The chat template ({name}{line}) is not valid Jinja: {cause_of(error)}.") from error

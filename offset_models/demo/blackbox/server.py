@@ -35,7 +35,7 @@ class ReadyServer(uvicorn.Server):
 
 
 def serve(options: Options, sockets: list[socket.socket]) -> None:
-    """Blocks until the process is told to stop. `sockets`: bound, and not listening yet. Raises BadCheckpoint, AddressUnusable."""
+    """Blocks until told to stop. `sockets`: bound, not listening yet. Raises BadCheckpoint, AddressUnusable."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     # Faults leave answers unfinished on purpose; uvicorn reports each as an error of the application.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
