@@ -369,6 +369,7 @@ def test_serve_ends_with_one_sentence_and_doctor_says_the_same(
     sentence: str,
 ) -> None:
     spoil(place)
+    monkeypatch.setenv("DELTASERVE_CONFIG", "")  # which --config sets for the process: taken back with the test
     for name, value in place.environment.items():
         monkeypatch.setenv(name, value)
     with limited(place):
