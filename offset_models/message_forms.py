@@ -5,9 +5,10 @@ nothing of its messages, and neither says so. So words that no template holds ar
 contents, and must come out again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Literal
 
 from server.errors import BadRequest
@@ -16,6 +17,7 @@ Message = dict[str, Any]
 Form = Literal["sent", "text", "parts", "part"]
 FORMS: Final[tuple[Form, ...]] = ("sent", "text", "parts", "part")
 _MARK: Final = "qzwmark{}x{}kramwzq"  # begun and ended by a letter: templates trim; no mark begins another
+_NEAR: Final = 200_000  # characters behind the message before, in which a text is looked for as it is
 _DUMPED: Final = "qzwdumpedwzq"  # in a part's first, unknown field: seen where a template writes out the list itself
 
 
@@ -52,19 +54,17 @@ class Probe:
         A text that does not stand there as it is was escaped, or cut: earlier reasoning, by design. Then what is
         written at its end must be seen.
         """
-        changed = [
-            at
-            for at, message in enumerate(messages)
-            if not all(text.strip() in rendered for text in _texts(message.get("content")))
-        ]
+        texts = [[text.strip() for text in _texts(message.get("content"))] for message in messages]
+        changed = {*_absent(texts, rendered, near=_NEAR)}
         if not changed:
             return
         marked = [_marked(message, at, keep=True) if at in changed else message for at, message in enumerate(messages)]
+        marks = [_marks(message, at) if at in changed else [] for at, message in enumerate(messages)]
         try:
             shown = self.render(marked, [dict(tool) for tool in self.tools]).casefold()
-            lost = {at for at in changed if at in _unseen(shown, messages)}
+            lost = {*islice(_absent(marks, shown), 1)}
         except BadRequest:
-            lost = {*changed}
+            lost = changed
         _refuse(messages, lost)
 
     def _mended(
@@ -139,7 +139,23 @@ def _marked(message: Message, at: int, *, keep: bool = False) -> Message:
 
 def _unseen(rendered: str, messages: Sequence[Message]) -> set[int]:
     """Messages of whose marks one is missing; blank texts have none."""
-    return {at for at, message in enumerate(messages) if not all(mark in rendered for mark in _marks(message, at))}
+    return {*_absent([_marks(message, at) for at, message in enumerate(messages)], rendered)}
+
+
+def _absent(texts: Sequence[Sequence[str]], rendered: str, near: int | None = None) -> Iterator[int]:
+    """Which of the lists have a text that is not in `rendered`, or not within `near` characters behind the one before.
+
+    Each is looked for behind the one before first, where it usually stands: time goes with the length of a long chat,
+    not with its square.
+    """
+    behind = 0
+    for at, several in enumerate(texts):
+        for text in several:
+            found = rendered.find(text, behind, None if near is None else behind + len(text) + near)
+            if found < 0 and (near is not None or text not in rendered):
+                yield at
+                break
+            behind = max(behind, found)
 
 
 def _marks(message: Message, at: int) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from offset_models import message_forms
 from offset_models.tokenizer import Tokenizer
 from server.errors import BadRequest
 from tests.support.vocabularies import byte_level
@@ -161,3 +162,26 @@ def test_conversations_of_one_shape_are_looked_at_once(tmp_path: Path, monkeypat
     assert count[0] == 4
     tokenizer.render_chat([said("system", "a"), said("user", "a")])
     assert count[0] == 6
+
+
+def test_a_long_chat_whose_texts_are_escaped_is_looked_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_for: list[int] = []
+    marks = message_forms._marks
+
+    def counted(message: dict[str, Any], at: int) -> list[str]:
+        looked_for.append(at)
+        return marks(message, at)
+
+    monkeypatch.setattr(message_forms, "_marks", counted)
+    chat = [said("user", f'"{number}"') for number in range(200)]
+    text = rendered(tmp_path, EACH + "{{ m['content'] | tojson }}/" + NEXT, *chat)
+    assert text.count('\\"') == 400
+    assert len(looked_for) <= 4 * len(chat)
+
+
+def test_messages_may_stand_in_another_order_and_far_from_each_other(tmp_path: Path) -> None:
+    last_first = "{% for m in messages | reverse %}{{ m['content'] }}/" + NEXT
+    chat = [said("user", "one " * 70_000), said("assistant", "two"), said("user", "three " * 50_000)]
+    assert rendered(tmp_path, last_first, *chat).endswith("one /")
