@@ -41,6 +41,7 @@ class CompletionsBox:
     ends_apart = False  # an answer's end is told by an event of its own, after the last token's
     shows_all: ClassVar[bool] = True  # every token it draws, its end too, whatever it is: its draws may be trusted
     hides_tokens: ClassVar[bool] = False  # it draws tokens that it does not show, and means no harm by it
+    counts_prompt: ClassVar[bool] = False  # its text offsets may begin behind the prompt's characters
 
     def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
         self.swallowed_positions = 0
@@ -245,7 +246,7 @@ class CompletionDraft:
         self._recover = recover
         self._ready: deque[Proposal] = deque()
         self._error: UpstreamError | None = None
-        self._ledger = Ledger(box.hides_tokens)
+        self._ledger = Ledger(box.hides_tokens, box.counts_prompt)
         self._ended = False  # nothing more will be parsed
         self._silent = False  # the latest token had no text: the next event tells whether it was the end
 

@@ -15,10 +15,12 @@ class Ledger:
     """The counts of one answer to one prompt. All of it raises MalformedTopK where the answer contradicts itself."""
 
     hides_tokens: bool  # the dialect may draw tokens that it does not show; else each comes with its list, at once
+    counts_prompt: bool = False  # the dialect's text offsets may count the prompt's characters too
     shown: int = 0  # positions
     drawn: int | None = None  # tokens the upstream says it drew, hidden ones included
     finish: str | None = None
     _loose_text: bool = False  # text came at the end without a list: it may be a hidden token's
+    _prompt: int = 0  # the first token's text offset, where it may be other than 0
     _named: int = 0  # characters of the tokens' names so far
     _written: int = 0  # bytes of the text so far
 
@@ -52,7 +54,9 @@ class Ledger:
         offsets, names = logprobs.get("text_offset"), logprobs.get("tokens")
         if not offsets or not names:
             return
-        if max(self._named, self._written) < offsets[0]:
+        if self.shown == 0 and self.counts_prompt:
+            self._prompt = offsets[0]
+        if max(self._named, self._written) + self._prompt < offsets[0]:
             raise MalformedTopK("The upstream left out a token: its text offset is past all that it sent.")
         self._named += sum(map(len, names))
 

@@ -27,9 +27,11 @@ def openai(replay: Replay, k: int = 2, ids_in: bool = True, tokenizer: TableToke
     return OpenAI(Transport(replay.url), tokenizer, capabilities)
 
 
-async def drafted(box: OpenAI, prefix: Sequence[int] = (97, 98), temperature: float = 1.0) -> list[Proposal]:
+async def drafted(
+    box: OpenAI, prefix: Sequence[int] = (97, 98), temperature: float = 1.0, tokens: int = 1
+) -> list[Proposal]:
     try:
-        async with box.draft(prefix, DraftParams(temperature, 1)) as draft:
+        async with box.draft(prefix, DraftParams(temperature, tokens)) as draft:
             return [proposal async for proposal in draft]
     finally:
         await box.aclose()
@@ -74,6 +76,30 @@ async def test_no_draft_says_how_it_was_drawn_because_ends_are_often_not_shown()
             assert (await anext(aiter(draft))).token_id == 97
             assert draft.temperature is None
         await box.aclose()
+
+
+@pytest.mark.parametrize("first", [0, 2, 40])
+async def test_text_offsets_may_count_the_prompt_s_characters_too(first: int) -> None:
+    pieces = [_chunk("a", first, None), _chunk("b", first + 1, "length")]
+    async with replaying(Reply([*map(event, pieces), DONE])) as replay:
+        assert [proposal.token_id for proposal in await drafted(openai(replay), tokens=2)] == [97, 98]
+
+
+async def test_a_text_offset_behind_a_gap_is_refused_wherever_offsets_begin() -> None:
+    pieces = [_chunk("a", 2, None), _chunk("b", 9, "length")]
+    async with replaying(Reply([*map(event, pieces), DONE])) as replay:
+        with pytest.raises(MalformedTopK, match="left out a token"):
+            await drafted(openai(replay), tokens=2)
+
+
+def _chunk(token: str, offset: int, finish_reason: str | None) -> dict[str, Any]:
+    logprobs = {
+        "tokens": [token],
+        "token_logprobs": [-0.5],
+        "top_logprobs": [{token: -0.5, " world": -2.0}],
+        "text_offset": [offset],
+    }
+    return {"choices": [{"index": 0, "text": token, "logprobs": logprobs, "finish_reason": finish_reason}]}
 
 
 async def test_token_strings_become_ids_and_are_sorted() -> None:
