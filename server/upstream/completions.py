@@ -71,13 +71,15 @@ class CompletionsBox:
         """The proposal with its token as an end, where this chunk shows that the black box ended with it.
 
         An end token has no text. One that the chunk shows as text is what was said last: some servers say "stop" for
-        other reasons, and some do not list the end token at all.
+        other reasons, and some do not list the end token at all. Nor is white space where not everything is shown: it
+        may have been trimmed, and every answer would end at its first line.
         """
         token_id = proposal.token_id
         if choice.get("finish_reason") != "stop" or token_id is None:
             return proposal
         own, shown = self._tokenizer.token_bytes(token_id), (choice.get("text") or "").encode()
-        if not is_text(own) or shown.endswith(own.strip() or own):
+        trimmed = not own.strip() and not self.shows_all
+        if trimmed or not is_text(own) or shown.endswith(own.strip() or own):
             return proposal
         self.learn_end(token_id)
         return replace(proposal, end_id=token_id)

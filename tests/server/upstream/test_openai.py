@@ -85,6 +85,15 @@ async def test_text_offsets_may_count_the_prompt_s_characters_too(first: int) ->
         assert [proposal.token_id for proposal in await drafted(openai(replay), tokens=2)] == [97, 98]
 
 
+async def test_white_space_that_was_trimmed_from_an_answer_s_end_is_no_end_token() -> None:
+    last = _chunk("\n", 0, "stop")
+    last["choices"][0]["text"] = ""
+    async with replaying(Reply([event(last), DONE])) as replay:
+        box = openai(replay)
+        (proposal,) = await drafted(box, tokens=2)
+    assert (proposal.token_id, proposal.end_id, box.capabilities.end_ids) == (10, None, ())
+
+
 async def test_a_text_offset_behind_a_gap_is_refused_wherever_offsets_begin() -> None:
     pieces = [_chunk("a", 2, None), _chunk("b", 9, "length")]
     async with replaying(Reply([*map(event, pieces), DONE])) as replay:
