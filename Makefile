@@ -1,25 +1,37 @@
 # Every target makes its environment first, so each is one command on a fresh machine with Python 3.11+ and make.
-PYTHON ?= python3
-VENV   := .venv
-BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.ready
+PYTHON   ?= python3
+VENV     := .venv
+BIN      := $(VENV)/bin
+RUNS     := $(VENV)/.runs
+DEVELOPS := $(VENV)/.develops
+
+# pip is silent while it unpacks, which is most of its time: every five seconds the size of .venv is told. Nothing is
+# compiled ahead: Python compiles what is imported, a small part, and installing takes a third of the time.
+define install
+@( while sleep 5 && kill -0 $$$$ 2>/dev/null; do echo "  … $$(du -sm $(VENV) | cut -f1) MB in $(VENV)"; done ) & \
+	beat=$$!; trap "kill $$beat" EXIT; trap "exit 130" INT; trap "exit 143" TERM; \
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable $(1)
+endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser pictures drill-swap golden-tofu table-tofu table-training table-training-real report-demo clean
+.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser pictures e2e-readme drill-swap golden-tofu table-tofu table-training table-training-real report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## make .venv with everything pinned in constraints.txt
+setup: $(DEVELOPS) ## make .venv: what runs and the developers' tools, pinned by constraints.txt
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "deltaserve needs Python 3.11 or newer: make PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+$(RUNS): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "deltaserve needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || { echo "Making $(VENV): about 1 GB, half of it torch …"; $(PYTHON) -m venv $(VENV); }
+	$(call install,.)
+	@touch $@
 
-demo: setup ## black box on :8001, server and playground on :8000, six questions answered before and after
+$(DEVELOPS): $(RUNS)
+	$(call install,'.[dev]')
+	@touch $@
+
+demo: $(RUNS) ## black box on :8001, server and playground on :8000, six questions answered before and after
 	$(BIN)/deltaserve demo
 
 check: setup ## ruff, mypy, import-linter
@@ -36,7 +48,7 @@ test: check ## check + the test suite
 	$(BIN)/python -m pytest
 
 test-slow: setup ## the heavier tests too, and fresh random cases
-	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m 'not vllm and not browser and not lmeval'
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m 'not vllm and not browser and not lmeval and not readme'
 
 e2e-llamacpp: setup ## real llama.cpp (xllamacpp) as the black box
 	$(BIN)/python -m pytest -m llamacpp tests/e2e
@@ -61,6 +73,9 @@ pictures: setup ## README's pictures of the playground, anew: docs/pictures/play
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { echo "There is no chromium on PATH: apt-get install chromium, or make pictures CHROMIUM=…"; exit 2; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	PLAYGROUND_PICTURES=docs/pictures $(BIN)/python -m pytest -m browser tests/e2e/test_playground.py -k side_by_side
+
+e2e-readme: setup ## every line of README, in order, in a fresh clone with an environment of its own (minutes)
+	$(BIN)/python -m pytest -m readme tests/e2e -s
 
 golden-tofu: setup ## the metrics against TOFU's and ULD's published logs: make golden-tofu TOFU=DIR (DIR has golden/)
 	@test -d "$(TOFU)/golden" || { echo "Name a folder with TOFU's files and golden/: make golden-tofu TOFU=DIR"; exit 2; }
