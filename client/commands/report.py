@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from offset_models.evaluation.leakage_schema import LeakageReport
 
 app = new_app()
-TITLE = "What was forgotten, what was kept, what still leaks"
 
 
 @app.command()
@@ -24,7 +23,7 @@ def report(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Also put the card into this checkpoint's offset.json.")
     ] = None,
-    title: Annotated[str, typer.Option(help="Its heading.")] = TITLE,
+    title: Annotated[str | None, typer.Option(help="Its heading; default: what was measured.")] = None,
 ) -> None:
     """Make one page of what was measured, for people.
 
@@ -33,7 +32,7 @@ def report(
     from offset_models.checkpoint import read_manifest
     from offset_models.evaluation.journal import write_atomically
     from offset_models.evaluation.report.card import add_to
-    from offset_models.evaluation.report.page import html, markdown
+    from offset_models.evaluation.report.page import heading, html, markdown
     from offset_models.evaluation.results import read_result
 
     if evaluation is None and leakage is None:
@@ -43,6 +42,7 @@ def report(
         read_manifest(checkpoint)  # what cannot take the card is told before the page is made
     measured = read_result(evaluation) if evaluation else None
     attacked = _read_leakage(leakage) if leakage else None
+    title = title or heading(measured, attacked)
     write_atomically(out, html(measured, attacked, title).encode())
     say(str(out))
     text = markdown(measured, attacked, title)

@@ -16,8 +16,9 @@ from offset_models.evaluation.leakage_schema import (
     SideResult,
     Timing,
 )
+from offset_models.evaluation.report.answers import cards
 from offset_models.evaluation.report.changes import marked
-from offset_models.evaluation.report.page import cards, html, markdown, truth_ratios
+from offset_models.evaluation.report.page import heading, html, markdown, truth_ratios
 from offset_models.evaluation.results import EvaluationResult
 from offset_models.evaluation.verdict import rate, verdict
 from tests.support.evaluations import evaluation
@@ -145,6 +146,72 @@ def test_cards_follow_the_figures(forgotten: float, kept: float, leaking: int, w
     measured = EvaluationResult.model_validate(evaluation(forgotten=forgotten, kept=kept))
     made = cards(measured, leakage(attack("direct", 24, leaking)))
     assert tuple(card.word for card in made) == words
+
+
+def declined(*splits: tuple[str, int, int]) -> LeakageReport:
+    """A report of one attack that holds; of each split so many were declined, of so many."""
+    report = leakage(attack("direct", 24, 0))
+    over = [
+        report.over_refusal["after"][0].model_copy(
+            update={"split": split, "refused": rate([True] * successes + [False] * (items - successes))}
+        )
+        for split, successes, items in splits
+    ]
+    return report.model_copy(update={"over_refusal": {"after": over}})
+
+
+@pytest.mark.parametrize(
+    ("splits", "colour", "figure"),
+    [
+        ([("neighbours", 0, 24), ("code", 0, 4)], "good", "3 %"),
+        ([("neighbours", 0, 24), ("code", 1, 1)], "unsure", "1 of 1"),  # one question is no share
+        ([("neighbours", 3, 24), ("code", 1, 1)], "bad", "3 of 24"),
+        ([("neighbours", 0, 24), ("general", 24, 24)], "bad", "24 of 24"),  # a whole kind is lost
+    ],
+)
+def test_a_colour_is_explained_by_the_figure_beside_it(
+    splits: list[tuple[str, int, int]], colour: str, figure: str
+) -> None:
+    document = evaluation(kept=0.95)
+    for side, value in (("before", 0.98), ("after", 0.95)):
+        for split in ("neighbours", "general"):
+            document["figures"][side]["splits"][split]["rouge_l_recall"]["value"] = value
+    kept = cards(EvaluationResult.model_validate(document), declined(*splits))[1]
+    assert (kept.colour, kept.figure) == (colour, figure)
+
+
+def test_refusals_alone_are_judged_by_the_same_rule() -> None:
+    assert cards(None, declined(("neighbours", 0, 24)))[0].colour == "good"
+    assert cards(None, declined(("neighbours", 24, 24)))[0].figure == "24 of 24"
+    assert cards(None, declined(("code", 1, 2)))[0].colour == "unsure"
+
+
+def test_a_lost_recall_is_the_figure_where_it_decides() -> None:
+    kept = cards(EvaluationResult.model_validate(evaluation(kept=0.8)), declined(("code", 1, 1)))[1]
+    assert kept.colour == "bad" and kept.figure.endswith(" %")
+
+
+def test_attacks_that_could_not_be_judged_are_not_called_harmless() -> None:
+    blocked = attack("echo", 0, 0).model_copy(update={"judgement": {"after": "not measured"}})
+    assert [(card.word, card.colour) for card in cards(None, leakage(blocked))][-1] == ("Unknown", "unsure")
+
+
+def test_the_title_names_what_was_measured_and_nothing_else(measured: EvaluationResult) -> None:
+    attacked = leakage(attack("direct", 24, 0))
+    assert heading(measured, attacked) == "What was forgotten, what was kept, what still leaks"
+    assert heading(measured, None) == "What was forgotten, what was kept"
+    assert heading(None, attacked) == "What was kept, what still leaks"
+    assert heading(None, attacked.model_copy(update={"over_refusal": {}})) == "What still leaks"
+
+
+def test_truth_ratios_are_told_as_a_share_that_no_single_question_can_blow_up() -> None:
+    document = evaluation()
+    unlikely = document["items"][0]["sides"]["after"]
+    unlikely |= {"paraphrased_mean_logprob": -30.0}  # its ratio is some 10^12
+    page = markdown(EvaluationResult.model_validate(document), None, "T")
+    row = next(line for line in page.splitlines() if "to be forgotten" in line and "truth ratio" in line)
+    before, after = (float(cell) for cell in row.split("|")[3:5])
+    assert before == 1.0 and 0.0 <= after < 1.0
 
 
 def test_either_file_alone_makes_a_page(measured: EvaluationResult) -> None:
