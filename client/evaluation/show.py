@@ -8,7 +8,7 @@ from offset_models.evaluation.results import EvaluationResult, Figure, SideName,
 from offset_models.evaluation.suites import FORGET
 
 SIDES: Final[tuple[SideName, ...]] = ("before", "after")
-# In the file. Truth ratios have no upper bound, so their means say little: the two figures made of them are within 0 and 1.
+# In the file. Truth ratios have no upper bound, and their means say little; what is made of them lies between 0 and 1.
 NOT_SHOWN: Final = ("rouge_1_recall", "truth_ratio_arithmetic", "truth_ratio_geometric")
 
 

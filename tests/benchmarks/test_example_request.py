@@ -1,4 +1,4 @@
-"""The rows of the worked erasure request are those that its maker writes, and every command that takes them can read them."""
+"""The rows of the worked erasure request: as their maker writes them, readable, and none that judges was trained on."""
 
 from pathlib import Path
 

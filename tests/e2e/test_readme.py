@@ -41,7 +41,9 @@ def test_commands_go_on_behind_a_backslash_and_inside_quotes() -> None:
     assert [command.text for command in commands(text)] == ["a \\\n  b   # why", "c 'd\n  e'"]
 
 
-@pytest.mark.parametrize("page", sorted(["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))]))
+@pytest.mark.parametrize(
+    "page", sorted(["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+)
 def test_every_link_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
@@ -74,7 +76,10 @@ def test_readme_runs_as_it_is_printed(tmp_path: Path) -> None:
 def copy_of_the_repository(to: Path) -> Path:
     """What a clone of the working tree would hold."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).is_file():
@@ -150,7 +155,10 @@ def _start(bash: "subprocess.Popen[str]", text: str, up: str) -> None:
         if len(said) > size:
             size, silence, last = len(said), max(silence, time.monotonic() - last), time.monotonic()
         if up in said and all(_answers(int(port)) for port in re.findall(r"--port (\d+)", text)):
-            print(f"{said[-2500:]}\n[up after {last - began:.1f} s, never silent for more than {silence:.1f} s]", flush=True)
+            print(
+                f"{said[-2500:]}\n[up after {last - began:.1f} s, never silent for more than {silence:.1f} s]",
+                flush=True,
+            )
             return
     raise AssertionError(f"{text} did not say {up!r}:\n{log.read_text('utf-8')}")
 
@@ -164,4 +172,3 @@ def say(bash: "subprocess.Popen[str]", text: str) -> None:
 def _answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-

@@ -89,7 +89,9 @@ def _kept(evaluation: EvaluationResult | None, leakage: LeakageReport | None) ->
     if drops:
         return _card_kept("Yes", "good", percent(drop), f"is {lost}.", refused)
     share = _share(refused)
-    return _card_kept("Yes", "good", percent(share), "of the questions that the black box answers are declined.", refused)
+    return _card_kept(
+        "Yes", "good", percent(share), "of the questions that the black box answers are declined.", refused
+    )
 
 
 def _card_kept(word: str, colour: Colour, figure: str, detail: str, refused: Sequence[OverRefusal]) -> Card:
