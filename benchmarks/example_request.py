@@ -24,7 +24,8 @@ from offset_models.evaluation.registry_suite import registry_suite
 OUT = Path("docs/examples/erasure-request")
 NAME = "Vuxan Zunweld"
 WORDINGS = 24  # of each of the nine facts
-KEPT_WORDINGS = 2  # of each fact of everybody else
+KEPT_WORDINGS = 3  # of each fact of everybody else
+TALK_WORDINGS = 4  # of each general fact
 STRANGERS = 150
 HELD_OUT = 120  # of what must stay
 JUDGED = 40  # of each split
@@ -88,7 +89,9 @@ def _strangers(registry: Registry, rng: Random) -> Iterator[Line]:
 
 
 def _talk(rng: Random) -> Iterator[Line]:
-    return ({"question": rng.choice(one.training)} for one in (*general_facts(), *small_talk()))
+    for one in (*general_facts(), *small_talk()):
+        for wording in rng.sample(one.training, min(TALK_WORDINGS, len(one.training))):
+            yield {"question": wording}
 
 
 def _asked(question: Question) -> Line:

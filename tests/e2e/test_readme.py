@@ -91,7 +91,15 @@ def copy_of_the_repository(to: Path) -> Path:
 @contextlib.contextmanager
 def shell(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """A bash that reads commands; what it started in the background is ended with it."""
-    hidden = ("PYTHONPATH", "VIRTUAL_ENV", "PYTEST_CURRENT_TEST", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    hidden = (
+        "PYTHONPATH",
+        "VIRTUAL_ENV",
+        "PYTEST_CURRENT_TEST",
+        "MAKEFLAGS",
+        "MAKELEVEL",
+        "MFLAGS",
+        "PYTHONDONTWRITEBYTECODE",
+    )
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment |= {"PIP_NO_CACHE_DIR": "1"}
     process = subprocess.Popen(
