@@ -46,7 +46,8 @@ def test_commands_go_on_behind_a_backslash_and_inside_quotes() -> None:
 )
 def test_every_link_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
-    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    links = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"src(?:set)?=\"([^\"]+)\"", text)
+    links = [link for link in links if "://" not in link]
     for path, _, anchor in (link.partition("#") for link in links):
         target = (ROOT / page).parent / path if path else ROOT / page
         assert target.exists(), f"{page} links to {path}"
