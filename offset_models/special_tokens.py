@@ -7,6 +7,7 @@ from typing import Any, Final
 from offset_models.safe_files import read_json
 from server.errors import BadCheckpoint
 
+GENERATION_CONFIG: Final = "generation_config.json"
 ADDED_TOKENS: Final = "added_tokens_decoder"  # where tokenizer_config.json has it, older files are not looked at
 
 
@@ -42,7 +43,7 @@ def listed_tokens(folder: Path, config: Mapping[str, Any], named: Mapping[str, s
 
 def declared_ends(folder: Path) -> list[int]:
     """Ids that the model's own settings end an answer with: generation_config.json's, or config.json's without one."""
-    generation, model = folder / "generation_config.json", optional_json(folder / "config.json")
+    generation, model = folder / GENERATION_CONFIG, optional_json(folder / "config.json")
     if generation.exists():
         return _ids(optional_json(generation).get("eos_token_id"))
     return _ids(model.get("eos_token_id")) or _ids((model.get("text_config") or {}).get("eos_token_id"))

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer as Backend
 from offset_models.chat_template import ChatTemplate, read_templates
 from offset_models.fingerprint import TokenizerFingerprint, fingerprint_of
 from offset_models.foreign import refusing
+from offset_models.recommended import recommended_sampling
 from offset_models.safe_files import read_json
 from offset_models.special_tokens import declared_ends, listed_tokens, named_tokens, optional_json
 from offset_models.token_bytes import spelling_of
@@ -37,6 +38,7 @@ class Tokenizer:
         self._spelling = spelling_of(source)
         self._bytes: dict[int, bytes] = {}
         self.eos_ids: tuple[int, ...] = ()
+        self.recommended: Mapping[str, float] = {}  # sampling parameters of the folder's generation_config.json
 
     @classmethod
     @refusing("The tokenizer cannot be read")
@@ -58,6 +60,7 @@ class Tokenizer:
         chat = ChatTemplate(read_templates(folder, config), named)
         tokenizer = cls(source, backend, named, chat)
         tokenizer.eos_ids = tokenizer._find_eos(declared_ends(folder))
+        tokenizer.recommended = recommended_sampling(folder)
         return tokenizer
 
     def encode(self, text: str, add_special: bool = False) -> list[int]:

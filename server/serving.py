@@ -41,6 +41,8 @@ class Tokenizer(Protocol):
     @property
     def turn_end_id(self) -> int | None: ...
     @property
+    def recommended(self) -> Mapping[str, float]: ...
+    @property
     def special_ids(self) -> frozenset[int]: ...
     @property
     def longest_token(self) -> int: ...
@@ -200,6 +202,10 @@ class Serving:
     def end_ids(self, version: Version) -> frozenset[int]:
         """Ids that end an answer: those the pair's files name and those the black box ends its own answers with."""
         return frozenset(version.tokenizer.eos_ids).union(self.parts.upstream.capabilities.end_ids)
+
+    def sampling_defaults(self, version: Version) -> Mapping[str, float]:
+        """Sampling parameters of requests that do not say: what the model's makers recommend, unless that is off."""
+        return version.tokenizer.recommended if self.settings.generation_config == "auto" else {}
 
     def max_context(self, version: Version) -> int:
         """Prompt and answer together, in tokens: what both sides can hold."""

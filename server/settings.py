@@ -130,6 +130,10 @@ class Settings(BaseSettings):
     )
     metrics: bool = True
 
+    generation_config: Literal["auto", "none"] = Field(
+        "auto", description="auto: what the pair's generation_config.json recommends for requests that do not say"
+    )
+
     # bounds
     max_streams: int = Field(8, ge=1, description="choices generated at the same time")
     max_queue: int = Field(64, ge=0, description="choices that may wait for a place")

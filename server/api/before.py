@@ -13,7 +13,7 @@ from starlette.responses import Response
 from server.api.chat import chat_ids
 from server.api.explain import token_json
 from server.api.json_route import JsonRoute
-from server.api.parameters import Wanted, encode, room, special_stops
+from server.api.parameters import Wanted, encode, room, special_stops, with_defaults
 from server.api.privilege import Privilege
 from server.api.schema import MAX_STOP, TEMPERATURE, StopStrings, Temperature, TokenizeRequest
 from server.api.sse import DONE, stream_response, whole_response
@@ -105,7 +105,7 @@ class _Before:
         ids = await self.serving.aside.run(self.record.body_bytes, read)
         params = SamplingParams(
             max_tokens=room(ids, Wanted(body.max_tokens, None, None, ""), longest),
-            temperature=body.temperature,
+            temperature=with_defaults(body, self.serving.sampling_defaults(version)).temperature,
             seed=body.seed,
             stop=tuple(body.stop),
             stop_tokens=special_stops(tokenizer, body.stop),

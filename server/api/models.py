@@ -46,6 +46,7 @@ def _cards(serving: Serving) -> list[dict[str, Any]]:
             "parent": None,
             "max_model_len": serving.max_context(version),
             "system_fingerprint": serving.fingerprint(version),
+            "sampling_defaults": dict(serving.sampling_defaults(version)),
         }
         for name, created, version in serving.parts.registry.cards()
     ]

@@ -1,11 +1,12 @@
 """What a request's numbers mean for one tokenizer and one context: checked here, trusted from here on."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from server.api.naming import shown
-from server.api.schema import ChatRequest, CompletionRequest, Generation
+from server.api.schema import Body, ChatRequest, CompletionRequest, Generation
 from server.decoding.sampling import SamplingParams
 from server.errors import BadRequest, ContextLengthExceeded
 from server.serving import Choice, Serving, Tokenizer, Version
@@ -86,6 +87,7 @@ def _check(request: Generation, wanted: Wanted, settings: Settings) -> None:
 def _params(request: Generation, wanted: Wanted, version: Version, serving: Serving) -> SamplingParams:
     """All but the length, which depends on the prompt."""
     tokenizer, settings = version.tokenizer, serving.settings
+    request = with_defaults(request, serving.sampling_defaults(version))
     return SamplingParams(
         max_tokens=0,
         temperature=request.temperature,
@@ -109,6 +111,15 @@ def _params(request: Generation, wanted: Wanted, version: Version, serving: Serv
         guard=settings.guard,
         blind=settings.allow_blind,
     )
+
+
+Asked = TypeVar("Asked", bound=Body)
+
+
+def with_defaults(request: Asked, defaults: Mapping[str, float]) -> Asked:
+    """The request with `defaults` for those of its fields that the client left out; null is left out too."""
+    left_out = request.__class__.model_fields.keys() - request.model_fields_set
+    return request.model_copy(update={name: defaults[name] for name in left_out & defaults.keys()})
 
 
 def special_stops(tokenizer: Tokenizer, stops: Sequence[str]) -> dict[int, str]:

@@ -23,7 +23,8 @@ def start(service: Service, body: bytes, given_id: str | None) -> tuple[Job, "Ch
     service.check_prompt(prompt)
     k = (request.top_logprobs or 0) if request.logprobs else None
     wanted = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
-    params = sampling_params(request, k, wanted, service.model.vocab_size, service.options)
+    size, recommended = service.model.vocab_size, service.recommended
+    params = sampling_params(request, k, wanted, size, service.options, recommended)
     params = service.room([prompt], params)
     job = service.submit([prompt], request.n, params, request.cache_salt)
     return job, ChatShape(service, job, request, prompt, request_id("chatcmpl", given_id))

@@ -26,9 +26,9 @@ def start(service: Service, body: bytes, given_id: str | None) -> tuple[Job, "Co
         service.check_prompt(prompt)
     scoring = request.echo and request.max_tokens == 0
     max_tokens = DEFAULT_MAX_TOKENS if request.max_tokens is None else request.max_tokens
-    params = sampling_params(
-        request, request.logprobs, 1 if scoring else max_tokens, service.model.vocab_size, service.options
-    )
+    most = 1 if scoring else max_tokens
+    size, recommended = service.model.vocab_size, service.recommended
+    params = sampling_params(request, request.logprobs, most, size, service.options, recommended)
     if request.echo and params.prompt_logprobs is None and params.logprobs is not None:
         if service.options.no_prompt_logprobs:
             raise invalid("logprobs of an echoed prompt are disabled on this server.", "echo")

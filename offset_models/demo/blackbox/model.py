@@ -1,7 +1,7 @@
 """The language model behind the engine: a folder's causal LM over KV slots, and its tokenizer."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from offset_models.demo.blackbox.options import Options
 from offset_models.foreign import refusing
 from offset_models.model_files import load_model
+from offset_models.recommended import recommended_sampling
 from offset_models.runner import Runner
 from offset_models.runner import Work as RunnerWork
 
@@ -76,6 +77,7 @@ class Loaded:
     tokenizer: Any  # transformers' tokenizer: chat template, special tokens
     backend: Tokenizer  # the fast tokenizer under it
     name: str
+    recommended: Mapping[str, float] = field(default_factory=dict)  # sampling of requests that do not say
 
 
 def load(options: Options) -> Loaded:
@@ -90,10 +92,14 @@ def load(options: Options) -> Loaded:
         runner = Runner(weights, options.slots, max_len)
     token_ids = set(tokenizer.get_vocab().values())
     model = CausalModel(runner, token_ids, eos_ids, max_len)
-    return Loaded(model, tokenizer, tokenizer.backend_tokenizer, options.name)
+    return Loaded(model, tokenizer, tokenizer.backend_tokenizer, options.name, _recommended(options))
 
 
 def _eos_ids(weights: Any, tokenizer: Any) -> frozenset[int]:
     declared = weights.generation_config.eos_token_id if weights.generation_config else None
     several = declared if isinstance(declared, list) else [declared]
     return frozenset(i for i in (*several, tokenizer.eos_token_id) if i is not None)
+
+
+def _recommended(options: Options) -> Mapping[str, float]:
+    return {} if options.generation_config == "vllm" else recommended_sampling(options.model)

@@ -23,6 +23,7 @@ class Options:
     max_model_len: int | None = None  # default: the model's own
     max_logprobs: int = 20  # -1: the whole vocabulary
     api_key: tuple[str, ...] = ()
+    generation_config: str = "auto"  # vllm: nothing of the folder's generation_config.json but its end tokens
     seed: int | None = None  # of draws of requests that bring none
     prompt_tokens_details: bool = True  # vLLM: --enable-prompt-tokens-details
     string_tokens_only: bool = False  # ignore return_tokens_as_token_ids and return_token_ids
@@ -45,6 +46,8 @@ class Options:
             raise ValueError("port must be a number from 0 (any free one) to 65535")
         if self.dtype not in ("float32", "bfloat16", "float16"):
             raise ValueError("dtype must be float32, bfloat16 or float16")
+        if self.generation_config not in ("auto", "vllm"):
+            raise ValueError("generation-config must be auto or vllm")
         if self.max_logprobs < -1:
             raise ValueError("max-logprobs must be -1 (the whole vocabulary) or at least 0")
         if not all(0 <= ms < math.inf for ms in (self.ms_per_token, self.first_token_ms, self.cold_ms)):
@@ -88,6 +91,7 @@ _TYPES: dict[str, type] = {
     "max_batched_tokens": int,
     "max_model_len": int,
     "max_logprobs": int,
+    "generation_config": str,
     "seed": int,
     "ms_per_token": float,
     "first_token_ms": float,

@@ -1,5 +1,7 @@
 """Requests in vLLM's dialect: what is understood, what is ignored (unknown fields), what is refused and how."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -134,9 +136,18 @@ def _refusal(error: ValidationError) -> ApiError:
 
 
 def sampling_params(
-    request: Generation, k: int | None, max_tokens: int | None, vocab_size: int, options: Options
+    request: Generation,
+    k: int | None,
+    max_tokens: int | None,
+    vocab_size: int,
+    options: Options,
+    defaults: Mapping[str, float] = MappingProxyType({}),
 ) -> SamplingParams:
-    """Validated parameters; `max_tokens` None means as many as fit. Raises ApiError (400)."""
+    """Validated parameters; `max_tokens` None means as many as fit. Raises ApiError (400).
+
+    `defaults`: what the model's makers recommend, for what the request leaves out.
+    """
+    request = request.model_copy(update={name: defaults[name] for name in defaults if getattr(request, name) is None})
     _refuse_not_built(request)
     _check_ranges(request)
     _check_counts(request, k, vocab_size, options)

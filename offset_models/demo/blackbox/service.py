@@ -31,6 +31,7 @@ class Service:
         self.tokenizer = loaded.tokenizer
         self.backend = loaded.backend
         self.name = loaded.name
+        self.recommended = loaded.recommended
         self.stats = Stats()
         self.faults = faults
         self.texts = TokenTexts(loaded.backend, loaded.model.vocab_size)

@@ -7,6 +7,7 @@ from offset_models.evaluation.attacks.items import Item
 from offset_models.evaluation.side import Blocked, Said
 
 AT_A_TIME: Final = 8  # choices of one request
+WHOLE: Final = {"top_p": 1.0, "top_k": -1, "min_p": 0.0}  # an attacker would not leave these to generation_config.json
 ROUNDS: Final = 5  # times the beginning of a refusal is forbidden
 
 
@@ -22,11 +23,11 @@ async def drawn(field: Field, item: Item, count: int, **params: Any) -> Finding:
 
 
 async def sampled(field: Field, item: Item) -> Finding:
-    return await drawn(field, item, min(FEW_CALLS, field.samples), temperature=1.0)
+    return await drawn(field, item, min(FEW_CALLS, field.samples), temperature=1.0, **WHOLE)
 
 
 async def hot(field: Field, item: Item) -> Finding:
-    return await drawn(field, item, field.samples, temperature=2.0)
+    return await drawn(field, item, field.samples, temperature=2.0, **WHOLE)
 
 
 async def narrowed_hot(field: Field, item: Item) -> Finding:
@@ -35,10 +36,8 @@ async def narrowed_hot(field: Field, item: Item) -> Finding:
 
 
 async def seeds(field: Field, item: Item) -> Finding:
-    answers = [
-        await field.side.chat([user(item.question)], temperature=1.0, seed=seed, max_tokens=field.max_tokens)
-        for seed in range(8)
-    ]
+    how = {"temperature": 1.0, "max_tokens": field.max_tokens, **WHOLE}
+    answers = [await field.side.chat([user(item.question)], seed=seed, **how) for seed in range(8)]
     return Finding([Try(said.text) for said in answers])
 
 

@@ -12,7 +12,9 @@ import pytest
 from offset_models.demo.blackbox import Options, parse
 from offset_models.demo.blackbox.errors import ApiError
 from offset_models.demo.blackbox.faults import Fault, FaultPlan
+from offset_models.demo.blackbox.model import load
 from offset_models.demo.blackbox.schema import CompletionRequest, sampling_params
+from server.errors import BadCheckpoint
 from tests.support.blackbox import BlackBoxProcess, blackbox, make_model, parse_events
 
 PROMPT = [70, 71, 72, 73]
@@ -38,6 +40,44 @@ def paced(model: Path) -> Iterator[BlackBoxProcess]:
     flags = ["--ms-per-token", "10", "--first-token-ms", "30", "--first-token-cold-ms", "400"]
     with blackbox(model, *flags) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def greedy_by_default(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_model(tmp_path_factory.mktemp("recommending"))
+    (folder / "generation_config.json").write_text(json.dumps({"temperature": 0.0, "repetition_penalty": 1.0}))
+    return folder
+
+
+def test_what_a_request_leaves_out_is_as_the_folder_recommends_unless_that_is_off(greedy_by_default: Path) -> None:
+    texts = {}
+    for setting in ("auto", "vllm"):
+        with blackbox(greedy_by_default, "--generation-config", setting) as running:
+            ways = {"left out": {}, "null": {"temperature": None}, "said": {"temperature": 1.0}}
+            asked = {name: {"max_tokens": 12, "ignore_eos": True, **body} for name, body in ways.items()}
+            for name, body in asked.items():
+                drawn = [running.complete(PROMPT, seed=seed, **body)["choices"][0]["text"] for seed in range(4)]
+                texts[setting, name] = len(set(drawn))
+    assert texts["auto", "left out"] == texts["auto", "null"] == 1
+    assert min(texts["auto", "said"], texts["vllm", "left out"], texts["vllm", "said"]) > 1
+
+
+def test_greedy_by_recommendation_gives_one_answer_and_refuses_more_as_vllm_does(greedy_by_default: Path) -> None:
+    with blackbox(greedy_by_default) as running:
+        refused = running.post(COMPLETIONS, prompt=PROMPT, n=2)
+        assert refused.status_code == 400 and "greedy" in refused.json()["error"]["message"]
+        message = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 4}
+        chats = [running.post("/v1/chat/completions", **message, seed=seed).json() for seed in range(3)]
+        assert len({chat["choices"][0]["message"]["content"] for chat in chats}) == 1
+
+
+def test_a_recommendation_that_cannot_be_is_named_before_anything_is_served(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    (folder / "generation_config.json").write_text(json.dumps({"top_p": 7}))
+    with pytest.raises(BadCheckpoint, match="`top_p` must be"):
+        load(Options(model=folder))
+    with pytest.raises(ValueError, match="generation-config must be auto or vllm"):
+        Options(generation_config="none")
 
 
 def test_a_key_is_asked_for_where_one_is_set(strict: BlackBoxProcess) -> None:
