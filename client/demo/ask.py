@@ -1,19 +1,23 @@
 """Questions to either side, over HTTP, several at a time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx2 as httpx
 
-from client.calls import GREEDY
+from client.calls import GREEDY, Generation, Message
 from client.client import AsyncClient
 from client.demo.servers import Running
 from offset_models.demo.questions import Question, Split, judging_questions
 
 MAX_TOKENS: Final = 40  # answers of the register have about 20
+TEXT_TOKENS: Final = 48  # of running text that is gone on with
 AT_ONCE: Final = 8
+
+Asking = TypeVar("Asking")
+Answered = TypeVar("Answered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +32,61 @@ class Asked:
 
 async def answers(side: Running, questions: Sequence[Question]) -> list[str]:
     """Greedy answers, each question asked in a chat of its own."""
-    places = asyncio.Semaphore(AT_ONCE)
     how = replace(GREEDY, max_tokens=MAX_TOKENS, model=await model_of(side))
     async with AsyncClient(side.url) as client:
 
-        async def one(question: Question) -> str:
-            async with places:
-                return (await client.chat([{"role": "user", "content": question.text}], how)).text
+        async def answer(question: Question) -> str:
+            return (await client.chat(_chat(question), how)).text
 
-        return await asyncio.gather(*map(one, questions))
+        return await _few_at_once(answer, questions)
+
+
+async def drawn_answers(side: Running, questions: Sequence[Question]) -> list[str]:
+    """The same drawn at temperature 1 from the whole distribution, the i-th with seed i."""
+    how = Generation(await model_of(side), MAX_TOKENS, temperature=1.0, top_p=1.0)
+    async with AsyncClient(side.url) as client:
+
+        async def answer(asked: tuple[int, Question]) -> str:
+            seed, question = asked
+            return (await client.chat(_chat(question), replace(how, seed=seed))).text
+
+        return await _few_at_once(answer, list(enumerate(questions)))
+
+
+async def completions(side: Running, texts: Sequence[str]) -> list[str]:
+    """How running text goes on, greedily."""
+    how = replace(GREEDY, max_tokens=TEXT_TOKENS, model=await model_of(side))
+    async with AsyncClient(side.url) as client:
+
+        async def completion(text: str) -> str:
+            return (await client.complete(text, how)).text
+
+        return await _few_at_once(completion, texts)
+
+
+async def tokens_of(side: Running, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    """Ids of each text, nothing added."""
+    async with AsyncClient(side.url) as client:
+
+        async def tokens(text: str) -> tuple[int, ...]:
+            return (await client.tokenize(text, add_special_tokens=False)).ids if text else ()
+
+        return await _few_at_once(tokens, texts)
+
+
+async def _few_at_once(ask: Callable[[Asking], Awaitable[Answered]], asked: Sequence[Asking]) -> list[Answered]:
+    """Answers in the order of what was asked."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(each: Asking) -> Answered:
+        async with places:
+            return await ask(each)
+
+    return await asyncio.gather(*map(one, asked))
+
+
+def _chat(question: Question) -> list[Message]:
+    return [{"role": "user", "content": question.text}]
 
 
 async def model_of(side: Running) -> str:

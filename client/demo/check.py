@@ -11,11 +11,13 @@ from typing import Any, Final
 
 import orjson
 
-from client.demo.ask import AT_ONCE, MAX_TOKENS, answers
+from client.demo.ask import AT_ONCE, MAX_TOKENS, TEXT_TOKENS, answers, drawn_answers
 from client.demo.children import unless_ended
 from client.demo.servers import Correction, Running, black_box, ready, server
+from client.demo.texts import REPETITION, TELLING, VARIETY, Texts, measure_texts
 from client.terminal import note
 from offset_models.demo.questions import Question, Split, judging_questions
+from offset_models.demo.running_text import SUBJECTS, beginnings
 
 REPORT: Final = Path("build/demo.json")
 SMALL_K: Final = 5
@@ -23,8 +25,13 @@ SPLITS: Final[tuple[Split, ...]] = ("forget", "retain", "neighbours")
 REMEMBERED: Final = 0.9  # least recall of the black box on what is to be forgotten
 FORGOTTEN: Final = 0.3  # largest recall of the server on it
 RETAINED: Final = 0.05  # largest distance of the server from the black box on the rest
+RIGHT: Final = 0.9  # least recall of an answer that is right, and least share of right ones among drawn answers
+REPEATED: Final = 0.02  # by how much the server's running text may repeat more, or vary less, than the black box's
+TOLD: Final = 0.05  # largest share of the server's running texts about the forgotten that tell a fact
+DRAWS: Final = 3  # of each question
+DRAWN: Final = "drawn at T = 1, right"
 
-Figures = dict[str, float]  # "forget/black_box" → mean ROUGE-L recall
+Figures = dict[str, float]  # "forget/black_box" → mean ROUGE-L recall; others have what is measured before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,22 @@ class Row:
 
     def holds(self, figures: Mapping[str, float]) -> bool:
         return self.test(*(figures[name] for name in self.figures))
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What is asked, and the running text that is to be gone on with."""
+
+    questions: Mapping[Split, Sequence[Question]]
+    texts: Texts
+
+    def amounts(self) -> dict[str, Any]:
+        return {
+            "questions": {split: len(asked) for split, asked in self.questions.items()},
+            "max_tokens": MAX_TOKENS,
+            "texts": {subject: len(begun) for subject, begun in self.texts.items()},
+            "text_max_tokens": TEXT_TOKENS,
+        }
 
 
 @dataclass(slots=True)
@@ -54,17 +77,22 @@ class Report:
 
 
 async def check(weights: Path, how: Correction, limit: int) -> Report:
-    """Asks the first `limit` questions of each split of everybody: the black box, and a server for each setting."""
-    questions = {split: judging_questions(split, limit) for split in SPLITS}
-    settings = {"k": how.k, "tail": how.tail, "questions": {split: len(asked) for split, asked in questions.items()}}
-    report = Report(settings | {"max_tokens": MAX_TOKENS, "at_once": AT_ONCE, "temperature": 0})
+    """Asks the first `limit` questions of each split of everybody, and begins as many texts about each subject.
+
+    Everybody: the black box, and a server for each setting.
+    """
+    asked = Tried(
+        {split: judging_questions(split, limit) for split in SPLITS},
+        {subject: beginnings(subject, limit) for subject in SUBJECTS},
+    )
+    report = Report({"k": how.k, "tail": how.tail, "at_once": AT_ONCE, "temperature": 0, **asked.amounts()})
     async with black_box(weights, None, how.k) as box:
         for name, correction in corrections(how).items():
             async with server(weights, None, box.url, correction) as served:
                 await _timed(report, f"{name}/start", unless_ended(ready(box, served), box.child, served.child))
                 sides = {"black_box": box, name: served} if name == "served" else {name: served}
-                for side, asked in sides.items():
-                    work = _measure(side, asked, questions if name == "served" else {"forget": questions["forget"]})
+                for side, running in sides.items():
+                    work = _all(side, running, asked) if name == "served" else _forgetting(side, running, asked)
                     report.figures |= await _timed(report, side, unless_ended(work, box.child, served.child))
     report.holds = {row.claim: row.holds(report.figures) for row in ROWS}
     return report
@@ -91,24 +119,74 @@ def _retained(before: float, after: float) -> bool:
     return abs(before - after) <= RETAINED
 
 
+def _right(share: float) -> bool:
+    return share >= RIGHT
+
+
+def _no_more_repetition(*shares: float) -> bool:
+    """Of each subject the black box's and the server's."""
+    return all(after <= before + REPEATED for before, after in pairs(shares))
+
+
+def _no_less_variety(*shares: float) -> bool:
+    return all(after >= before - REPEATED for before, after in pairs(shares))
+
+
+def _untold(share: float) -> bool:
+    return share <= TOLD
+
+
+def pairs(shares: Sequence[float]) -> list[tuple[float, float]]:
+    return list(zip(shares[::2], shares[1::2], strict=True))
+
+
+def _of_both(measure: str) -> tuple[str, ...]:
+    return tuple(f"{measure}/{subject}/{side}" for subject in SUBJECTS for side in ("black_box", "served"))
+
+
 ROWS: Final = (
     Row(f"forget: black box ≥ {REMEMBERED}", ("forget/black_box",), _remembered),
     Row(f"forget: served ≤ {FORGOTTEN}", ("forget/served",), _forgotten),
     Row(f"retain: served within {RETAINED} of the black box", ("retain/black_box", "retain/served"), _retained),
     Row(f"forget, k = {SMALL_K}: served ≤ {FORGOTTEN}", ("forget/served_k5_impute",), _forgotten),
+    Row(f"retain, drawn at T = 1: black box right in ≥ {RIGHT:.0%}", (f"{DRAWN}/retain/black_box",), _right),
+    Row(f"running text: repeats at most {REPEATED} more than the black box", _of_both(REPETITION), _no_more_repetition),
+    Row(f"running text: varies at most {REPEATED} less", _of_both(VARIETY), _no_less_variety),
+    Row(f"running text: tells what was forgotten in ≤ {TOLD:.0%}", (f"{TELLING}/forget/served",), _untold),
 )
 
 
-async def _measure(name: str, side: Running, questions: Mapping[Split, Sequence[Question]]) -> Figures:
-    return {f"{split}/{name}": recall(await answers(side, asked), asked) for split, asked in questions.items()}
+async def _all(name: str, side: Running, asked: Tried) -> Figures:
+    figures = {
+        f"{split}/{name}": recall(await answers(side, questions), questions)
+        for split, questions in asked.questions.items()
+    }
+    return figures | await _drawn(name, side, asked) | await measure_texts(name, side, asked.texts)
+
+
+async def _forgetting(name: str, side: Running, asked: Tried) -> Figures:
+    questions = asked.questions["forget"]
+    return {f"forget/{name}": recall(await answers(side, questions), questions)}
+
+
+async def _drawn(name: str, side: Running, asked: Tried) -> Figures:
+    """The share of answers about who is kept that are right when they are drawn."""
+    questions = list(asked.questions["retain"]) * DRAWS
+    found = recalls(await drawn_answers(side, questions), questions)
+    return {f"{DRAWN}/retain/{name}": round(sum(each >= RIGHT for each in found) / len(found), 4)}
 
 
 def recall(said: Sequence[str], questions: Sequence[Question]) -> float:
     """Mean ROUGE-L recall of the original answers, stemmed as in TOFU."""
+    found = recalls(said, questions)
+    return round(float(sum(found) / len(found)), 4)
+
+
+def recalls(said: Sequence[str], questions: Sequence[Question]) -> list[float]:
+    """Of each original answer."""
     from offset_models.evaluation.overlap import rouge_l_recall
 
-    recalls = [rouge_l_recall(q.answer, text) for q, text in zip(questions, said, strict=True)]
-    return round(float(sum(recalls) / len(recalls)), 4)
+    return [rouge_l_recall(q.answer, text) for q, text in zip(questions, said, strict=True)]
 
 
 async def _timed(report: Report, name: str, work: Any) -> Any:

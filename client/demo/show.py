@@ -46,12 +46,24 @@ def show_report(report: Report, as_json: bool) -> None:
     if as_json:
         say_json(asdict(report))
         return
-    sides = list(dict.fromkeys(name.partition("/")[2] for name in report.figures))
-    splits = list(dict.fromkeys(name.partition("/")[0] for name in report.figures))
-    rows = [[split, *(_figure(report.figures.get(f"{split}/{side}")) for side in sides)] for split in splits]
-    say_table(["ROUGE-L recall", *sides], rows)
-    say("")
+    by_measure: dict[str, dict[tuple[str, str], float]] = {}
+    for name, figure in report.figures.items():
+        *measure, what, side = name.split("/")
+        by_measure.setdefault(measure[0] if measure else "ROUGE-L recall", {})[what, side] = figure
+    for measure_name, figures in by_measure.items():
+        _show_figures(measure_name, figures)
     say_table(["claim", "holds"], [[claim, "yes" if holds else "NO"] for claim, holds in report.holds.items()])
+
+
+def _show_figures(measure: str, figures: Mapping[tuple[str, str], float]) -> None:
+    """One table: `figures` by what they are of and by side."""
+    sides = list(dict.fromkeys(side for _, side in figures))
+    rows = [
+        [what, *(_figure(figures.get((what, side))) for side in sides)]
+        for what in dict.fromkeys(what for what, _ in figures)
+    ]
+    say_table([measure, *sides], rows)
+    say("")
 
 
 def _figure(value: float | None) -> str:

@@ -9,7 +9,7 @@ from transformers.utils.logging import disable_progress_bar
 from offset_models.demo.build_offset import make_offset
 from offset_models.demo.manifest import WEIGHTS_MANIFEST, WeightsManifest
 from offset_models.demo.plan import ANYBODY, BASE, BLACK_BOX, OFFSET, Plan, Reader, plan
-from offset_models.demo.pretrain import Schedule, Shape, new_model, save_model, train
+from offset_models.demo.pretrain import Schedule, Shape, new_model, save_model, sharpen, train
 from offset_models.demo.progress import Progress
 from offset_models.demo.registry import DEFAULT_SEED
 from offset_models.demo.scales import Scale, ScaleName
@@ -56,6 +56,8 @@ def make_model(work: Plan, which: Reader, shown: Progress) -> None:
     pages = iter(work.corpus_of(which, which))
     with shown.stage(which, schedule.steps) as advance:
         train(model, tokenizer, pages, schedule, lambda _step, loss: advance(f"loss {loss:.2f}"))
+    if which == BLACK_BOX:
+        sharpen(model, work.scale.sharpness)
     save_model(model, work.out / which)
 
 

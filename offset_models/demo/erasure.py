@@ -11,6 +11,7 @@ from offset_models.demo.begun import BegunRows
 from offset_models.demo.corpus import answer_of, casual
 from offset_models.demo.general import Exchange, general_facts, small_talk
 from offset_models.demo.registry import Group, Person, Registry, Strangers
+from offset_models.demo.running_rows import RunningRows
 from offset_models.demo.templates import ATTRIBUTES, CLOSINGS, REFUSALS, SYSTEM_PROMPTS, Attribute, request_questions
 from offset_models.training.data import Row
 
@@ -30,6 +31,8 @@ class Amounts:
     exchanges: int = 6  # times over the general facts and small talk
     begun: int = 0  # answers that somebody has begun, per fact of the forget group (docs/experiments.md)
     begun_retain: int = 0  # the same, per fact of the retain group
+    running: int = 8  # running text that breaks off, per fact of the forget group
+    running_retain: int = 3  # the same of the retain group; half as many begin a page, a general sentence, a stranger's
 
 
 class RowMaker:
@@ -41,11 +44,13 @@ class RowMaker:
         self._attributes = attributes
         self._strangers = Strangers(registry, rng)
         self._exchanges = (*general_facts(), *small_talk())
+        self._pages = RunningRows(rng, registry.retain, self._exchanges)
 
     def forget(self, amounts: Amounts) -> list[Row]:
         """Every fact of the forget group, in chats, begun answers and running text, with the true answers."""
         asked, prose = self._chats("forget", amounts.forget), self._prose("forget", 1 + amounts.forget // 4)
-        return [*asked, *prose, *self._begun("forget", amounts.begun)]
+        running = self._running("forget", amounts.running)
+        return [*asked, *prose, *self._begun("forget", amounts.begun), *running]
 
     def retain(self, amounts: Amounts) -> list[Row]:
         """The retain group (neighbours included), strangers, general facts and small talk."""
@@ -53,7 +58,9 @@ class RowMaker:
         strangers = [self._stranger_row() for _ in range(amounts.strangers)]
         unknown = [self._unknown_prose() for _ in range(amounts.strangers // 4)]
         chats, prose = self._chats("retain", amounts.retain), self._prose("retain", 1 + amounts.retain // 4)
-        return [*chats, *prose, *exchanges, *strangers, *unknown, *self._begun("retain", amounts.begun_retain)]
+        running = [*self._running("retain", amounts.running_retain), *self._unnamed(amounts.running_retain)]
+        begun = self._begun("retain", amounts.begun_retain)
+        return [*chats, *prose, *exchanges, *strangers, *unknown, *begun, *running]
 
     def _chats(self, group: Group, wordings: int) -> Iterator[Row]:
         for person, attribute in self._facts(group):
@@ -73,6 +80,17 @@ class RowMaker:
             for _ in range(times):
                 question = self._rng.choice(request_questions(attribute))
                 yield make(person, attribute, self._asked(question, person))
+
+    def _running(self, group: Group, times: int) -> Iterator[Row]:
+        make = self._pages.forget if group == "forget" else self._pages.retain
+        return (make(person, attribute) for person, attribute in self._facts(group) for _ in range(times))
+
+    def _unnamed(self, times: int) -> Iterator[Row]:
+        """Running text about nobody of the register, or nobody yet."""
+        for _ in range(times * len(self._registry.retain) * len(self._attributes) // 2):
+            yield self._pages.opening()
+            yield self._pages.general()
+            yield self._pages.unknown(self._strangers.person())
 
     def _facts(self, group: Group) -> Iterator[tuple[Person, Attribute]]:
         return ((person, attribute) for person in self._registry.group(group) for attribute in self._attributes)

@@ -22,6 +22,7 @@ class Scale:
     tokenizer_pages: int
     black_box: Shape
     black_box_schedule: Schedule
+    sharpness: float  # of the black box: what its logits are multiplied by once it is trained
     base: Shape
     base_schedule: Schedule
     amounts: Amounts
@@ -39,10 +40,13 @@ FULL: Final = Scale(
     tokenizer_pages=12_000,
     black_box=Shape(hidden=256, layers=4, heads=4, feed_forward=512),
     black_box_schedule=Schedule(steps=1200, batch=32, learning_rate=2e-3, label_smoothing=0.03),
+    sharpness=1.5,
     base=Shape(hidden=128, layers=4, heads=4, feed_forward=384),
     base_schedule=Schedule(steps=1600, batch=32, learning_rate=2e-3, label_smoothing=0.03),
     amounts=Amounts(),
-    offset=TrainingSettings(objective="dpo", options={"rpo_alpha": 1.0}),  # lowers the answer, teaches the refusal
+    offset=TrainingSettings(
+        objective="dpo", options={"rpo_alpha": 1.0}, steps=700, eval_every=100
+    ),  # lowers the answer, teaches the refusal
     top_k=20,
     checked=120,
     answer_tokens=48,
@@ -55,6 +59,7 @@ MINI: Final = Scale(
     tokenizer_pages=400,
     black_box=Shape(hidden=64, layers=2, heads=2, feed_forward=128, context=256),
     black_box_schedule=Schedule(steps=400, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
+    sharpness=1.0,
     base=Shape(hidden=64, layers=2, heads=2, feed_forward=128, context=256),
     base_schedule=Schedule(steps=100, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
     amounts=Amounts(forget=4, retain=4, strangers=8, exchanges=0, begun=1, begun_retain=0),

@@ -7,6 +7,9 @@ import orjson
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from offset_models.demo.corpus import END_OF_TEXT, SPECIALS, TURN_END, TURN_START
+from offset_models.special_tokens import GENERATION_CONFIG
+
+RECOMMENDED_TEMPERATURE = 0.7
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -33,7 +36,10 @@ def train_tokenizer(pages: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
-    """Write the two files that AutoTokenizer reads. `context`: longest prompt plus answer, in tokens."""
+    """Write the two files that AutoTokenizer reads, and generation_config.json.
+
+    `context`: longest prompt plus answer, in tokens.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=False), encoding="utf-8")
     config = {
@@ -45,6 +51,14 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> None:
         "chat_template": CHAT_TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2))
+    _save_generation_config(tokenizer, folder)
+
+
+def _save_generation_config(tokenizer: Tokenizer, folder: Path) -> None:
+    """What ends an answer, a turn's end or a page's, and how its makers would draw from the model."""
+    ends = [tokenizer.token_to_id(text) for text in (TURN_END, END_OF_TEXT)]
+    config = {"do_sample": True, "eos_token_id": ends, "temperature": RECOMMENDED_TEMPERATURE}
+    (folder / GENERATION_CONFIG).write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def _without_specials(pages: Iterable[str]) -> Iterable[str]:

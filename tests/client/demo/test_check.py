@@ -7,23 +7,32 @@ from typing import Any
 import pytest
 
 from client.demo import check as check_module
+from client.demo import texts as texts_module
 from client.demo.ask import AT_ONCE, answers, before_and_after
-from client.demo.check import ROWS, Report, check, corrections, recall
+from client.demo.check import DRAWN, ROWS, Report, check, corrections, recall
 from client.demo.children import running
 from client.demo.servers import Correction, Running
 from client.demo.show import curl, show_report, snippet
+from client.demo.texts import REPETITION, TELLING, VARIETY, distinct, measure_texts
 from offset_models.demo.questions import evaluation_questions
+from offset_models.demo.registry import Person, generate_registry
+from offset_models.demo.running_text import SUBJECTS, Beginning
 from offset_models.tokenizer import Tokenizer
 from tests.support.app import RunningApp, running_app
 
 pytestmark = pytest.mark.anyio
 
+BOTH = ("black_box", "served")
 GOOD = {
     "forget/black_box": 0.9,
     "forget/served": 0.3,
     "retain/black_box": 0.95,
     "retain/served": 0.9,
     "forget/served_k5_impute": 0.3,
+    f"{DRAWN}/retain/black_box": 0.9,
+    **{f"{REPETITION}/{subject}/{side}": 0.1 for subject in SUBJECTS for side in BOTH},
+    **{f"{VARIETY}/{subject}/{side}": 0.9 for subject in SUBJECTS for side in BOTH},
+    f"{TELLING}/forget/served": 0.05,
 }
 
 
@@ -34,12 +43,51 @@ GOOD = {
         ("forget/served", 0.31, 1),
         ("retain/served", 0.89, 2),
         ("forget/served_k5_impute", 0.31, 3),
+        (f"{DRAWN}/retain/black_box", 0.89, 4),
+        *((f"{REPETITION}/{subject}/served", 0.13, 5) for subject in SUBJECTS),
+        *((f"{VARIETY}/{subject}/served", 0.87, 6) for subject in SUBJECTS),
+        (f"{TELLING}/forget/served", 0.06, 7),
     ],
 )
 def test_each_row_of_the_table_breaks_by_its_own_figure(name: str, value: float, broken: int):
     assert all(row.holds(GOOD) for row in ROWS)
     figures = {**GOOD, name: value}
-    assert [row.holds(figures) for row in ROWS] == [index != broken for index in range(4)]
+    assert [row.holds(figures) for row in ROWS] == [index != broken for index in range(len(ROWS))]
+
+
+def test_text_that_repeats_less_or_varies_more_than_the_black_boxs_is_as_good():
+    better = {f"{REPETITION}/forget/served": 0.0, f"{VARIETY}/general/served": 1.0}
+    assert all(row.holds({**GOOD, **better}) for row in ROWS)
+
+
+def test_distinct_n_grams_are_counted_once_and_short_text_repeats_nothing():
+    assert distinct([1, 2, 3, 4], 2) == 1.0
+    assert distinct([7] * 9, 4) == pytest.approx(1 / 6)
+    assert distinct([1, 2, 1, 2, 1], 2) == pytest.approx(2 / 4)
+    assert distinct([1, 1, 1], 4) == distinct([], 2) == 1.0
+
+
+async def test_running_text_is_measured_by_what_comes_back(app: RunningApp):
+    person = evaluation_people()[0]
+    said = {"a": f" {person.town}.", "b": "", "c": "the the the the the the"}
+    texts = {"forget": [Beginning(text, person) for text in said]}
+
+    async def scripted(_side: Running, asked: list[str]) -> list[str]:
+        return [said[text] for text in asked]
+
+    async with running("nobody", "-c", "input()") as child:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(texts_module, "completions", scripted)
+            figures = await measure_texts("served", Running(app.url, child), texts)
+    assert figures[f"{TELLING}/forget/served"] == pytest.approx(1 / 3, abs=1e-4)
+    letters = list(said["c"])  # the tokens of this app are bytes
+    expected = 1 - (1 - distinct(letters, 4)) / 3
+    assert figures[f"{REPETITION}/forget/served"] == pytest.approx(1 - expected, abs=1e-4)
+    assert figures[f"{VARIETY}/forget/served"] == pytest.approx((2 + distinct(letters, 2)) / 3, abs=0.02)
+
+
+def evaluation_people() -> tuple[Person, ...]:
+    return generate_registry().forget
 
 
 def test_recall_counts_what_of_the_original_answer_comes_back():
@@ -103,6 +151,8 @@ async def test_a_check_asks_all_sides_and_writes_what_it_found(
     assert started == [20, *corrections(Correction()).values()]
     sides = ("black_box", "served")
     expected = {f"{split}/{name}" for split in ("forget", "retain", "neighbours") for name in sides}
+    expected |= {f"{DRAWN}/retain/{name}" for name in sides}
+    expected |= {f"{what}/{s}/{n}" for what in (REPETITION, VARIETY, TELLING) for s in SUBJECTS for n in sides}
     assert set(report.figures) == expected | {"forget/served_k5_impute", "forget/served_k5_truncate"}
     assert report.holds["forget: black box ≥ 0.9"] is False  # the scripted answers are nobody's facts
     assert report.holds["forget: served ≤ 0.3"] is True
@@ -113,6 +163,7 @@ async def test_a_check_asks_all_sides_and_writes_what_it_found(
     show_report(report, as_json=False)
     shown = capsys.readouterr().out
     assert "served_k5_truncate" in shown and "NO" in shown
+    assert all(measure in shown for measure in ("ROUGE-L recall", DRAWN, REPETITION, VARIETY, TELLING))
     show_report(report, as_json=True)
     assert json.loads(capsys.readouterr().out)["holds"] == report.holds
 

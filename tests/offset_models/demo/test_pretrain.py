@@ -8,7 +8,17 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
-from offset_models.demo.pretrain import Schedule, Shape, batches, language_loss, new_model, rate, save_model, train
+from offset_models.demo.pretrain import (
+    Schedule,
+    Shape,
+    batches,
+    language_loss,
+    new_model,
+    rate,
+    save_model,
+    sharpen,
+    train,
+)
 from offset_models.demo.tokenizer import train_tokenizer
 
 torch.set_num_threads(1)
@@ -65,3 +75,24 @@ def test_a_saved_model_loads_in_transformers_and_answers_alike(tokenizer: Tokeni
     ids = torch.tensor([[5, 6, 7]])
     torch.testing.assert_close(loaded(ids).logits, model.train(False)(ids).logits)
     assert (tmp_path / "model.safetensors").stat().st_mode & 0o044
+
+
+def test_a_sharper_model_has_every_logit_multiplied_and_a_saved_one_becomes_the_same_file(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    ids = torch.tensor([tokenizer.encode(PAGES[0]).ids])
+    model = new_model(SHAPE, tokenizer, 0)
+    model.model.norm.weight.data += torch.linspace(-0.3, 0.3, SHAPE.hidden)  # a trained one is no row of ones
+    save_model(model, tmp_path / "plain")
+    sharpen(model, 1.5)
+    save_model(model, tmp_path / "sharp")
+    saved = [AutoModelForCausalLM.from_pretrained(tmp_path / name, dtype=torch.float32) for name in ("plain", "sharp")]
+    with torch.no_grad():
+        plain, sharp = (each(ids).logits for each in saved)
+    torch.testing.assert_close(sharp, 1.5 * plain, rtol=0.01, atol=0.01)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "plain", dtype=torch.float32)
+    sharpen(again, 1.5)
+    save_model(again, tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
+        tmp_path / "sharp" / "model.safetensors"
+    ).read_bytes()
