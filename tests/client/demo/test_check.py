@@ -31,7 +31,6 @@ GOOD = {
     "forget/served_k5_impute": 0.3,
     f"{DRAWN}/retain/black_box": 0.9,
     **{f"{REPETITION}/{subject}/{side}": 0.1 for subject in SUBJECTS for side in BOTH},
-    **{f"{VARIETY}/{subject}/{side}": 0.9 for subject in SUBJECTS for side in BOTH},
     f"{TELLING}/forget/served": 0.05,
 }
 
@@ -44,9 +43,8 @@ GOOD = {
         ("retain/served", 0.89, 2),
         ("forget/served_k5_impute", 0.31, 3),
         (f"{DRAWN}/retain/black_box", 0.89, 4),
-        *((f"{REPETITION}/{subject}/served", 0.13, 5) for subject in SUBJECTS),
-        *((f"{VARIETY}/{subject}/served", 0.87, 6) for subject in SUBJECTS),
-        (f"{TELLING}/forget/served", 0.06, 7),
+        *((f"{REPETITION}/{subject}/served", 0.19, 5) for subject in SUBJECTS),
+        (f"{TELLING}/forget/served", 0.06, 6),
     ],
 )
 def test_each_row_of_the_table_breaks_by_its_own_figure(name: str, value: float, broken: int):
@@ -55,8 +53,8 @@ def test_each_row_of_the_table_breaks_by_its_own_figure(name: str, value: float,
     assert [row.holds(figures) for row in ROWS] == [index != broken for index in range(len(ROWS))]
 
 
-def test_text_that_repeats_less_or_varies_more_than_the_black_boxs_is_as_good():
-    better = {f"{REPETITION}/forget/served": 0.0, f"{VARIETY}/general/served": 1.0}
+def test_text_that_repeats_less_than_the_black_boxs_is_as_good():
+    better = {f"{REPETITION}/forget/served": 0.0}
     assert all(row.holds({**GOOD, **better}) for row in ROWS)
 
 
