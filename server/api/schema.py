@@ -159,7 +159,7 @@ class ChatRequest(Generation):
     continue_final_message: bool = Field(False, description="true or false")
     chat_template_kwargs: TemplateArguments | None = Field(None, description=TEMPLATE_ARGUMENTS)
     tools: Objects | None = Field(None, description="a list of objects")
-    tool_choice: Literal["none", "auto"] | None = Field(None, description='"none", or "auto" without tools')
+    tool_choice: Literal["auto", "none"] | None = Field(None, description='"none", or "auto" without tools')
 
     @model_validator(mode="before")
     @classmethod
