@@ -35,7 +35,7 @@ def texts(app: RunningApp, route: str = ROUTES[0], **body: Any) -> list[str]:
     asked = {"prompt": "ab"} if route == ROUTES[0] else {"messages": [{"role": "user", "content": "ab"}]}
     answer = httpx.post(app.url + route, json={"max_tokens": 6, "n": 16, **asked, **body}, timeout=30)
     assert answer.status_code == 200, answer.text
-    return [choice.get("text") or choice["message"]["content"] for choice in answer.json()["choices"]]
+    return [choice["text"] if "text" in choice else choice["message"]["content"] for choice in answer.json()["choices"]]
 
 
 @pytest.mark.parametrize("route", ROUTES)
