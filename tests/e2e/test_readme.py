@@ -118,7 +118,7 @@ def shell(folder: Path) -> Iterator["subprocess.Popen[str]"]:
         yield process
     finally:
         with contextlib.suppress(BrokenPipeError):
-            say(process, "kill $(jobs -p | sed 's/^/-/') 2>/dev/null; wait; exit")
+            say(process, "kill -TERM -- $(jobs -p | sed 's/^/-/'); wait; exit")
         try:
             process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
