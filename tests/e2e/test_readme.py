@@ -156,13 +156,14 @@ def _start(bash: "subprocess.Popen[str]", text: str, up: str) -> None:
     """In the background, until it says that it is up. Prints how long that took and the longest silence."""
     log = Path(f"/proc/{bash.pid}/cwd").resolve() / f"stays-{time.monotonic_ns()}.log"
     began = last = time.monotonic()
-    say(bash, f"{text.partition('#')[0].rstrip()} >{log} 2>&1 &")
+    say(bash, f"{{ {text.partition('#')[0].rstrip()} >{log} 2>&1; echo ENDED $? >>{log}; }} &")
     size, silence = 0, 0.0
     while time.monotonic() - began < WITHIN_S:
         time.sleep(POLL_S)
         said = log.read_text("utf-8", errors="replace") if log.exists() else ""
         if len(said) > size:
             size, silence, last = len(said), max(silence, time.monotonic() - last), time.monotonic()
+        assert "\nENDED " not in f"\n{said}", f"{text} ended:\n{said}"
         if up in said and all(_answers(int(port)) for port in re.findall(r"--port (\d+)", text)):
             print(
                 f"{said[-2500:]}\n[up after {last - began:.1f} s, never silent for more than {silence:.1f} s]",
