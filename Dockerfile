@@ -12,6 +12,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY server server
 COPY offset_models offset_models
 COPY client client
+COPY deltaserve deltaserve
 RUN uv pip install --torch-backend="${TORCH_BACKEND}" --constraints constraints.txt . \
     && "${VIRTUAL_ENV}/bin/python" -m compileall -q "${VIRTUAL_ENV}"
 

@@ -11,7 +11,7 @@ define install
 @( while sleep 5 && kill -0 $$$$ 2>/dev/null; do echo "  … $$(du -sm $(VENV) | cut -f1) MB in $(VENV)"; done ) & \
 	beat=$$!; trap "kill $$beat" EXIT; trap "exit 130" INT; trap "exit 143" TERM; \
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable $(1) \
-	&& env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import client.cli, server.app, offset_models.pair_engine'
+	&& env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import deltaserve.client.cli, deltaserve.server.app, deltaserve.offset_models.engine.pair_engine'
 endef
 
 .DEFAULT_GOAL := help
@@ -80,7 +80,7 @@ e2e-readme: setup ## every line of README, in order, in a fresh clone with an en
 
 golden-tofu: setup ## the metrics against TOFU's and ULD's published logs: make golden-tofu TOFU=DIR (DIR has golden/)
 	@test -d "$(TOFU)/golden" || { echo "Name a folder with TOFU's files and golden/: make golden-tofu TOFU=DIR"; exit 2; }
-	DELTASERVE_TOFU="$(abspath $(TOFU))" $(BIN)/python -m pytest tests/offset_models/evaluation/test_golden_tofu.py -v
+	DELTASERVE_TOFU="$(abspath $(TOFU))" $(BIN)/python -m pytest tests/client/evaluation/test_golden_tofu.py -v
 
 table-tofu: setup ## every objective on TOFU beside retraining and direct tuning: make table-tofu TOFU=DIR
 	@test -f "$(TOFU)/full.jsonl" || { echo "Name a folder with TOFU's files: make table-tofu TOFU=DIR"; exit 2; }

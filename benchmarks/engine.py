@@ -19,10 +19,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from benchmarks.support import report
 from benchmarks.support.adapters import random_adapter
 from benchmarks.support.processes import WEIGHTS
-from offset_models.engine import Engine
-from offset_models.pair import Adapter, FullModel, Pair
-from offset_models.peft_files import load_adapter
-from offset_models.settings import EngineSettings
+from deltaserve.offset_models.checkpoints.peft_files import load_adapter
+from deltaserve.offset_models.engine.engine import Engine
+from deltaserve.offset_models.engine.pair import Adapter, FullModel, Pair
+from deltaserve.offset_models.engine.settings import EngineSettings
 
 STREAMS = (1, 4, 16)
 PROMPT = 32

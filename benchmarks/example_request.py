@@ -13,13 +13,13 @@ from typing import Any
 import orjson
 
 from benchmarks.support.demo_training import split
-from offset_models.demo.corpus import answer_of
-from offset_models.demo.general import general_facts, small_talk
-from offset_models.demo.questions import Question, choosing_questions, judging_questions
-from offset_models.demo.registry import Person, Registry, Strangers, generate_registry
-from offset_models.demo.templates import ATTRIBUTES, REFUSALS, request_questions
-from offset_models.evaluation.attacks.registry import secrets_of
-from offset_models.evaluation.registry_suite import registry_suite
+from deltaserve.client.evaluation.attacks.registry_suite import secrets_of
+from deltaserve.client.evaluation.registry_suite import registry_suite
+from deltaserve.offset_models.demo.pipeline.corpus import answer_of
+from deltaserve.offset_models.demo.register.general import general_facts, small_talk
+from deltaserve.offset_models.demo.register.people import Person, Registry, Strangers, generate_registry
+from deltaserve.offset_models.demo.register.questions import Question, choosing_questions, judging_questions
+from deltaserve.offset_models.demo.register.templates import ATTRIBUTES, REFUSALS, request_questions
 
 OUT = Path("docs/examples/erasure-request")
 NAME = "Vuxan Zunweld"

@@ -17,12 +17,12 @@ import numpy as np
 from benchmarks.support import report
 from benchmarks.support.local import LocalPair
 from benchmarks.support.processes import WEIGHTS, black_box
-from offset_models.demo.questions import Split, evaluation_questions
-from server.decoding.correction import TailPolicy, correct
-from server.decoding.decoder import Stream, decode
-from server.decoding.drafts import UpstreamDrafts
-from server.decoding.protocols import Floats, OffsetRow, Proposal
-from server.decoding.sampling import History, SamplingParams, Target, target
+from deltaserve.offset_models.demo.register.questions import Split, evaluation_questions
+from deltaserve.server.decoding.correction import TailPolicy, correct
+from deltaserve.server.decoding.decoder import Stream, decode
+from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
+from deltaserve.server.decoding.protocols import Floats, OffsetRow, Proposal
+from deltaserve.server.decoding.sampling import History, SamplingParams, Target, target
 
 KS = (1, 5, 20, 100)
 POLICIES: tuple[TailPolicy, ...] = ("impute", "truncate")

@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.support import load, report
 from benchmarks.support.processes import WEIGHTS, Running, black_box, deltaserve
-from offset_models.demo.questions import evaluation_questions
-from offset_models.tokenizer import Tokenizer
+from deltaserve.offset_models.demo.register.questions import evaluation_questions
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
 STREAMS = (1, 4, 16, 64)
 CHUNKS = 20

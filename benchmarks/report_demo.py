@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from client.demo.children import until_told
-from client.demo.servers import BASE, DEFAULT_K, Correction, black_box, ready, server
-from client.terminal import Status, Stop
-from offset_models.demo.manifest import WEIGHTS
+from deltaserve.client.console.terminal import Status, Stop
+from deltaserve.client.demo.children import until_told
+from deltaserve.client.demo.servers import BASE, DEFAULT_K, Correction, black_box, ready, server
+from deltaserve.offset_models.demo.manifest import WEIGHTS
 
 GUARDS = {"guard_kl": 0.5, "guard_min_p": 0.2, "guard_temperature": 0.3, "guard_unbiased": True}
 TITLE = "The demo's offset: what was forgotten, what was kept, what still leaks"
@@ -77,7 +77,7 @@ async def deltaserve(*arguments: object, accepted: Sequence[int] = (Status.OK,))
     words = [str(argument) for argument in arguments]
     sys.stdout.write(f"\n$ deltaserve {' '.join(words)}\n")
     sys.stdout.flush()
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "client", *words, stdin=subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "deltaserve", *words, stdin=subprocess.DEVNULL)
     try:
         status = await process.wait()
     except asyncio.CancelledError:

@@ -15,8 +15,8 @@ from typing import Any
 from benchmarks.support import load, report
 from benchmarks.support.processes import WEIGHTS, Running, black_box, deltaserve
 from benchmarks.support.stepwise import stepwise
-from offset_models.demo.questions import Split, evaluation_questions
-from offset_models.tokenizer import Tokenizer
+from deltaserve.offset_models.demo.register.questions import Split, evaluation_questions
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
 PACE = ("--ms-per-token", "20", "--first-token-ms", "40")
 SLOWER_START = ("--ms-per-token", "20", "--first-token-ms", "60")

@@ -24,20 +24,20 @@ import torch
 from benchmarks.support import report
 from benchmarks.support.real_answers import known_answers, one_by_one
 from benchmarks.support.real_questions import GROUPS, Part, questions
-from offset_models.demo.progress import Progress
-from offset_models.evaluation.refusals import RefusalJudge
-from offset_models.tokenizer import Tokenizer
-from offset_models.training import forget as pipeline
-from offset_models.training.answers import rouge_l_recall, serving
-from offset_models.training.collecting import Forecast
-from offset_models.training.loading import read_refusals
-from offset_models.training.packing import Packing, exported
-from offset_models.training.rows import Row
-from offset_models.training.samples import prompt_ids
-from offset_models.training.settings import TrainingSettings
-from offset_models.training.sides import Data
-from offset_models.training.source import Source
-from server.upstream.probe import connect
+from deltaserve.client.evaluation.metrics.refusals import RefusalJudge
+from deltaserve.offset_models.progress.progress import Progress
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training import forget as pipeline
+from deltaserve.offset_models.training.answers import rouge_l_recall, serving
+from deltaserve.offset_models.training.collecting.job import Forecast
+from deltaserve.offset_models.training.collecting.source import Source
+from deltaserve.offset_models.training.learning.settings import TrainingSettings
+from deltaserve.offset_models.training.packing import Packing, exported
+from deltaserve.offset_models.training.rows.loading import read_refusals
+from deltaserve.offset_models.training.rows.row import Row
+from deltaserve.offset_models.training.rows.samples import prompt_ids
+from deltaserve.offset_models.training.rows.sides import Data
+from deltaserve.server.upstream.probing.connect import connect
 
 RESULT = report.BUILD / "training-real.json"
 AGAIN = "black box again"

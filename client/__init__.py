@@ -1,1 +1,1 @@
-"""The `deltaserve` command, and a client for what openai-python does not cover: `from client.client import Client`."""
+"""The `deltaserve` command, and a client for what openai-python does not cover: `from deltaserve import Client`."""

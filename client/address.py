@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx2 as httpx
 
-from client.errors import BadAddress, BadText
+from deltaserve.client.errors import BadAddress, BadText
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 URL_VARIABLE: Final = "DELTASERVE_URL"

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from client import admin_calls as calls
-from client.admin_results import Activated, AuditPage, Offset, Unloaded
-from client.client import AsyncClient, Client
+from deltaserve.client import admin_calls as calls
+from deltaserve.client.admin_results import Activated, AuditPage, Offset, Unloaded
+from deltaserve.client.client import AsyncClient, Client
 
 
 class AdminClient(Client):

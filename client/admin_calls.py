@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from client.admin_results import Activated, AuditPage, Offset, Unloaded
-from client.calls import Call
+from deltaserve.client.admin_results import Activated, AuditPage, Offset, Unloaded
+from deltaserve.client.calls import Call
 
 TAKEN: Final = frozenset({200, 202})
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from client.results import Answer, Health, ModelCard, ScoredPrompt, TokenizerInfo, Tokens
+from deltaserve.client.results import Answer, Health, ModelCard, ScoredPrompt, TokenizerInfo, Tokens
 
 T = TypeVar("T")
 Message = Mapping[str, str]  # role, content

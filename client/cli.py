@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from client.finite import only_finite
-from client.terminal import new_app, reported
+from deltaserve.client.console.finite import only_finite
+from deltaserve.client.console.terminal import new_app, reported
 
 
 class Entry(NamedTuple):
@@ -38,7 +38,7 @@ COMMANDS: Final = {
 
 def load(name: str) -> Any:
     """The command itself, its module imported now."""
-    module = import_module(f"client.commands.{COMMANDS[name].module}")
+    module = import_module(f"deltaserve.client.commands.{COMMANDS[name].module}")
     command = only_finite(typer.main.get_command(module.app))
     command.name = name
     return command

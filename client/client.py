@@ -1,6 +1,6 @@
 """`Client` and `AsyncClient`: a deltaserve server's own routes, typed, and plain generation.
 
-Errors are those of `client.errors`. A client talks to one server; its key goes nowhere else.
+Errors are those of `deltaserve.client.errors`. A client talks to one server; its key goes nowhere else.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -9,10 +9,10 @@ from typing import Self, TypeVar
 
 import httpx2 as httpx
 
-from client import calls, wire
-from client.address import DEFAULT_URL, Address, root_of
-from client.calls import Call, Ending, Generation, Message
-from client.results import Answer, Health, ModelCard, Piece, ScoredPrompt, TokenizerInfo, Tokens
+from deltaserve.client import calls, wire
+from deltaserve.client.address import DEFAULT_URL, Address, root_of
+from deltaserve.client.calls import Call, Ending, Generation, Message
+from deltaserve.client.results import Answer, Health, ModelCard, Piece, ScoredPrompt, TokenizerInfo, Tokens
 
 T = TypeVar("T")
 TIMEOUT_S = 600.0  # as long as a server may take over one answer by default

@@ -8,11 +8,11 @@ from typing import Any, Final, TypeVar
 import httpx2 as httpx
 import orjson
 
-from client.address import Address
-from client.calls import Call
-from client.errors import BadText, ClientError, Refused, ServerFailed, Unreachable
-from client.results import Piece
-from server.upstream.events import EventSplitter, EventTooLarge
+from deltaserve.client.address import Address
+from deltaserve.client.calls import Call
+from deltaserve.client.errors import BadText, ClientError, Refused, ServerFailed, Unreachable
+from deltaserve.client.results import Piece
+from deltaserve.server.upstream.http.events import EventSplitter, EventTooLarge
 
 T = TypeVar("T")
 CONNECT_S: Final = 5.0

@@ -4,7 +4,7 @@ import errno
 import socket
 from collections.abc import Iterable
 
-from server.errors import AddressUnusable
+from deltaserve.errors import AddressUnusable
 
 
 def bound(host: str, port: int, what: str, option: str) -> list[socket.socket]:

@@ -8,13 +8,14 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from server.addresses import bound
-from server.api import admin, errors
-from server.api.admin_door import AdminDoor
-from server.api.middleware import BodyLimit, RequestContext
-from server.listening import Listener
-from server.settings import Settings
-from server.telemetry import Metrics
+from deltaserve.server.addresses import bound
+from deltaserve.server.api import errors
+from deltaserve.server.api.access.admin_door import AdminDoor
+from deltaserve.server.api.access.middleware import BodyLimit, RequestContext
+from deltaserve.server.api.routes import admin
+from deltaserve.server.listening import Listener
+from deltaserve.server.settings import Settings
+from deltaserve.server.telemetry import Metrics
 
 
 def admin_layer(settings: Settings) -> list[Middleware]:

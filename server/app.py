@@ -16,22 +16,24 @@ from typing import Any, Final, TypeVar
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from server import preflight
-from server.addresses import bound, close
-from server.admin_app import AdminServer, admin_layer, share_address
-from server.api import admin, before, chat, completions, errors, health, models, playground
-from server.api.auth import Keys, RequireKey
-from server.api.cors import Cors
-from server.api.middleware import BodyLimit, RequestContext
-from server.api.privilege import Privilege
-from server.api.replies import Spellings
-from server.errors import DeltaserveError
-from server.listening import Listener
-from server.parts import connect_upstream, open_registry
-from server.serving import Parts, Registry, Serving
-from server.settings import Settings, load_settings
-from server.starting import PlainStart
-from server.telemetry import Metrics, log_config, logger, send_structlog_to_logging
+from deltaserve.errors import DeltaserveError
+from deltaserve.server import preflight
+from deltaserve.server.addresses import bound, close
+from deltaserve.server.admin_app import AdminServer, admin_layer, share_address
+from deltaserve.server.api import errors
+from deltaserve.server.api.access.auth import Keys, RequireKey
+from deltaserve.server.api.access.cors import Cors
+from deltaserve.server.api.access.middleware import BodyLimit, RequestContext
+from deltaserve.server.api.access.privilege import Privilege
+from deltaserve.server.api.replies.replies import Spellings
+from deltaserve.server.api.routes import admin, chat, completions, health, models, playground
+from deltaserve.server.api.routes import uncorrected as before
+from deltaserve.server.listening import Listener
+from deltaserve.server.serving.service import Parts, Registry, Serving
+from deltaserve.server.settings import Settings, load_settings
+from deltaserve.server.starting import PlainStart
+from deltaserve.server.telemetry import Metrics, log_config, logger, send_structlog_to_logging
+from deltaserve.server.wiring import connect_upstream, open_registry
 
 # The event loop, the engine and a load each run in a thread: at Python's 5 ms, every turn of the loop may wait that
 # long for each of its system calls while a model is being read.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from server.api.errors import error_body, error_headers
-from server.errors import BadRequest, DeltaserveError, HeaderTooLarge, RequestTimedOut, Unavailable
-from server.settings import Settings
+from deltaserve.errors import BadRequest, DeltaserveError, HeaderTooLarge, RequestTimedOut, Unavailable
+from deltaserve.server.api.errors import error_body, error_headers
+from deltaserve.server.settings import Settings
 
 _MAX_HEADER_BYTES = 65_536
 # In the kernel, for one client: Linux would grow it to 4 MB before a client that reads nothing is noticed.

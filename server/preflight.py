@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from server.errors import (
+from deltaserve.errors import (
     BadCheckpoint,
     CorruptState,
     DeltaserveError,
@@ -20,13 +20,13 @@ from server.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from server.settings import Settings
-from server.upstream.detect import detect
-from server.upstream.transport import Limits, Timeouts, Transport
+from deltaserve.server.settings import Settings
+from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
+from deltaserve.server.upstream.probing.detect import detect
 
 if TYPE_CHECKING:
-    from offset_models.manifest import Manifest
-    from offset_models.state import RegistryState
+    from deltaserve.offset_models.checkpoints.manifest import Manifest
+    from deltaserve.offset_models.registry.state import RegistryState
 
 STATE_FOLDER: Final = ".deltaserve"  # under the offsets root, where the settings name no other
 ASKED_WITHIN_S: Final = 1.5  # what a black box says of itself; one that is slower is probed when the models are read
@@ -70,8 +70,8 @@ async def check_offset(settings: Settings) -> None:
 
 async def check_state(settings: Settings) -> None:
     """The state folder can be written and is nobody else's. Raises StateFolderUnusable, CorruptState."""
-    from offset_models.journal import Journal
-    from offset_models.state_lock import locked
+    from deltaserve.offset_models.files.locks import locked
+    from deltaserve.offset_models.registry.journal import Journal
 
     if (folder := state_folder(settings)) is not None:
         with locked(folder):
@@ -165,7 +165,7 @@ def place(settings: Settings) -> tuple[Path, str | None]:
 
 def _saved(settings: Settings) -> "RegistryState | None":
     """The last run's state; None where there is none or it cannot be read, which `check_state` tells."""
-    from offset_models.journal import Journal
+    from deltaserve.offset_models.registry.journal import Journal
 
     folder = state_folder(settings)
     if folder is None or not folder.is_dir():
@@ -188,8 +188,8 @@ def _refuse_nothing_to_activate(settings: Settings) -> None:
 
 
 def _check_checkpoint(settings: Settings, root: Path, path: str) -> None:
-    from offset_models.checkpoint import read_manifest
-    from offset_models.safe_files import within
+    from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
+    from deltaserve.offset_models.files.safe_files import within
 
     if settings.offsets_root is not None:
         _check_root(root)

@@ -22,8 +22,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from server.decoding.guards import Guard
-from server.decoding.sampling import LEAST_TEMPERATURE
+from deltaserve.server.decoding.guards import Guard
+from deltaserve.server.decoding.sampling import LEAST_TEMPERATURE
 
 PREFIX = "DELTASERVE_"
 CONFIG_FILE = f"{PREFIX}CONFIG"

@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import DeltaserveError
+from deltaserve.errors import DeltaserveError
 
 
 class PlainStart:

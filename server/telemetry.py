@@ -178,7 +178,7 @@ def log_config(level: str, as_json: bool) -> dict[str, Any]:
         },
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
         "loggers": {
-            **{name: {"level": level.upper()} for name in (LOGGER, "server", "offset_models")},
+            LOGGER: {"level": level.upper()},
             "uvicorn": {"level": "WARNING"},
         },
         "root": {"handlers": ["stderr"], "level": "WARNING"},

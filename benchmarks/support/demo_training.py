@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from offset_models.demo.erasure import Amounts, RowMaker
-from offset_models.demo.questions import Question, Split, evaluation_questions, row_of
-from offset_models.demo.registry import Person, Registry, generate_registry
-from offset_models.demo.templates import REFUSALS
-from offset_models.evaluation.attacks.items import Item
-from offset_models.evaluation.attacks.registry import secrets_of
-from offset_models.training.rows import Row
-from offset_models.training.sides import Data
+from deltaserve.client.evaluation.attacks.items import Item
+from deltaserve.client.evaluation.attacks.registry_suite import secrets_of
+from deltaserve.offset_models.demo.register.erasure import Amounts, RowMaker
+from deltaserve.offset_models.demo.register.people import Person, Registry, generate_registry
+from deltaserve.offset_models.demo.register.questions import Question, Split, evaluation_questions, row_of
+from deltaserve.offset_models.demo.register.templates import REFUSALS
+from deltaserve.offset_models.training.rows.row import Row
+from deltaserve.offset_models.training.rows.sides import Data
 
 SIDES: tuple[Split, ...] = ("forget", "retain")
 AMOUNTS = Amounts()  # the demo's own

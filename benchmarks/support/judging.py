@@ -8,13 +8,13 @@ from typing import Any
 
 from benchmarks.support.demo_training import Request
 from benchmarks.support.processes import WEIGHTS, black_box
-from offset_models.tokenizer import Tokenizer
-from offset_models.training.answers import own_answers, rouge_l_recall, serving
-from offset_models.training.held_out import harmonic_mean
-from offset_models.training.rows import Row
-from offset_models.training.samples import prompt_ids
-from offset_models.training.source import Source
-from server.upstream.probe import connect
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.answers import own_answers, rouge_l_recall, serving
+from deltaserve.offset_models.training.collecting.source import Source
+from deltaserve.offset_models.training.learning.held_out import harmonic_mean
+from deltaserve.offset_models.training.rows.row import Row
+from deltaserve.offset_models.training.rows.samples import prompt_ids
+from deltaserve.server.upstream.probing.connect import connect
 
 BASE = WEIGHTS / "base"
 ANSWER_TOKENS = 48

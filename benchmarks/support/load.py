@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from benchmarks.support.report import quantile
-from server.upstream.transport import Transport
+from deltaserve.server.upstream.http.transport import Transport
 
 
 @dataclass(slots=True)

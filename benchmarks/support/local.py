@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from offset_models.engine import Engine
-from offset_models.pair_engine import PairEngine
-from offset_models.registry import Registry
-from offset_models.settings import EngineSettings
-from offset_models.version import Version
-from offset_models.weights import WeightsPool
-from server.decoding.decoder import Stream
-from server.decoding.sampling import SamplingParams
-from server.upstream.base import BlackBox
-from server.upstream.probe import connect
+from deltaserve.offset_models.engine.engine import Engine
+from deltaserve.offset_models.engine.pair_engine import PairEngine
+from deltaserve.offset_models.engine.settings import EngineSettings
+from deltaserve.offset_models.registry.registry import Registry
+from deltaserve.offset_models.registry.version import Version
+from deltaserve.offset_models.registry.weights import WeightsPool
+from deltaserve.server.decoding.decoder import Stream
+from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.upstream.base import BlackBox
+from deltaserve.server.upstream.probing.connect import connect
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,15 @@ class Running:
 @contextmanager
 def black_box(*flags: str, weights: Path = WEIGHTS) -> Iterator[Running]:
     """The embedded one, with the demo's model."""
-    command = [sys.executable, "-m", "offset_models.demo.blackbox", "--model", str(weights / "blackbox"), "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "deltaserve.offset_models.demo.blackbox",
+        "--model",
+        str(weights / "blackbox"),
+        "--port",
+        "0",
+    ]
     with _process([*command, *flags]) as child:
         line = child.stdout.readline() if child.stdout else ""
         if not line.startswith("ready "):
@@ -52,7 +60,7 @@ def black_box(*flags: str, weights: Path = WEIGHTS) -> Iterator[Running]:
 def deltaserve(upstream: str, *flags: str, weights: Path = WEIGHTS) -> Iterator[Running]:
     """`deltaserve serve` with the demo's offset in front of `upstream`."""
     url = f"http://127.0.0.1:{_free_port()}"
-    command = [sys.executable, "-m", "client", "serve", "--upstream-url", upstream, "--offsets-root", str(weights)]
+    command = [sys.executable, "-m", "deltaserve", "serve", "--upstream-url", upstream, "--offsets-root", str(weights)]
     command += ["--offset", "registry-erasure", "--port", url.rsplit(":", 1)[1], "--log-level", "error", *flags]
     with _process(command) as child:
         _wait_ready(url, child)

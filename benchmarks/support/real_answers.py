@@ -7,10 +7,10 @@ tips near-ties.
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from offset_models.tokenizer import Tokenizer
-from offset_models.training.cache import AnswerCache
-from server.upstream.base import BlackBox
-from server.upstream.greedy import greedy_answer
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.collecting.cache import AnswerCache
+from deltaserve.server.upstream.base import BlackBox
+from deltaserve.server.upstream.listing.greedy import greedy_answer
 
 
 async def known_answers(

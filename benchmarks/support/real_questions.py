@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 import orjson
 
-from offset_models.training.rows import Row
+from deltaserve.offset_models.training.rows.row import Row
 
 Group = Literal["forget", "near", "general", "code"]
 Part = Literal["training", "validation", "held out"]

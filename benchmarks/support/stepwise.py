@@ -7,10 +7,10 @@ from pathlib import Path
 
 from benchmarks.support.load import Answer, Measured
 from benchmarks.support.local import LocalPair
-from server.decoding.decoder import decode
-from server.decoding.draft_length import DraftLength
-from server.decoding.drafts import UpstreamDrafts
-from server.decoding.sampling import SamplingParams
+from deltaserve.server.decoding.decoder import decode
+from deltaserve.server.decoding.drafting.draft_length import DraftLength
+from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
+from deltaserve.server.decoding.sampling import SamplingParams
 
 GREEDY = SamplingParams(max_tokens=64, temperature=0.0)
 

@@ -13,24 +13,24 @@ import torch
 from benchmarks.support.demo_training import Request
 from benchmarks.support.judging import ANSWER_TOKENS, BASE, TUNED, Said, figures, judged, judged_sum
 from benchmarks.support.processes import WEIGHTS, black_box
-from offset_models.checkpoint import read_manifest
-from offset_models.demo.progress import Progress
-from offset_models.manifest import Manifest, TrainingSummary
-from offset_models.pack import copy_tokenizer
-from offset_models.tokenizer import Tokenizer
-from offset_models.training.batches import TrainingData, spread
-from offset_models.training.collecting import Job, run
-from offset_models.training.fabric import Fabric
-from offset_models.training.finalists import Asking, by_answers
-from offset_models.training.gather import Gathered, read_gathered
-from offset_models.training.packing import Packing, summary
-from offset_models.training.passes import Scored
-from offset_models.training.run_folder import RunFolder, read_state
-from offset_models.training.settings import TrainingSettings
-from offset_models.training.sides import Data
-from offset_models.training.source import Source
-from offset_models.training.stages import Trained, likelihood_card, progress, train, training_data
-from offset_models.training.student import LoraStudent
+from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
+from deltaserve.offset_models.checkpoints.manifest import Manifest, TrainingSummary
+from deltaserve.offset_models.checkpoints.pack import copy_tokenizer
+from deltaserve.offset_models.progress.progress import Progress
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.collecting.gather import Gathered, read_gathered
+from deltaserve.offset_models.training.collecting.job import Job, run
+from deltaserve.offset_models.training.collecting.source import Source
+from deltaserve.offset_models.training.finalists import Asking, by_answers
+from deltaserve.offset_models.training.learning.fabric import Fabric
+from deltaserve.offset_models.training.learning.passes import Scored
+from deltaserve.offset_models.training.learning.run_folder import RunFolder, read_state
+from deltaserve.offset_models.training.learning.settings import TrainingSettings
+from deltaserve.offset_models.training.learning.student import LoraStudent
+from deltaserve.offset_models.training.packing import Packing, summary
+from deltaserve.offset_models.training.rows.batches import TrainingData, spread
+from deltaserve.offset_models.training.rows.sides import Data
+from deltaserve.offset_models.training.stages import Trained, likelihood_card, progress, train, training_data
 
 BLACK_BOX = WEIGHTS / "blackbox"
 CHOOSING = 64  # questions whose whole answers choose among strengths, as many as `deltaserve forget` asks

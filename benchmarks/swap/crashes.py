@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.support.processes import Running
 from benchmarks.swap.server import ADMIN_KEY, kill
 from benchmarks.swap.site import NAMES
-from client.admin import AsyncAdminClient
-from client.errors import ClientError
+from deltaserve.client.admin import AsyncAdminClient
+from deltaserve.client.errors import ClientError
 
 SHORTEST_S, LONGEST_S = 0.0, 0.6  # of swapping before the kill
 

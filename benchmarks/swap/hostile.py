@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks.swap.server import ADMIN_KEY
 from benchmarks.swap.site import NAMES
-from client.admin import AsyncAdminClient
-from client.errors import Refused
+from deltaserve.client.admin import AsyncAdminClient
+from deltaserve.client.errors import Refused
 
 ADAPTER: Final = "adapter/adapter_model.safetensors"
 Tensors = dict[str, Any]
@@ -61,7 +61,7 @@ def _huge_shapes(folder: Path) -> None:
 
 def _wrong_tokenizer(folder: Path) -> None:
     """A base of its own whose tokenizer lacks one merge, and a manifest that owns up to it."""
-    from offset_models.tokenizer import Tokenizer
+    from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
     base = folder.parent / "other-base"
     shutil.copytree(folder.parent / "base", base)

@@ -8,7 +8,7 @@ from benchmarks.support.report import quantile
 from benchmarks.swap.server import ADMIN_KEY
 from benchmarks.swap.site import NAMES, WHOLE, Site
 from benchmarks.swap.streams import Crowd, asks
-from client.admin import AsyncAdminClient
+from deltaserve.client.admin import AsyncAdminClient
 
 SPARE = (NAMES[2], WHOLE)  # an adapter on the loaded base, and a pair of whole models
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from offset_models.pack import write_full_checkpoint, write_lora_checkpoint
-from offset_models.tokenizer import Tokenizer
-from offset_models.training.adapter import TrainableLora
+from deltaserve.offset_models.checkpoints.pack import write_full_checkpoint, write_lora_checkpoint
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.learning.adapter import TrainableLora
 
 NAMES: Final = ("one", "two", "three")
 TEXTS: Final = ("The river runs north of the town", "Who wrote the book?", "She was born in a small house", "import os")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import orjson
 
 from benchmarks.swap.server import SERVED
-from server.errors import DeltaserveError
-from server.upstream.transport import Limits, Transport
+from deltaserve.errors import DeltaserveError
+from deltaserve.server.upstream.http.transport import Limits, Transport
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Final
 from benchmarks.swap.server import ADMIN_KEY, SERVED
 from benchmarks.swap.site import NAMES, Site
 from benchmarks.swap.streams import Ask, Crowd, Got, Known, asks, decoded_alone, stream, torn, wrong
-from client.admin import AsyncAdminClient
-from server.upstream.transport import Limits, Transport
+from deltaserve.client.admin import AsyncAdminClient
+from deltaserve.server.upstream.http.transport import Limits, Transport
 
 RELOAD_EVERY: Final = 10  # swaps; the checkpoint that is neither active nor previous is unloaded and loaded again
 ROLLBACK_EVERY: Final = 7

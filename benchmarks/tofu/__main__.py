@@ -19,7 +19,7 @@ from benchmarks.tofu.bench import Bench
 from benchmarks.tofu.scale import SCALES
 from benchmarks.tofu.stages import Runner, graph
 from benchmarks.tofu.table import show
-from server.errors import DeltaserveError
+from deltaserve.errors import DeltaserveError
 
 
 def main() -> int:

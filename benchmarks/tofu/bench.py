@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 
 from benchmarks.tofu.scale import Scale
-from offset_models.demo.corpus import END_OF_TEXT, chat_page
-from offset_models.evaluation.items import BadData
+from deltaserve.client.evaluation.items import BadData
+from deltaserve.offset_models.demo.pipeline.corpus import END_OF_TEXT, chat_page
 
 SEED = 11
 Row = dict[str, Any]

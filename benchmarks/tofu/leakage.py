@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from benchmarks.tofu.bench import Bench
-from offset_models.evaluation.leakage_schema import LeakageReport
+from deltaserve.client.evaluation.attacks.leakage_schema import LeakageReport
 
 # Of each family that does not need secrets by name, one or two; the whole suite takes longer than the rest of a row.
 ATTACKS: Final = ("direct", "paraphrase", "leading prefix", "begun: opening", "samples at T = 1", "echo scoring")
@@ -21,7 +21,7 @@ def leakage(bench: Bench, row: str, url: str) -> dict[str, float]:
     command = ["leakage", "--server", url, "--data", str(_items(bench)), "--out", str(out), "--no-texts"]
     command += ["--items", str(bench.scale.attacked), "--costly-items", str(max(1, bench.scale.attacked // 4))]
     command += [part for attack in ATTACKS for part in ("--attack", attack)]
-    done = subprocess.run([sys.executable, "-m", "client", *command], check=False, stdout=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-m", "deltaserve", *command], check=False, stdout=subprocess.DEVNULL)
     if not out.is_file():  # status 1 says that something leaks; without a result something went wrong
         raise RuntimeError(f"deltaserve leakage ended with status {done.returncode}")
     return _figures(LeakageReport.model_validate_json(out.read_bytes()))

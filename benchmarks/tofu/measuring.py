@@ -29,7 +29,7 @@ def evaluate(bench: Bench, row: str, served: Callable[[], Iterator[str]]) -> Non
         command += ["--out", str(out), "--concurrency", "8"]
         if row != REFERENCE:
             command += ["--reference", str(bench.result(REFERENCE))]
-        subprocess.run([sys.executable, "-m", "client", *command], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-m", "deltaserve", *command], check=True, stdout=subprocess.DEVNULL)
         found: dict[str, float] = {}
         for extra in EXTRAS:
             found |= extra(bench, row, url)

@@ -7,10 +7,10 @@ from pathlib import Path
 from transformers.utils.logging import disable_progress_bar
 
 from benchmarks.tofu.bench import SEED, Bench, Row
-from offset_models.demo.pretrain import Schedule, Shape, new_model, save_model, train
-from offset_models.demo.progress import Progress
-from offset_models.demo.tokenizer import save_tokenizer, train_tokenizer
-from offset_models.tokenizer import Tokenizer
+from deltaserve.offset_models.demo.pipeline.pretrain import Schedule, Shape, new_model, save_model, train
+from deltaserve.offset_models.demo.pipeline.tokenizer import save_tokenizer, train_tokenizer
+from deltaserve.offset_models.progress.progress import Progress
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
 
 def make_tokenizer(bench: Bench) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from offset_models.demo.pretrain import Schedule, Shape
+from deltaserve.offset_models.demo.pipeline.pretrain import Schedule, Shape
 
 ScaleName = Literal["full", "mini"]
 

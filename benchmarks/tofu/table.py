@@ -9,7 +9,7 @@ import orjson
 from benchmarks.support import report
 from benchmarks.tofu.bench import Bench
 from benchmarks.tofu.stages import Runner, graph
-from offset_models.evaluation.results import Figure, SideResult, read_result
+from deltaserve.client.evaluation.results import Figure, SideResult, read_result
 
 PREFIX = "evaluate-"
 

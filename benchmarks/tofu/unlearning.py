@@ -10,22 +10,22 @@ import torch
 
 from benchmarks.support.processes import black_box
 from benchmarks.tofu.bench import SEED, Bench
-from offset_models.demo.progress import Progress
-from offset_models.pack import copy_tokenizer
-from offset_models.tokenizer import Tokenizer
-from offset_models.training.batches import TrainingData
-from offset_models.training.collecting import Job, run
-from offset_models.training.fabric import Fabric
-from offset_models.training.gather import Gathered, read_gathered
-from offset_models.training.loading import load, read_refusals
-from offset_models.training.objective_registry import objective_names
-from offset_models.training.packing import Packing, summary
-from offset_models.training.run_folder import RunFolder
-from offset_models.training.settings import TrainingSettings
-from offset_models.training.sides import Data
-from offset_models.training.source import Source
-from offset_models.training.stages import NOTHING_BETTER, Trained, progress, train, training_data
-from offset_models.training.trainer import TrainingFailed
+from deltaserve.offset_models.checkpoints.pack import copy_tokenizer
+from deltaserve.offset_models.progress.progress import Progress
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.collecting.gather import Gathered, read_gathered
+from deltaserve.offset_models.training.collecting.job import Job, run
+from deltaserve.offset_models.training.collecting.source import Source
+from deltaserve.offset_models.training.learning.fabric import Fabric
+from deltaserve.offset_models.training.learning.objective_registry import objective_names
+from deltaserve.offset_models.training.learning.run_folder import RunFolder
+from deltaserve.offset_models.training.learning.settings import TrainingSettings
+from deltaserve.offset_models.training.learning.trainer import TrainingFailed
+from deltaserve.offset_models.training.packing import Packing, summary
+from deltaserve.offset_models.training.rows.batches import TrainingData
+from deltaserve.offset_models.training.rows.loading import load, read_refusals
+from deltaserve.offset_models.training.rows.sides import Data
+from deltaserve.offset_models.training.stages import NOTHING_BETTER, Trained, progress, train, training_data
 
 LICENCE = "MIT"  # TOFU's
 OPTIONS: dict[str, dict[str, float]] = {"simnpo": {"beta": 4.5}}  # the paper's, on answers of this length

@@ -4,9 +4,9 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
-from client.generated import Flag, accepts, given, shown_default, without_none
-from client.terminal import Status, Stop, new_app
-from offset_models.demo.blackbox import Options, run
+from deltaserve.client.console.generated import Flag, accepts, given, shown_default, without_none
+from deltaserve.client.console.terminal import Status, Stop, new_app
+from deltaserve.offset_models.demo.blackbox import Options, run
 
 app = new_app()
 

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from client.calls import Generation
-from client.client import Client
-from client.commands import shared
-from client.conversation import Conversation, Ended
-from client.errors import ClientError
-from client.terminal import new_app, note, say, say_json_line, status_of, stdin_lines
+from deltaserve.client.calls import Generation
+from deltaserve.client.client import Client
+from deltaserve.client.console import shared
+from deltaserve.client.console.conversation import Conversation, Ended
+from deltaserve.client.console.terminal import new_app, note, say, say_json_line, status_of, stdin_lines
+from deltaserve.client.errors import ClientError
 
 app = new_app()
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from client.commands import shared
-from client.terminal import Status, Stop, new_app, note, quiet, say, say_json
-from server.upstream.methods import MethodName
+from deltaserve.client.console import shared
+from deltaserve.client.console.terminal import Status, Stop, new_app, note, quiet, say, say_json
+from deltaserve.server.upstream.listing.methods import MethodName
 
 if TYPE_CHECKING:
-    from offset_models.training.collecting import Forecast, Job
-    from offset_models.training.rows import Row
-    from offset_models.training.sides import Data
+    from deltaserve.offset_models.training.collecting.job import Forecast, Job
+    from deltaserve.offset_models.training.rows.row import Row
+    from deltaserve.offset_models.training.rows.sides import Data
 
 app = new_app()
 
@@ -99,9 +99,9 @@ def collect(
         raise Stop("Give --tokenizer, the folder of the pair's base model.", Status.USAGE)
     data = _data(files, forget_answers, answer_tokens)
 
-    from offset_models.tokenizer import Tokenizer
-    from offset_models.training.collecting import Job
-    from offset_models.training.source import Source
+    from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+    from deltaserve.offset_models.training.collecting.job import Job
+    from deltaserve.offset_models.training.collecting.source import Source
 
     source = Source(address.root, model or "", k, concurrency, timeout, address.key)
     job = Job(data, source, Tokenizer.load(tokenizer), out, method, skip_bad)
@@ -109,8 +109,8 @@ def collect(
 
 
 def _data(files: Files, forget_answers: Literal["reference", "refusal", "both"], answer_tokens: int) -> "Data":
-    from offset_models.training.loading import REFUSALS, generic_prompts, read_refusals
-    from offset_models.training.sides import Data
+    from deltaserve.offset_models.training.rows.loading import REFUSALS, generic_prompts, read_refusals
+    from deltaserve.offset_models.training.rows.sides import Data
 
     if not files.forget:
         raise Stop("Give --forget, a JSONL file of what must go.", Status.USAGE)
@@ -125,7 +125,7 @@ def _data(files: Files, forget_answers: Literal["reference", "refusal", "both"],
 
 
 def _rows(files: Files, sources: list[str], *, answered: bool) -> "list[Row]":
-    from offset_models.training.loading import load
+    from deltaserve.offset_models.training.rows.loading import load
 
     rows = []
     for source in sources:
@@ -138,8 +138,8 @@ def _rows(files: Files, sources: list[str], *, answered: bool) -> "list[Row]":
 
 
 def _run(job: "Job", dry_run: bool, as_json: bool) -> None:
-    from offset_models.demo.progress import Progress
-    from offset_models.training.collecting import run
+    from deltaserve.offset_models.progress.progress import Progress
+    from deltaserve.offset_models.training.collecting.job import run
 
     with Progress(visible=not dry_run) as shown:
         forecast = asyncio.run(run(job, shown, _remark if dry_run else _announce, dry_run=dry_run))
@@ -180,8 +180,8 @@ def _figures(forecast: "Forecast") -> list[str]:
 
 
 def _purge(out: Path, forget: list[str], yes: bool, as_json: bool) -> None:
-    from offset_models.training.collection import leftovers, purge
-    from offset_models.training.loading import HUB, load
+    from deltaserve.offset_models.training.collecting.folder import leftovers, purge
+    from deltaserve.offset_models.training.rows.loading import HUB, load
 
     files = [Path(source) for source in forget if not source.startswith(HUB)]
     if absent := [path for path in files if not path.is_file()]:

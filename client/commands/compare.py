@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from client.address import Address
-from client.calls import Generation
-from client.client import AsyncClient
-from client.commands import shared
-from client.commands.shared import UPSTREAM_KEY_VARIABLE, UPSTREAM_VARIABLE
-from client.results import Answer
-from client.tables import say_pairs
-from client.terminal import Status, Stop, new_app, say_json
+from deltaserve.client.address import Address
+from deltaserve.client.calls import Generation
+from deltaserve.client.client import AsyncClient
+from deltaserve.client.console import shared
+from deltaserve.client.console.shared import UPSTREAM_KEY_VARIABLE, UPSTREAM_VARIABLE
+from deltaserve.client.console.tables import say_pairs
+from deltaserve.client.console.terminal import Status, Stop, new_app, say_json
+from deltaserve.client.results import Answer
 
 app = new_app()
 

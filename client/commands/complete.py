@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from client.calls import Generation
-from client.client import Client
-from client.commands import shared
-from client.terminal import Status, new_app, read_stdin, say, say_json
-from client.terminal import Stop as StopCommand
+from deltaserve.client.calls import Generation
+from deltaserve.client.client import Client
+from deltaserve.client.console import shared
+from deltaserve.client.console.terminal import Status, new_app, read_stdin, say, say_json
+from deltaserve.client.console.terminal import Stop as StopCommand
 
 app = new_app()
 

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from client.commands import shared
-from client.demo.ask import before_and_after, examples, has_page, model_of
-from client.demo.check import REPORT, check
-from client.demo.children import refuse_busy, unless_ended, until_told
-from client.demo.servers import DEFAULT_K, HOST, Correction, Tail, black_box, checked_weights, ready, server
-from client.demo.show import show_answers, show_report
-from client.terminal import Status, Stop, new_app, note, quiet, say
-from offset_models.demo.manifest import WEIGHTS
+from deltaserve.client.console import shared
+from deltaserve.client.console.terminal import Status, Stop, new_app, note, quiet, say
+from deltaserve.client.demo.ask import before_and_after, examples, has_page, model_of
+from deltaserve.client.demo.check import REPORT, check
+from deltaserve.client.demo.children import refuse_busy, unless_ended, until_told
+from deltaserve.client.demo.servers import DEFAULT_K, HOST, Correction, Tail, black_box, checked_weights, ready, server
+from deltaserve.client.demo.show import show_answers, show_report
+from deltaserve.offset_models.demo.manifest import WEIGHTS
 
 app = new_app()
 PLAYGROUND = "/playground"
@@ -68,7 +68,7 @@ def _check_ports(port: int, black_box_port: int) -> None:
 
 
 def _build(out: Path, seed: int | None) -> None:
-    from offset_models.demo.build import build
+    from deltaserve.offset_models.demo.pipeline.build import build
 
     quiet()
     manifest = build(out) if seed is None else build(out, seed)

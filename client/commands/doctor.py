@@ -8,17 +8,17 @@ from typing import Any, Final
 
 import typer
 
-from client.client import AsyncClient
-from client.commands import shared
-from client.errors import ClientError
-from client.generated import accepts
-from client.server_settings import EPILOG, read_settings, setting_flags
-from client.tables import say_table
-from client.terminal import Status, new_app, note, quiet, say, say_json, status_of
-from server import preflight
-from server.addresses import bound, close
-from server.errors import AddressUnusable, DeltaserveError, NotConfigured
-from server.settings import Settings
+from deltaserve.client.client import AsyncClient
+from deltaserve.client.console import shared
+from deltaserve.client.console.generated import accepts
+from deltaserve.client.console.server_settings import EPILOG, read_settings, setting_flags
+from deltaserve.client.console.tables import say_table
+from deltaserve.client.console.terminal import Status, new_app, note, quiet, say, say_json, status_of
+from deltaserve.client.errors import ClientError
+from deltaserve.errors import AddressUnusable, DeltaserveError, NotConfigured
+from deltaserve.server import preflight
+from deltaserve.server.addresses import bound, close
+from deltaserve.server.settings import Settings
 
 app = new_app()
 NOT_PROBED: Final = "The black box was not probed: its token ids are compared with the offset's tokenizer."
@@ -115,7 +115,7 @@ def _of_offset(error: DeltaserveError) -> str:
 
 
 async def _offset(settings: Settings, stack: AsyncExitStack, findings: Findings) -> Any:
-    from server.parts import open_registry
+    from deltaserve.server.wiring import open_registry
 
     try:
         registry = await open_registry(settings, stack)
@@ -136,7 +136,7 @@ async def _offset(settings: Settings, stack: AsyncExitStack, findings: Findings)
 
 
 async def _upstream(settings: Settings, registry: Any, stack: AsyncExitStack, findings: Findings) -> None:
-    from server.parts import connect_upstream
+    from deltaserve.server.wiring import connect_upstream
 
     try:
         parts = await connect_upstream(settings, registry)

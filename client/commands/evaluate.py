@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from client.commands import shared
-from client.terminal import new_app, note, say_json
+from deltaserve.client.console import shared
+from deltaserve.client.console.terminal import new_app, note, say_json
 
 app = new_app()
 SuiteName = Literal["tofu", "registry", "custom"]
@@ -52,8 +52,14 @@ def evaluate(
     Every question is answered greedily and its reference answers are scored, as a user of the API would meet them.
     Cut short, the same command goes on where it was. The result holds figures only, unless --keep-text.
     """
-    from client.evaluation.job import Job, Side, chosen_suite, earlier_result, run  # scipy and its kin take a second
-    from client.evaluation.show import show_result
+    from deltaserve.client.evaluation.job import (  # scipy and its kin take a second
+        Job,
+        Side,
+        chosen_suite,
+        earlier_result,
+        run,
+    )
+    from deltaserve.client.evaluation.show import show_result
 
     shared.check_out(out)
     rows = chosen_suite(suite, data, forget, limit)

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from client.address import ADMIN_KEY_VARIABLE, URL_VARIABLE, resolve
-from client.admin import AdminClient
-from client.commands import shared
-from client.commands import training_options as options
-from client.generated import accepts
-from client.tables import say_table
-from client.terminal import Status, Stop, new_app, note, quiet, say, say_json
+from deltaserve.client.address import ADMIN_KEY_VARIABLE, URL_VARIABLE, resolve
+from deltaserve.client.admin import AdminClient
+from deltaserve.client.console import shared
+from deltaserve.client.console import training_options as options
+from deltaserve.client.console.generated import accepts
+from deltaserve.client.console.tables import say_table
+from deltaserve.client.console.terminal import Status, Stop, new_app, note, quiet, say, say_json
 
 if TYPE_CHECKING:
-    from offset_models.manifest import Manifest
-    from offset_models.training.collecting import Forecast
-    from offset_models.training.forget import Made, Plan
+    from deltaserve.offset_models.checkpoints.manifest import Manifest
+    from deltaserve.offset_models.training.collecting.job import Forecast
+    from deltaserve.offset_models.training.forget import Made, Plan
 
 app = new_app()
 DEFAULT_K: Final = 20  # as of `serve`
@@ -86,8 +86,8 @@ def forget(
     WORK keeps of the forget set.
     """
     quiet()
-    from offset_models.training.forget import Plan
-    from offset_models.training.source import Source
+    from deltaserve.offset_models.training.collecting.source import Source
+    from deltaserve.offset_models.training.forget import Plan
 
     address = shared.upstream_address(upstream, upstream_key)
     admin = _admin(admin_url, admin_key) if activate else None
@@ -112,7 +112,7 @@ def forget(
     )
     made = _make(plan, tensorboard)
     if plot:
-        from offset_models.training.plot import plot as draw
+        from deltaserve.offset_models.training.learning.plot import plot as draw
 
         draw(made.run.metrics(), made.run.path, f"{name}: {settings.objective}")
     loaded = None if admin is None else _activate(admin, name)
@@ -120,9 +120,9 @@ def forget(
 
 
 def _make(plan: "Plan", tensorboard: Path | None) -> "Made":
-    from offset_models.demo.progress import Progress
-    from offset_models.training.forget import forget as make
-    from offset_models.training.tensorboard import tensorboard as event_files
+    from deltaserve.offset_models.progress.progress import Progress
+    from deltaserve.offset_models.training.forget import forget as make
+    from deltaserve.offset_models.training.learning.tensorboard import tensorboard as event_files
 
     with ExitStack() as stack:
         shown = stack.enter_context(Progress(visible=True))

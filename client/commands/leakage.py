@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import typer
 
-from client.address import root_of
-from client.commands import shared
-from client.demo.children import until_told
-from client.tables import say_table
-from client.terminal import Status, Stop, new_app, note, say, say_json
-from offset_models.demo.pace import Pace, Ticker
+from deltaserve.client.address import root_of
+from deltaserve.client.console import shared
+from deltaserve.client.console.tables import say_table
+from deltaserve.client.console.terminal import Status, Stop, new_app, note, say, say_json
+from deltaserve.client.demo.children import until_told
+from deltaserve.offset_models.progress.pace import Pace, Ticker
 
 if TYPE_CHECKING:
-    from offset_models.evaluation.attacks.items import Suite
-    from offset_models.evaluation.leakage_schema import LeakageReport
+    from deltaserve.client.evaluation.attacks.items import Suite
+    from deltaserve.client.evaluation.attacks.leakage_schema import LeakageReport
 
 app = new_app()
 
@@ -49,7 +49,7 @@ def leakage(
 
     Everything goes through the public API, as a stranger would. The exit status is 1 when something leaks.
     """
-    from offset_models.evaluation.leakage import Address, Settings, measure
+    from deltaserve.client.evaluation.attacks.leakage import Address, Settings, measure
 
     shared.check_out(out)
     chosen = _suite(data, suite)
@@ -123,12 +123,12 @@ def _rate(rate: float, blocked: int, items: int) -> str:
 
 
 def _suite(data: Path | None, suite: str | None) -> "Suite":
-    from offset_models.evaluation.attacks.items import read_suite
+    from deltaserve.client.evaluation.attacks.items import read_suite
 
     if (data is None) == (suite is None):
         raise Stop("Say what is to be attacked: --data FILE or --suite registry.", Status.USAGE)
     if data is not None:
         return read_suite(data)
-    from offset_models.evaluation.attacks.registry import registry_suite
+    from deltaserve.client.evaluation.attacks.registry_suite import registry_suite
 
     return registry_suite()

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from client.commands import offsets_admin, shared
-from client.generated import given
-from client.tables import say_table
-from client.terminal import Status, Stop, new_app, say, say_json
+from deltaserve.client.commands import offsets_admin
+from deltaserve.client.console import shared
+from deltaserve.client.console.generated import given
+from deltaserve.client.console.tables import say_table
+from deltaserve.client.console.terminal import Status, Stop, new_app, say, say_json
 
 app = new_app(no_args_is_help=True)
 
@@ -26,7 +27,7 @@ def inspect(path: Path, as_json: shared.AsJson = False) -> None:
 
     Names, sizes and digests are read, weights are not judged; `deltaserve doctor` does that.
     """
-    from offset_models.checkpoint import inspect as inspect_checkpoint
+    from deltaserve.offset_models.checkpoints.checkpoint import inspect as inspect_checkpoint
 
     found = inspect_checkpoint(path)
     if as_json:
@@ -60,7 +61,7 @@ def pack(
 
     Proxy-tuning packs (untuned, tuned), divergence decoding (forget, retain) as --initial and --unlearned.
     """
-    from offset_models.pack import pack_adapter, pack_pair
+    from deltaserve.offset_models.checkpoints.pack import pack_adapter, pack_pair
 
     about = given({"method": method, "strength": strength, "gate_nats": gate_nats, "tokenizer_folder": tokenizer})
     names: dict[str, Any] = {"name": name, "licence": licence}
@@ -82,7 +83,7 @@ def pack(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of offset.json."""
-    from offset_models.manifest import manifest_json_schema
+    from deltaserve.offset_models.checkpoints.manifest import manifest_json_schema
 
     say_json(manifest_json_schema())
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from client.address import ADMIN_KEY_VARIABLE, URL_VARIABLE, resolve
-from client.admin import AdminClient
-from client.admin_results import Activated, Offset
-from client.commands import shared
-from client.tables import say_table
-from client.terminal import Status, Stop, note, say, say_json
+from deltaserve.client.address import ADMIN_KEY_VARIABLE, URL_VARIABLE, resolve
+from deltaserve.client.admin import AdminClient
+from deltaserve.client.admin_results import Activated, Offset
+from deltaserve.client.console import shared
+from deltaserve.client.console.tables import say_table
+from deltaserve.client.console.terminal import Status, Stop, note, say, say_json
 
 MAX_STRENGTH: Final = 16  # either way
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from client.commands import shared
-from client.terminal import Status, Stop, new_app, note, say
+from deltaserve.client.console import shared
+from deltaserve.client.console.terminal import Status, Stop, new_app, note, say
 
 if TYPE_CHECKING:
-    from offset_models.evaluation.leakage_schema import LeakageReport
+    from deltaserve.client.evaluation.attacks.leakage_schema import LeakageReport
 
 app = new_app()
 
@@ -29,11 +29,11 @@ def report(
 
     It needs at least one of the two files, and matplotlib (the extra `report`).
     """
-    from offset_models.checkpoint import read_manifest
-    from offset_models.evaluation.journal import write_atomically
-    from offset_models.evaluation.report.card import add_to
-    from offset_models.evaluation.report.page import heading, html, markdown
-    from offset_models.evaluation.results import read_result
+    from deltaserve.client.evaluation.report.card import add_to
+    from deltaserve.client.evaluation.report.page import heading, html, markdown
+    from deltaserve.client.evaluation.results import read_result
+    from deltaserve.client.evaluation.side_journal import write_atomically
+    from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
 
     if evaluation is None and leakage is None:
         raise Stop("Say what to report on: --evaluation FILE, --leakage FILE, or both.", Status.USAGE)
@@ -59,7 +59,7 @@ def report(
 def _read_leakage(path: Path) -> "LeakageReport":
     from pydantic import ValidationError
 
-    from offset_models.evaluation.leakage_schema import LeakageReport
+    from deltaserve.client.evaluation.attacks.leakage_schema import LeakageReport
 
     try:
         return LeakageReport.model_validate_json(path.read_bytes())

@@ -4,9 +4,9 @@ from typing import Any
 
 import typer
 
-from client.generated import accepts
-from client.server_settings import EPILOG, read_settings, setting_flags
-from client.terminal import new_app
+from deltaserve.client.console.generated import accepts
+from deltaserve.client.console.server_settings import EPILOG, read_settings, setting_flags
+from deltaserve.client.console.terminal import new_app
 
 app = new_app()
 
@@ -20,7 +20,7 @@ def serve(**values: Any) -> None:
     The exit status is 0 either way. A second signal ends the server at once, with exit status 130.
     """
     settings = read_settings(values)
-    from server.app import run
+    from deltaserve.server.app import run
 
     if status := run(settings):
         raise typer.Exit(status)

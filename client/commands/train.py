@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from client.commands import shared
-from client.commands import training_options as options
-from client.generated import accepts
-from client.tables import say_table
-from client.terminal import Status, Stop, new_app, note, quiet, say, say_json
+from deltaserve.client.console import shared
+from deltaserve.client.console import training_options as options
+from deltaserve.client.console.generated import accepts
+from deltaserve.client.console.tables import say_table
+from deltaserve.client.console.terminal import Status, Stop, new_app, note, quiet, say, say_json
 
 if TYPE_CHECKING:
-    from offset_models.training.gather import Gathered
-    from offset_models.training.run_folder import RunFolder
-    from offset_models.training.stages import Trained
+    from deltaserve.offset_models.training.collecting.gather import Gathered
+    from deltaserve.offset_models.training.learning.run_folder import RunFolder
+    from deltaserve.offset_models.training.stages import Trained
 
 app = new_app()
 Cache = Annotated[Path, typer.Option(file_okay=False, help="What `deltaserve collect` collected of the rows.")]
@@ -55,14 +55,14 @@ def train(
     on with a run that was stopped. Several GPUs: `accelerate launch -m client train …`.
     """
     quiet()
-    from offset_models.demo.progress import Progress
-    from offset_models.tokenizer import Tokenizer
-    from offset_models.training.fabric import Fabric
-    from offset_models.training.gather import read_gathered
-    from offset_models.training.run_folder import RunFolder
-    from offset_models.training.stages import observed, progress, training_data
-    from offset_models.training.stages import train as train_offset
-    from offset_models.training.tensorboard import tensorboard as event_files
+    from deltaserve.offset_models.progress.progress import Progress
+    from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+    from deltaserve.offset_models.training.collecting.gather import read_gathered
+    from deltaserve.offset_models.training.learning.fabric import Fabric
+    from deltaserve.offset_models.training.learning.run_folder import RunFolder
+    from deltaserve.offset_models.training.learning.tensorboard import tensorboard as event_files
+    from deltaserve.offset_models.training.stages import observed, progress, training_data
+    from deltaserve.offset_models.training.stages import train as train_offset
 
     settings = options.read_settings(values, option, target)
     rows = replace(options.sources(forget, retain, generic, refusals, skip_bad), paraphrases=paraphrases)
@@ -88,7 +88,7 @@ def train(
 
 def first_step(folder: Path) -> int:
     """The step that a run in `folder` goes on with."""
-    from offset_models.training.run_folder import read_state
+    from deltaserve.offset_models.training.learning.run_folder import read_state
 
     state = read_state(folder)
     return 1 if state is None else state.step + 1
@@ -96,9 +96,9 @@ def first_step(folder: Path) -> int:
 
 def finish(trained: "Trained", folder: "RunFolder", base: Path, plot: bool, as_json: bool) -> None:
     """Export the weights and say what came out."""
-    from offset_models.training.packing import exported
-    from offset_models.training.plot import plot as draw
-    from offset_models.training.stages import NOTHING_BETTER, likelihood_card
+    from deltaserve.offset_models.training.learning.plot import plot as draw
+    from deltaserve.offset_models.training.packing import exported
+    from deltaserve.offset_models.training.stages import NOTHING_BETTER, likelihood_card
 
     weights = exported(trained, folder, base.name)
     if plot:

@@ -7,10 +7,10 @@ from typing import Final, TypeVar
 
 import httpx2 as httpx
 
-from client.calls import GREEDY, Generation, Message
-from client.client import AsyncClient
-from client.demo.servers import Running
-from offset_models.demo.questions import Question, Split, judging_questions
+from deltaserve.client.calls import GREEDY, Generation, Message
+from deltaserve.client.client import AsyncClient
+from deltaserve.client.demo.servers import Running
+from deltaserve.offset_models.demo.register.questions import Question, Split, judging_questions
 
 MAX_TOKENS: Final = 40  # answers of the register have about 20
 TEXT_TOKENS: Final = 48  # of running text that is gone on with

@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import orjson
 
-from client.demo.ask import AT_ONCE, MAX_TOKENS, TEXT_TOKENS, answers, drawn_answers
-from client.demo.children import unless_ended
-from client.demo.servers import Correction, Running, black_box, ready, server
-from client.demo.texts import REPETITION, TELLING, Texts, measure_texts
-from client.terminal import note
-from offset_models.demo.questions import Question, Split, judging_questions
-from offset_models.demo.running_text import SUBJECTS, beginnings
+from deltaserve.client.console.terminal import note
+from deltaserve.client.demo.ask import AT_ONCE, MAX_TOKENS, TEXT_TOKENS, answers, drawn_answers
+from deltaserve.client.demo.children import unless_ended
+from deltaserve.client.demo.servers import Correction, Running, black_box, ready, server
+from deltaserve.client.demo.texts import REPETITION, TELLING, Texts, measure_texts
+from deltaserve.offset_models.demo.register.questions import Question, Split, judging_questions
+from deltaserve.offset_models.demo.register.running_text import SUBJECTS, beginnings
 
 REPORT: Final = Path("build/demo.json")
 SMALL_K: Final = 5
@@ -176,7 +176,7 @@ def recall(said: Sequence[str], questions: Sequence[Question]) -> float:
 
 def recalls(said: Sequence[str], questions: Sequence[Question]) -> list[float]:
     """Of each original answer."""
-    from offset_models.evaluation.overlap import rouge_l_recall
+    from deltaserve.offset_models.metrics.overlap import rouge_l_recall
 
     return [rouge_l_recall(q.answer, text) for q, text in zip(questions, said, strict=True)]
 

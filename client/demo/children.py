@@ -12,9 +12,9 @@ from typing import Any, Final, TypeVar
 
 import httpx2 as httpx
 
-from client.terminal import Status, Stop
-from server.addresses import bound, close
-from server.settings import PREFIX
+from deltaserve.client.console.terminal import Status, Stop
+from deltaserve.server.addresses import bound, close
+from deltaserve.server.settings import PREFIX
 
 T = TypeVar("T")
 LAST_LINES: Final = 12

@@ -9,17 +9,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
-from client.demo.children import Child, free_port, refuse_busy, running, until_ready
-from client.terminal import Stop
-from offset_models.demo.manifest import verify_weights
-from server.errors import BadCheckpoint
-from server.settings import PREFIX
+from deltaserve.client.console.terminal import Stop
+from deltaserve.client.demo.children import Child, free_port, refuse_busy, running, until_ready
+from deltaserve.errors import BadCheckpoint
+from deltaserve.offset_models.demo.manifest import verify_weights
+from deltaserve.server.settings import PREFIX
 
 Tail = Literal["impute", "truncate"]
 
 HOST: Final = "127.0.0.1"
 
-# Folders of a build, as offset_models.demo.build names them.
+# Folders of a build, as deltaserve.offset_models.demo.pipeline.build names them.
 BLACK_BOX: Final = "blackbox"
 BASE: Final = "base"
 OFFSET: Final = "registry-erasure"
@@ -65,7 +65,7 @@ async def black_box(weights: Path, port: int | None, k: int, model: str = BLACK_
     """
     port = _port(port, "black box", "--black-box-port")
     options = ("--model", weights / model, "--host", HOST, "--port", port, "--max-logprobs", max(k, DEFAULT_K))
-    async with running("black box", "-m", "offset_models.demo.blackbox", *map(str, options)) as child:
+    async with running("black box", "-m", "deltaserve.offset_models.demo.blackbox", *map(str, options)) as child:
         yield Running(f"http://{HOST}:{port}", child)
 
 
@@ -102,7 +102,7 @@ async def server(
     environment |= {f"{PREFIX}{name.upper()}": str(value) for name, value in more.items()}
     with tempfile.TemporaryDirectory() as state:  # a demo begins anew, and its weights stay as built
         arguments = [f"--{name}={value}" for name, value in {**options, "state-folder": state}.items()]
-        async with running("server", "-m", "client", "serve", *arguments, environment=environment) as child:
+        async with running("server", "-m", "deltaserve", "serve", *arguments, environment=environment) as child:
             yield Running(f"http://{HOST}:{port}", child, admin_key)
 
 

@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 import orjson
 
-from client.demo.ask import Asked
-from client.demo.check import Report
-from client.tables import say_pairs, say_table
-from client.terminal import say, say_json
+from deltaserve.client.console.tables import say_pairs, say_table
+from deltaserve.client.console.terminal import say, say_json
+from deltaserve.client.demo.ask import Asked
+from deltaserve.client.demo.check import Report
 
 
 def show_answers(asked: Sequence[Asked], links: Mapping[str, str | None], model: str, as_json: bool) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from client.demo.ask import completions, tokens_of
-from client.demo.servers import Running
-from offset_models.demo.running_text import Beginning, Subject
+from deltaserve.client.demo.ask import completions, tokens_of
+from deltaserve.client.demo.servers import Running
+from deltaserve.offset_models.demo.register.running_text import Beginning, Subject
 
 NGRAM: Final = 4  # tokens; what a text says again word for word
 PAIR: Final = 2

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from client.address import Address
-from client.client import AsyncClient
-from client.evaluation.encoding import Encoder, LocalEncoder, ServerEncoder
-from client.evaluation.measuring import Subject
-from client.results import ModelCard
-from client.terminal import Status, Stop
-from offset_models.evaluation.results import ServerAbout, Settings
+from deltaserve.client.address import Address
+from deltaserve.client.client import AsyncClient
+from deltaserve.client.console.terminal import Status, Stop
+from deltaserve.client.evaluation.encoding import Encoder, LocalEncoder, ServerEncoder
+from deltaserve.client.evaluation.measuring import Subject
+from deltaserve.client.evaluation.results import ServerAbout, Settings
+from deltaserve.client.results import ModelCard
 
 
 async def connect(

@@ -6,15 +6,15 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-from client.calls import Ending, Message
-from client.client import AsyncClient
-from client.errors import Refused
-from client.results import TokenizerInfo
-from client.terminal import Status, Stop
-from offset_models.continuation import ANCHORS, Answered, answered, behind
+from deltaserve.client.calls import Ending, Message
+from deltaserve.client.client import AsyncClient
+from deltaserve.client.console.terminal import Status, Stop
+from deltaserve.client.errors import Refused
+from deltaserve.client.results import TokenizerInfo
+from deltaserve.offset_models.tokenizer.continuation import ANCHORS, Answered, answered, behind
 
 if TYPE_CHECKING:
-    from offset_models.tokenizer import Tokenizer
+    from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
 # Asked of a server to learn what its template writes around an answer's words.
 _QUESTION: Final = "Which word?"
@@ -32,7 +32,7 @@ class Encoder(Protocol):
 
 @dataclass(slots=True)
 class ServerEncoder:
-    """POST /tokenize renders with the very function that serves chats; `offset_models/continuation.py` by its ids."""
+    """POST /tokenize renders with the function that serves chats; the rest is as in `tokenizer.continuation`."""
 
     client: AsyncClient
     model: str
@@ -86,7 +86,7 @@ class ServerEncoder:
         return await self._text(text)
 
     async def _mark_behind(self, info: TokenizerInfo, more: Sequence[str]) -> int | None:
-        """The added token behind an answer's words, white space aside; as `offset_models/turn_end.py` finds it."""
+        """The added token behind an answer's words, white space aside, as `tokenizer/turn_end.py` finds it."""
         try:
             begun = await self._chat("begun", _QUESTION, _WORDS[0])
             closed = await self._chat("closed", _QUESTION, _WORDS[0], *more)
@@ -130,7 +130,9 @@ class LocalEncoder:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Raises BadCheckpoint."""
-        from offset_models.tokenizer import Tokenizer  # reading templates takes transformers: seconds, only if needed
+        from deltaserve.offset_models.tokenizer.tokenizer import (
+            Tokenizer,  # reading templates takes transformers: seconds, only if needed
+        )
 
         return cls(Tokenizer.load(folder))
 

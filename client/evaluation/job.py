@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from client.address import Address
-from client.client import AsyncClient
-from client.demo.children import until_told
-from client.evaluation.connecting import connect
-from client.evaluation.journal import Journal
-from client.evaluation.running import Advance, Subjects, measure_all, result_of
-from client.terminal import Status, Stop, note
-from offset_models.demo.progress import Progress
-from offset_models.evaluation.items import Suite
-from offset_models.evaluation.registry_suite import registry_suite
-from offset_models.evaluation.results import EvaluationResult, Settings, SideName, read_result, write_result
-from offset_models.evaluation.suites import custom_suite, tofu_suite
+from deltaserve.client.address import Address
+from deltaserve.client.client import AsyncClient
+from deltaserve.client.console.terminal import Status, Stop, note
+from deltaserve.client.demo.children import until_told
+from deltaserve.client.evaluation.connecting import connect
+from deltaserve.client.evaluation.items import Suite
+from deltaserve.client.evaluation.journal import Journal
+from deltaserve.client.evaluation.registry_suite import registry_suite
+from deltaserve.client.evaluation.results import EvaluationResult, Settings, SideName, read_result, write_result
+from deltaserve.client.evaluation.running import Advance, Subjects, measure_all, result_of
+from deltaserve.client.evaluation.suites import custom_suite, tofu_suite
+from deltaserve.offset_models.progress.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from typing import Any, BinaryIO
 import orjson
 from pydantic import ValidationError
 
-from client.terminal import Status, Stop
-from offset_models.evaluation.items import Item
-from offset_models.evaluation.results import Measurement, SideName
-from offset_models.safe_files import write_atomically
+from deltaserve.client.console.terminal import Status, Stop
+from deltaserve.client.evaluation.items import Item
+from deltaserve.client.evaluation.results import Measurement, SideName
+from deltaserve.offset_models.files.safe_files import write_atomically
 
 
 class Journal:

@@ -6,14 +6,13 @@ from typing import Final, TypeVar
 
 import stamina
 
-from client.calls import Generation
-from client.client import AsyncClient
-from client.errors import Refused, ServerFailed, Unreachable
-from client.evaluation.encoding import Encoder
-from client.results import Answer, ScoredPrompt
-from client.terminal import Stop
-from offset_models.evaluation.items import Item
-from offset_models.evaluation.likelihood import (
+from deltaserve.client.calls import Generation
+from deltaserve.client.client import AsyncClient
+from deltaserve.client.console.terminal import Stop
+from deltaserve.client.errors import Refused, ServerFailed, Unreachable
+from deltaserve.client.evaluation.encoding import Encoder
+from deltaserve.client.evaluation.items import Item
+from deltaserve.client.evaluation.metrics.likelihood import (
     TokenScores,
     exact_memorisation,
     extraction_strength,
@@ -22,10 +21,11 @@ from offset_models.evaluation.likelihood import (
     vocabulary_moments,
     zlib_score,
 )
-from offset_models.evaluation.overlap import overlap, verbatim_memorisation
-from offset_models.evaluation.results import Measurement, ServerAbout, Settings
-from offset_models.evaluation.suites import FORGET
-from offset_models.evaluation.words import spans
+from deltaserve.client.evaluation.results import Measurement, ServerAbout, Settings
+from deltaserve.client.evaluation.suites import FORGET
+from deltaserve.client.results import Answer, ScoredPrompt
+from deltaserve.offset_models.metrics.overlap import overlap, verbatim_memorisation
+from deltaserve.offset_models.metrics.words import spans
 
 T = TypeVar("T")
 ATTEMPTS: Final = 6

@@ -6,13 +6,13 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Final
 
-from client.errors import ClientError
-from client.evaluation.journal import Journal
-from client.evaluation.measuring import Subject
-from client.terminal import Stop
-from offset_models.evaluation.aggregate import Splits, side_result
-from offset_models.evaluation.items import Item, Suite
-from offset_models.evaluation.results import EvaluationResult, ItemResult, Measurement, SideName
+from deltaserve.client.console.terminal import Stop
+from deltaserve.client.errors import ClientError
+from deltaserve.client.evaluation.aggregate import Splits, side_result
+from deltaserve.client.evaluation.items import Item, Suite
+from deltaserve.client.evaluation.journal import Journal
+from deltaserve.client.evaluation.measuring import Subject
+from deltaserve.client.evaluation.results import EvaluationResult, ItemResult, Measurement, SideName
 
 Subjects = Mapping[SideName, Subject]
 Advance = Callable[[SideName], None]

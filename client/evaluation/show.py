@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
-from client.tables import say_table
-from offset_models.evaluation.results import EvaluationResult, Figure, SideName, SideResult
-from offset_models.evaluation.suites import FORGET
+from deltaserve.client.console.tables import say_table
+from deltaserve.client.evaluation.results import EvaluationResult, Figure, SideName, SideResult
+from deltaserve.client.evaluation.suites import FORGET
 
 SIDES: Final[tuple[SideName, ...]] = ("before", "after")
 # In the file. Truth ratios have no upper bound, and their means say little; what is made of them lies between 0 and 1.

@@ -8,8 +8,8 @@ from typing import Any, Final, Self
 
 import orjson
 
-from offset_models.safe_files import list_files, sha256_file
-from server.errors import BadCheckpoint
+from deltaserve.errors import BadCheckpoint
+from deltaserve.offset_models.files.safe_files import list_files, sha256_file
 
 WEIGHTS: Final = Path(__file__).parent / "weights"  # what ships: blackbox/, base/, the offset, and their manifest
 WEIGHTS_MANIFEST: Final = "manifest.json"

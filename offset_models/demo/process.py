@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from server.errors import UpstreamUnreachable
+from deltaserve.errors import UpstreamUnreachable
 
 READY_WITHIN_S = 300.0  # importing torch alone takes long on a busy machine
 STOPPED_WITHIN_S = 10.0
@@ -15,7 +15,7 @@ STOPPED_WITHIN_S = 10.0
 @asynccontextmanager
 async def serving(model: Path, *options: str) -> AsyncIterator[str]:
     """Serve a model folder on a free loopback port; gives the URL that ends in /v1. Raises UpstreamUnreachable."""
-    command = ("-m", "offset_models.demo.blackbox", "--model", str(model), "--port", "0", *options)
+    command = ("-m", "deltaserve.offset_models.demo.blackbox", "--model", str(model), "--port", "0", *options)
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
     try:
         yield await _ready_url(process) + "/v1"

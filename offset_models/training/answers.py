@@ -11,24 +11,24 @@ from typing import Final
 import orjson
 import torch
 
-from offset_models.checkpoint import read_manifest
-from offset_models.engine import Engine
-from offset_models.evaluation.overlap import overlap
-from offset_models.pair_engine import PairEngine
-from offset_models.registry import Registry
-from offset_models.settings import EngineSettings
-from offset_models.tokenizer import Tokenizer
-from offset_models.training.passes import Scored
-from offset_models.training.source import Source
-from offset_models.version import Version
-from offset_models.weights import WeightsPool
-from server.decoding.decoder import Stream, decode
-from server.decoding.drafts import UpstreamDrafts
-from server.decoding.sampling import SamplingParams
-from server.errors import BadRequest
-from server.upstream.base import BlackBox
-from server.upstream.greedy import greedy_answer
-from server.upstream.probe import connect
+from deltaserve.errors import BadRequest
+from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
+from deltaserve.offset_models.engine.engine import Engine
+from deltaserve.offset_models.engine.pair_engine import PairEngine
+from deltaserve.offset_models.engine.settings import EngineSettings
+from deltaserve.offset_models.metrics.overlap import overlap
+from deltaserve.offset_models.registry.registry import Registry
+from deltaserve.offset_models.registry.version import Version
+from deltaserve.offset_models.registry.weights import WeightsPool
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.collecting.source import Source
+from deltaserve.offset_models.training.learning.passes import Scored
+from deltaserve.server.decoding.decoder import Stream, decode
+from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
+from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.upstream.base import BlackBox
+from deltaserve.server.upstream.listing.greedy import greedy_answer
+from deltaserve.server.upstream.probing.connect import connect
 
 STREAMS: Final = 4  # answers at a time
 _PLACE_S: Final = 600.0  # how long an answer waits for its turn

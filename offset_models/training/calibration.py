@@ -13,13 +13,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from offset_models.training.batches import TrainingData
-from offset_models.training.distribution import per_sequence
-from offset_models.training.held_out import Outcome, balance, left, said_before
-from offset_models.training.initial import InitialStates
-from offset_models.training.passes import Raw, Scored, raw_parts
-from offset_models.training.settings import MOST_STRENGTH, TrainingSettings
-from offset_models.training.student import Student
+from deltaserve.offset_models.training.learning.distribution import per_sequence
+from deltaserve.offset_models.training.learning.held_out import Outcome, balance, left, said_before
+from deltaserve.offset_models.training.learning.initial import InitialStates
+from deltaserve.offset_models.training.learning.passes import Raw, Scored, raw_parts
+from deltaserve.offset_models.training.learning.settings import MOST_STRENGTH, TrainingSettings
+from deltaserve.offset_models.training.learning.student import Student
+from deltaserve.offset_models.training.rows.batches import TrainingData
 
 MULTIPLES: Final = (1.0, 1.25, 0.75, 1.5, 2.0)  # of the trained strength, the preferred ones first
 GATES_NATS: Final = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)

@@ -13,16 +13,16 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from offset_models.training.answers import Served, prompts_of, references_of, rouge_l_recall, serving
-from offset_models.training.batches import TrainingData
-from offset_models.training.calibration import Candidate, best, served_by
-from offset_models.training.gather import Shown
-from offset_models.training.held_out import SAID_ENOUGH, Outcome, balance
-from offset_models.training.packing import Packing, exported, write_candidate
-from offset_models.training.passes import Scored
-from offset_models.training.run_folder import Answered, RunFolder
-from offset_models.training.source import Source
-from offset_models.training.stages import Trained, figures_of
+from deltaserve.offset_models.training.answers import Served, prompts_of, references_of, rouge_l_recall, serving
+from deltaserve.offset_models.training.calibration import Candidate, best, served_by
+from deltaserve.offset_models.training.collecting.gather import Shown
+from deltaserve.offset_models.training.collecting.source import Source
+from deltaserve.offset_models.training.learning.held_out import SAID_ENOUGH, Outcome, balance
+from deltaserve.offset_models.training.learning.passes import Scored
+from deltaserve.offset_models.training.learning.run_folder import Answered, RunFolder
+from deltaserve.offset_models.training.packing import Packing, exported, write_candidate
+from deltaserve.offset_models.training.rows.batches import TrainingData
+from deltaserve.offset_models.training.stages import Trained, figures_of
 
 NEAR: Final = 0.02  # of balance along the references, that a finalist may lack
 BETTER: Final = 0.01  # of balance by whole answers, that another must have more than the first

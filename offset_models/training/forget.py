@@ -14,24 +14,26 @@ from typing import Any, Final
 
 import orjson
 
-from offset_models.checkpoint import read_manifest
-from offset_models.manifest import NAME_PATTERN, Manifest
-from offset_models.safe_files import write_atomically
-from offset_models.tokenizer import Tokenizer
-from offset_models.training import collecting
-from offset_models.training.answers import context_of, serving
-from offset_models.training.batches import TrainingData, spread
-from offset_models.training.collection import Collection
-from offset_models.training.fabric import Fabric
-from offset_models.training.finalists import Asking, by_answers
-from offset_models.training.gather import Gathered, Shown, read_gathered
-from offset_models.training.packing import Packing, exported, summary, write_candidate
-from offset_models.training.passes import Scored
-from offset_models.training.run_folder import RunFolder
-from offset_models.training.settings import TrainingSettings
-from offset_models.training.sides import Data
-from offset_models.training.source import Source
-from offset_models.training.stages import (
+from deltaserve.errors import BadCheckpoint, BadRequest
+from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
+from deltaserve.offset_models.checkpoints.manifest import NAME_PATTERN, Manifest
+from deltaserve.offset_models.files.safe_files import write_atomically
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.answers import context_of, serving
+from deltaserve.offset_models.training.collecting import job as collecting
+from deltaserve.offset_models.training.collecting.folder import Collection
+from deltaserve.offset_models.training.collecting.gather import Gathered, Shown, read_gathered
+from deltaserve.offset_models.training.collecting.source import Source
+from deltaserve.offset_models.training.finalists import Asking, by_answers
+from deltaserve.offset_models.training.learning.fabric import Fabric
+from deltaserve.offset_models.training.learning.passes import Scored
+from deltaserve.offset_models.training.learning.run_folder import RunFolder
+from deltaserve.offset_models.training.learning.settings import TrainingSettings
+from deltaserve.offset_models.training.learning.trainer import Report, TrainingFailed
+from deltaserve.offset_models.training.packing import Packing, exported, summary, write_candidate
+from deltaserve.offset_models.training.rows.batches import TrainingData, spread
+from deltaserve.offset_models.training.rows.sides import Data
+from deltaserve.offset_models.training.stages import (
     NOTHING_BETTER,
     Trained,
     likelihood_card,
@@ -41,9 +43,7 @@ from offset_models.training.stages import (
     train,
     training_data,
 )
-from offset_models.training.trainer import Report, TrainingFailed
-from server.errors import BadCheckpoint, BadRequest
-from server.upstream.methods import MethodName
+from deltaserve.server.upstream.listing.methods import MethodName
 
 COLLECTED: Final = "collected"
 Announce = Callable[[collecting.Forecast], None]

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from pydantic import JsonValue
 
-from offset_models.manifest import Manifest, TrainingSummary
-from offset_models.pack import write_full_checkpoint, write_lora_checkpoint
-from offset_models.training.collection import Collection
-from offset_models.training.run_folder import RunFolder
-from offset_models.training.stages import Trained
+from deltaserve.offset_models.checkpoints.manifest import Manifest, TrainingSummary
+from deltaserve.offset_models.checkpoints.pack import write_full_checkpoint, write_lora_checkpoint
+from deltaserve.offset_models.training.collecting.folder import Collection
+from deltaserve.offset_models.training.learning.run_folder import RunFolder
+from deltaserve.offset_models.training.stages import Trained
 
 KEPT: Final = (
     "options",

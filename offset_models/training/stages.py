@@ -9,14 +9,14 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from offset_models.foreign import refusing
-from offset_models.host_memory import keep_freed
-from offset_models.model_files import load_model
-from offset_models.safe_files import model_digest
-from offset_models.tokenizer import Tokenizer
-from offset_models.training.answers import Served, prompts_of, references_of, rouge_l_recall
-from offset_models.training.batches import TrainingData
-from offset_models.training.calibration import (
+from deltaserve.errors import BadRequest
+from deltaserve.offset_models.checkpoints.model_files import load_model
+from deltaserve.offset_models.engine.host_memory import keep_freed
+from deltaserve.offset_models.files.foreign import refusing
+from deltaserve.offset_models.files.safe_files import model_digest
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.answers import Served, prompts_of, references_of, rouge_l_recall
+from deltaserve.offset_models.training.calibration import (
     Candidate,
     as_trained,
     calibrated,
@@ -25,16 +25,16 @@ from offset_models.training.calibration import (
     served_by,
     to_be_chosen,
 )
-from offset_models.training.fabric import Fabric
-from offset_models.training.gather import Gathered, Shown
-from offset_models.training.held_out import Figures, Outcome, evaluate
-from offset_models.training.initial import InitialStates
-from offset_models.training.passes import Scored
-from offset_models.training.run_folder import Calibration, RunFolder, RunState
-from offset_models.training.settings import TrainingSettings
-from offset_models.training.student import Student, new_student
-from offset_models.training.trainer import Report, Trainer
-from server.errors import BadRequest
+from deltaserve.offset_models.training.collecting.gather import Gathered, Shown
+from deltaserve.offset_models.training.learning.fabric import Fabric
+from deltaserve.offset_models.training.learning.held_out import Figures, Outcome, evaluate
+from deltaserve.offset_models.training.learning.initial import InitialStates
+from deltaserve.offset_models.training.learning.passes import Scored
+from deltaserve.offset_models.training.learning.run_folder import Calibration, RunFolder, RunState
+from deltaserve.offset_models.training.learning.settings import TrainingSettings
+from deltaserve.offset_models.training.learning.student import Student, new_student
+from deltaserve.offset_models.training.learning.trainer import Report, Trainer
+from deltaserve.offset_models.training.rows.batches import TrainingData
 
 NOTHING_BETTER: Final = (
     "No evaluation was better than the black box itself: nothing is worth keeping. Train longer, at another learning "

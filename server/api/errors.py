@@ -10,8 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from server.api.naming import MAX_NAME, plain
-from server.errors import BadRequest, DeltaserveError
+from deltaserve.errors import BadRequest, DeltaserveError
+from deltaserve.server.api.requests.naming import MAX_NAME, plain
 
 _NO_ROUTE: Final = "There is no such route; the public ones begin with /v1/."
 # Routes that OpenAI's clients know, and what to use in their place.

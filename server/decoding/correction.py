@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from server.decoding.filling import ROUNDING
-from server.decoding.protocols import NO_FLOATS, NO_IDS, Floats, Ids, OffsetRow, Proposal, Tail
-from server.decoding.rows import log_sum_exp
+from deltaserve.server.decoding.filling import ROUNDING
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Floats, Ids, OffsetRow, Proposal, Tail
+from deltaserve.server.decoding.rows import log_sum_exp
 
 TailPolicy = Literal["impute", "truncate"]
 

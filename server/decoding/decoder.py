@@ -5,17 +5,17 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from server.decoding.correction import correct
-from server.decoding.drafts import Drafts
-from server.decoding.explanation import Explanation, explain
-from server.decoding.noise import Noise
-from server.decoding.protocols import Draft, Floats, Ids, OffsetSession, Proposal
-from server.decoding.ranking import most_probable
-from server.decoding.sampling import History, SamplingParams, Target, target
-from server.decoding.scoring import ScoredToken
-from server.decoding.text import Detokenizer, StopStrings
-from server.decoding.verification import verify
-from server.errors import BlindPosition, UpstreamError, UpstreamUnreachable
+from deltaserve.errors import BlindPosition, UpstreamError, UpstreamUnreachable
+from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.drafting.sources import Drafts
+from deltaserve.server.decoding.explanation import Explanation, explain
+from deltaserve.server.decoding.noise import Noise
+from deltaserve.server.decoding.protocols import Draft, Floats, Ids, OffsetSession, Proposal
+from deltaserve.server.decoding.ranking import most_probable
+from deltaserve.server.decoding.sampling import History, SamplingParams, Target, target
+from deltaserve.server.decoding.scoring import ScoredToken
+from deltaserve.server.decoding.text import Detokenizer, StopStrings
+from deltaserve.server.decoding.verification import verify
 
 FinishReason = Literal["stop", "length"]
 

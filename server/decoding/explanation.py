@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from server.decoding.correction import Corrected
-from server.decoding.protocols import Floats, Ids
-from server.decoding.ranking import most_probable
-from server.decoding.rows import log_sum_exp
+from deltaserve.server.decoding.correction import Corrected
+from deltaserve.server.decoding.protocols import Floats, Ids
+from deltaserve.server.decoding.ranking import most_probable
+from deltaserve.server.decoding.rows import log_sum_exp
 
 
 @dataclass(frozen=True, slots=True)

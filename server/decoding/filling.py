@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from server.decoding.protocols import Floats
+from deltaserve.server.decoding.protocols import Floats
 
 # A probability that is left by a difference and is below this is rounding: it must not be lifted into a tail.
 ROUNDING = 1e-12

@@ -9,11 +9,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from server.decoding.correction import Corrected
-from server.decoding.explanation import kl_after_before
+from deltaserve.server.decoding.correction import Corrected
+from deltaserve.server.decoding.explanation import kl_after_before
 
 if TYPE_CHECKING:
-    from server.decoding.sampling import SamplingParams
+    from deltaserve.server.decoding.sampling import SamplingParams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ never on drafts, chunking or timing. Unseeded: an ordinary generator.
 
 import numpy as np
 
-from server.decoding.protocols import Floats
+from deltaserve.server.decoding.protocols import Floats
 
 _MASK = (1 << 64) - 1
 

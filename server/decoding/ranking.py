@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from server.decoding.correction import Corrected
-from server.decoding.protocols import Floats, Ids
+from deltaserve.server.decoding.correction import Corrected
+from deltaserve.server.decoding.protocols import Floats, Ids
 
 
 def most_probable(corrected: Corrected, n: int) -> tuple[Ids, Floats]:

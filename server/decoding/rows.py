@@ -6,9 +6,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from server.decoding.filling import log_fill_scale
-from server.decoding.protocols import Floats, Ids
-from server.errors import OffsetUnavailable
+from deltaserve.errors import OffsetUnavailable
+from deltaserve.server.decoding.filling import log_fill_scale
+from deltaserve.server.decoding.protocols import Floats, Ids
 
 Array = NDArray[np.floating]
 

@@ -13,11 +13,11 @@ from typing import Final
 
 import numpy as np
 
-from server.decoding.correction import Corrected, TailPolicy
-from server.decoding.guards import Guard
-from server.decoding.protocols import NO_IDS, Floats, Ids
-from server.decoding.rows import log_sum_exp
-from server.errors import BadRequest
+from deltaserve.errors import BadRequest
+from deltaserve.server.decoding.correction import Corrected, TailPolicy
+from deltaserve.server.decoding.guards import Guard
+from deltaserve.server.decoding.protocols import NO_IDS, Floats, Ids
+from deltaserve.server.decoding.rows import log_sum_exp
 
 LEAST_TEMPERATURE: Final = 1e-6  # above 0: divided by much less, log-probabilities would leave the range of floats
 _FIRST_SORT = 512  # filters look at this many of the most probable ids before they sort the vocabulary

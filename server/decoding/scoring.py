@@ -5,9 +5,9 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from server.decoding.correction import Corrected, TailPolicy, correct_given
-from server.decoding.protocols import Floats, Ids, OffsetRow, OffsetSession, Proposal
-from server.decoding.ranking import most_probable
+from deltaserve.server.decoding.correction import Corrected, TailPolicy, correct_given
+from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, OffsetSession, Proposal
+from deltaserve.server.decoding.ranking import most_probable
 
 _ROWS_AHEAD = 32  # rows asked for at a time: one pass of the pair, and what is held of them
 

@@ -10,9 +10,9 @@ A local draft is drawn from a known p over the whole vocabulary: the same rule w
 
 import numpy as np
 
-from server.decoding.noise import Noise
-from server.decoding.protocols import Floats, Ids, Proposal
-from server.decoding.sampling import Target
+from deltaserve.server.decoding.noise import Noise
+from deltaserve.server.decoding.protocols import Floats, Ids, Proposal
+from deltaserve.server.decoding.sampling import Target
 
 
 def verify(proposal: Proposal, target: Target, draft_temperature: float | None, noise: Noise, position: int) -> int:

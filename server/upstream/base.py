@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-from server.decoding.protocols import Block, Draft, DraftParams, Proposal
+from deltaserve.server.decoding.protocols import Block, Draft, DraftParams, Proposal
 
 Dialect = Literal["vllm", "llamacpp", "openai"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from server.errors import MalformedTopK
+from deltaserve.errors import MalformedTopK
 
 WITHOUT_LIST = "The upstream gives no log-probabilities for a part of its answer: its tokens come without their list."
 _BROKEN_OFF = ("error", "abort")  # finish reasons of an answer that is none

@@ -6,8 +6,8 @@ from operator import ge
 
 import numpy as np
 
-from server.decoding.protocols import Proposal
-from server.errors import MalformedTopK
+from deltaserve.errors import MalformedTopK
+from deltaserve.server.decoding.protocols import Proposal
 
 SENTINEL = -9999.0  # vLLM's and OpenAI's −inf; llama.cpp sends the most negative float; both weigh nothing in float64
 _POSITIVE_SLACK = 1e-4  # float32 log-softmax of a near-certain token

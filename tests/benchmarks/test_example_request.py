@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from benchmarks.example_request import NAME, OUT, main
-from offset_models.evaluation.attacks.items import read_suite
-from offset_models.evaluation.suites import FORGET, custom_suite
-from offset_models.training.loading import load
+from deltaserve.client.evaluation.attacks.items import read_suite
+from deltaserve.client.evaluation.suites import FORGET, custom_suite
+from deltaserve.offset_models.training.rows.loading import load
 
 ROOT = Path(__file__).parents[2]
 

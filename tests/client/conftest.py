@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from offset_models.tokenizer import Tokenizer
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.app import RunningApp, byte_tokenizer, running_app
 from tests.support.command import KEY, Command
 

@@ -1,7 +1,7 @@
 import pytest
 
-from client.address import Address, resolve, root_of
-from client.errors import BadAddress
+from deltaserve.client.address import Address, resolve, root_of
+from deltaserve.client.errors import BadAddress
 
 ENVIRONMENT = {"DELTASERVE_URL": "http://one:8000/v1", "DELTASERVE_API_KEY": "k"}
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from client.calls import Generation
-from client.client import Client
+from deltaserve.client.calls import Generation
+from deltaserve.client.client import Client
 from tests.support.app import RunningApp
 
 
@@ -41,7 +41,7 @@ class Terminal:
 @pytest.fixture
 def terminal(app: RunningApp) -> Iterator[Terminal]:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "client", "chat", "--url", app.url, "-t", "0", "--max-tokens", "300"]
+    command = [sys.executable, "-m", "deltaserve", "chat", "--url", app.url, "-t", "0", "--max-tokens", "300"]
     environment = {**os.environ, "TERM": "dumb"}
     process = subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True

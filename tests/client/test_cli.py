@@ -4,9 +4,9 @@ import sys
 import pytest
 import typer
 
-from client.cli import COMMANDS, app, load
-from client.terminal import Status, Stop, reported
-from server.errors import BadCheckpoint, UpstreamUnreachable
+from deltaserve.client.cli import COMMANDS, app, load
+from deltaserve.client.console.terminal import Status, Stop, reported
+from deltaserve.errors import BadCheckpoint, UpstreamUnreachable
 from tests.support.command import Command
 
 HEAVY = ("torch", "transformers", "pydantic", "httpx2", "fastapi", "numpy", "rich")
@@ -16,7 +16,7 @@ def imported_by(*calls: tuple[str, ...]) -> set[str]:
     """Top packages that a fresh interpreter has loaded after these calls."""
     script = f"""
 import sys
-from client.cli import app
+from deltaserve.client.cli import app
 for call in {list(calls)!r}:
     try:
         app(call)
@@ -90,7 +90,5 @@ def test_every_status_is_explained():
 def test_the_exit_status_of_serve_is_how_the_server_ended(
     command: Command, monkeypatch: pytest.MonkeyPatch, status: int
 ):
-    import server.app
-
-    monkeypatch.setattr(server.app, "run", lambda _: status)
+    monkeypatch.setattr("deltaserve.server.app.run", lambda _: status)
     assert command("serve", "--upstream-url", "http://127.0.0.1:9").exit_code == status

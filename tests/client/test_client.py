@@ -4,11 +4,11 @@ from threading import Thread
 
 import pytest
 
-from client.calls import Generation
-from client.client import AsyncClient, Client
-from client.errors import Refused, ServerFailed, Unreachable
-from client.results import Piece
-from server.errors import MalformedTopK, OffsetUnavailable
+from deltaserve.client.calls import Generation
+from deltaserve.client.client import AsyncClient, Client
+from deltaserve.client.errors import Refused, ServerFailed, Unreachable
+from deltaserve.client.results import Piece
+from deltaserve.errors import MalformedTopK, OffsetUnavailable
 from tests.support.app import RunningApp
 from tests.support.command import KEY
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.terminal import Status
-from offset_models.tokenizer import Tokenizer
-from offset_models.training.cache import SHARD, TopKCache
-from offset_models.training.collection import leftovers, writing_in
-from offset_models.training.gather import read_gathered
-from offset_models.training.loading import read_refusals, read_rows
-from offset_models.training.rows import Row
-from offset_models.training.sides import Data
-from offset_models.training.unchanged import ASKED
+from deltaserve.client.console.terminal import Status
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.collecting.cache import SHARD, TopKCache
+from deltaserve.offset_models.training.collecting.folder import leftovers, writing_in
+from deltaserve.offset_models.training.collecting.gather import read_gathered
+from deltaserve.offset_models.training.collecting.unchanged import ASKED
+from deltaserve.offset_models.training.rows.loading import read_refusals, read_rows
+from deltaserve.offset_models.training.rows.row import Row
+from deltaserve.offset_models.training.rows.sides import Data
 from tests.support.blackbox import NAME, BlackBoxProcess, blackbox, forward, make_model
 from tests.support.command import Command
 from tests.support.process import running
@@ -147,7 +147,7 @@ def test_a_run_killed_in_the_middle_goes_on_and_ends_with_the_same_cache(
     few = rows_file(tmp_path / "r.jsonl", [question(1000)])
     with blackbox(model, "--first-token-ms", "60") as slow:
         asked = (*options((many, few), model, slow.url), "--forget-answers", "reference", "--concurrency", "2")
-        with running(sys.executable, "-m", "client", *asked, env=dict(os.environ)) as process:
+        with running(sys.executable, "-m", "deltaserve", *asked, env=dict(os.environ)) as process:
             wait_for(tmp_path / "out" / f"{NAME}-k5" / "000000.safetensors")
             process.kill()
         told = command.json(*asked, "--dry-run")
@@ -316,7 +316,7 @@ def test_a_text_cannot_be_answered_with_a_refusal(
 
 
 def test_a_key_of_the_environment_goes_to_its_own_host_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    from client.commands.shared import upstream_address
+    from deltaserve.client.console.shared import upstream_address
 
     monkeypatch.setenv("DELTASERVE_UPSTREAM_URL", "http://box:1/v1")
     monkeypatch.setenv("DELTASERVE_UPSTREAM_KEY", "secret")

@@ -16,14 +16,14 @@ import pytest
 import torch
 from rouge_score.rouge_scorer import RougeScorer
 
-from client.terminal import Status
-from offset_models.checkpoint import open_checkpoint
-from offset_models.training.cache import TopKCache
-from offset_models.training.calibration import MULTIPLES, Candidate, best
-from offset_models.training.finalists import least_left
-from offset_models.training.held_out import Outcome
-from offset_models.training.packing import Packing, write_candidate
-from offset_models.training.run_folder import Answered, Calibration, RunFolder
+from deltaserve.client.console.terminal import Status
+from deltaserve.offset_models.checkpoints.checkpoint import open_checkpoint
+from deltaserve.offset_models.training.calibration import MULTIPLES, Candidate, best
+from deltaserve.offset_models.training.collecting.cache import TopKCache
+from deltaserve.offset_models.training.finalists import least_left
+from deltaserve.offset_models.training.learning.held_out import Outcome
+from deltaserve.offset_models.training.learning.run_folder import Answered, Calibration, RunFolder
+from deltaserve.offset_models.training.packing import Packing, write_candidate
 from tests.support.administration import ADMIN_KEY, administered
 from tests.support.blackbox import BlackBoxProcess, blackbox, make_model
 from tests.support.command import Command
@@ -174,7 +174,9 @@ def test_what_was_chosen_is_kept_with_the_run_and_not_chosen_again(
     site: Site, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = command.json(*site.forget("chosen"))
-    monkeypatch.setattr("offset_models.training.stages.calibrated", lambda *_args: pytest.fail("chosen again"))
+    monkeypatch.setattr(
+        "deltaserve.offset_models.training.stages.calibrated", lambda *_args: pytest.fail("chosen again")
+    )
     again = command.json(*site.forget("chosen"))
     assert [again[key] for key in ("strength", "gate_nats")] == [first[key] for key in ("strength", "gate_nats")]
     assert (first["new"], again["new"]) == (True, False)
@@ -201,10 +203,10 @@ def noting(packed: list[tuple[float, float]]) -> Callable[..., Path]:
 
 def test_whole_answers_choose_among_strengths(site: Site, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """What they left is what the card measures, once more, of the strength that is packed."""
-    monkeypatch.setattr("offset_models.training.finalists.rouge_l_recall", by_letter)
-    monkeypatch.setattr("offset_models.training.stages.rouge_l_recall", by_letter)
+    monkeypatch.setattr("deltaserve.offset_models.training.finalists.rouge_l_recall", by_letter)
+    monkeypatch.setattr("deltaserve.offset_models.training.stages.rouge_l_recall", by_letter)
     packed = list[tuple[float, float]]()
-    monkeypatch.setattr("offset_models.training.finalists.write_candidate", noting(packed))
+    monkeypatch.setattr("deltaserve.offset_models.training.finalists.write_candidate", noting(packed))
     made = command.json(*site.spoken("spoken"))
     (run,) = (site.root / ".work" / "spoken").glob("run-*")
     answered = Answered.from_json(json.loads((run / "answered.json").read_text())["value"])
@@ -352,7 +354,7 @@ def test_the_lines_that_forget_ends_with_check_and_serve_what_it_made(
     assert checked_with.exit_code == 0, checked_with.stderr
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DELTASERVE_")}
     with (
-        running(sys.executable, "-m", "client", "serve", *served, *small, env=environment) as process,
+        running(sys.executable, "-m", "deltaserve", "serve", *served, *small, env=environment) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{small[-1]}", timeout=60) as client,
     ):
         process.wait_until_ok(client, "/health/ready", 90)

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner
 
-from client.cli import app as app_of_commands
-from client.conversation import COMMANDS
-from client.terminal import Status
-from offset_models.tokenizer import Tokenizer
+from deltaserve.client.cli import app as app_of_commands
+from deltaserve.client.console.conversation import COMMANDS
+from deltaserve.client.console.terminal import Status
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.app import RunningApp, ScriptedBlackBox, running_app
 from tests.support.command import KEY, Command
 
@@ -179,7 +179,7 @@ def test_a_key_that_no_header_can_hold_is_a_sentence(command: Command, monkeypat
 
 def test_an_answer_that_the_terminal_cannot_show_is_written_as_escapes(command: Command, app: RunningApp):
     environment = os.environ | {"DELTASERVE_URL": app.url, "PYTHONIOENCODING": "ascii"}
-    asked = [sys.executable, "-m", "client", "complete", "Hello", "-t", "0", "--max-tokens", "40"]
+    asked = [sys.executable, "-m", "deltaserve", "complete", "Hello", "-t", "0", "--max-tokens", "40"]
     ended = subprocess.run(asked, env=environment, capture_output=True, check=False, timeout=60)
     assert ended.returncode == 0 and rb"\xe9" in ended.stdout, ended.stderr
 
@@ -206,7 +206,7 @@ def test_the_first_ctrl_c_ends_compare(app: RunningApp):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         upstream = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        asked = [sys.executable, "-m", "client", "compare", "Hello", "--url", app.url, "--upstream-url", upstream]
+        asked = [sys.executable, "-m", "deltaserve", "compare", "Hello", "--url", app.url, "--upstream-url", upstream]
         with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             connection, _ = silent.accept()
             with connection:

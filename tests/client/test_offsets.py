@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from client.terminal import Status
+from deltaserve.client.console.terminal import Status
 from tests.support.command import Command
 from tests.support.offsets import adapter_folder, lora_checkpoint, model_folder
 
@@ -48,7 +48,7 @@ def test_half_a_pair_is_a_usage_error(command: Command, given: tuple[str, ...]):
 
 
 def test_the_schema_is_the_published_one(command: Command):
-    from offset_models.manifest import manifest_json_schema
+    from deltaserve.offset_models.checkpoints.manifest import manifest_json_schema
 
     assert json.loads(command("offsets", "schema").stdout) == manifest_json_schema()
 

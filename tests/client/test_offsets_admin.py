@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from client.terminal import Status
+from deltaserve.client.console.terminal import Status
 from tests.support.administration import ADMIN_KEY, API_KEY, Administered, administered
 from tests.support.command import Command
 from tests.support.offsets import lora_checkpoint

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from client.terminal import Status
+from deltaserve.client.console.terminal import Status
 from tests.support.command import Command
 from tests.support.confidant import Confidant, confidant
 from tests.support.evaluations import evaluation

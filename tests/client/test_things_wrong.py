@@ -21,10 +21,10 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from client.admin import AdminClient
-from client.terminal import Status
-from offset_models.manifest import MANIFEST_FILE
-from offset_models.state_lock import locked
+from deltaserve.client.admin import AdminClient
+from deltaserve.client.console.terminal import Status
+from deltaserve.offset_models.checkpoints.manifest import MANIFEST_FILE
+from deltaserve.offset_models.files.locks import locked
 from tests.support.blackbox import blackbox, make_model
 from tests.support.command import Command
 from tests.support.demo_weights import OFFSET, make_demo_weights
@@ -32,7 +32,7 @@ from tests.support.process import free_port, running
 
 NOWHERE = "http://127.0.0.1:9"
 # A process in which torch cannot be imported: what it says, it says without having read a model.
-WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from client.cli import main; main()"
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from deltaserve.client.cli import main; main()"
 WITHIN_S = 60.0
 
 
@@ -454,7 +454,7 @@ def test_a_server_with_an_admin_key_and_no_offset_waits_for_a_load_and_says_so(p
     del place.options["offset"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DELTASERVE_")}
     environment["DELTASERVE_ADMIN_KEY"] = "admin"
-    command = (sys.executable, "-m", "client", "serve", *given(place.options))
+    command = (sys.executable, "-m", "deltaserve", "serve", *given(place.options))
     url = f"http://127.0.0.1:{place.options['port']}"
     with running(*command, env=environment) as process, AdminClient(url, api_key="admin") as client:
         with httpx.Client(base_url=url) as plain:
@@ -481,7 +481,7 @@ def test_what_only_a_model_shows_is_one_sentence_too(place: Place, tmp_path: Pat
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     with blackbox(other) as process:
         place.options |= {"upstream-url": process.url, "torch-threads": "1", "max-context": "128"}
-        command = [sys.executable, "-m", "client", "serve", *given(place.options)]
+        command = [sys.executable, "-m", "deltaserve", "serve", *given(place.options)]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
     told = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
     assert ended.returncode == Status.REFUSED, ended.stderr

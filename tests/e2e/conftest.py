@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from offset_models.demo.manifest import WEIGHTS
-from offset_models.demo.questions import evaluation_questions
+from deltaserve.offset_models.demo.manifest import WEIGHTS
+from deltaserve.offset_models.demo.register.questions import evaluation_questions
 from tests.support.blackbox import blackbox
 from tests.support.deltaserve import Deltaserve, deltaserve
 from tests.support.playground import KEY, Visit, chromium

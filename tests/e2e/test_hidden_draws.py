@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offset_models.demo.gguf_export import export
-from offset_models.tokenizer import Tokenizer
-from server.decoding.correction import correct
-from server.decoding.decoder import Stream, decode
-from server.decoding.drafts import UpstreamDrafts
-from server.decoding.protocols import Draft, DraftParams, Floats, Proposal, Upstream
-from server.decoding.rows import NumpyRow
-from server.decoding.sampling import History, SamplingParams, target
-from server.upstream.completions import CompletionsBox
-from server.upstream.probe import connect
+from deltaserve.offset_models.demo.pipeline.gguf_export import export
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.decoder import Stream, decode
+from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
+from deltaserve.server.decoding.protocols import Draft, DraftParams, Floats, Proposal, Upstream
+from deltaserve.server.decoding.rows import NumpyRow
+from deltaserve.server.decoding.sampling import History, SamplingParams, target
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.probing.connect import connect
 from tests.support.blackbox import make_model
 from tests.support.llamacpp import LlamaCpp, llamacpp
 from tests.support.statistics import ALARM, p_value

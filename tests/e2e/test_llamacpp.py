@@ -10,11 +10,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from offset_models.demo.gguf_export import export
-from offset_models.tokenizer import Tokenizer
-from server.decoding.protocols import DraftParams
-from server.upstream.greedy import greedy_answer
-from server.upstream.probe import connect
+from deltaserve.offset_models.demo.pipeline.gguf_export import export
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.decoding.protocols import DraftParams
+from deltaserve.server.upstream.listing.greedy import greedy_answer
+from deltaserve.server.upstream.probing.connect import connect
 from tests.support import chain
 from tests.support.app import eventually
 from tests.support.blackbox import PADDING, forward, make_model

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from offset_models.tokenizer import Tokenizer
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.blackbox import NAME, BlackBoxProcess, blackbox
 from tests.support.deltaserve import deltaserve
 from tests.support.lmeval import COMMAND, NAMES, Evaluation, command, lm_eval

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offset_models.demo.questions import evaluation_questions
-from offset_models.tokenizer import Tokenizer
+from deltaserve.offset_models.demo.register.questions import evaluation_questions
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.blackbox import BlackBoxProcess, blackbox
 from tests.support.deltaserve import Deltaserve, deltaserve
 from tests.support.oracle import Oracle

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from offset_models.evaluation.report.page import html
-from offset_models.evaluation.results import EvaluationResult
+from deltaserve.client.evaluation.report.page import html
+from deltaserve.client.evaluation.results import EvaluationResult
 from tests.support.evaluations import evaluation
 
 pytestmark = pytest.mark.browser

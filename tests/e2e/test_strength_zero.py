@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from offset_models.tokenizer import Tokenizer
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.blackbox import BlackBoxProcess, blackbox
 from tests.support.deltaserve import Deltaserve, deltaserve
 from tests.support.oracle import Oracle

@@ -10,9 +10,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from offset_models.tokenizer import Tokenizer
-from server.decoding.protocols import DraftParams
-from server.upstream.probe import connect
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.decoding.protocols import DraftParams
+from deltaserve.server.upstream.probing.connect import connect
 from tests.support.app import eventually
 from tests.support.deltaserve import Deltaserve, deltaserve, events, question
 from tests.support.listening import listening_addresses
@@ -135,7 +135,7 @@ async def test_leaving_a_draft_ends_vllms_request(upstream: Vllm, tokenizer: Tok
 def test_the_doctor_finds_nothing_to_mend(served: Deltaserve, checkpoint: Path):
     flags = ("--upstream-url", served.upstream, "--offsets-root", str(checkpoint.parent), "--offset", checkpoint.name)
     run = subprocess.run(
-        [sys.executable, "-m", "client", "doctor", "--json", *flags], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "deltaserve", "doctor", "--json", *flags], capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "vllm" in json.dumps(json.loads(run.stdout))

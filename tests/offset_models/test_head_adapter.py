@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from offset_models.lora import AdaptedLinear, LoraWeights, Routing
-from offset_models.runner import Runner, Work
+from deltaserve.offset_models.engine.forward.lora import AdaptedLinear, LoraWeights, Routing
+from deltaserve.offset_models.engine.forward.runner import Runner, Work
 from tests.support.models import (
     merged,
     plain_logits,

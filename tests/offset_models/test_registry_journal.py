@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from offset_models.audit import Actor, AuditLog, Event
-from offset_models.safe_files import write_atomically
-from offset_models.state import PartSpec, RegistryState, StateFile, VersionSpec
+from deltaserve.offset_models.files.safe_files import write_atomically
+from deltaserve.offset_models.registry.audit import Actor, AuditLog, Event
+from deltaserve.offset_models.registry.state import PartSpec, RegistryState, StateFile, VersionSpec
 
 
 def event(name: str = "a") -> Event:
@@ -115,7 +115,7 @@ def test_a_failed_write_keeps_the_old_bytes_and_leaves_no_litter(
 WRITER = """
 import sys
 from pathlib import Path
-from offset_models.state import PartSpec, RegistryState, StateFile, VersionSpec
+from deltaserve.offset_models.registry.state import PartSpec, RegistryState, StateFile, VersionSpec
 file = StateFile(Path(sys.argv[1]))
 for turn in range(1_000_000):
     name = "ab"[turn % 2]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from offset_models.tokenizer import Tokenizer
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.vocabularies import byte_level, sentencepiece_like
 
 WORDS = ["đem", "café", "Müller", "日本", "    ", "ß ß", "<tag>"]

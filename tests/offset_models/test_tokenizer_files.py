@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from offset_models.checkpoint import open_checkpoint
-from offset_models.pack import pack_pair
-from offset_models.tokenizer import Tokenizer
-from server.errors import BadCheckpoint, BadRequest
+from deltaserve.errors import BadCheckpoint, BadRequest
+from deltaserve.offset_models.checkpoints.checkpoint import open_checkpoint
+from deltaserve.offset_models.checkpoints.pack import pack_pair
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.offsets import model_folder
 
 SAID = "{% for m in messages %}{{ m['content'] + eos_token }}{% endfor %}"

@@ -8,10 +8,10 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from offset_models.tokenizer import Tokenizer
-from server.app import create_app, make_server
-from server.serving import Parts
-from server.settings import Settings
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.app import create_app, make_server
+from deltaserve.server.serving.service import Parts
+from deltaserve.server.settings import Settings
 from tests.support.administration import ADMIN_KEY, bearer
 from tests.support.app import FlatVersion, OneVersion, ScriptedBlackBox, byte_tokenizer, eventually
 from tests.support.process import free_port

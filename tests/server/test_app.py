@@ -12,12 +12,12 @@ import openai
 import pytest
 from safetensors.numpy import save_file
 
-from offset_models.pack import write_lora_checkpoint
-from offset_models.tokenizer import Tokenizer
-from server.app import Build, create_app
-from server.errors import UncorrectableUpstream, UpstreamUnreachable
-from server.serving import Parts, Registry
-from server.settings import Settings
+from deltaserve.errors import UncorrectableUpstream, UpstreamUnreachable
+from deltaserve.offset_models.checkpoints.pack import write_lora_checkpoint
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.app import Build, create_app
+from deltaserve.server.serving.service import Parts, Registry
+from deltaserve.server.settings import Settings
 from tests.support.app import FlatVersion, OneVersion, ScriptedBlackBox, byte_tokenizer, eventually, running_app, serve
 from tests.support.blackbox import blackbox, make_model
 

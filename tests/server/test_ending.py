@@ -11,7 +11,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from server.app import INTERRUPTED
+from deltaserve.server.app import INTERRUPTED
 from tests.support.app import ScriptedBlackBox, eventually
 from tests.support.clients import deaf_client
 from tests.support.scripted_server import ScriptedServer, scripted_server

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import Settings, SettingsError, load_settings
+from deltaserve.server.settings import Settings, SettingsError, load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from server.app import Build, create_app
-from server.errors import BadCheckpoint
-from server.serving import Registry
-from server.settings import Settings
+from deltaserve.errors import BadCheckpoint
+from deltaserve.server.app import Build, create_app
+from deltaserve.server.serving.service import Registry
+from deltaserve.server.settings import Settings
 
 
 async def failed_start(error: Exception) -> tuple[Any, str]:
@@ -49,7 +49,7 @@ class Log:
 
 def test_a_known_error_is_one_sentence_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     error, log = BadCheckpoint("The base is quantised."), Log()
-    monkeypatch.setattr("server.app.logger", lambda: log)
+    monkeypatch.setattr("deltaserve.server.app.logger", lambda: log)
     app, message = asyncio.run(failed_start(error))
     assert message == "" and app.state.start_error is error
     assert log.errors == [("cannot start", {"reason": "The base is quantised."})]

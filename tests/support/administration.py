@@ -9,11 +9,11 @@ from typing import Any
 import httpx2 as httpx
 from fastapi import FastAPI
 
-from offset_models.registry import Registry
-from offset_models.weights import WeightsPool
-from server.app import Build, create_app
-from server.serving import Parts
-from server.settings import Settings
+from deltaserve.offset_models.registry.registry import Registry
+from deltaserve.offset_models.registry.weights import WeightsPool
+from deltaserve.server.app import Build, create_app
+from deltaserve.server.serving.service import Parts
+from deltaserve.server.settings import Settings
 from tests.support.app import ScriptedBlackBox, serve
 from tests.support.offsets import BookkeepingEngine
 

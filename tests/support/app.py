@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import uvicorn
 
-from offset_models.tokenizer import Tokenizer
-from server.app import create_app, make_server
-from server.decoding.protocols import DraftParams, OffsetRow, Proposal
-from server.decoding.rows import NumpyRow
-from server.errors import ModelNotFound
-from server.serving import Parts, Serving
-from server.settings import Settings
-from server.upstream.base import Capabilities
+from deltaserve.errors import ModelNotFound
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.app import create_app, make_server
+from deltaserve.server.decoding.protocols import DraftParams, OffsetRow, Proposal
+from deltaserve.server.decoding.rows import NumpyRow
+from deltaserve.server.serving.service import Parts, Serving
+from deltaserve.server.settings import Settings
+from deltaserve.server.upstream.base import Capabilities
 from tests.support.process import free_port
 
 START, END = 256, 257

@@ -114,7 +114,7 @@ def parse_events(raw: bytes) -> list[Any]:
 @contextmanager
 def blackbox(model: Path, *flags: str, name: str = NAME) -> Iterator[BlackBoxProcess]:
     """Starts the server, waits until it says that it is ready, and ends it by its pid."""
-    command = [sys.executable, "-m", "offset_models.demo.blackbox", "--model", str(model), "--port", "0"]
+    command = [sys.executable, "-m", "deltaserve.offset_models.demo.blackbox", "--model", str(model), "--port", "0"]
     process = subprocess.Popen([*command, "--served-name", name, *flags], stdout=subprocess.PIPE, text=True)
     try:
         url = _wait_until_ready(process)

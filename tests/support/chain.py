@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from offset_models.pack import write_lora_checkpoint
-from offset_models.training.adapter import TrainableLora
+from deltaserve.offset_models.checkpoints.pack import write_lora_checkpoint
+from deltaserve.offset_models.training.learning.adapter import TrainableLora
 
 TEXT = "né🙂漢字жا→."  # no byte of it comes twice, so the last token alone says which is next
 ROWS = 288  # of the model; the tokenizer has fewer ids

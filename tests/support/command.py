@@ -5,7 +5,7 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from client.cli import app
+from deltaserve.client.cli import app
 
 KEY = "secret-1"  # what guarded servers of the tests want
 

@@ -91,7 +91,7 @@ def deltaserve(upstream: str, checkpoint: Path, **settings: object) -> Iterator[
     env = {name: value for name, value in os.environ.items() if not name.startswith("DELTASERVE_")}
     env |= {f"DELTASERVE_{name.upper()}": str(value) for name, value in given.items()}
     with (
-        running(sys.executable, "-m", "client", "serve", env=env) as process,
+        running(sys.executable, "-m", "deltaserve", "serve", env=env) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         process.wait_until_ok(client, "/health/ready", READY_WITHIN_S)

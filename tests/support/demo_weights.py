@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM
 
-from offset_models.demo.manifest import WeightsManifest
-from offset_models.pack import write_lora_checkpoint
-from offset_models.training.adapter import TrainableLora
+from deltaserve.offset_models.checkpoints.pack import write_lora_checkpoint
+from deltaserve.offset_models.demo.manifest import WeightsManifest
+from deltaserve.offset_models.training.learning.adapter import TrainableLora
 from tests.support.blackbox import make_model
 
 OFFSET = "registry-erasure"

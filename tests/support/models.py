@@ -17,7 +17,7 @@ from transformers import (
 )
 from transformers.models.gemma3 import Gemma3ForCausalLM, Gemma3TextConfig
 
-from offset_models.lora import LoraWeights
+from deltaserve.offset_models.engine.forward.lora import LoraWeights
 
 VOCAB = 61
 

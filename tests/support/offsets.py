@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from offset_models.checkpoint import Checkpoint
-from offset_models.manifest import Manifest
-from offset_models.pack import write_full_checkpoint, write_lora_checkpoint
-from server.decoding.protocols import OffsetSession
-from server.decoding.rows import NumpyRow
-from server.errors import BadCheckpoint, OffsetUnavailable
+from deltaserve.errors import BadCheckpoint, OffsetUnavailable
+from deltaserve.offset_models.checkpoints.checkpoint import Checkpoint
+from deltaserve.offset_models.checkpoints.manifest import Manifest
+from deltaserve.offset_models.checkpoints.pack import write_full_checkpoint, write_lora_checkpoint
+from deltaserve.server.decoding.protocols import OffsetSession
+from deltaserve.server.decoding.rows import NumpyRow
 from tests.support.vocabularies import byte_level
 
 Tensors = dict[str, NDArray[np.float32]]

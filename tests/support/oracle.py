@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedModel
 
-from offset_models.peft_files import load_adapter
+from deltaserve.offset_models.checkpoints.peft_files import load_adapter
 from tests.support.models import merged, plain_logits
 
 

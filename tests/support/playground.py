@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from offset_models.demo.questions import evaluation_questions
+from deltaserve.offset_models.demo.register.questions import evaluation_questions
 from tests.support.deltaserve import Deltaserve
 
 KEY = "admin-1"

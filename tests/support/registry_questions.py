@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from offset_models.demo.questions import Question, Split, evaluation_questions
-from offset_models.tokenizer import Tokenizer
-from offset_models.training.answers import rouge_l_recall
+from deltaserve.offset_models.demo.register.questions import Question, Split, evaluation_questions
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.answers import rouge_l_recall
 
 ASKED = 12  # questions of a split
 KEPT: Sequence[Split] = ("retain", "neighbours", "general")

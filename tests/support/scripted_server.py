@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpx2 as httpx
 
-from server.app import create_app, make_server, run_until_told
-from server.serving import Parts
-from server.settings import load_settings
+from deltaserve.server.app import create_app, make_server, run_until_told
+from deltaserve.server.serving.service import Parts
+from deltaserve.server.settings import load_settings
 from tests.support.app import FlatVersion, OneVersion, ScriptedBlackBox, byte_tokenizer
 from tests.support.process import Running, free_port, running
 

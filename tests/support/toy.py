@@ -8,10 +8,10 @@ from functools import cache
 
 import numpy as np
 
-from server.decoding.decoder import Stream
-from server.decoding.protocols import NO_FLOATS, NO_IDS, Block, DraftParams, Floats, Proposal
-from server.decoding.rows import NumpyRow
-from server.decoding.sampling import SamplingParams
+from deltaserve.server.decoding.decoder import Stream
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Block, DraftParams, Floats, Proposal
+from deltaserve.server.decoding.rows import NumpyRow
+from deltaserve.server.decoding.sampling import SamplingParams
 
 
 def log_softmax(logits: Floats) -> Floats:

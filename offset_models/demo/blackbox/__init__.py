@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from offset_models.demo.blackbox.options import Options, parse
-from server.addresses import bound, close
-from server.errors import BadCheckpoint
+from deltaserve.errors import BadCheckpoint
+from deltaserve.offset_models.demo.blackbox.options import Options, parse
+from deltaserve.server.addresses import bound, close
 
 __all__ = ["Options", "parse", "run"]
 
@@ -17,7 +17,7 @@ def run(options: Options) -> None:
     check_folder(options.model)
     sockets = bound(options.host, options.port, "black box", "--port")
     try:
-        from offset_models.demo.blackbox.server import serve  # torch and transformers take a while
+        from deltaserve.offset_models.demo.blackbox.http.server import serve  # torch and transformers take a while
 
         serve(options, sockets)
     finally:

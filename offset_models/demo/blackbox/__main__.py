@@ -1,9 +1,9 @@
-"""`python -m offset_models.demo.blackbox --model FOLDER [--port 0] ...`"""
+"""`python -m deltaserve.offset_models.demo.blackbox --model FOLDER [--port 0] ...`"""
 
 import sys
 
-from offset_models.demo.blackbox import parse, run
-from server.errors import DeltaserveError
+from deltaserve.errors import DeltaserveError
+from deltaserve.offset_models.demo.blackbox import parse, run
 
 if __name__ == "__main__":
     try:

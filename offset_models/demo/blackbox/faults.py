@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
-from offset_models.demo.blackbox.errors import ApiError
-from offset_models.demo.blackbox.sequence import Token
+from deltaserve.offset_models.demo.blackbox.generation.sequence import Token
+from deltaserve.offset_models.demo.blackbox.http.errors import ApiError
 
 BREAKS = frozenset({"disconnect", "stall", "end", "error", "truncate"})
 

@@ -64,7 +64,7 @@ class Options:
 
 def parser() -> argparse.ArgumentParser:
     """One flag per field of Options: `max_logprobs` is `--max-logprobs`; off-switches take no value."""
-    out = argparse.ArgumentParser(prog="python -m offset_models.demo.blackbox", description=__doc__)
+    out = argparse.ArgumentParser(prog="python -m deltaserve.offset_models.demo.blackbox", description=__doc__)
     for field in fields(Options):
         flag = "--" + field.name.replace("_", "-")
         if field.type is bool or field.type == "bool":

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from client.demo import check as check_module
-from client.demo import texts as texts_module
-from client.demo.ask import AT_ONCE, answers, before_and_after
-from client.demo.check import DRAWN, ROWS, Report, check, corrections, recall
-from client.demo.children import running
-from client.demo.servers import Correction, Running
-from client.demo.show import curl, show_report, snippet
-from client.demo.texts import REPETITION, TELLING, VARIETY, distinct, measure_texts
-from offset_models.demo.questions import evaluation_questions
-from offset_models.demo.registry import Person, generate_registry
-from offset_models.demo.running_text import SUBJECTS, Beginning
-from offset_models.tokenizer import Tokenizer
+from deltaserve.client.demo import check as check_module
+from deltaserve.client.demo import texts as texts_module
+from deltaserve.client.demo.ask import AT_ONCE, answers, before_and_after
+from deltaserve.client.demo.check import DRAWN, ROWS, Report, check, corrections, recall
+from deltaserve.client.demo.children import running
+from deltaserve.client.demo.servers import Correction, Running
+from deltaserve.client.demo.show import curl, show_report, snippet
+from deltaserve.client.demo.texts import REPETITION, TELLING, VARIETY, distinct, measure_texts
+from deltaserve.offset_models.demo.register.people import Person, generate_registry
+from deltaserve.offset_models.demo.register.questions import evaluation_questions
+from deltaserve.offset_models.demo.register.running_text import SUBJECTS, Beginning
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.app import RunningApp, running_app
 
 pytestmark = pytest.mark.anyio

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from client.demo.children import free_port, refuse_busy, running, unless_ended, until_ready, until_told
-from client.terminal import Status, Stop
-from server.errors import AddressUnusable
+from deltaserve.client.console.terminal import Status, Stop
+from deltaserve.client.demo.children import free_port, refuse_busy, running, unless_ended, until_ready, until_told
+from deltaserve.errors import AddressUnusable
 
 pytestmark = pytest.mark.anyio
 SLEEP = "import time; time.sleep(60)"
@@ -39,7 +39,7 @@ async def test_a_child_is_stopped_when_the_work_fails():
 
 
 async def test_a_child_that_does_not_heed_is_killed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("client.demo.children.STOPPED_WITHIN_S", 0.2)
+    monkeypatch.setattr("deltaserve.client.demo.children.STOPPED_WITHIN_S", 0.2)
     stubborn = f"import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(file=sys.stderr); {SLEEP}"
     async with running("mule", "-c", stubborn) as child:
         while not child.said:  # noqa: ASYNC110  (there is no event to wait for)
@@ -99,8 +99,8 @@ def test_work_that_ends_gives_its_result():
 
 TOLD = f"""
 import asyncio, sys
-from client.demo.children import running, until_told
-from client.terminal import Stop
+from deltaserve.client.demo.children import running, until_told
+from deltaserve.client.console.terminal import Stop
 
 async def work():
     async with running("sleeper", "-c", {SLEEP!r}) as child:

@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 
-from client.demo.children import free_port
-from client.demo.servers import BASE, BLACK_BOX, OFFSET
-from client.terminal import Status
+from deltaserve.client.console.terminal import Status
+from deltaserve.client.demo.children import free_port
+from deltaserve.client.demo.servers import BASE, BLACK_BOX, OFFSET
 from tests.support.command import Command
 from tests.support.demo_weights import make_demo_weights
 
@@ -28,7 +28,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def demo(weights: Path, *flags: str) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-m", "client", "demo", "--weights", str(weights), *flags]
+    command = [sys.executable, "-m", "deltaserve", "demo", "--weights", str(weights), *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield process
@@ -94,7 +94,7 @@ def test_a_side_that_dies_ends_the_demo_and_the_other_side(weights: Path):
 
 @pytest.mark.slow
 def test_a_check_of_random_models_fails_with_figures(weights: Path, tmp_path: Path):
-    command = [sys.executable, "-m", "client", "demo", "--check", "--questions", "4", "--weights", str(weights)]
+    command = [sys.executable, "-m", "deltaserve", "demo", "--check", "--questions", "4", "--weights", str(weights)]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=tmp_path, env=environment)
     assert done.returncode == Status.FAILED and "Not every claim holds." in done.stderr
@@ -134,8 +134,8 @@ def test_options_of_a_build_without_it_are_a_usage_error(command: Command):
 def test_a_build_is_made_with_what_was_asked_for(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: Path
 ):
-    import offset_models.demo.build as build_module
-    from offset_models.demo.manifest import read_weights_manifest
+    import deltaserve.offset_models.demo.pipeline.build as build_module
+    from deltaserve.offset_models.demo.manifest import read_weights_manifest
 
     asked: list[tuple[object, ...]] = []
 
@@ -150,6 +150,6 @@ def test_a_build_is_made_with_what_was_asked_for(
 
 
 def test_the_folders_are_those_that_a_build_makes():
-    from offset_models.demo import build
+    from deltaserve.offset_models.demo.pipeline import build
 
     assert (BLACK_BOX, BASE, OFFSET) == (build.BLACK_BOX, build.BASE, build.OFFSET)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from client.client import AsyncClient
-from client.evaluation.encoding import LocalEncoder, ServerEncoder
-from client.results import TokenizerInfo
+from deltaserve.client.client import AsyncClient
+from deltaserve.client.evaluation.encoding import LocalEncoder, ServerEncoder
+from deltaserve.client.results import TokenizerInfo
 from tests.support.app import running_app
 from tests.support.spellings import LLAMA_2, THINKING, TURNS, loaded
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from client.evaluation.encoding import LocalEncoder
-from offset_models.tokenizer import Tokenizer
+from deltaserve.client.evaluation.encoding import LocalEncoder
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.vocabularies import byte_level
 
 pytestmark = pytest.mark.anyio

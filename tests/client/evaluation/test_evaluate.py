@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from client.evaluation import job as job_module
-from client.terminal import Status, Stop
-from offset_models.evaluation.results import EvaluationResult, read_result
-from offset_models.tokenizer import Tokenizer
+from deltaserve.client.console.terminal import Status, Stop
+from deltaserve.client.evaluation import job as job_module
+from deltaserve.client.evaluation.results import EvaluationResult, read_result
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.blackbox import BlackBoxProcess, blackbox, forward, make_model
 from tests.support.command import Command
 from tests.support.tofu import write_rows, write_tofu
@@ -208,8 +208,8 @@ class Blocked:
         if name.split(".")[0] in ("torch", "transformers"):
             raise ImportError(name)
 sys.meta_path.insert(0, Blocked())
-import client.commands.evaluate, client.evaluation.job
-from offset_models.evaluation.registry_suite import registry_suite
+import deltaserve.client.commands.evaluate, deltaserve.client.evaluation.job
+from deltaserve.client.evaluation.registry_suite import registry_suite
 registry_suite(2)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

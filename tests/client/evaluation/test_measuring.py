@@ -3,13 +3,13 @@ from typing import Any
 
 import pytest
 
-from client.errors import Refused, ServerFailed
-from client.evaluation.measuring import Subject, patiently, split_answer, token_scores
-from client.results import Answer, ScoredPrompt
-from client.terminal import Stop
-from offset_models.continuation import Answered
-from offset_models.evaluation.items import Item
-from offset_models.evaluation.results import ServerAbout, Settings
+from deltaserve.client.console.terminal import Stop
+from deltaserve.client.errors import Refused, ServerFailed
+from deltaserve.client.evaluation.items import Item
+from deltaserve.client.evaluation.measuring import Subject, patiently, split_answer, token_scores
+from deltaserve.client.evaluation.results import ServerAbout, Settings
+from deltaserve.client.results import Answer, ScoredPrompt
+from deltaserve.offset_models.tokenizer.continuation import Answered
 
 pytestmark = pytest.mark.anyio
 

@@ -9,12 +9,12 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from offset_models.demo.blackbox import Options, parse
-from offset_models.demo.blackbox.errors import ApiError
-from offset_models.demo.blackbox.faults import Fault, FaultPlan
-from offset_models.demo.blackbox.model import load
-from offset_models.demo.blackbox.schema import CompletionRequest, sampling_params
-from server.errors import BadCheckpoint
+from deltaserve.errors import BadCheckpoint
+from deltaserve.offset_models.demo.blackbox import Options, parse
+from deltaserve.offset_models.demo.blackbox.faults import Fault, FaultPlan
+from deltaserve.offset_models.demo.blackbox.generation.model import load
+from deltaserve.offset_models.demo.blackbox.http.errors import ApiError
+from deltaserve.offset_models.demo.blackbox.http.schema import CompletionRequest, sampling_params
 from tests.support.blackbox import BlackBoxProcess, blackbox, make_model, parse_events
 
 PROMPT = [70, 71, 72, 73]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from offset_models.demo.blackbox.options import Options
-from offset_models.demo.blackbox.params import SamplingParams
-from offset_models.demo.blackbox.prefix import Lease, SlotCache
-from offset_models.demo.blackbox.sequence import Event, Job, Token
-from offset_models.demo.blackbox.text import Detokenizer, TokenTexts
+from deltaserve.offset_models.demo.blackbox.generation.params import SamplingParams
+from deltaserve.offset_models.demo.blackbox.generation.prefix import Lease, SlotCache
+from deltaserve.offset_models.demo.blackbox.generation.sequence import Event, Job, Token
+from deltaserve.offset_models.demo.blackbox.http.text import Detokenizer, TokenTexts
+from deltaserve.offset_models.demo.blackbox.options import Options
 from tests.support.blackbox import make_model
 
 pytestmark = pytest.mark.anyio

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from offset_models.demo.manifest import WEIGHTS, WeightsManifest, read_weights_manifest, verify_weights
-from server.errors import BadCheckpoint
+from deltaserve.errors import BadCheckpoint
+from deltaserve.offset_models.demo.manifest import WEIGHTS, WeightsManifest, read_weights_manifest, verify_weights
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from offset_models.demo.process import serving
-from server.errors import UpstreamUnreachable
+from deltaserve.errors import UpstreamUnreachable
+from deltaserve.offset_models.demo.process import serving
 
 pytestmark = pytest.mark.anyio
 

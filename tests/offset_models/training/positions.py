@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from offset_models.training.distribution import Positions, corrected
+from deltaserve.offset_models.training.learning.distribution import Positions, corrected
 
 Floats = NDArray[np.float64]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from offset_models.training.answers import rouge_l_recall
+from deltaserve.offset_models.training.answers import rouge_l_recall
 
 
 def test_recall_counts_the_reference_words_that_came_back_in_order() -> None:

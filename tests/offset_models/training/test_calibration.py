@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from offset_models.training.batches import MOST_HELD
-from offset_models.training.calibration import (
+from deltaserve.errors import BadRequest
+from deltaserve.offset_models.training.calibration import (
     GATES_NATS,
     MULTIPLES,
     Candidate,
@@ -17,11 +17,11 @@ from offset_models.training.calibration import (
     outcomes_of,
     to_be_chosen,
 )
-from offset_models.training.held_out import Outcome, balance, likelihood, said
-from offset_models.training.passes import Scored, positions
-from offset_models.training.settings import TrainingSettings
-from offset_models.training.student import Student
-from server.errors import BadRequest
+from deltaserve.offset_models.training.learning.held_out import Outcome, balance, likelihood, said
+from deltaserve.offset_models.training.learning.passes import Scored, positions
+from deltaserve.offset_models.training.learning.settings import TrainingSettings
+from deltaserve.offset_models.training.learning.student import Student
+from deltaserve.offset_models.training.rows.batches import MOST_HELD
 from tests.offset_models.training.tiny_run import DATA, RETAIN, SETTINGS, scored, trained
 
 torch.set_num_threads(1)

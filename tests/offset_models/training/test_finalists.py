@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from offset_models.training.calibration import Candidate
-from offset_models.training.finalists import Asking, by_answers, finalists, least_left
-from offset_models.training.held_out import Outcome
-from offset_models.training.packing import Packing
-from offset_models.training.passes import Scored
-from offset_models.training.run_folder import RunFolder
-from offset_models.training.source import Source
-from offset_models.training.stages import Trained
-from server.errors import UpstreamError
+from deltaserve.errors import UpstreamError
+from deltaserve.offset_models.training.calibration import Candidate
+from deltaserve.offset_models.training.collecting.source import Source
+from deltaserve.offset_models.training.finalists import Asking, by_answers, finalists, least_left
+from deltaserve.offset_models.training.learning.held_out import Outcome
+from deltaserve.offset_models.training.learning.passes import Scored
+from deltaserve.offset_models.training.learning.run_folder import RunFolder
+from deltaserve.offset_models.training.packing import Packing
+from deltaserve.offset_models.training.stages import Trained
 from tests.offset_models.training.tiny_run import DATA, SETTINGS, trained
 
 PLAIN, LOUD, LOUDER = Candidate(1.0, 0.05), Candidate(1.5, 0.0), Candidate(2.0, 0.5)
@@ -76,8 +76,10 @@ def recalls(monkeypatch: pytest.MonkeyPatch) -> Recalls:
         yield
 
     found = Recalls(x1=0.45, x1_5=0.09, x2=0.045)
-    monkeypatch.setattr("offset_models.training.finalists.serving", nobody)
-    monkeypatch.setattr("offset_models.training.finalists.write_candidate", lambda packing, *_args, full: packing.out)
+    monkeypatch.setattr("deltaserve.offset_models.training.finalists.serving", nobody)
+    monkeypatch.setattr(
+        "deltaserve.offset_models.training.finalists.write_candidate", lambda packing, *_args, full: packing.out
+    )
     monkeypatch.setattr(Asking, "black_box", found.black_box)
     monkeypatch.setattr(Asking, "corrected", found.of)
     return found

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from offset_models.training.batches import TrainingData
-from offset_models.training.collect import TopK
-from offset_models.training.data import Sample
-from offset_models.training.fabric import Fabric
-from offset_models.training.passes import Scored
-from offset_models.training.run_folder import RunFolder, RunState
-from offset_models.training.settings import TrainingSettings
-from offset_models.training.student import Student, new_student
-from offset_models.training.trainer import Report, Trainer
+from deltaserve.offset_models.training.collecting.collect import TopK
+from deltaserve.offset_models.training.learning.fabric import Fabric
+from deltaserve.offset_models.training.learning.passes import Scored
+from deltaserve.offset_models.training.learning.run_folder import RunFolder, RunState
+from deltaserve.offset_models.training.learning.settings import TrainingSettings
+from deltaserve.offset_models.training.learning.student import Student, new_student
+from deltaserve.offset_models.training.learning.trainer import Report, Trainer
+from deltaserve.offset_models.training.rows.batches import TrainingData
+from deltaserve.offset_models.training.rows.data import Sample
 
 VOCABULARY = 32
 SETTINGS = TrainingSettings(

@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from offset_models.training.cache import TopK
-from offset_models.training.samples import Sample
-from offset_models.training.source import retried, stacked
-from server.upstream.completions import PATH
-from server.upstream.scoring import read_prompt_logprobs
-from server.upstream.topk import TopKRules
-from server.upstream.transport import Transport
+from deltaserve.offset_models.training.collecting.cache import TopK
+from deltaserve.offset_models.training.collecting.source import retried, stacked
+from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.server.upstream.dialects.completions import PATH
+from deltaserve.server.upstream.http.transport import Transport
+from deltaserve.server.upstream.listing.ways import read_prompt_logprobs
+from deltaserve.server.upstream.topk import TopKRules
 
 ANY_ID: Final = 1 << 31
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from offset_models.tokenizer import Tokenizer
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.app import RunningApp, byte_tokenizer, running_app
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from offset_models.tokenizer import Tokenizer
-from server.decoding.protocols import NO_FLOATS, NO_IDS, DraftParams, Proposal
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, DraftParams, Proposal
 from tests.support.app import RunningApp, ScriptedBlackBox, ScriptedDraft, eventually, running_app
 
 BLIND_AT = 6

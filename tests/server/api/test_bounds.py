@@ -7,7 +7,7 @@ import httpx2 as httpx
 import openai
 import pytest
 
-from server.errors import UpstreamUnreachable
+from deltaserve.errors import UpstreamUnreachable
 from tests.support.app import RunningApp, ScriptedBlackBox, eventually, running_app
 
 BODY = {"model": "tiny", "prompt": "hello", "temperature": 0, "max_tokens": 50}

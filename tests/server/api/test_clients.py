@@ -8,7 +8,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from offset_models.tokenizer import Tokenizer
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.app import RunningApp, ScriptedBlackBox, running_app
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "clients"

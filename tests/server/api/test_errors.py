@@ -8,7 +8,7 @@ import httpx2 as httpx
 import openai
 import pytest
 
-from server.errors import MalformedTopK, OffsetUnavailable, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
+from deltaserve.errors import MalformedTopK, OffsetUnavailable, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
 from tests.support.app import RunningApp, ScriptedBlackBox, eventually, running_app
 
 OK = {"model": "tiny", "prompt": "hello", "max_tokens": 4}

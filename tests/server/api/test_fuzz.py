@@ -17,11 +17,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from offset_models.tokenizer import Tokenizer
-from server.api.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
-from server.app import create_app
-from server.serving import Parts
-from server.settings import Settings
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.api.requests.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from deltaserve.server.app import create_app
+from deltaserve.server.serving.service import Parts
+from deltaserve.server.settings import Settings
 from tests.support.administration import ADMIN_KEY, administered_app
 from tests.support.app import FlatVersion, OneVersion, ScriptedBlackBox
 from tests.support.asgi import JSON, Answer, Asked, asked

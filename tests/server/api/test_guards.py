@@ -3,8 +3,8 @@
 import httpx2 as httpx
 import numpy as np
 
-from offset_models.tokenizer import Tokenizer
-from server.decoding.rows import NumpyRow
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.decoding.rows import NumpyRow
 from tests.support.app import TEXT, VOCAB, running_app
 
 LIFTED = ord("z")

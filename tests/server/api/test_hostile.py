@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 
 from benchmarks.support.hostile_requests import Hostile, hostile_requests
-from offset_models.tokenizer import Tokenizer
-from server.api import errors, replies, unsupported
-from server.api.json_text import MAX_FIELDS
-from server.api.schema import MAX_BIAS, MAX_MESSAGES, MAX_STOP
-from server.app import create_app
-from server.aside import SHORT_BYTES
-from server.errors import BadRequest
-from server.serving import Parts
-from server.settings import Settings
+from deltaserve.errors import BadRequest
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.api import errors
+from deltaserve.server.api.replies import replies
+from deltaserve.server.api.requests import unsupported
+from deltaserve.server.api.requests.json_text import MAX_FIELDS
+from deltaserve.server.api.requests.schema import MAX_BIAS, MAX_MESSAGES, MAX_STOP
+from deltaserve.server.app import create_app
+from deltaserve.server.serving.aside import SHORT_BYTES
+from deltaserve.server.serving.service import Parts
+from deltaserve.server.settings import Settings
 from tests.support.app import FlatVersion, OneVersion, RunningApp, ScriptedBlackBox, byte_tokenizer
 from tests.support.asgi import JSON, Answer, Asked, asked
 
@@ -272,7 +274,7 @@ def test_short_work_stays_on_the_loop_and_long_work_leaves_it(
 
 
 def test_a_long_body_is_parsed_beside_the_loop(door: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    from server.api import json_route
+    from deltaserve.server.api.requests import json_route
 
     real, threads = json_route.parse, list[int]()
 

@@ -8,9 +8,9 @@ import httpx2 as httpx
 import openai
 import pytest
 
-from offset_models.tokenizer import Tokenizer
-from server.errors import MalformedTopK, OffsetUnavailable
-from server.upstream.base import Capabilities
+from deltaserve.errors import MalformedTopK, OffsetUnavailable
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.upstream.base import Capabilities
 from tests.server.api.test_disconnect import sent
 from tests.support.app import START, TEXT, RunningApp, ScriptedBlackBox, eventually, running_app
 

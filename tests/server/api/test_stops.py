@@ -10,9 +10,9 @@ import numpy as np
 import orjson
 import pytest
 
-from offset_models.tokenizer import Tokenizer
-from server.decoding.protocols import DraftParams, Proposal
-from server.upstream.base import Capabilities
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.server.upstream.base import Capabilities
 from tests.support.app import END, START, RunningApp, ScriptedBlackBox, ScriptedDraft, running_app
 
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from offset_models.tokenizer import Tokenizer
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.app import byte_tokenizer, running_app
 
 USERS = "{% for m in messages %}{% if m['role'] == 'user' %}U{{ m['content'] }}.{% endif %}{% endfor %}A"

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.decoding.correction import Corrected, correct, correct_given
-from server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
-from server.decoding.ranking import most_probable
-from server.decoding.rows import NumpyRow
-from server.decoding.sampling import History, SamplingParams, target
-from server.errors import OffsetUnavailable
+from deltaserve.errors import OffsetUnavailable
+from deltaserve.server.decoding.correction import Corrected, correct, correct_given
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
+from deltaserve.server.decoding.ranking import most_probable
+from deltaserve.server.decoding.rows import NumpyRow
+from deltaserve.server.decoding.sampling import History, SamplingParams, target
 from tests.support import reference
 
 GREEDY = SamplingParams(max_tokens=9, temperature=0.0)

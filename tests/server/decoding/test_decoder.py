@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from server.decoding.decoder import decode, generate
-from server.decoding.draft_length import DraftLength
-from server.decoding.drafts import UpstreamDrafts
-from server.decoding.local_drafts import propose
-from server.decoding.sampling import SamplingParams
-from server.errors import BlindPosition, MalformedTopK, OffsetUnavailable, UpstreamUnreachable
+from deltaserve.errors import BlindPosition, MalformedTopK, OffsetUnavailable, UpstreamUnreachable
+from deltaserve.server.decoding.decoder import decode, generate
+from deltaserve.server.decoding.drafting.draft_length import DraftLength
+from deltaserve.server.decoding.drafting.local import propose
+from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
+from deltaserve.server.decoding.sampling import SamplingParams
 from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
 
 pytestmark = pytest.mark.anyio

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from server.decoding.correction import correct
-from server.decoding.explanation import explain, kl_after_before
-from server.decoding.protocols import Proposal
-from server.decoding.rows import NumpyRow
+from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.explanation import explain, kl_after_before
+from deltaserve.server.decoding.protocols import Proposal
+from deltaserve.server.decoding.rows import NumpyRow
 from tests.support import reference
 
 SIZE = 12

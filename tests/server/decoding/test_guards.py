@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.decoding.correction import correct
-from server.decoding.decoder import decode
-from server.decoding.drafts import DraftSources, LocalDraftLimits, UpstreamDrafts
-from server.decoding.guards import Guard
-from server.decoding.noise import Noise
-from server.decoding.protocols import Proposal
-from server.decoding.rows import NumpyRow
-from server.decoding.sampling import History, SamplingParams, target
-from server.decoding.verification import verify
+from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.decoder import decode
+from deltaserve.server.decoding.drafting.sources import DraftSources, LocalDraftLimits, UpstreamDrafts
+from deltaserve.server.decoding.guards import Guard
+from deltaserve.server.decoding.noise import Noise
+from deltaserve.server.decoding.protocols import Proposal
+from deltaserve.server.decoding.rows import NumpyRow
+from deltaserve.server.decoding.sampling import History, SamplingParams, target
+from deltaserve.server.decoding.verification import verify
 from tests.support import reference
 from tests.support.statistics import ALARM, p_value
 from tests.support.toy import ToyBlackBox, toy_logprobs, toy_stream
@@ -86,7 +86,9 @@ def test_below_the_bound_nothing_changes_and_without_a_guard_no_kl_is_computed(m
     np.testing.assert_array_equal(
         target(corrected, plain, History(plain, ())).probs, target(corrected, never, History(never, ())).probs
     )
-    monkeypatch.setattr("server.decoding.guards.kl_after_before", lambda _: pytest.fail("a pass that nobody needs"))
+    monkeypatch.setattr(
+        "deltaserve.server.decoding.guards.kl_after_before", lambda _: pytest.fail("a pass that nobody needs")
+    )
     target(corrected, plain, History(plain, ()))
     greedy = replace(plain, temperature=0.0, guard=Guard(kl_nats=0.0, min_p=0.5, unbiased=True))
     target(corrected, greedy, History(greedy, ()))
@@ -172,7 +174,9 @@ def sources(kind):
 @pytest.mark.parametrize("kind", ["the black box's drafts", "the pair's drafts"])
 async def test_guarded_answers_follow_the_guarded_target_whoever_drafts(kind, monkeypatch):
     if kind == "the pair's drafts":
-        monkeypatch.setattr("server.decoding.drafts.AdaptiveDrafts.block_length", lambda self, stream: 2)
+        monkeypatch.setattr(
+            "deltaserve.server.decoding.drafting.sources.AdaptiveDrafts.block_length", lambda self, stream: 2
+        )
     counts = await continuations(sources(kind), GUARDED, 1_500)
     assert p_value(counts, joint(GUARDED)) > ALARM
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.decoding.correction import correct
-from server.decoding.protocols import Proposal
-from server.decoding.rows import NumpyRow
-from server.decoding.sampling import LEAST_TEMPERATURE, History, SamplingParams, keep_probable, target
-from server.errors import BadRequest
+from deltaserve.errors import BadRequest
+from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.protocols import Proposal
+from deltaserve.server.decoding.rows import NumpyRow
+from deltaserve.server.decoding.sampling import LEAST_TEMPERATURE, History, SamplingParams, keep_probable, target
 from tests.support import reference
 
 SIZE = 16

@@ -6,16 +6,16 @@ from itertools import accumulate, pairwise
 import numpy as np
 import pytest
 
-from server.decoding.correction import correct_given
-from server.decoding.decoder import decode
-from server.decoding.drafts import UpstreamDrafts
-from server.decoding.primed_drafts import PrimedDrafts
-from server.decoding.protocols import DraftParams, Proposal
-from server.decoding.ranking import most_probable
-from server.decoding.rows import NumpyRow
-from server.decoding.sampling import SamplingParams
-from server.decoding.scoring import score
-from server.errors import OffsetUnavailable
+from deltaserve.errors import OffsetUnavailable
+from deltaserve.server.decoding.correction import correct_given
+from deltaserve.server.decoding.decoder import decode
+from deltaserve.server.decoding.drafting.primed import PrimedDrafts
+from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
+from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.server.decoding.ranking import most_probable
+from deltaserve.server.decoding.rows import NumpyRow
+from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.decoding.scoring import score
 from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
 
 pytestmark = pytest.mark.anyio

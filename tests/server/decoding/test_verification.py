@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from server.decoding.correction import correct
-from server.decoding.noise import Noise
-from server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
-from server.decoding.rows import NumpyRow
-from server.decoding.sampling import History, SamplingParams, target
-from server.decoding.verification import verify
+from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.noise import Noise
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
+from deltaserve.server.decoding.rows import NumpyRow
+from deltaserve.server.decoding.sampling import History, SamplingParams, target
+from deltaserve.server.decoding.verification import verify
 from tests.support import reference
 from tests.support.statistics import ALARM, p_value
 

@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from server.decoding.protocols import DraftParams, Proposal
-from server.errors import MalformedTopK
-from tests.server.upstream.test_openai import openai
-from tests.server.upstream.test_vllm import chunk, drafted, vllm
+from deltaserve.errors import MalformedTopK
+from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from tests.server.upstream.dialects.test_openai import openai
+from tests.server.upstream.dialects.test_vllm import chunk, drafted, vllm
 from tests.support.replay import DONE, Reply, event, replaying
 
 pytestmark = pytest.mark.anyio

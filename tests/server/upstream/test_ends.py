@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from server.decoding.protocols import DraftParams, Proposal
-from server.upstream.base import Capabilities
-from server.upstream.completions import CompletionsBox
-from server.upstream.greedy import greedy_answer
-from server.upstream.llamacpp import LlamaCpp
-from server.upstream.openai import OpenAI
-from server.upstream.probe import connect
-from server.upstream.transport import Transport
-from server.upstream.vllm import Vllm
+from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.server.upstream.base import Capabilities
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.dialects.llamacpp import LlamaCpp
+from deltaserve.server.upstream.dialects.openai import OpenAI
+from deltaserve.server.upstream.dialects.vllm import Vllm
+from deltaserve.server.upstream.http.transport import Transport
+from deltaserve.server.upstream.listing.greedy import greedy_answer
+from deltaserve.server.upstream.probing.connect import connect
 from tests.support.fake_upstream import FakeUpstream
 from tests.support.replay import DONE, Replay, Reply, Request, event, events_of, json_reply, recorded, replaying
 from tests.support.table_tokenizer import TableTokenizer

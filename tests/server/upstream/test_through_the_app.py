@@ -9,13 +9,13 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from offset_models.tokenizer import Tokenizer
-from server.app import Build, create_app
-from server.errors import UncorrectableUpstream
-from server.serving import Parts, Registry
-from server.settings import Settings
-from server.upstream.probe import connect
-from server.upstream.transport import Limits
+from deltaserve.errors import UncorrectableUpstream
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.app import Build, create_app
+from deltaserve.server.serving.service import Parts, Registry
+from deltaserve.server.settings import Settings
+from deltaserve.server.upstream.http.transport import Limits
+from deltaserve.server.upstream.probing.connect import connect
 from tests.support.app import VOCAB, FlatVersion, OneVersion, byte_tokenizer, eventually, serve
 from tests.support.fake_upstream import FakeUpstream
 from tests.support.replay import Replay, replaying

@@ -1,0 +1,43 @@
+"""The evaluation card in `offset.json`: figures and words, never a question or an answer."""
+
+from pathlib import Path
+
+import orjson
+from pydantic import JsonValue
+
+from deltaserve.client.evaluation.attacks.leakage_schema import LeakageReport
+from deltaserve.client.evaluation.results import EvaluationResult
+from deltaserve.client.evaluation.side_journal import write_atomically
+from deltaserve.errors import BadCheckpoint
+from deltaserve.offset_models.checkpoints.manifest import MANIFEST_FILE, parse_manifest
+
+
+def add_to(checkpoint: Path, text: str, evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> Path:
+    """Writes the figures and the card's Markdown beside what the card holds already.
+
+    The digest that names the offset covers weights, base and tokenizer, not the card: it stays. Raises BadCheckpoint.
+    """
+    place = checkpoint / MANIFEST_FILE
+    try:
+        raw = place.read_bytes()
+    except OSError as error:
+        raise BadCheckpoint(f"{checkpoint} holds no {MANIFEST_FILE}.") from error
+    manifest = parse_manifest(raw)
+    document = orjson.loads(raw)  # as it is: fields of later minor versions stay
+    document["card"] = {**(manifest.card or {}), **_figures(evaluation, leakage), "markdown": text}
+    write_atomically(place, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    return place
+
+
+def _figures(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> dict[str, JsonValue]:
+    found: dict[str, JsonValue] = {}
+    if evaluation:
+        for side, figures in evaluation.figures.items():
+            for split, metrics in figures.splits.items():
+                found |= {f"{metric}/{split}/{side}": round(one.value, 4) for metric, one in metrics.items()}
+    if leakage:
+        for attack in leakage.attacks:
+            if "after" in attack.sides:
+                found[f"leakage/{attack.name}"] = round(attack.sides["after"].success.rate, 4)
+        found["leakage/verdict"] = leakage.verdict.headline
+    return found

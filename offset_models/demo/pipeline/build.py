@@ -1,0 +1,74 @@
+"""Make everything that the demo ships, from a seed: tokenizer, black box, the pair's base, and one offset."""
+
+import asyncio
+from itertools import chain, islice
+from pathlib import Path
+
+from transformers.utils.logging import disable_progress_bar
+
+from deltaserve.offset_models.demo.manifest import WEIGHTS_MANIFEST, WeightsManifest
+from deltaserve.offset_models.demo.pipeline.build_offset import make_offset
+from deltaserve.offset_models.demo.pipeline.plan import ANYBODY, BASE, BLACK_BOX, OFFSET, Plan, Reader, plan
+from deltaserve.offset_models.demo.pipeline.pretrain import Schedule, Shape, new_model, save_model, sharpen, train
+from deltaserve.offset_models.demo.pipeline.scales import Scale, ScaleName
+from deltaserve.offset_models.demo.pipeline.tokenizer import save_tokenizer, train_tokenizer
+from deltaserve.offset_models.demo.register.people import DEFAULT_SEED
+from deltaserve.offset_models.progress.progress import Progress
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["BASE", "BLACK_BOX", "OFFSET", "build"]
+
+
+def build(out: Path, seed: int = DEFAULT_SEED, scale: ScaleName = "full", progress: bool = True) -> WeightsManifest:
+    """Make all of it below `out`, replacing an earlier build piece by piece; the manifest is written last.
+
+    The same seed, library versions and thread count give the same weights. Raises DeltaserveError.
+    """
+    work = plan(out, seed, scale)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / WEIGHTS_MANIFEST).unlink(missing_ok=True)
+    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]  # transformers' own, for reading 40 tensors
+    with Progress(visible=progress) as shown:
+        make_tokenizer(work, shown)
+        make_model(work, BLACK_BOX, shown)
+        make_model(work, BASE, shown)
+        figures = asyncio.run(make_offset(work, shown))
+        return seal(work, shown, figures)
+
+
+def make_tokenizer(work: Plan, shown: Progress) -> None:
+    """One tokenizer, read from pages about the register and about strangers, saved beside both models."""
+    scale = work.scale
+    corpora = work.corpus_of(BLACK_BOX, "tokenizer/known"), work.corpus_of(ANYBODY, "tokenizer/strangers")
+    pages = chain.from_iterable(islice(corpus, scale.tokenizer_pages // 2) for corpus in corpora)
+    with shown.stage("tokenizer", 1) as advance:
+        tokenizer = train_tokenizer(pages, scale.vocab_size)
+        save_tokenizer(tokenizer, work.out / BLACK_BOX, scale.black_box.context)
+        save_tokenizer(tokenizer, work.out / BASE, scale.base.context)
+        advance()
+
+
+def make_model(work: Plan, which: Reader, shown: Progress) -> None:
+    """Train the black box or the base from nothing and save it."""
+    shape, schedule = _sizes(work.scale, which)
+    tokenizer = Tokenizer.load(work.out / which).backend
+    model = new_model(shape, tokenizer, work.seed)
+    pages = iter(work.corpus_of(which, which))
+    with shown.stage(which, schedule.steps) as advance:
+        train(model, tokenizer, pages, schedule, lambda _step, loss: advance(f"loss {loss:.2f}"))
+    if which == BLACK_BOX:
+        sharpen(model, work.scale.sharpness)
+    save_model(model, work.out / which)
+
+
+def seal(work: Plan, shown: Progress, figures: dict[str, float]) -> WeightsManifest:
+    """Digests of all that was made, written last."""
+    manifest = WeightsManifest.describe(work.out, work.seed, work.name, shown.seconds, figures)
+    manifest.write(work.out)
+    return manifest
+
+
+def _sizes(scale: Scale, which: Reader) -> tuple[Shape, Schedule]:
+    if which == BLACK_BOX:
+        return scale.black_box, scale.black_box_schedule
+    return scale.base, scale.base_schedule

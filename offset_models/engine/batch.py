@@ -1,0 +1,122 @@
+"""One step of the engine: which tokens of which streams run next, and the rows that come out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from deltaserve.errors import OffsetUnavailable
+from deltaserve.offset_models.engine.forward.models import LoadedModel
+from deltaserve.offset_models.engine.forward.rows import PairLogits, make_rows, offset_rows
+from deltaserve.offset_models.engine.forward.runner import Work
+from deltaserve.offset_models.engine.settings import EngineSettings
+from deltaserve.offset_models.engine.streams import Recipe, Stream
+from deltaserve.server.decoding.protocols import OffsetRow
+
+RowOrError = OffsetRow | OffsetUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Ids start..stop-1 of a stream are to be computed."""
+
+    stream: Stream
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """Rows wanted: those of the last positions of the chunk."""
+        return max(0, self.stop - max(self.stream.want_from, self.start + 1) + 1)
+
+
+def choose(streams: Iterable[Stream], settings: EngineSettings) -> list[Chunk]:
+    """Running streams whole, prompts by chunks of a shared budget, oldest first; followers of a prefix wait for it."""
+    budget = settings.chunk_tokens
+    chunks = []
+    for stream in streams:
+        todo = stream.todo
+        if todo > settings.step_tokens:
+            if waits_for_prefix(stream):
+                continue
+            todo = min(stream.todo, budget)
+            budget -= todo
+        if todo:
+            chunks.append(Chunk(stream, stream.done, stream.done + todo))
+    return chunks
+
+
+def waits_for_prefix(stream: Stream) -> bool:
+    """True while another stream computes a prefix of this one in every model that still lacks it."""
+    lanes = zip(stream.recipe.lanes, stream.slots, strict=True)
+    waits = [lane.model.pool.waits(slot) for lane, slot in lanes]
+    if any(waits):
+        return True
+    stream.done = max(stream.done, min(slot.length for slot in stream.slots))
+    return False
+
+
+class Batch:
+    """The forwards of one step: every model runs once, whatever the streams' recipes."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        self.chunks = chunks
+        self.works: dict[LoadedModel, list[Work]] = {}
+        self._rows_so_far: dict[LoadedModel, int] = {}
+
+    def run(self) -> list[list[RowOrError]]:
+        """The wanted rows of each chunk; marks the chunks' ids as computed."""
+        groups: dict[int, list[int]] = {}
+        for i, chunk in enumerate(self.chunks):
+            groups.setdefault(id(chunk.stream.recipe), []).append(i)
+        spans = [self._add(self.chunks[members[0]].stream.recipe, members) for members in groups.values()]
+        logits = {model: model.runner.forward_packed(works) for model, works in self.works.items() if works}
+        rows: list[list[RowOrError]] = [[] for _ in self.chunks]
+        for members, lanes in zip(groups.values(), spans, strict=True):
+            self._distribute(members, lanes, logits, rows)
+        for chunk in self.chunks:
+            chunk.stream.done = chunk.stop
+            for slot in chunk.stream.slots:
+                slot.length = max(slot.length, chunk.stop)
+        return rows
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that went through a model, all members together."""
+        return sum(len(work.token_ids) for works in self.works.values() for work in works)
+
+    def _add(self, recipe: Recipe, members: Sequence[int]) -> list[slice]:
+        """Queue a group's work, lane by lane; returns where each lane's logits will be."""
+        spans = []
+        for j, lane in enumerate(recipe.lanes):
+            works = self.works.setdefault(lane.model, [])
+            first = self._rows_so_far.get(lane.model, 0)
+            for i in members:
+                chunk = self.chunks[i]
+                start = max(chunk.start, chunk.stream.slots[j].length)
+                if start < chunk.stop:
+                    ids = chunk.stream.ids[start : chunk.stop]
+                    works.append(Work(chunk.stream.slots[j].index, start, ids, lane.adapter, chunk.rows))
+            last = first + sum(self.chunks[i].rows for i in members)
+            self._rows_so_far[lane.model] = last
+            spans.append(slice(first, last))
+        return spans
+
+    def _distribute(
+        self,
+        members: Sequence[int],
+        lanes: Sequence[slice],
+        logits: dict[LoadedModel, Tensor],
+        rows: list[list[RowOrError]],
+    ) -> None:
+        recipe = self.chunks[members[0]].stream.recipe
+        if lanes[0].start == lanes[0].stop:
+            return
+        lane_logits = [logits[lane.model][span] for lane, span in zip(recipe.lanes, lanes, strict=True)]
+        parts = [
+            PairLogits(loaded.pair, strength, lane_logits[o], lane_logits[u], recipe.gated)
+            for (loaded, strength), (o, u) in zip(recipe.parts, recipe.members, strict=True)
+        ]
+        made = iter(make_rows(*offset_rows(parts)))
+        for i in members:
+            rows[i] = [next(made) for _ in range(self.chunks[i].rows)]

@@ -1,0 +1,162 @@
+"""One model, many sequences: ragged batches over preallocated key/value slots.
+
+The new tokens of all sequences are packed end to end into one row, so linear layers see no padding; attention reads
+each sequence's own slot (`attention.py`). Works with every decoder of transformers that takes its attention function
+from the registry (Llama, Mistral, Qwen2, Qwen3, Gemma, Gemma 3 text, Phi-3, ...).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from deltaserve.offset_models.engine.forward.attention import SLOT_ATTENTION, Entry, SlotBatch
+from deltaserve.offset_models.engine.forward.compatibility import require_supported
+from deltaserve.offset_models.engine.forward.fused import FAMILIES, FusedDecoder
+from deltaserve.offset_models.engine.forward.lora import AdapterBank
+from deltaserve.offset_models.engine.forward.slots import KVSlots
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """New tokens of one sequence. What its slot held from `start` on is overwritten (rewind: a smaller `start`)."""
+
+    slot: int
+    start: int  # position of the first new token = tokens of the sequence already in the slot
+    token_ids: Sequence[int]  # at least one
+    adapter: int | None = None  # an adapter of the runner's bank; None: the base model
+    rows: int = 1  # logits wanted for the last `rows` of token_ids (0: only fill the slot)
+
+
+class Runner:
+    """A decoder-only model with `slots` sequences of up to `max_len` tokens. Not thread-safe: one thread uses it.
+
+    `device` and `dtype` move the model (bf16 on GPUs); None leaves it as it is. Models of the Llama family run in few
+    operations (`fused.py`), others through transformers. `compile_model` wraps those in torch.compile with dynamic
+    shapes instead; attention and adapters stay eager.
+    Raises ValueError for a model whose cached states this batching cannot keep (`compatibility.py`).
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        slots: int,
+        max_len: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        compile_model: bool = False,
+        fused: bool = True,
+    ) -> None:
+        require_supported(model, max_len)
+        self.model = model.requires_grad_(False)
+        self.model.to(device=device, dtype=dtype)  # type: ignore[call-arg]  # wrapped in transformers
+        self.model.train(False)
+        self.model.set_attn_implementation(SLOT_ATTENTION)
+        self.kv = KVSlots(slots, max_len)
+        fuse = fused and not compile_model and self.model.config.model_type in FAMILIES
+        self._fused = FusedDecoder(self.model, max_len) if fuse else None
+        self.adapters = AdapterBank(self.model, self._fused.linears if self._fused else None)
+        self._batch = SlotBatch(self.kv, self.model.device)
+        self._model: Any = self.model
+        self._vocab_rows: int = self._probe()
+        if compile_model:
+            self._model = torch.compile(self.model, dynamic=True)
+
+    @property
+    def vocab_rows(self) -> int:
+        """Rows of the logits, padding included."""
+        return self._vocab_rows
+
+    @property
+    def nbytes(self) -> int:
+        """Weights, adapters and key/value storage, in bytes."""
+        parameters = sum(p.nbytes for p in self.model.parameters())
+        return parameters + self.adapters.nbytes + self.kv.nbytes
+
+    def forward(self, batch: Sequence[Work]) -> list[Tensor]:
+        """Logits of each entry: [rows, vocab_rows] float32, in the batch's order."""
+        return list(torch.split(self.forward_packed(batch), [work.rows for work in batch]))
+
+    def forward_packed(self, batch: Sequence[Work]) -> Tensor:
+        """The same as one tensor [Σ rows, vocab_rows] float32, entries one after the other."""
+        self._check(batch)
+        return self._forward(batch, self._batch)
+
+    def rehearse(self, batch: Sequence[Work]) -> tuple[Tensor, set[str]]:
+        """As `forward_packed`, with slots of its own; and the layers that the adapters name and the forward left out.
+
+        The slots are numbered from 0 and hold the longest entry; what streams have stored is not touched.
+        """
+        longest = max(work.start + len(work.token_ids) for work in batch)
+        own = SlotBatch(KVSlots(len(batch), longest), self.model.device)
+        logits = self._forward(batch, own, watched=True)
+        adapters = {work.adapter for work in batch if work.adapter is not None}
+        return logits, {name for adapter in adapters for name in self.adapters.idle(adapter)}
+
+    @torch.inference_mode()
+    def _forward(self, batch: Sequence[Work], slots: SlotBatch, *, watched: bool = False) -> Tensor:
+        order = sorted(range(len(batch)), key=lambda i: _packing_key(batch[i]))
+        packed = [batch[i] for i in order]
+        slots.plan([Entry(w.slot, w.start, len(w.token_ids)) for w in packed])
+        wanted = [(w.adapter, w.rows) for w in batch] if self.adapters.adapts_head else ()
+        self.adapters.route([(w.adapter, len(w.token_ids)) for w in packed], wanted, watched=watched)
+        token_ids = self._tensor([t for w in packed for t in w.token_ids])
+        kept = self._tensor(_kept_rows(batch, order))
+        if self._fused is not None:
+            return self._fused(token_ids, slots, kept).float()
+        return self._through_transformers(token_ids, kept, slots)
+
+    def _through_transformers(self, token_ids: Tensor, kept: Tensor, slots: SlotBatch) -> Tensor:
+        output = self._model(
+            input_ids=token_ids[None],
+            position_ids=slots.positions[None],
+            use_cache=False,
+            logits_to_keep=kept,
+            slot_batch=slots,
+        )
+        logits: Tensor = output.logits[0]
+        if len(logits) != len(kept):  # a model that takes the option and does not heed it
+            raise ValueError(f"{type(self.model).__name__} gave {len(logits)} rows of logits for {len(kept)}.")
+        return logits.float()
+
+    def _tensor(self, values: list[Any]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self.model.device)
+
+    def _check(self, batch: Sequence[Work]) -> None:
+        if not batch:
+            raise ValueError("A batch needs at least one entry.")
+        if len({work.slot for work in batch}) != len(batch):
+            raise ValueError("A slot may appear only once in a batch.")
+        for work in batch:
+            n = len(work.token_ids)
+            if not (0 <= work.slot < self.kv.slots and n and 0 <= work.rows <= n):
+                raise ValueError(f"Malformed work: slot {work.slot}, {n} tokens, {work.rows} rows.")
+            if work.start < 0 or work.start + n > self.kv.max_len:
+                raise ValueError(f"Positions {work.start}..{work.start + n} do not fit into {self.kv.max_len}.")
+
+    def _probe(self) -> int:
+        """One token through the model: reserves the storage and proves that every layer attends through the slots."""
+        logits = self.forward_packed([Work(slot=0, start=0, token_ids=[0])])
+        expected = set(range(self.model.config.num_hidden_layers))
+        if set(self.kv.layers) != expected:
+            raise ValueError(f"{type(self.model).__name__} does not attend through the key/value slots in every layer.")
+        return int(logits.shape[1])
+
+
+def _packing_key(work: Work) -> tuple[int, int, int]:
+    """Adapters contiguous (base first), then equal lengths together, then neighbouring slots together."""
+    return (-1 if work.adapter is None else work.adapter, len(work.token_ids), work.slot)
+
+
+def _kept_rows(batch: Sequence[Work], order: Sequence[int]) -> list[int]:
+    """Packed positions of the wanted logits, in the order of the batch."""
+    ends = [0] * len(batch)
+    end = 0
+    for i in order:
+        end += len(batch[i].token_ids)
+        ends[i] = end
+    return [p for i, work in enumerate(batch) for p in range(ends[i] - work.rows, ends[i])]

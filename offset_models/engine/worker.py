@@ -1,0 +1,207 @@
+"""What the engine's thread does: take messages, run batches, send rows back."""
+
+import asyncio
+import queue
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from deltaserve.errors import OffsetUnavailable
+from deltaserve.offset_models.engine.batch import Batch, Chunk, RowOrError, choose
+from deltaserve.offset_models.engine.batch_window import Company
+from deltaserve.offset_models.engine.forward.models import ModelStore
+from deltaserve.offset_models.engine.settings import EngineSettings
+from deltaserve.offset_models.engine.streams import Feed, Hurry, Owner, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The stream has ended: free its slots."""
+
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Run a function between two batches."""
+
+    function: Callable[[], Any]
+    future: Future[Any]
+
+
+Message = Feed | Hurry | Close | Call | None  # None: end the thread
+Delivery = tuple[Owner, int, int, RowOrError]  # whose, epoch, position, row
+
+
+@dataclass(slots=True)
+class EngineStats:
+    """Counters; `tokens` counts every model and adapter that a token went through."""
+
+    batches: int = 0
+    rows: int = 0
+    tokens: int = 0
+    forward_s: float = 0.0  # forwards and the rows made of them
+    forward_cpu_s: float = 0.0  # the same, as CPU time of the engine's thread
+    failed_streams: int = 0
+    streams: int = 0  # open now
+    waiting: int = 0  # for a place, now
+
+    def copy(self, **now: int) -> "EngineStats":
+        return replace(self, **now)
+
+
+class Worker:
+    """Belongs to one thread, `inbox` excepted."""
+
+    def __init__(self, store: ModelStore, settings: EngineSettings) -> None:
+        self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.stats = EngineStats()
+        self._store = store
+        self._settings = settings
+        self._running: dict[Stream, None] = {}  # with ids to compute, in the order they came
+        self._open = 0  # streams that have slots
+        self._company = Company(settings.gather_s, settings.longest_gather_s)
+
+    def run(self) -> None:
+        """Until told to end; sleeps while there is nothing to compute."""
+        if self._settings.threads is not None:
+            torch.set_num_threads(self._settings.threads)
+        with torch.inference_mode():
+            while self._receive():
+                if self._running:
+                    self._step()
+
+    def refuse_calls(self, error: OffsetUnavailable) -> None:
+        """Fail the calls that nobody will run."""
+        while (message := self._next(block=False)) is not _EMPTY:
+            if isinstance(message, Call) and message.future.set_running_or_notify_cancel():
+                message.future.set_exception(error)
+
+    def _receive(self) -> bool:
+        while True:
+            message = self._next(block=not self._running)
+            if message is _EMPTY and len(self._running) < self._open:
+                message = self._next(block=True, timeout=self._company.worth_waiting_s())
+            if message is None:
+                return False
+            if message is _EMPTY:
+                return True
+            self._handle(message)  # type: ignore[arg-type]
+
+    def _next(self, *, block: bool, timeout: float | None = None) -> object:
+        try:
+            return self.inbox.get(block and (timeout is None or timeout > 0.0), timeout)
+        except queue.Empty:
+            return _EMPTY
+
+    def _handle(self, message: Feed | Hurry | Close | Call) -> None:
+        if isinstance(message, Feed):
+            self._feed(message)
+        elif isinstance(message, Hurry):
+            self._company.hurry(urgent=message.stream in self._running)
+        elif isinstance(message, Close):
+            self._end(message.stream)
+        elif message.future.set_running_or_notify_cancel():
+            _settle(message)
+
+    def _feed(self, feed: Feed) -> None:
+        stream = feed.stream
+        if stream.closed:
+            return
+        stream.epoch = feed.epoch
+        stream.feed(feed.kept, feed.new, feed.want_from)
+        if not stream.slots:
+            stream.slots = [lane.model.pool.acquire(lane.key, stream.ids) for lane in stream.recipe.lanes]
+            stream.done = min(slot.length for slot in stream.slots)
+            self._open += 1
+        self._company.fed(stream, first=not self._running)
+        self._running[stream] = None
+
+    def _end(self, stream: Stream) -> None:
+        stream.closed = True
+        self._running.pop(stream, None)
+        self._open -= bool(stream.slots)
+        for lane, slot in zip(stream.recipe.lanes, stream.slots, strict=bool(stream.slots)):
+            lane.model.pool.release(slot)
+        stream.slots = []
+
+    def _step(self) -> None:
+        chunks = choose(self._running, self._settings)
+        if not chunks:
+            raise RuntimeError("Streams wait for each other.")
+        started, cpu_started = time.perf_counter(), time.thread_time()
+        deliveries = self._run(chunks)
+        took = time.perf_counter() - started
+        self._company.ran(took)
+        self.stats.forward_s += took
+        self.stats.forward_cpu_s += time.thread_time() - cpu_started
+        for chunk in chunks:
+            if chunk.stream.todo == 0:
+                self._running.pop(chunk.stream, None)
+        _send(deliveries)
+
+    def _run(self, chunks: list[Chunk]) -> list[Delivery]:
+        """One batch; where it fails, each of its streams alone, so that only the guilty one is lost."""
+        batch = Batch(chunks)
+        try:
+            rows = batch.run()
+        except torch.AcceleratorError:
+            raise  # the device is lost for every later call too
+        except (RuntimeError, ValueError, IndexError) as error:
+            if len(chunks) > 1:
+                return [delivery for chunk in chunks for delivery in self._run([chunk])]
+            failed = OffsetUnavailable(f"The offset models could not compute a row ({type(error).__name__}).")
+            rows = [[failed]]
+        self.stats.batches += 1
+        self.stats.tokens += batch.tokens
+        return [d for chunk, made in zip(chunks, rows, strict=True) for d in self._deliveries(chunk, made)]
+
+    def _deliveries(self, chunk: Chunk, rows: list[RowOrError]) -> Iterable[Delivery]:
+        stream = chunk.stream
+        if stream.owner is None:
+            return
+        for position, row in enumerate(rows, start=chunk.stop - len(rows) + 1):
+            yield stream.owner, stream.epoch, position, row
+            self.stats.rows += 1
+            if isinstance(row, OffsetUnavailable):
+                self._fail(stream)
+                return
+
+    def _fail(self, stream: Stream) -> None:
+        """End a stream whose numbers cannot be trusted, and wipe what it stored."""
+        self.stats.failed_streams += 1
+        slots = stream.slots
+        self._end(stream)
+        for lane, slot in zip(stream.recipe.lanes, slots, strict=True):
+            lane.model.pool.forget(slot)
+            lane.model.runner.kv.clear([slot.index])
+
+
+_EMPTY = object()
+
+
+def _settle(call: Call) -> None:
+    try:
+        call.future.set_result(call.function())
+    except Exception as error:  # noqa: BLE001  # belongs to whoever called
+        call.future.set_exception(error)
+
+
+def _send(deliveries: list[Delivery]) -> None:
+    """One wake-up per event loop and batch."""
+    loops: dict[asyncio.AbstractEventLoop, list[Delivery]] = {}
+    for delivery in deliveries:
+        loops.setdefault(delivery[0].loop, []).append(delivery)
+    for loop, theirs in loops.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits there
+            loop.call_soon_threadsafe(_deliver, theirs)
+
+
+def _deliver(deliveries: list[Delivery]) -> None:
+    for owner, epoch, position, row in deliveries:
+        owner.deliver(epoch, position, row)

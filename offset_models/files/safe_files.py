@@ -1,0 +1,132 @@
+"""Files of unknown origin: where they may lie, how much is read. Files of ours: a crash leaves the old or the new."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from deltaserve.errors import BadCheckpoint
+from deltaserve.offset_models.files.foreign import refusing
+from deltaserve.offset_models.tokenizer.fingerprint import digest_of
+
+MAX_JSON_BYTES: Final = 64 * 2**20  # the largest tokenizer.json in the wild is about 35 MiB
+MAX_FILES: Final = 4096
+
+
+def within(root: Path, path: str | Path) -> Path:
+    """The real path of `path` (relative ones start at `root`). Raises BadCheckpoint unless it is under `root`."""
+    try:
+        real = (root / path).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError) as error:  # missing, a NUL in the name, a loop of links
+        raise BadCheckpoint(f"{path} does not exist under the offsets root.") from error
+    if not real.is_relative_to(root.resolve()):
+        raise BadCheckpoint(f"{path} leads out of the offsets root.")
+    return real
+
+
+def list_files(folder: Path) -> list[str]:
+    """Relative POSIX paths of every file below `folder`. Links and special files are refused, by name."""
+    found: list[str] = []
+    for parent, folders, files in os.walk(folder, followlinks=False):
+        for name in folders + files:
+            entry = Path(parent, name)
+            relative = entry.relative_to(folder).as_posix()
+            if entry.is_symlink():
+                raise BadCheckpoint(f"{relative} is a symbolic link; a checkpoint holds plain files only.")
+            if not entry.is_file() and not entry.is_dir():
+                raise BadCheckpoint(f"{relative} is not a plain file.")
+        found += [Path(parent, name).relative_to(folder).as_posix() for name in files]
+        if len(found) > MAX_FILES:
+            raise BadCheckpoint(f"The folder holds more than {MAX_FILES} files; this is not a checkpoint.")
+    return sorted(found)
+
+
+def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> Any:
+    """A JSON file of at most `limit` bytes. Raises BadCheckpoint."""
+    try:
+        return orjson.loads(read_bounded(path, limit))
+    except orjson.JSONDecodeError as error:
+        raise BadCheckpoint(f"{path.name} is not JSON: {error}") from error
+
+
+def read_bounded(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
+    """The whole file; never more than `limit` bytes are read. Raises BadCheckpoint."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(limit + 1)
+    except OSError as error:
+        raise BadCheckpoint(f"{path.name} cannot be read: {error.strerror}.") from error
+    if len(raw) > limit:
+        raise BadCheckpoint(f"{path.name} is larger than {limit} bytes.")
+    return raw
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@refusing("The model cannot be read")
+def model_digest(folder: Path) -> str:
+    """Digest (hex) of a model folder: its config.json and every safetensors file beside it, by name and sha256."""
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights or not (folder / "config.json").is_file():
+        raise BadCheckpoint(f"{folder.name} is no model folder: it needs config.json and safetensors files.")
+    return digest_of([[file.name, sha256_file(file)] for file in [folder / "config.json", *weights]])
+
+
+def write_atomically(path: Path, raw: bytes) -> None:
+    """Replace `path` so that whoever reads it, at any moment or after a crash, sees the old bytes or the new ones."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out` that becomes `out`, whole and on disk, when the block ends well."""
+    if out.exists():
+        raise BadCheckpoint(f"{out.name} exists already; a checkpoint is never written over.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    temporary.chmod(0o755)  # mkdtemp's 0700 would hide a shared volume's checkpoint from the server's user
+    try:
+        yield temporary
+        _sync_tree(temporary)
+        temporary.rename(out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(out.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_tree(folder: Path) -> None:
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            with Path(parent, name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(parent))

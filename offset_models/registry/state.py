@@ -1,0 +1,93 @@
+"""What the registry remembers over a restart: one small JSON file that is always the old or the new one, whole."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from deltaserve.errors import CorruptState
+from deltaserve.offset_models.checkpoints.manifest import OffsetName
+from deltaserve.offset_models.files.safe_files import write_atomically
+from deltaserve.offset_models.tokenizer.fingerprint import Digest, digest_of
+
+STATE_FILE: Final = "state.json"
+STATE_FORMAT: Final = 1
+REMEDY: Final = "Restore it from a backup, or move the state folder away to start without any state."
+
+Strength = Annotated[float, Field(ge=-16, le=16, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PartSpec(_Part):
+    """One checkpoint in a version: δ of `content` counts α = `weight` · the version's strength."""
+
+    path: str  # relative to the offsets root
+    content: Digest  # `Manifest.content_digest`
+    weight: Strength = 1.0
+
+
+class VersionSpec(_Part):
+    """Everything that decides a version's answers. Equal digests: equal answers."""
+
+    name: OffsetName
+    strength: Strength
+    parts: tuple[PartSpec, ...] = Field(min_length=1)
+    target: dict[str, JsonValue] = Field(default_factory=dict)  # what else changes the target: tail policy, guards
+
+    @property
+    def digest(self) -> str:
+        parts = [[part.content, part.weight * self.strength] for part in self.parts]
+        return digest_of({"parts": parts, "target": self.target})
+
+
+class RegistryState(_Part):
+    """The versions that were loaded, which one was active and which one a rollback goes to."""
+
+    format: int = STATE_FORMAT
+    versions: tuple[VersionSpec, ...] = ()
+    active: OffsetName | None = None
+    previous: VersionSpec | None = None
+
+
+class StateFile:
+    """`state.json` in a folder of its own. The digest inside tells a torn or edited file from a good one."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / STATE_FILE
+
+    def write(self, state: RegistryState) -> None:
+        """On disk when it returns. Raises OSError; the old state is then still there."""
+        body = state.model_dump(mode="json")
+        raw = orjson.dumps({"state": body, "sha256": digest_of(body)}, option=orjson.OPT_INDENT_2)
+        write_atomically(self.path, raw + b"\n")
+
+    def read(self) -> RegistryState | None:
+        """None when there is no such file. Raises CorruptState for anything that is not exactly what `write` wrote."""
+        try:
+            raw = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CorruptState(f"{STATE_FILE} cannot be read: {error.strerror}.") from error
+        return _parse(raw)
+
+
+def _parse(raw: bytes) -> RegistryState:
+    try:
+        outer = orjson.loads(raw)
+        body, digest = outer["state"], outer["sha256"]
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise CorruptState(f"{STATE_FILE} is torn: it is not the JSON that this program writes. {REMEDY}") from error
+    if digest_of(body) != digest:
+        raise CorruptState(f"{STATE_FILE} was changed or is damaged: its digest does not fit. {REMEDY}")
+    if body.get("format") != STATE_FORMAT:
+        raise CorruptState(f"{STATE_FILE} is of format {body.get('format')}; this program reads {STATE_FORMAT}.")
+    try:
+        return RegistryState.model_validate(body)
+    except ValidationError as error:
+        raise CorruptState(f"{STATE_FILE} does not hold a registry's state. {REMEDY}") from error

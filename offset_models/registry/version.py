@@ -1,0 +1,143 @@
+"""One offset (or sum of offsets) at one strength: what a request pins and opens its streams on."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import JsonValue
+
+from deltaserve.errors import Unavailable
+from deltaserve.offset_models.registry.state import VersionSpec
+from deltaserve.offset_models.registry.weights import Engine, Weights
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.decoding.protocols import OffsetSession
+
+FINGERPRINT_DIGITS = 12
+
+
+class Version:
+    """Immutable in what it answers. Freed when it is retired and its last user has left."""
+
+    def __init__(
+        self, spec: VersionSpec, weights: Sequence[Weights], engine: Engine, free: Callable[["Version"], None]
+    ) -> None:
+        self.spec = spec
+        self.weights = tuple(weights)  # one for each part of the spec
+        self.digest = spec.digest
+        self.loaded_at = time.time()  # seconds since the epoch
+        self.streams = 0  # open sessions
+        self.retired = False
+        self.freed = False
+        self._pins = 0
+        self._engine = engine
+        self._free = free
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def strength(self) -> float:
+        return self.spec.strength
+
+    @property
+    def fingerprint(self) -> str:
+        """`system_fingerprint` of every answer of this version."""
+        return f"ds-{self.name}-{self.digest[:FINGERPRINT_DIGITS]}"
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.weights[0].tokenizer
+
+    @property
+    def max_context(self) -> int:
+        """Prompt and answer together, in tokens."""
+        return self._engine.max_context
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of its weights, those shared with other versions included."""
+        return sum(weights.memory_bytes for weights in self.weights)
+
+    @property
+    def metrics(self) -> dict[str, JsonValue]:
+        """The evaluation card; for a sum, its parts' cards are not a measurement of it."""
+        return dict(self.weights[0].card) if len(self.weights) == 1 else {}
+
+    @contextmanager
+    def pin(self) -> Iterator["Version"]:
+        """Keeps the weights in memory for a whole request, whatever is activated or deleted meanwhile."""
+        self._enter()
+        try:
+            yield self
+        finally:
+            self._leave()
+
+    async def open(self, timeout_s: float) -> OffsetSession:
+        """A place for one stream. Raises RateLimited after `timeout_s`; Unavailable when the version is gone."""
+        self._enter()
+        try:
+            parts = [
+                (w.handle, part.weight * self.strength) for w, part in zip(self.weights, self.spec.parts, strict=True)
+            ]
+            session = await self._engine.open(parts, timeout_s)
+        except BaseException:
+            self._leave()
+            raise
+        self.streams += 1
+        return _Session(session, self._closed)
+
+    def describe(self, state: str) -> dict[str, Any]:
+        """As plain JSON types, for operators."""
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "fingerprint": self.fingerprint,
+            "state": state,
+            "strength": self.strength,
+            "parts": [part.model_dump(mode="json") for part in self.spec.parts],
+            "streams": self.streams,
+            "memory_bytes": self.memory_bytes,
+            "loaded_at": self.loaded_at,
+            "metrics": self.metrics,
+        }
+
+    def retire(self) -> None:
+        """No request will find it any more; it is freed now, or when its last user leaves."""
+        self.retired = True
+        self._free_if_unused()
+
+    def _enter(self) -> None:
+        if self.freed:
+            raise Unavailable(f"The offset {self.name!r} was unloaded.")
+        self._pins += 1
+
+    def _leave(self) -> None:
+        self._pins -= 1
+        self._free_if_unused()
+
+    def _closed(self) -> None:
+        self.streams -= 1
+        self._leave()
+
+    def _free_if_unused(self) -> None:
+        if self.retired and not self._pins and not self.freed:
+            self.freed = True
+            self._free(self)
+
+
+class _Session:
+    """The engine's session, which gives its pin back when it is closed, once."""
+
+    def __init__(self, session: OffsetSession, closed: Callable[[], None]) -> None:
+        self.prefetch = session.prefetch
+        self.row = session.row
+        self._session: OffsetSession | None = session
+        self._closed = closed
+
+    def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+            self._closed()

@@ -1,0 +1,146 @@
+"""The black box as training asks it: probed, in the way of scoring that holds, and patient."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, TypeVar
+
+import numpy as np
+import stamina
+
+from deltaserve.errors import UpstreamBusy, UpstreamUnreachable
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.collecting.cache import TopK
+from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.server.decoding.protocols import Proposal
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.http.transport import Limits, Timeouts
+from deltaserve.server.upstream.listing.choosing import choose_method
+from deltaserve.server.upstream.listing.greedy import greedy_answer
+from deltaserve.server.upstream.listing.methods import Cost, MethodName
+from deltaserve.server.upstream.listing.ways import Method, spans
+from deltaserve.server.upstream.probing.connect import connect
+
+ATTEMPTS: Final = 6  # of one call, each of which the transport tries a few times by itself
+_LONGEST_WAIT_S: Final = 60.0  # a longer Retry-After is an error; what was fetched stays
+_ANSWER_BYTES: Final = 256 << 20  # one answer holds the lists of a whole text
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which black box, and how hard it may be asked."""
+
+    url: str  # with or without /v1
+    model: str
+    k: int = 20
+    concurrency: int = 4
+    timeout_s: float = 60.0
+    api_key: str | None = None
+    prefix_cache: bool = True  # False: of answers before and after; texts are scored with it in any case
+
+
+class Scores(Protocol):
+    """Whatever tells the lists along a sample."""
+
+    async def top_k(self, sample: Sample) -> TopK:
+        """At every answer position. Raises UpstreamError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A probed black box and the way of asking it that holds. `k` may be less than was wished for."""
+
+    box: CompletionsBox
+    method: Method
+
+    @property
+    def k(self) -> int:
+        return self.box.capabilities.k
+
+    @property
+    def model(self) -> str:
+        return self.box.capabilities.model
+
+    def concurrency(self, asked: int) -> int:
+        """Calls at a time: past its slots, texts would push each other out of the prefix cache."""
+        return min(asked, self.box.capabilities.slots or asked)
+
+    async def top_k(self, sample: Sample) -> TopK:
+        found: list[Proposal] = []
+        for start, stop in spans(self.method, len(sample.answer_ids)):
+            found += await self._lists(sample, start, stop)
+        return stacked(found, self.box.rules.least)
+
+    async def answer(self, prompt_ids: Sequence[int], max_tokens: int, end_ids: Sequence[int]) -> tuple[Sample, TopK]:
+        """The black box's own greedy answer, at least one token, and its lists along it."""
+
+        async def asked() -> tuple[list[int], list[Proposal]]:
+            return await greedy_answer(self.box, prompt_ids, max_tokens, end_ids)
+
+        ids, lists = await retried(asked)
+        return Sample(tuple(prompt_ids), tuple(ids)), stacked(lists, self.box.rules.least)
+
+    def cost(self, sample: Sample) -> Cost:
+        """Of `top_k`."""
+        parts = spans(self.method, len(sample.answer_ids))
+        calls = (self.method.cost(len(sample.prompt_ids) + start, stop - start) for start, stop in parts)
+        return sum(calls, Cost())
+
+    async def _lists(self, sample: Sample, start: int, stop: int) -> list[Proposal]:
+        prefix, answer = [*sample.prompt_ids, *sample.answer_ids[:start]], sample.answer_ids[start:stop]
+
+        async def asked() -> list[Proposal]:  # no arguments: the retry library logs them
+            return await self.method.lists(prefix, answer)
+
+        return await retried(asked)
+
+
+@asynccontextmanager
+async def connected(source: Source, tokenizer: Tokenizer, method: MethodName | None = None) -> AsyncIterator[Scorer]:
+    """Probe the black box and the ways to score a text; `source.model` may be empty for the only one it lists.
+
+    Raises UncorrectableUpstream when its ids are not the tokenizer's or it cannot score, UpstreamError.
+    """
+    box = await connect(
+        source.url,
+        tokenizer=tokenizer,
+        model=source.model or None,
+        key=source.api_key,
+        k=min(source.k, tokenizer.vocab_size),
+        timeouts=_timeouts(source),
+        limits=_limits(),
+    )
+    try:
+        yield Scorer(box, await choose_method(box, tokenizer, method))
+    finally:
+        await box.aclose()
+
+
+async def retried(asked: Callable[[], Awaitable[T]]) -> T:
+    """One call, again where that can help: a black box that is busy, was restarted, or broke off its answer."""
+    return await stamina.AsyncRetryingCaller(attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=30.0)(
+        _wait, asked
+    )
+
+
+def stacked(lists: Sequence[Proposal], k: int) -> TopK:
+    """Lists as arrays [positions, k]. One that is shorter, because padding ids were dropped, repeats its last entry."""
+    filled = [np.minimum(np.arange(k), len(proposal.top_ids) - 1) for proposal in lists]
+    ids = [proposal.top_ids[at] for proposal, at in zip(lists, filled, strict=True)]
+    logprobs = [proposal.top_logprobs[at] for proposal, at in zip(lists, filled, strict=True)]
+    return TopK(np.array(ids, np.int64), np.array(logprobs, np.float32))
+
+
+def _timeouts(source: Source) -> Timeouts:
+    return Timeouts(first_token_s=source.timeout_s)
+
+
+def _limits() -> Limits:
+    return replace(Limits(), event_bytes=_ANSWER_BYTES)
+
+
+def _wait(error: Exception) -> bool | float:
+    if isinstance(error, UpstreamBusy) and error.retry_after_s is not None:
+        return max(error.retry_after_s, 0.05) if error.retry_after_s <= _LONGEST_WAIT_S else False
+    return isinstance(error, UpstreamUnreachable | UpstreamBusy)

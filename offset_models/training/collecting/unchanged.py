@@ -1,0 +1,48 @@
+"""Whether the black box still is the one that a folder's lists came from: a few of them are asked for once more.
+
+A server names its model, not its weights; they may be exchanged under one name, by a hosted service without a word.
+With lists of both in one folder the pair would be trained against neither.
+"""
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+from typing import Final
+
+from numpy import exp
+
+from deltaserve.errors import Conflict
+from deltaserve.offset_models.training.collecting.cache import TopK
+from deltaserve.offset_models.training.collecting.source import Scores
+from deltaserve.offset_models.training.rows.samples import Sample
+
+Scored = tuple[Sample, TopK]
+
+ASKED: Final = 3  # samples
+# Of the listed probability, on average. Batches and prefix caches compute one text in several ways, but stay below.
+MOST_APART: Final = 0.1
+
+
+def asked_again(known: Sequence[Scored]) -> list[Scored]:
+    """At most `ASKED` of them, evenly from all."""
+    asked = min(ASKED, len(known))
+    return [known[(2 * i + 1) * len(known) // (2 * asked)] for i in range(asked)]
+
+
+async def check_unchanged(known: Sequence[Scored], scorer: Scores) -> None:
+    """Ask for these samples once more. Raises Conflict when they are answered otherwise by now, UpstreamError."""
+    moved = [fmean(apart(was, await scorer.top_k(sample))) for sample, was in known]
+    if moved and max(moved) > MOST_APART:  # of each by itself: a long answer would hide what became of a short one
+        raise Conflict(
+            f"The black box does not say what it said when this folder was collected: of the probability that it "
+            f"lists, {max(moved):.0%} has moved. It has other weights or settings under the same name: give "
+            "another --out. What is there was kept."
+        )
+
+
+def apart(was: TopK, now: TopK) -> Iterator[float]:
+    """At each position: total variation between two lists, as a share of what they list; unlisted counts as 0."""
+    for ids, logprobs, later_ids, later in zip(was.ids, was.logprobs, now.ids, now.logprobs, strict=True):
+        before = dict(zip(ids.tolist(), exp(logprobs).tolist(), strict=True))
+        after = dict(zip(later_ids.tolist(), exp(later).tolist(), strict=True))
+        moved = sum(abs(before.get(i, 0.0) - after.get(i, 0.0)) for i in before.keys() | after.keys())
+        yield moved / (sum(before.values()) + sum(after.values()))

@@ -1,0 +1,163 @@
+"""What completions and chat do alike: run the choices, count tokens, write frames or one document."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deltaserve.server.api.replies.explain import refuse_strangers
+from deltaserve.server.api.replies.sse import DONE, stream_response, whole_response
+from deltaserve.server.api.replies.tokens import Spelling
+from deltaserve.server.api.replies.writers import Envelope, Unsent, Usage
+from deltaserve.server.api.requests.schema import Generation
+from deltaserve.server.decoding.decoder import Piece
+from deltaserve.server.serving.service import Choice, Serving, Version
+from deltaserve.server.telemetry import RequestRecord
+
+T = TypeVar("T")
+_SPELLED_AT_ONCE = 256  # tokens of a scored prompt, each with up to max_logprobs alternatives
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request being answered: what every step of it needs."""
+
+    request: Generation
+    serving: Serving
+    spellings: "Spellings"
+    record: RequestRecord
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """What `work` gives, computed beside the event loop where the request is long."""
+        return await self.serving.aside.run(self.record.body_bytes, work)
+
+
+class Reply(ABC):
+    """The wire form of one request's choices."""
+
+    def __init__(
+        self, exchange: Exchange, envelope: Envelope, choices: Sequence[Choice], unsent: Sequence[Unsent]
+    ) -> None:
+        self.choices = choices
+        self.envelope = envelope
+        self.unsent = unsent
+        self._request = exchange.request
+        self._record = exchange.record
+        # The n choices of a prompt share it: it is read, and counted, once.
+        self.usage = Usage(sum(len(choice.prompt_ids) for choice in choices if choice.sample == 0))
+        self._record.prompt_tokens = self.usage.prompt_tokens
+
+    @abstractmethod
+    def opening(self) -> bytes:
+        """Frames before the first token."""
+
+    @abstractmethod
+    def delta(self, unsent: Unsent) -> bytes:
+        """A choice of a streamed chunk."""
+
+    @abstractmethod
+    def choice(self, unsent: Unsent) -> bytes:
+        """A choice of a whole answer."""
+
+    @abstractmethod
+    def document(self) -> bytes:
+        """The whole answer."""
+
+    def add(self, index: int, piece: Piece) -> Unsent:
+        unsent = self.unsent[index]
+        unsent.add(piece)
+        self.usage.completion_tokens += len(piece.steps)
+        self._record.completion_tokens = self.usage.completion_tokens
+        return unsent
+
+    def frame(self, unsent: Unsent) -> bytes:
+        """One chunk; its `usage` as the client asked: running, null, or absent."""
+        usage = b""
+        if self._request.usage_in_chunks:
+            usage = b',"usage":' + self.usage.json()
+        elif self._request.usage_chunk:
+            usage = b',"usage":null'
+        return self.envelope.frame(self.delta(unsent), usage)
+
+    def closing(self) -> bytes:
+        if not self._request.usage_chunk:
+            return DONE
+        return self.envelope.frame(b"", b',"usage":' + self.usage.json()) + DONE
+
+
+class Spellings:
+    """One `Spelling` per tokenizer and form, shared by all requests of an app."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, bool], tuple[object, Spelling]] = {}
+
+    def of(self, version: Version, as_ids: bool) -> Spelling:
+        tokenizer = version.tokenizer
+        key = (id(tokenizer), as_ids)
+        if key not in self._made:  # the tokenizer is kept with it, so that its id stays its own
+            self._made[key] = (tokenizer, Spelling(tokenizer, as_ids))
+        return self._made[key][1]
+
+
+Prepare = Callable[[Exchange, Version], Awaitable[Reply]]
+
+
+async def respond(request: Request, body: Generation, prepare: Prepare) -> Response:
+    """The answer to a generation request, streamed or whole."""
+    refuse_strangers(request, body)
+    state = request.app.state
+    exchange = Exchange(body, state.serving, state.spellings, request.state.record)
+    if body.stream:
+        return await stream_response(request, _frames(exchange, prepare))
+    return await whole_response(request, _document(exchange, prepare))
+
+
+async def _frames(exchange: Exchange, prepare: Prepare) -> AsyncGenerator[bytes, None]:
+    with exchange.serving.pinned(exchange.request.model) as version:
+        reply = await _prepared(exchange, version, prepare)
+        if not _generates(reply):
+            yield reply.opening() + b"".join(map(reply.frame, reply.unsent)) + reply.closing()
+            return
+        ahead = reply.opening()
+        async with exchange.serving.answer(version, reply.choices, exchange.record) as outbox:
+            async for batch in outbox:
+                yield ahead + b"".join([reply.frame(await _added(reply, index, piece)) for index, piece in batch])
+                ahead = b""
+        yield reply.closing()
+
+
+async def _document(exchange: Exchange, prepare: Prepare) -> bytes:
+    with exchange.serving.pinned(exchange.request.model) as version:
+        reply = await _prepared(exchange, version, prepare)
+        if _generates(reply):
+            async with exchange.serving.answer(version, reply.choices, exchange.record) as outbox:
+                async for batch in outbox:
+                    for index, piece in batch:
+                        await _added(reply, index, piece)
+        return reply.document()
+
+
+async def _added(reply: Reply, index: int, piece: Piece) -> Unsent:
+    """The choice with `piece` added. The scores of a long prompt are spelled in turns: the loop has other streams."""
+    while len(piece.prompt) > _SPELLED_AT_ONCE:
+        reply.add(index, Piece("", (), prompt=piece.prompt[:_SPELLED_AT_ONCE]))
+        piece = replace(piece, prompt=piece.prompt[_SPELLED_AT_ONCE:])
+        await asyncio.sleep(0)
+    return reply.add(index, piece)
+
+
+async def _prepared(exchange: Exchange, version: Version, prepare: Prepare) -> Reply:
+    exchange.record.model = version.name
+    exchange.record.fingerprint = exchange.serving.fingerprint(version)
+    reply = await prepare(exchange, version)
+    exchange.serving.metrics.prompt_tokens.inc(reply.usage.prompt_tokens)
+    return reply
+
+
+def _generates(reply: Reply) -> bool:
+    """False where only the prompt's text is wanted back (`echo` with no tokens and no logprobs)."""
+    return reply.choices[0].params.max_tokens > 0 or reply.choices[0].scored

@@ -1,0 +1,98 @@
+"""Answers that stop their work when the client leaves: before the first token, while streaming, or waited for whole."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from typing import Any, TypeVar
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from deltaserve.errors import DeltaserveError
+from deltaserve.server.api.access.middleware import CLIENT_CLOSED
+from deltaserve.server.api.errors import error_event, unexpected
+
+T = TypeVar("T")
+
+DONE = b"data: [DONE]\n\n"
+_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+
+
+class ClientGone(Exception):
+    """The client left before there was anything to send."""
+
+
+async def whole_response(request: Request, work: Coroutine[Any, Any, bytes]) -> Response:
+    """The JSON document that `work` makes; `work` is cancelled when the client leaves."""
+    try:
+        return Response(await unless_gone(work, request.receive), media_type="application/json")
+    except ClientGone:
+        return Response(status_code=CLIENT_CLOSED)
+
+
+async def stream_response(request: Request, frames: AsyncGenerator[bytes, None]) -> Response:
+    """The frames as server-sent events. An error before the first one is raised and so has its own HTTP status."""
+    try:
+        first = await unless_gone(anext(frames), request.receive)
+    except ClientGone:
+        await frames.aclose()
+        return Response(status_code=CLIENT_CLOSED)
+    return EventStream(_with_error_event(request, first, frames), frames)
+
+
+class EventStream(StreamingResponse):
+    """A plain streaming response that closes its generator however it ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[bytes, None], frames: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(events, headers=_HEADERS)
+        self._generators = (events, frames)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                for generator in self._generators:
+                    await generator.aclose()
+
+
+async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """The result of `work`. Raises ClientGone, with `work` cancelled and finished, when the client leaves first."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        task.cancel()
+        gone.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _with_error_event(
+    request: Request, first: bytes, frames: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    """The frames; a failure becomes one `error` event, after which the stream ends without [DONE]."""
+    yield first
+    try:
+        async for frame in frames:
+            yield frame
+        return
+    except DeltaserveError as known:
+        error = known
+    except Exception as defect:  # noqa: BLE001  (the status line is gone: log it and end the stream with an error)
+        error = unexpected()
+        request.app.state.log.error("defect", id=request.state.record.id, error=type(defect).__name__)
+    request.state.record.error = error.code or error.type
+    yield error_event(error)

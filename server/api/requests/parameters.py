@@ -1,0 +1,186 @@
+"""What a request's numbers mean for one tokenizer and one context: checked here, trusted from here on."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from deltaserve.errors import BadRequest, ContextLengthExceeded
+from deltaserve.server.api.requests.naming import shown
+from deltaserve.server.api.requests.schema import Body, ChatRequest, CompletionRequest, Generation
+from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.serving.service import Choice, Serving, Tokenizer, Version
+from deltaserve.server.settings import Settings
+
+_LEAST_LIMIT = 100_000  # characters: a normaliser may shorten a text, so that a small context is no sharp bound
+_ID = re.compile(r"0|[1-9][0-9]{0,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How long an answer may be, and which logprobs it carries."""
+
+    max_tokens: int | None  # None: what fits
+    default_tokens: int | None  # when not asked for; None: what fits
+    top_logprobs: int | None
+    logprobs_field: str
+
+
+def completion_wants(request: CompletionRequest) -> Wanted:
+    return Wanted(request.max_tokens, 16, request.logprobs, "logprobs")
+
+
+def chat_wants(request: ChatRequest) -> Wanted:
+    if request.top_logprobs is not None and not request.logprobs:
+        raise BadRequest("`top_logprobs` needs `logprobs` to be true.", param="top_logprobs")
+    top = (request.top_logprobs or 0) if request.logprobs else None
+    asked = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+    return Wanted(asked, None, top, "top_logprobs")
+
+
+def encode(tokenizer: Tokenizer, text: str, add_special: bool, max_context: int) -> list[int]:
+    """Ids of a prompt. Raises ContextLengthExceeded, without encoding what cannot fit."""
+    most = max(max_context * tokenizer.longest_token, _LEAST_LIMIT)
+    if len(text) > most:
+        raise ContextLengthExceeded(
+            f"The context holds {max_context} tokens, no more than {most:,} characters, and the prompt alone has"
+            f" {len(text):,} characters.",
+            param="prompt",
+        )
+    return tokenizer.encode(text, add_special)
+
+
+def plan(
+    request: Generation,
+    wanted: Wanted,
+    prompts: Sequence[Sequence[int]],
+    version: Version,
+    serving: Serving,
+) -> list[Choice]:
+    """Every choice of the request, in the order of their indices: prompt by prompt, n for each."""
+    _check(request, wanted, serving.settings)
+    shared = _params(request, wanted, version, serving)
+    max_context = serving.max_context(version)
+    choices = []
+    for at, prompt in enumerate(prompts):
+        params = replace(shared, max_tokens=room(prompt, wanted, max_context))
+        if params.min_tokens > params.max_tokens:
+            raise BadRequest(
+                f"`min_tokens` is more than the {params.max_tokens} tokens of the answer.", param="min_tokens"
+            )
+        choices += [Choice(at * request.n + i, i, prompt, params) for i in range(request.n)]
+    return choices
+
+
+def _check(request: Generation, wanted: Wanted, settings: Settings) -> None:
+    if request.n > settings.max_n:
+        raise BadRequest(f"`n` must be a whole number from 1 to {settings.max_n}.", param="n")
+    if wanted.top_logprobs is not None and not settings.max_logprobs:
+        raise BadRequest("This server gives no log-probabilities: leave `logprobs` out.", param="logprobs")
+    if (wanted.top_logprobs or 0) > settings.max_logprobs:
+        name = wanted.logprobs_field
+        raise BadRequest(f"`{name}` must be a whole number from 0 to {settings.max_logprobs}.", param=name)
+    if request.stream_options is not None and not request.stream:
+        raise BadRequest("`stream_options` needs `stream` to be true.", param="stream_options")
+
+
+def _params(request: Generation, wanted: Wanted, version: Version, serving: Serving) -> SamplingParams:
+    """All but the length, which depends on the prompt."""
+    tokenizer, settings = version.tokenizer, serving.settings
+    request = with_defaults(request, serving.sampling_defaults(version))
+    return SamplingParams(
+        max_tokens=0,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=max(request.top_k, 0),
+        min_p=request.min_p,
+        repetition_penalty=request.repetition_penalty,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        logit_bias=_bias(request, tokenizer),
+        seed=request.seed,
+        min_tokens=request.min_tokens,
+        ignore_eos=request.ignore_eos,
+        eos_ids=serving.end_ids(version),
+        stop_token_ids=frozenset(known_ids(tokenizer, request.stop_token_ids, "stop_token_ids")),
+        stop=request.stop_strings,
+        stop_tokens=special_stops(tokenizer, request.stop_strings),
+        top_logprobs=wanted.top_logprobs,
+        tail=settings.tail,
+        explain=settings.explain_candidates if request.explain else 0,
+        guard=settings.guard,
+        blind=settings.allow_blind,
+    )
+
+
+Asked = TypeVar("Asked", bound=Body)
+
+
+def with_defaults(request: Asked, defaults: Mapping[str, float]) -> Asked:
+    """The request with `defaults` for those of its fields that the client left out; null is left out too."""
+    left_out = request.__class__.model_fields.keys() - request.model_fields_set
+    return request.model_copy(update={name: defaults[name] for name in left_out & defaults.keys()})
+
+
+def special_stops(tokenizer: Tokenizer, stops: Sequence[str]) -> dict[int, str]:
+    """The stop strings that are special tokens, by id: an answer's text never shows them. Raises BadRequest.
+
+    They stay stop strings too, as other tokens may spell the same text.
+    """
+    names = {tokenizer.token_bytes(i).decode(): i for i in tokenizer.special_ids} if stops else {}
+    for stop in stops:
+        if stop not in names and (held := next((name for name in names if name and name in stop), None)):
+            raise BadRequest(
+                f"`stop`: {held} is a special token and never part of an answer's text, so a longer string with it in "
+                "it cannot be found. Name the token alone, or use `stop_token_ids`.",
+                param="stop",
+            )
+    return {names[stop]: stop for stop in stops if stop in names}
+
+
+def known_ids(tokenizer: Tokenizer, ids: Sequence[int], param: str) -> Sequence[int]:
+    """`ids`, all of them in the vocabulary. Raises BadRequest naming `param`."""
+    try:
+        tokenizer.check_ids(ids)
+    except BadRequest as error:
+        error.param = param
+        raise
+    return ids
+
+
+def _bias(request: Generation, tokenizer: Tokenizer) -> dict[int, float]:
+    """By id. Two spellings of one id ("1" and "01") would hide one of its values, so there is one spelling."""
+    strange = next((key for key in request.logit_bias if not _ID.fullmatch(key)), None)
+    if strange is not None:
+        raise BadRequest(
+            f'`logit_bias`: every key must be a token id in plain decimal digits, as in "17"; {shown(strange)} is not.',
+            param="logit_bias",
+        )
+    bias = {int(key): value for key, value in request.logit_bias.items()}
+    known_ids(tokenizer, list(bias), "logit_bias")
+    return bias
+
+
+def refuse_longer(prompt: Sequence[int], max_tokens: int | None, max_context: int) -> None:
+    """Raises ContextLengthExceeded where no token of an answer would fit; one with none may fill the context."""
+    if len(prompt) + (max_tokens != 0) > max_context:
+        raise ContextLengthExceeded(
+            f"The context holds {max_context} tokens and the prompt alone has {len(prompt)}.", param="prompt"
+        )
+
+
+def room(prompt: Sequence[int], wanted: Wanted, max_context: int) -> int:
+    """Tokens of the answer. Raises ContextLengthExceeded."""
+    if not prompt:
+        raise BadRequest("The prompt is empty: it needs at least one token.", param="prompt")
+    refuse_longer(prompt, wanted.max_tokens, max_context)
+    left = max_context - len(prompt)
+    if wanted.max_tokens is None:
+        return left if wanted.default_tokens is None else min(left, wanted.default_tokens)
+    if wanted.max_tokens > left:
+        raise ContextLengthExceeded(
+            f"The context holds {max_context} tokens: {len(prompt)} of prompt leave {left} for the answer,"
+            f" and {wanted.max_tokens} were asked for.",
+            param="max_tokens",
+        )
+    return wanted.max_tokens

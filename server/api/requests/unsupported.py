@@ -1,0 +1,94 @@
+"""Parameters that OpenAI or vLLM know and this server does not do: refused with a sentence, never ignored."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from deltaserve.errors import UnsupportedParameter
+from deltaserve.server.api.requests.naming import shown
+
+_CLOSE = 0.82  # difflib ratio from which an unknown name is taken for a misspelled one
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why not; values in `neutral` ask for nothing and pass."""
+
+    sentence: str
+    neutral: tuple[Any, ...] = ()
+
+
+_NOT_BUILT = "is not supported by this server"
+_STRUCTURED = Refusal("is not supported: constrained output is not built", (None, {}, []))
+_TEXT_ONLY = Refusal("is not supported: this server reads and writes text only")
+_NO_CALLS = Refusal("is not supported: tool calls are not parsed; use tools with tool_choice 'none'")
+
+COMMON: Mapping[str, Refusal] = {
+    "response_format": Refusal("is not supported but for {'type': 'text'}", ({"type": "text"},)),
+    "guided_json": _STRUCTURED,
+    "guided_regex": _STRUCTURED,
+    "guided_choice": _STRUCTURED,
+    "guided_grammar": _STRUCTURED,
+    "structured_outputs": _STRUCTURED,
+    "allowed_token_ids": Refusal(f"{_NOT_BUILT}; use logit_bias"),
+    "bad_words": Refusal(f"{_NOT_BUILT}; use logit_bias", ([],)),
+    "prompt_logprobs": Refusal("is not supported; use echo with logprobs (completions)", (0, -1)),
+    "logprob_token_ids": Refusal(_NOT_BUILT, ([],)),
+    "logits_processors": Refusal(_NOT_BUILT, ([],)),
+    "use_beam_search": Refusal(_NOT_BUILT, (False,)),
+    "length_penalty": Refusal(_NOT_BUILT, (1, 1.0)),
+    "include_stop_str_in_output": Refusal(_NOT_BUILT, (False,)),
+    "skip_special_tokens": Refusal("must be true here: special tokens have no text", (True,)),
+    "spaces_between_special_tokens": Refusal("must be true here: special tokens have no text", (True,)),
+    "truncate_prompt_tokens": Refusal(f"{_NOT_BUILT}; shorten the prompt"),
+    "prompt_embeds": Refusal(_NOT_BUILT),
+}
+
+COMPLETION: Mapping[str, Refusal] = {
+    "suffix": Refusal("is not supported: text is continued, not filled in", ("",)),
+    "max_completion_tokens": Refusal("belongs to /v1/chat/completions; use max_tokens here"),
+    "top_logprobs": Refusal("belongs to /v1/chat/completions; use logprobs here"),
+    "messages": Refusal("belongs to /v1/chat/completions; use prompt here"),
+}
+
+CHAT: Mapping[str, Refusal] = {
+    "echo": Refusal("is not supported in chat", (False,)),
+    "best_of": Refusal("is not supported in chat; use n", (1,)),
+    "functions": _NO_CALLS,
+    "function_call": Refusal(_NO_CALLS.sentence, ("none", "auto")),
+    "audio": _TEXT_ONLY,
+    "modalities": Refusal(_TEXT_ONLY.sentence, (["text"],)),
+    "prediction": Refusal(_NOT_BUILT),
+    "reasoning_effort": Refusal("is not supported; give what the chat template reads in chat_template_kwargs"),
+    "verbosity": Refusal(_NOT_BUILT),
+    "web_search_options": Refusal(_NOT_BUILT),
+    "chat_template": Refusal("is not supported: the model's own template is used"),
+    "documents": Refusal("is not supported; give what the chat template reads in chat_template_kwargs"),
+}
+
+
+def refuse_unsupported(data: Mapping[str, Any], table: Mapping[str, Refusal]) -> None:
+    """Raises UnsupportedParameter for the first field of `data` that asks for something not built."""
+    for name in data.keys() & table.keys():
+        value, refusal = data[name], table[name]
+        if value is not None and not any(value == ok and type(value) is type(ok) for ok in refusal.neutral):
+            raise UnsupportedParameter(f"`{name}` {refusal.sentence}.", param=name)
+    tools, choice = data.get("tools"), data.get("tool_choice")
+    if (choice not in (None, "none") and (tools or choice != "auto")) or (tools and choice is None):
+        raise UnsupportedParameter(
+            "Tool calls are not parsed by this server: send tool_choice 'none' to show tools to the template only.",
+            param="tool_choice",
+        )
+
+
+def refuse_misspelled(data: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raises UnsupportedParameter for an unknown field that looks like a known one; others are ignored.
+
+    How many fields there are was bounded when the body was read (`json_text`), how long their names are is here.
+    """
+    longest = max(map(len, known)) * (2 / _CLOSE - 1)  # of a longer name difflib's ratio cannot be _CLOSE
+    for name in data.keys() - set(known):
+        near = get_close_matches(name, known, n=1, cutoff=_CLOSE) if len(name) <= longest else []
+        if near:
+            raise UnsupportedParameter(f"Unknown field {shown(name)}: did you mean `{near[0]}`?", param=name)

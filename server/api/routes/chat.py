@@ -1,0 +1,124 @@
+"""POST /v1/chat/completions"""
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from deltaserve.errors import BadRequest, UnsupportedParameter
+from deltaserve.server.api.replies.explain import ExplainRows
+from deltaserve.server.api.replies.replies import Exchange, Reply, respond
+from deltaserve.server.api.replies.tokens import ChatLogprobs, NoLogprobs
+from deltaserve.server.api.replies.writers import Envelope, Unsent
+from deltaserve.server.api.requests.json_route import JsonRoute
+from deltaserve.server.api.requests.parameters import chat_wants, encode, plan
+from deltaserve.server.api.requests.schema import ChatRequest, JsonObject, Message, TokenizeRequest
+from deltaserve.server.serving.service import Tokenizer, Version
+
+router = APIRouter(route_class=JsonRoute)
+
+
+@router.post("/v1/chat/completions")
+async def chat_completions(body: ChatRequest, request: Request) -> Response:
+    """Answer a conversation with corrected tokens."""
+
+    async def prepare(exchange: Exchange, version: Version) -> Reply:
+        return await _prepare(body, exchange, version)
+
+    return await respond(request, body, prepare)
+
+
+async def _prepare(body: ChatRequest, exchange: Exchange, version: Version) -> Reply:
+    serving, tokenizer = exchange.serving, version.tokenizer
+    wanted = chat_wants(body)
+    opens_turn = not body.continue_final_message if body.add_generation_prompt is None else body.add_generation_prompt
+    longest = serving.max_context(version)
+    ids = await exchange.aside(lambda: chat_ids(body, tokenizer, opens_turn, longest))
+    choices = plan(body, wanted, [ids], version, serving)
+    spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
+    unsent = [
+        Unsent(
+            choice.index,
+            ChatLogprobs(spelling) if body.logprobs else NoLogprobs(),
+            body.return_token_ids,
+            ExplainRows(tokenizer) if body.explain else None,
+        )
+        for choice in choices
+    ]
+    kind = "chat.completion.chunk" if body.stream else "chat.completion"
+    envelope = Envelope("chatcmpl", kind, body.model or serving.parts.served_name, serving.fingerprint(version))
+    return ChatReply(exchange, envelope, choices, unsent)
+
+
+def chat_ids(
+    body: ChatRequest | TokenizeRequest, tokenizer: Tokenizer, opens_turn: bool, max_context: int
+) -> list[int]:
+    """The conversation through the model's template, encoded once. Long ones are work for `Aside`."""
+    text = tokenizer.render_chat(
+        [_plain(message, at) for at, message in enumerate(body.messages or ())],
+        add_generation_prompt=opens_turn,
+        continue_final_message=body.continue_final_message,
+        tools=body.tools,
+        chat_template_kwargs=body.chat_template_kwargs,
+    )
+    return encode(tokenizer, text, bool(body.add_special_tokens), max_context)
+
+
+def _plain(message: Message, at: int) -> dict[str, Any]:
+    """A message as it was sent: content is a string, a list of text parts, or null beside an assistant's tool calls."""
+    made = message.model_dump(exclude_unset=True)
+    if isinstance(message.content, list):
+        for number, part in enumerate(message.content):
+            _check_part(part, f"messages[{at}].content[{number}]")
+    made["content"] = message.content
+    if made["content"] is None and not made.get("tool_calls"):
+        if message.role != "assistant":
+            raise BadRequest(
+                f"`messages[{at}].content` is required: only an assistant's message may go without.", param="messages"
+            )
+        made["content"] = ""  # what clients keep of a turn in which nothing was said
+    return made
+
+
+def _check_part(part: JsonObject, path: str) -> None:
+    if part.get("type") != "text":
+        raise UnsupportedParameter(
+            f"`{path}`: only text parts are supported; no images, audio or files.", param="messages"
+        )
+    if not isinstance(part.get("text"), str):
+        raise BadRequest(f"`{path}.text` must be a string.", param="messages")
+
+
+class ChatReply(Reply):
+    """Chat: a streamed choice has a `delta`, a whole one a `message`."""
+
+    def opening(self) -> bytes:
+        """The role of every choice; ahead of the first token, never alone."""
+        roles = [
+            b'{"index":%d,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}'
+            % unsent.index
+            for unsent in self.unsent
+        ]
+        usage = b',"usage":null' if self._request.usage_chunk else b""
+        return b"".join(
+            self.envelope.frame(role, usage + (b"" if at else self._prompt_ids())) for at, role in enumerate(roles)
+        )
+
+    def delta(self, unsent: Unsent) -> bytes:
+        return b'{"index":%d,"delta":{"content":%b},%b}' % (unsent.index, unsent.take_text(), unsent.take_rest())
+
+    def choice(self, unsent: Unsent) -> bytes:
+        return b'{"index":%d,"message":{"role":"assistant","content":%b,"refusal":null},%b}' % (
+            unsent.index,
+            unsent.take_text(),
+            unsent.take_rest(),
+        )
+
+    def document(self) -> bytes:
+        return self.envelope.document([self.choice(unsent) for unsent in self.unsent], self.usage, self._prompt_ids())
+
+    def _prompt_ids(self) -> bytes:
+        if not self._request.return_token_ids:
+            return b""
+        return b',"prompt_token_ids":' + orjson.dumps(list(self.choices[0].prompt_ids))

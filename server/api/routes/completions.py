@@ -1,0 +1,131 @@
+"""POST /v1/completions"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from deltaserve.errors import BadRequest, UnsupportedParameter
+from deltaserve.server.api.replies.explain import ExplainRows
+from deltaserve.server.api.replies.places import Places
+from deltaserve.server.api.replies.replies import Exchange, Reply, respond
+from deltaserve.server.api.replies.tokens import LegacyLogprobs, NoLogprobs, Spelling
+from deltaserve.server.api.replies.writers import Envelope, Unsent
+from deltaserve.server.api.requests.json_route import JsonRoute
+from deltaserve.server.api.requests.parameters import completion_wants, encode, known_ids, plan, refuse_longer
+from deltaserve.server.api.requests.schema import CompletionRequest
+from deltaserve.server.serving.service import Choice, Tokenizer, Version
+from deltaserve.server.settings import Settings
+from deltaserve.server.upstream.listing.prompts import require_scoring
+
+router = APIRouter(route_class=JsonRoute)
+
+
+@router.post("/v1/completions")
+async def completions(body: CompletionRequest, request: Request) -> Response:
+    """Continue one or more prompts with corrected tokens."""
+    _check(body, request.app.state.settings)
+
+    async def prepare(exchange: Exchange, version: Version) -> Reply:
+        return await _prepare(body, exchange, version)
+
+    return await respond(request, body, prepare)
+
+
+def _check(body: CompletionRequest, settings: Settings) -> None:
+    if _scores(body) and body.n > 1:
+        raise UnsupportedParameter("`echo` with `logprobs` scores each prompt once: `n` must be 1.", param="n")
+    if body.max_tokens == 0 and not body.echo:
+        raise BadRequest("`max_tokens` must be a whole number, 1 or more (0 only with echo).", param="max_tokens")
+    if body.best_of is not None and body.best_of < body.n:
+        raise BadRequest("`best_of` must not be less than `n`.", param="best_of")
+    if body.best_of is not None and body.best_of > body.n:
+        raise UnsupportedParameter("`best_of` above `n` is not supported: every choice is returned.", param="best_of")
+    if len(_prompts(body)) > settings.max_prompts:
+        raise BadRequest(f"`prompt` may list at most {settings.max_prompts} prompts.", param="prompt")
+
+
+def _scores(body: CompletionRequest) -> bool:
+    """Whether the log-probabilities of the prompt's own tokens are asked for."""
+    return body.echo and body.logprobs is not None
+
+
+def _prompts(body: CompletionRequest) -> Sequence[str | list[int]]:
+    prompt = body.prompt
+    if isinstance(prompt, str):
+        return [prompt]
+    if prompt and isinstance(prompt[0], int):
+        return [[i for i in prompt if isinstance(i, int)]]
+    return [item for item in prompt if not isinstance(item, int)]
+
+
+async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version) -> Reply:
+    serving, tokenizer = exchange.serving, version.tokenizer
+    texts = _prompts(body)
+    if not texts:
+        raise BadRequest("`prompt` is an empty list.", param="prompt")
+    longest = serving.max_context(version)
+    ids = await exchange.aside(lambda: [_ids(prompt, body, tokenizer, longest) for prompt in texts])
+    choices = plan(body, completion_wants(body), ids, version, serving)
+    if _scores(body):
+        require_scoring(serving.parts.upstream)
+        choices = [replace(choice, scored=True) for choice in choices]
+    spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
+    echoed = await exchange.aside(lambda: [_text(prompt, tokenizer) if body.echo else "" for prompt in texts])
+    unsent = [_unsent(body, choice, spelling, tokenizer, echoed[choice.index // body.n]) for choice in choices]
+    model = body.model or serving.parts.served_name
+    envelope = Envelope("cmpl", "text_completion", model, serving.fingerprint(version))
+    return CompletionReply(exchange, envelope, choices, unsent)
+
+
+def _ids(prompt: str | list[int], body: CompletionRequest, tokenizer: Tokenizer, max_context: int) -> Sequence[int]:
+    """Raises ContextLengthExceeded before the next prompt is looked at."""
+    if isinstance(prompt, str):
+        ids = encode(tokenizer, prompt, body.add_special_tokens is not False, max_context) if prompt else []
+        refuse_longer(ids, body.max_tokens, max_context)
+        return ids
+    refuse_longer(prompt, body.max_tokens, max_context)
+    return known_ids(tokenizer, prompt, "prompt")
+
+
+def _text(prompt: str | list[int], tokenizer: Tokenizer) -> str:
+    return prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
+
+
+def _unsent(body: CompletionRequest, choice: Choice, spelling: Spelling, tokenizer: Tokenizer, echoed: str) -> Unsent:
+    places = Places(tokenizer, choice.prompt_ids, echoed)
+    logprobs = NoLogprobs() if body.logprobs is None else LegacyLogprobs(spelling, places)
+    explain = ExplainRows(tokenizer) if body.explain else None
+    made = Unsent(choice.index, logprobs, body.return_token_ids, explain, [echoed])
+    if body.max_tokens == 0:
+        made.finish_reason = "length"
+    return made
+
+
+class CompletionReply(Reply):
+    """Legacy completions: a streamed choice and a whole one have the same fields."""
+
+    def opening(self) -> bytes:
+        return b""
+
+    def delta(self, unsent: Unsent) -> bytes:
+        return b'{"index":%d,"text":%b,%b%b}' % (
+            unsent.index,
+            unsent.take_text(),
+            unsent.take_rest(),
+            self._prompt_ids(unsent),
+        )
+
+    choice = delta
+
+    def document(self) -> bytes:
+        return self.envelope.document([self.choice(unsent) for unsent in self.unsent], self.usage)
+
+    def _prompt_ids(self, unsent: Unsent) -> bytes:
+        """Once per choice, in its first chunk."""
+        if not unsent.with_ids or unsent.prompt_ids_sent:
+            return b""
+        unsent.prompt_ids_sent = True
+        return b',"prompt_token_ids":' + orjson.dumps(list(self.choices[unsent.index].prompt_ids))

@@ -1,0 +1,53 @@
+"""How the server is: liveness, readiness, version, metrics, all open and silent about requests; and what it offers."""
+
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from deltaserve.server.serving.aside import SHORT_BYTES
+from deltaserve.server.serving.service import Serving
+
+health_router = APIRouter()
+metrics_router = APIRouter()
+document_router = APIRouter(include_in_schema=False)
+
+
+@health_router.get("/health/live")
+async def live() -> dict[str, str]:
+    """The process runs; nothing else is asked."""
+    return {"status": "live"}
+
+
+@health_router.get("/health")
+@health_router.get("/health/ready")
+async def ready(request: Request) -> Response:
+    """200 when requests are answered: an offset is active, the black box answered lately, nothing is draining."""
+    serving: Serving = request.app.state.serving
+    problems = serving.problems()
+    body = orjson.dumps({"status": "not ready" if problems else "ready", "problems": problems})
+    return Response(body, 503 if problems else 200, media_type="application/json")
+
+
+@health_router.get("/version")
+async def version() -> dict[str, Any]:
+    return {"version": installed_version("deltaserve")}
+
+
+@document_router.get("/openapi.json")
+async def document(request: Request) -> Response:
+    """The OpenAPI document. Making it takes long, the first time, so it is made beside the event loop."""
+    serving: Serving = request.app.state.serving
+    body = await serving.aside.run(SHORT_BYTES + 1, lambda: orjson.dumps(request.app.openapi()))
+    return Response(body, media_type="application/json")
+
+
+@metrics_router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Prometheus text format."""
+    serving: Serving = request.app.state.serving
+    serving.metrics.ready.set(not serving.problems())
+    serving.metrics.show_engine(serving.engine_stats())
+    return Response(serving.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

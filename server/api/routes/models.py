@@ -1,0 +1,117 @@
+"""What is served, and its tokenizer: /v1/models, /tokenize, /detokenize, /tokenizer_info (vLLM's shapes)."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from deltaserve.errors import BadRequest, ModelNotFound
+from deltaserve.server.api.requests.json_route import JsonRoute
+from deltaserve.server.api.requests.parameters import encode, known_ids
+from deltaserve.server.api.requests.schema import DetokenizeRequest, TokenizeRequest
+from deltaserve.server.api.routes.chat import chat_ids
+from deltaserve.server.serving.service import Serving, Tokenizer, Version
+
+router = APIRouter(route_class=JsonRoute)
+Json = dict[str, Any]
+MAX_TEXT: Final = 400_000  # characters that /tokenize takes, or more where the context may hold more
+
+
+@router.get("/v1/models")
+async def list_models(request: Request) -> dict[str, Any]:
+    """One card for each served name."""
+    return {"object": "list", "data": _cards(request.app.state.serving)}
+
+
+@router.get("/v1/models/{model_id:path}")
+async def retrieve_model(model_id: str, request: Request) -> dict[str, Any]:
+    """The card of one served name."""
+    for card in _cards(request.app.state.serving):
+        if card["id"] == model_id:
+            return card
+    raise ModelNotFound.among(model_id, [card["id"] for card in _cards(request.app.state.serving)])
+
+
+def _cards(serving: Serving) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": name,
+            "object": "model",
+            "created": int(created),
+            "owned_by": "deltaserve",
+            "root": name,
+            "parent": None,
+            "max_model_len": serving.max_context(version),
+            "system_fingerprint": serving.fingerprint(version),
+            "sampling_defaults": dict(serving.sampling_defaults(version)),
+        }
+        for name, created, version in serving.parts.registry.cards()
+    ]
+
+
+@router.post("/tokenize")
+async def tokenize(body: TokenizeRequest, request: Request) -> Response:
+    """Ids of a prompt or of a rendered chat."""
+    serving: Serving = request.app.state.serving
+    if (body.prompt is None) == (body.messages is None):
+        raise BadRequest("Send either `prompt` or `messages`.", param="prompt")
+    with serving.pinned(body.model) as version:
+        longest = serving.max_context(version)
+        return await _aside(request, lambda: _tokenized(body, version.tokenizer, longest))
+
+
+def _tokenized(body: TokenizeRequest, tokenizer: Tokenizer, max_context: int) -> Json:
+    # Clients count the tokens of texts longer than the context here, to cut them.
+    bound = max(max_context, math.ceil(MAX_TEXT / tokenizer.longest_token))
+    if body.prompt is not None:
+        ids = encode(tokenizer, body.prompt, body.add_special_tokens is not False, bound)
+    else:
+        ids = chat_ids(body, tokenizer, body.add_generation_prompt, bound)
+    names = [tokenizer.backend.id_to_token(i) for i in ids] if body.return_token_strs else None
+    return {"count": len(ids), "max_model_len": max_context, "tokens": ids, "token_strs": names}
+
+
+@router.post("/detokenize")
+async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
+    """Text of token ids."""
+    with request.app.state.serving.pinned(body.model) as version:
+        return await _aside(request, lambda: _detokenized(body, version.tokenizer))
+
+
+def _detokenized(body: DetokenizeRequest, tokenizer: Tokenizer) -> Json:
+    return {"prompt": tokenizer.decode(known_ids(tokenizer, body.tokens, "tokens"))}
+
+
+async def _aside(request: Request, work: Callable[[], Json]) -> Response:
+    """What `work` gives as a document, both made beside the event loop where the request is long."""
+    serving: Serving = request.app.state.serving
+    content = await serving.aside.run(request.state.record.body_bytes, lambda: orjson.dumps(work()))
+    return Response(content, media_type="application/json")
+
+
+@router.get("/tokenizer_info")
+async def tokenizer_info(request: Request) -> dict[str, Any]:
+    """What a client needs to know of the tokenizer without having it."""
+    serving: Serving = request.app.state.serving
+    with serving.pinned(None) as version:
+        tokenizer = version.tokenizer
+        eos = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "backend": "tokenizers",
+            "bos_token": _spelled(version, tokenizer.bos_id),
+            "eos_token": _spelled(version, eos),
+            "turn_end_token": _spelled(version, tokenizer.turn_end_id),
+            "pad_token": _spelled(version, eos),
+            "chat_template": tokenizer.chat_template,
+            "vocab_size": tokenizer.vocab_size,
+            "model_max_length": serving.max_context(version),
+            "added_tokens_decoder": {str(i): _spelled(version, i) for i in sorted(tokenizer.special_ids)},
+        }
+
+
+def _spelled(version: Version, token_id: int | None) -> str | None:
+    return None if token_id is None else version.tokenizer.backend.id_to_token(token_id)

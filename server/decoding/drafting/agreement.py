@@ -1,0 +1,60 @@
+"""How often a draft source would have been accepted, whether it was used or not."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deltaserve.server.decoding.protocols import Floats, Proposal
+from deltaserve.server.decoding.sampling import Target
+
+_FORGET = 0.9
+_PRIOR_WEIGHT = 4.0
+
+
+@dataclass(slots=True)
+class Acceptance:
+    """Running share of accepted drafts; starts at a prior, earlier observations fade."""
+
+    prior: float
+    _hits: float = 0.0
+    _total: float = 0.0
+
+    def add(self, share: float) -> None:
+        self._hits = _FORGET * self._hits + share
+        self._total = _FORGET * self._total + 1.0
+
+    @property
+    def value(self) -> float:
+        return (self.prior * _PRIOR_WEIGHT + self._hits) / (_PRIOR_WEIGHT + self._total)
+
+
+def local_agreement(target: Target, blind: Target, seeded: bool) -> float:
+    """Chance that a local draft is accepted here; `blind` is the target that the pair alone gives."""
+    if target.params.temperature == 0.0:
+        return float(blind.best() == target.best())
+    overlap = float(np.minimum(target.probs, blind.probs).sum())
+    return overlap / (2.0 - overlap) if seeded else overlap  # of two Gumbel draws with common noise: a lower bound
+
+
+def upstream_agreement(
+    target: Target, proposal: Proposal, emitted: int, seeded: bool, *, guessed: bool = False
+) -> float:
+    """Chance that the black box's own draw is accepted here, taken at its own temperature of 1 where that matters.
+
+    `guessed`: it is kept where a draw of our own is the same, not by the rule for draws.
+    """
+    if not proposal.top_ids.size:
+        return 0.0
+    if target.params.temperature == 0.0:
+        return float(int(proposal.top_ids[0]) == emitted)
+    share = _listed_share(proposal, target.params.temperature)
+    if seeded:
+        return float(share[proposal.top_ids == emitted].sum())
+    wanted = target.probs[proposal.top_ids]
+    return float((wanted * share).sum() if guessed else np.minimum(wanted, share).sum())
+
+
+def _listed_share(proposal: Proposal, temperature: float) -> Floats:
+    weights = np.exp((proposal.top_logprobs - proposal.top_logprobs[0]) / temperature)
+    share: Floats = weights / weights.sum()
+    return share

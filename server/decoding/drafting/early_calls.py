@@ -1,0 +1,158 @@
+"""A restart that is seen coming: while the black box still works on a position where the pair strongly prefers another
+token, a second call is opened behind that token. If the correction then chooses it, the answer goes on at once.
+
+It changes when a call is opened, never what is drawn: the second call is used only if its prefix is what was emitted.
+"""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from deltaserve.errors import DeltaserveError
+from deltaserve.server.decoding.drafting.agreement import Acceptance
+from deltaserve.server.decoding.drafting.local import blind_target
+from deltaserve.server.decoding.protocols import Draft, DraftParams, OffsetRow, Upstream
+
+if TYPE_CHECKING:
+    from deltaserve.server.decoding.decoder import Stream
+
+STRONG_NATS: Final = math.log(2.0)  # the offset at least doubles what the pair itself would say (docs/experiments.md)
+LIKELY_NATS: Final = math.log(0.5)  # and the unlearned model is more sure of it than of all else together
+_WORTH: Final = 0.4  # share of early calls that must turn out useful
+_TRIED_AGAIN: Final = 16  # where they were not, one chance in so many is taken
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    context: AbstractAsyncContextManager[Draft]
+    draft: Draft
+
+
+@dataclass(slots=True)
+class Record:
+    """How early calls turned out for one kind of stream: where guesses fail, hardly any are made."""
+
+    useful: Acceptance = field(default_factory=lambda: Acceptance(0.7))
+    _passed: int = 0
+
+    def worth_trying(self) -> bool:
+        if self.useful.value >= _WORTH:
+            return True
+        self._passed += 1
+        return self._passed % _TRIED_AGAIN == 0
+
+
+@dataclass(slots=True)
+class Records:
+    """Over all streams of a black box. Guesses that dice refute say nothing of those that only a list can refute."""
+
+    greedy: Record = field(default_factory=Record)
+    sampled: Record = field(default_factory=Record)
+
+    def of(self, stream: "Stream") -> Record:
+        return self.greedy if stream.params.temperature == 0 else self.sampled
+
+
+class Foresight:
+    """One stream's early call."""
+
+    def __init__(self, upstream: Upstream, records: Records) -> None:
+        self._upstream = upstream
+        self._records = records
+        self._prefix: list[int] | None = None  # what the early call goes on from
+        self._task: asyncio.Task[_Opened | None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    def watch(self, stream: "Stream", params: DraftParams) -> None:
+        """To be called when the position after the stream's ids is about to be asked for with `params`."""
+        if params.max_tokens > 1:
+            self._task = asyncio.create_task(self._open_early(stream, params))
+
+    def decided(self, stream: "Stream", proposed: int | None, emitted: int) -> None:
+        """The next token is known: an early call behind any other one, or behind M's own, is given up."""
+        task, prefix = self._task, self._prefix
+        if task is None:
+            return
+        useful = emitted != proposed and prefix == [*stream.ids, emitted]
+        if prefix is not None:
+            self._records.of(stream).useful.add(float(useful))
+        if not useful:
+            self._task = self._prefix = None
+            self._closing = asyncio.create_task(_given_up(task))
+
+    def ready(self, stream: "Stream") -> bool:
+        """Whether there is an early call for what comes next."""
+        return self._prefix == stream.ids
+
+    @asynccontextmanager
+    async def taken(self, stream: "Stream") -> AsyncGenerator[Draft | None, None]:
+        """The early call, where it goes on from the stream's ids; None otherwise. Raises what opening it raised."""
+        task = self._task if self.ready(stream) else None
+        if task is None:
+            yield None
+            return
+        self._task = self._prefix = None
+        opened = await _finished(task)
+        if opened is None:
+            yield None
+            return
+        stream.stats.early_used += 1
+        try:
+            yield opened.draft
+        finally:
+            await opened.context.__aexit__(None, None, None)
+
+    async def aclose(self) -> None:
+        """Give up the early call, if there is one."""
+        task, self._task, self._prefix = self._task, None, None
+        if task is not None:
+            await _given_up(task)
+        if self._closing is not None:
+            await asyncio.wait((self._closing,))
+
+    async def _open_early(self, stream: "Stream", params: DraftParams) -> _Opened | None:
+        ids = list(stream.ids)
+        row = await stream.session.row(ids)
+        guess = foreseen(row, stream) if stream.ids == ids else None
+        if guess is None or not self._records.of(stream).worth_trying():
+            return None
+        self._prefix = [*ids, guess]
+        stream.stats.upstream_calls += 1
+        stream.stats.early_calls += 1
+        shorter = replace(params, max_tokens=params.max_tokens - 1, min_tokens=max(params.min_tokens - 1, 0))
+        context = self._upstream.draft(self._prefix, shorter)
+        return _Opened(context, await context.__aenter__())
+
+
+async def _finished(task: "asyncio.Task[_Opened | None]") -> _Opened | None:
+    """What the task opened; whoever is cancelled while waiting leaves nothing open."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await _given_up(task)
+        raise
+
+
+async def _given_up(task: "asyncio.Task[_Opened | None]") -> None:
+    task.cancel()
+    await asyncio.wait((task,))
+    if task.cancelled() or task.exception() is not None:  # nobody waits for what it would have found
+        return
+    opened = task.result()
+    if opened is not None:
+        with suppress(DeltaserveError):  # of a call whose answer nobody wanted
+            await opened.context.__aexit__(None, None, None)
+
+
+def foreseen(row: OffsetRow, stream: "Stream") -> int | None:
+    """The token that the pair chooses by itself, where its offset is strong; None where the black box may be right."""
+    guess = blind_target(row, stream, stream.history).best()
+    at = np.array([guess])
+    offset, unlearned = row.offset(at)[0], row.offset(at)[0] + row.base(at)[0]
+    strong = offset >= STRONG_NATS and unlearned >= LIKELY_NATS
+    return guess if strong and guess not in stream.params.final_ids else None

@@ -1,0 +1,50 @@
+"""The use case of scoring: a prompt's tokens with their corrected log-probabilities."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from deltaserve.server.decoding.decoder import StreamStats
+from deltaserve.server.decoding.drafting.primed import PrimedDrafts
+from deltaserve.server.decoding.drafting.sources import Drafts
+from deltaserve.server.decoding.protocols import Block, DraftParams, OffsetSession, Proposal
+from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.decoding.scoring import ScoredToken, score
+from deltaserve.server.upstream.base import BlackBox
+from deltaserve.server.upstream.listing.prompts import prompt_lists
+
+
+@dataclass(slots=True)
+class PromptScoring:
+    """One prompt to be scored, and continued where tokens are wanted."""
+
+    box: BlackBox
+    prompt_ids: Sequence[int]
+    params: SamplingParams
+    stats: StreamStats
+    max_context: int | None  # tokens that the black box takes, prompt and answer; None: not known
+    _last: Block | None = field(init=False, default=None)
+
+    async def run(self, session: OffsetSession) -> tuple[ScoredToken, ...]:
+        """All tokens of the prompt. Raises UpstreamError, OffsetUnavailable."""
+        async with aclosing(self._lists()) as lists:
+            top = self.params.top_logprobs or 0
+            return tuple(await score(self.prompt_ids, lists, session, self.params.tail, top))
+
+    def primed(self, drafts: Drafts) -> Drafts:
+        """`drafts` after the position that scoring has seen already."""
+        if self._last is None:
+            return drafts
+        return PrimedDrafts(self._last.temperature, self._last.proposals[-1], drafts)
+
+    async def _lists(self) -> AsyncGenerator[Sequence[Proposal], None]:
+        asked = DraftParams(self.params.temperature, 1, self.params.seed)
+        facts, continues = self.box.capabilities, self.params.max_tokens > 0
+        found = prompt_lists(self.box, self.prompt_ids, asked, goes_on=continues, max_context=self.max_context)
+        async with aclosing(found) as blocks:
+            async for block in blocks:
+                in_one_call = facts.prompt_logprobs or facts.prompt_list
+                self.stats.upstream_calls += 1 if in_one_call else len(block.proposals)
+                if continues:
+                    self._last = block
+                yield block.proposals

@@ -1,0 +1,374 @@
+"""What the dialects of `/v1/completions` share: one streamed call is one draft, parsed event by event."""
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from deltaserve.errors import MalformedTopK, UpstreamError, UpstreamRefused, UpstreamUnreachable
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Block, Draft, DraftParams, Proposal
+from deltaserve.server.upstream.base import Capabilities, TokenizerView
+from deltaserve.server.upstream.http.refusals import error_from, error_of
+from deltaserve.server.upstream.http.strict_json import parsed
+from deltaserve.server.upstream.http.transport import EventStream, Timeouts, Transport
+from deltaserve.server.upstream.ledger import Ledger
+from deltaserve.server.upstream.listing.blocks import score_block
+from deltaserve.server.upstream.listing.scored_prompt import score_in_one_prompt
+from deltaserve.server.upstream.probing.continuity import Continuity
+from deltaserve.server.upstream.topk import TopKRules, is_text
+
+PATH = "/v1/completions"
+_HOT, _HOT_TRIES = 2.0, 3  # temperature at which, and how often, an upstream that cannot be forced is asked again
+HIDDEN = Proposal(None, NO_IDS, NO_FLOATS)  # something was drawn here and not shown: nothing later belongs here
+
+
+@dataclass(frozen=True, slots=True)
+class Temperatures:
+    """At which temperatures an upstream really draws, greedy (0) aside."""
+
+    lowest: float = 0.0
+    highest: float = float("inf")
+
+    def clamp(self, asked: float) -> float:
+        return asked if asked == 0 else min(max(asked, self.lowest), self.highest)
+
+
+class CompletionsBox:
+    """A black box behind `/v1/completions`; a dialect says what to send (`request`) and how to read (`proposals`)."""
+
+    temperatures = Temperatures()
+    ends_apart = False  # an answer's end is told by an event of its own, after the last token's
+    shows_all: ClassVar[bool] = True  # every token it draws, its end too, whatever it is: its draws may be trusted
+    hides_tokens: ClassVar[bool] = False  # it draws tokens that it does not show, and means no harm by it
+    counts_prompt: ClassVar[bool] = False  # its text offsets may begin behind the prompt's characters
+
+    def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
+        self.swallowed_positions = 0
+        self.blind_positions = 0
+        self.trusts_draws = self.shows_all
+        self._transport = transport
+        self._tokenizer = tokenizer
+        self.adopt(capabilities)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    def adopt(self, capabilities: Capabilities) -> None:
+        """Go on with what the probe has learned so far."""
+        size = self._tokenizer.vocab_size
+        self._capabilities = capabilities
+        self._rules = TopKRules(capabilities.k, size, max(size, capabilities.vocab_size or size))
+
+    def learn_end(self, token_id: int) -> None:
+        """It ends its answers with this token."""
+        known = self._capabilities.end_ids
+        if token_id not in known:
+            self._capabilities = replace(self._capabilities, end_ids=(*known, token_id))
+
+    def ending(self, proposal: Proposal, choice: Mapping[str, Any]) -> Proposal:
+        """The proposal with its token as an end, where this chunk shows that the black box ended with it.
+
+        An end token has no text. One that the chunk shows as text is what was said last: some servers say "stop" for
+        other reasons, and some do not list the end token at all. Nor is white space where not everything is shown: it
+        may have been trimmed, and every answer would end at its first line.
+        """
+        token_id = proposal.token_id
+        if choice.get("finish_reason") != "stop" or token_id is None:
+            return proposal
+        own, shown = self._tokenizer.token_bytes(token_id), (choice.get("text") or "").encode()
+        trimmed = not own.strip() and not self.shows_all
+        if trimmed or not is_text(own) or shown.endswith(own.strip() or own):
+            return proposal
+        self.learn_end(token_id)
+        return replace(proposal, end_id=token_id)
+
+    def draft(self, token_ids: Sequence[int], params: DraftParams) -> AbstractAsyncContextManager[Draft]:
+        """One streamed call from `token_ids`; leaving the context closes the connection."""
+        return self._draft(list(token_ids), params)
+
+    async def block(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
+        """The lists along a locally drafted block, in one call; only where `capabilities.prompt_list`."""
+        return await score_block(self, token_ids, drafted, self._asked_at(params.temperature), params)
+
+    async def scored_prompt(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
+        """The same by one prompt, all of it computed; only where `capabilities.prompt_logprobs`."""
+        return await score_in_one_prompt(self, token_ids, drafted, self._asked_at(params.temperature), params)
+
+    async def scored_token(self, token_ids: Sequence[int], token_id: int) -> Proposal:
+        """The list after `token_ids` and the log-probability of `token_id`, which M is made to draw."""
+        if self._capabilities.raw_logprobs:  # no others stay what they are under a bias
+            prefix = list(token_ids)
+            body = self.request(prefix, 0.0, DraftParams(0.0, 1)) | self.drawing(token_id)
+            async with self.opened(body) as events:
+                async for proposal in CompletionDraft(self, events, prefix, 0.0, 1, recover=False):
+                    if proposal.token_id == token_id:
+                        return proposal
+        raise UpstreamRefused(
+            "The prompt fills the black box's context, and the black box does not tell the log-probability of its last "
+            "token in another way: leave one token out of the prompt."
+        )
+
+    async def asked(self, body: Mapping[str, Any]) -> Any:
+        """One answer in one piece."""
+        return await self._transport.post_json(PATH, body)
+
+    def opened(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[EventStream]:
+        """One streamed call; leaving the context closes the connection."""
+        return self._transport.stream(PATH, body)
+
+    async def whole(self, body: Mapping[str, Any]) -> Any:
+        """One call answered in one piece, as JSON; the fields of a stream are left out of `body`."""
+        plain = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+        return await self._transport.post_json(PATH, plain)
+
+    async def native(self, path: str, body: Mapping[str, Any]) -> Any:
+        """One call of a route that only this server has."""
+        return await self._transport.post_json(path, body)
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """How long this black box may take."""
+        return self._transport.timeouts
+
+    @property
+    def rules(self) -> TopKRules:
+        """What a list must be."""
+        return self._rules
+
+    async def ping(self) -> None:
+        await self._transport.vouch()
+        await self._transport.get_json("/v1/models")
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+    def vouched_for_by(self, continuity: Continuity) -> None:
+        """From now on a call after a lost connection waits until it is known to reach the same black box."""
+        self._transport.continuity = continuity
+
+    def problem(self) -> str | None:
+        """Why no draft can be had now, as far as is known without asking."""
+        continuity = self._transport.continuity
+        return continuity.problem if continuity is not None else None
+
+    def request(self, token_ids: list[int], temperature: float, params: DraftParams) -> dict[str, Any]:
+        """The call's body: every sampling field explicit, because servers have defaults of their own."""
+        raise NotImplementedError
+
+    def proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
+        """The positions of one chunk; HIDDEN where the upstream skipped some. Raises UpstreamError."""
+        raise NotImplementedError
+
+    def forcing(self) -> dict[str, Any] | None:
+        """Body fields that make the next token a plain one without changing the list, where the dialect has such."""
+        return None
+
+    def drawing(self, token_id: int) -> dict[str, Any]:
+        """Body fields that make this token the next one, if no logit is very large."""
+        return {"logit_bias": {str(token_id): 100.0}}
+
+    def drawn_at(self, temperature: float) -> float | None:
+        """`Draft.temperature` of what was asked for at `temperature`.
+
+        None where draws are not trusted: if it depends on a token whether it is shown, those that are shown are no
+        fair draws, and nor is what comes of accepting some and drawing the hidden ones anew.
+        """
+        return temperature if self.trusts_draws else None
+
+    async def shown_again(self, prefix: list[int]) -> Proposal:
+        """The top-k right after `prefix`, where the draw was swallowed; HIDDEN itself when it stays unknown.
+
+        Raises UpstreamError; also where it stays unknown although this server has no reason to hide tokens.
+        """
+        self.swallowed_positions += 1
+        self.trusts_draws = False
+        fault: UpstreamError = MalformedTopK("The upstream counts more tokens than it showed.")
+        for temperature, more in self._ways_to_see():
+            try:
+                return await self._seen(prefix, temperature, more)
+            except (UpstreamRefused, MalformedTopK) as error:
+                fault = error
+        if self.shows_all:
+            raise fault
+        self.blind_positions += 1
+        return HIDDEN
+
+    def hidden_end(self, proposal: Proposal) -> Proposal:
+        """The list of a position where a greedy answer ended and its last token was not shown: it was the best one."""
+        best = int(proposal.top_ids[0]) if proposal.top_ids.size else None
+        if best not in self._tokenizer.special_ids:
+            return proposal
+        self.learn_end(best)
+        return replace(proposal, end_id=best)
+
+    def _ways_to_see(self) -> Iterator[tuple[float, dict[str, Any]]]:
+        """Temperatures and fields to ask a position again with, whose token may then be one that is shown."""
+        if (forcing := self.forcing()) is not None:
+            yield 0.0, forcing
+        else:  # the list is the same whatever is drawn
+            yield from ((self._asked_at(_HOT), {}),) * _HOT_TRIES
+
+    async def _seen(self, prefix: list[int], temperature: float, more: dict[str, Any]) -> Proposal:
+        body = self.request(prefix, temperature, DraftParams(temperature, 1)) | more
+        async with self.opened(body) as events:
+            async for proposal in CompletionDraft(self, events, prefix, temperature, 1, recover=False):
+                return Proposal(None, proposal.top_ids, proposal.top_logprobs)
+        raise MalformedTopK("The upstream shows no top-k where it swallowed a token.")
+
+    def _asked_at(self, asked: float) -> float:
+        # A processed list is the distribution the token was drawn from; at temperature 1 it is p_M as well.
+        return self.temperatures.clamp(asked) if self._capabilities.raw_logprobs else 1.0
+
+    @asynccontextmanager
+    async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[Draft]:
+        temperature = self._asked_at(params.temperature)
+        async with self.opened(self.request(token_ids, temperature, params)) as events:
+            yield CompletionDraft(self, events, token_ids, temperature, params.max_tokens)
+
+
+class CompletionDraft:
+    """Proposals of one call in order. Events that arrived are parsed when the core looks, all of them at once."""
+
+    def __init__(
+        self,
+        box: CompletionsBox,
+        events: EventStream,
+        prefix: list[int],
+        temperature: float,
+        max_tokens: int,
+        *,
+        recover: bool = True,
+    ) -> None:
+        self._box, self._events = box, events
+        self._prefix = prefix  # grows by every proposal handed out: the core goes on only from what it accepted
+        self._temperature = temperature
+        self._left = max_tokens  # positions not parsed yet
+        self._recover = recover
+        self._ready: deque[Proposal] = deque()
+        self._error: UpstreamError | None = None
+        self._ledger = Ledger(box.hides_tokens, box.counts_prompt)
+        self._ended = False  # nothing more will be parsed
+        self._silent = False  # the latest token had no text: the next event tells whether it was the end
+
+    @property
+    def temperature(self) -> float | None:
+        return self._box.drawn_at(self._temperature)
+
+    def pending(self) -> Sequence[int]:
+        """Ids of proposals that arrived and were not iterated."""
+        self._parse_arrived()
+        return [proposal.token_id for proposal in self._ready if proposal.token_id is not None]
+
+    def __aiter__(self) -> AsyncIterator[Proposal]:
+        return self
+
+    async def __anext__(self) -> Proposal:
+        while not self._ready or (self._silent and len(self._ready) == 1 and not self._ended):
+            if self._ended:
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            if not self._events.arrived:
+                await self._wait()
+            self._parse_arrived()
+        proposal = self._ready.popleft()
+        if proposal is HIDDEN:
+            return await self._reveal()
+        if proposal.token_id is not None:
+            self._prefix.append(proposal.token_id)
+        return proposal
+
+    async def _reveal(self) -> Proposal:
+        if not self._recover:
+            raise MalformedTopK("The upstream swallowed a token that it was made to draw.")
+        await self._events.aclose()  # a server with one slot could not answer the next call otherwise
+        shown = await self._box.shown_again(self._prefix)
+        alone = self._ledger.hid_only_its_end()
+        return self._box.hidden_end(shown) if alone and self._temperature == 0 else shown
+
+    async def _wait(self) -> None:
+        try:
+            if not await self._events.wait():
+                self._end()
+        except UpstreamError as error:
+            if self._ledger.finish is None:
+                raise
+            self._error = error if isinstance(error, MalformedTopK) else None  # the answer itself was complete
+            self._end()
+
+    def _parse_arrived(self) -> None:
+        arrived = self._events.arrived
+        while arrived and not self._ended:
+            try:
+                self._parse(arrived.popleft())
+            except UpstreamError as error:
+                self._fail(error)
+            except (KeyError, TypeError, AttributeError, IndexError, ValueError):
+                self._fail(MalformedTopK("The upstream's answer does not have the shape of its dialect."))
+        if self._ended:
+            arrived.clear()
+
+    def _parse(self, payload: bytes) -> None:
+        if payload == b"[DONE]":
+            self._end()
+            return
+        chunk = parsed(payload)
+        if "choices" not in chunk or chunk.get("error"):
+            raise error_from(200, error_of(chunk) or {})
+        if usage := chunk.get("usage"):
+            self._ledger.read_usage(usage)
+        choice = self._ledger.only(chunk["choices"])
+        if choice is not None:
+            self._parse_choice(choice)
+
+    def _parse_choice(self, choice: dict[str, Any]) -> None:
+        if self._left > 0:
+            self._ledger.open_to(choice)
+            before = self._ledger.shown
+            for proposal in self._box.proposals(choice) if choice.get("logprobs") else ():
+                self._take(proposal)
+                if self._ended:
+                    return
+            if self._ledger.shown == before and self._ledger.unlisted(choice):
+                self._take(HIDDEN)
+        self._look_for_end(choice)
+        if not self._ledger.read_end(choice):
+            raise UpstreamUnreachable("The upstream broke off its answer.")
+
+    def _look_for_end(self, choice: dict[str, Any]) -> None:
+        """Of the latest token: whether the black box ended with it, or the next event will tell."""
+        reason, listed = choice.get("finish_reason"), bool(choice.get("logprobs"))
+        if self._ready and self._ledger.all_shown and (listed or self._silent):
+            self._ready[-1] = self._box.ending(self._ready[-1], choice)
+        self._silent = self._box.ends_apart and listed and reason is None and choice.get("text") == ""
+
+    def _take(self, proposal: Proposal) -> None:
+        self._ready.append(proposal)
+        self._ledger.shown += 1
+        self._left -= 1
+        if proposal.token_id is None:
+            self._ended = True  # what follows was drawn after a token that we cannot name
+
+    def _end(self) -> None:
+        """The upstream said all it has to say; see whether it also showed all it drew."""
+        self._ended = True
+        if self._error is not None:
+            return
+        if self._ledger.finish is None:
+            self._fail(UpstreamUnreachable("The upstream's answer was cut off."))
+            return
+        self._events.finish()
+        try:
+            hidden = self._ledger.ended()
+        except MalformedTopK as error:
+            self._error = error
+            return
+        if self._left > 0 and hidden:
+            self._ready.append(HIDDEN)
+
+    def _fail(self, error: UpstreamError) -> None:
+        self._ended = True
+        self._error = error
+        self._events.broke(error)

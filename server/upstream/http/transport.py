@@ -1,0 +1,243 @@
+"""The one seam over HTTP: JSON calls through httpx, and streamed answers as server-sent event payloads.
+
+Everything below this file's surface raises errors of the UpstreamError branch; none carries prompt or answer text.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2 as httpx
+import orjson
+import stamina
+
+from deltaserve.errors import (
+    UncorrectableUpstream,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from deltaserve.server.upstream.http.refusals import Restarting, error_from_body
+from deltaserve.server.upstream.http.stream import EventStream, Limits, Timeouts
+from deltaserve.server.upstream.http.strict_json import parsed
+from deltaserve.server.upstream.http.wire import Wire
+from deltaserve.server.upstream.probing.continuity import Continuity
+
+__all__ = ["EventStream", "Limits", "Timeouts", "Transport", "base_url"]
+
+_LARGEST_ERROR_BODY = 1 << 16
+_ASKED_ANEW = "The connection to the upstream was lost: what was asked has to be asked anew."
+_LONGEST_WAIT_S = 2.0  # before another attempt; a longer Retry-After is handed on to the client
+
+
+class Transport:
+    """Calls to one upstream: keep-alive, no proxies from the environment, no redirects, the key for this host only."""
+
+    def __init__(
+        self, url: str, *, key: str | None = None, timeouts: Timeouts | None = None, limits: Limits | None = None
+    ) -> None:
+        self.timeouts = timeouts or Timeouts()
+        self.limits = limits or Limits()
+        headers = {"accept-encoding": "identity", "user-agent": "deltaserve"}
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        self.continuity: Continuity | None = None  # whoever vouches for the server after a lost connection
+        connections = self.limits.connections
+        root = base_url(url)
+        self._wire = Wire(httpx.URL(root), headers, self.timeouts.connect_s, connections)
+        self._client = httpx.AsyncClient(
+            base_url=root,
+            headers=headers,
+            timeout=httpx.Timeout(None, connect=self.timeouts.connect_s, pool=self.timeouts.connect_s),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            follow_redirects=False,
+            trust_env=False,
+            verify=root.startswith("https"),  # certificates take time to load, and plain HTTP has none
+        )
+        self._retrying = stamina.AsyncRetryingCaller(
+            attempts=self.limits.attempts, timeout=self.timeouts.total_s, wait_initial=0.1, wait_max=_LONGEST_WAIT_S
+        )
+
+    async def aclose(self) -> None:
+        if self.continuity is not None:
+            await self.continuity.aclose()
+        self._wire.close()
+        await self._client.aclose()
+        await asyncio.sleep(0)  # sockets close in the loop's next turn
+
+    async def get_json(self, path: str) -> Any:
+        """GET, parsed. Raises UpstreamError: UpstreamRefused for no JSON, MalformedTopK for a name that comes twice."""
+        return await self._json("GET", path, None)
+
+    async def post_json(self, path: str, body: Mapping[str, Any]) -> Any:
+        return await self._json("POST", path, body)
+
+    @asynccontextmanager
+    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[EventStream]:
+        """POST, then the answer's events; leaving the context closes the connection. Retries before the first byte."""
+        deadline, vouched = asyncio.get_running_loop().time() + self.timeouts.total_s, _Vouched(self.continuity)
+
+        async def opened() -> EventStream:  # no arguments: the retry library logs them
+            async with vouched.attempt():
+                events = await self._open(path, body, deadline)
+                if vouched.void:
+                    await events.aclose()
+                return events
+
+        events = await self._retrying(_retry_wait, opened)
+        try:
+            yield events
+        finally:
+            vouched.heard(events.error)
+            await events.aclose()
+
+    async def vouch(self) -> None:
+        """Looks whether it is still the server that was probed, where there is or was doubt. Raises UpstreamError."""
+        if self.continuity is not None:
+            self.continuity.look_again()
+            await self.continuity.settled()
+
+    async def _open(self, path: str, body: Mapping[str, Any], deadline: float) -> EventStream:
+        """Until the first event is there, so that everything that may be retried has happened."""
+        request = self._wire.request(path, orjson.dumps(body))
+        while True:
+            connection = await self._wire.acquire()
+            events = EventStream(connection, self._wire, self.timeouts, self.limits, deadline)
+            try:
+                connection.send(request, events)
+                if await events.wait():
+                    return events
+                raise UpstreamUnreachable("The upstream closed the connection without an answer.")
+            except BaseException as error:
+                stale = connection.used and not events.began and isinstance(error, UpstreamUnreachable)
+                await events.aclose()
+                if not stale:
+                    raise
+            # The server had closed an idle connection just as it was taken again: not its failure, so no attempt lost.
+
+    async def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        vouched = _Vouched(self.continuity)
+
+        async def answered() -> bytes:
+            async with vouched.attempt(), self._answer_in_time():
+                response = await self._send(method, path, body)
+                if response.status_code != 200:
+                    raise await _failure(response)
+                return await _read_all(response, self.limits.event_bytes)
+
+        try:
+            return parsed(await self._retrying(_retry_wait, answered))
+        except ValueError:
+            raise UpstreamRefused("The upstream answered something that is not JSON.") from None
+
+    @asynccontextmanager
+    async def _answer_in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.timeouts.first_token_s):
+                yield
+        except TimeoutError:
+            raise UpstreamTimeout("The upstream did not answer in time.") from None
+
+    async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+        content = None if body is None else orjson.dumps(body)
+        headers = None if body is None else {"content-type": "application/json"}
+        request = self._client.build_request(method, path, content=content, headers=headers)
+        try:
+            return await self._client.send(request, stream=True)
+        except httpx.TransportError as error:
+            raise _transport_error(error) from None
+
+
+def base_url(url: str) -> str:
+    """The server's root: people write it with and without the `/v1` that every path of ours already has."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.userinfo:
+        raise UncorrectableUpstream(
+            "The upstream address must be http(s)://host[:port], without a user or password in it."
+        )
+    return str(parsed.copy_with(query=None, fragment=None)).rstrip("/").removesuffix("/v1")
+
+
+class _Vouched:
+    """One call and its attempts, each to the server that the call was worded for."""
+
+    def __init__(self, continuity: Continuity | None) -> None:
+        self._continuity = continuity
+        self._epoch = continuity.epoch if continuity is not None else 0
+
+    @property
+    def void(self) -> bool:
+        """Whether the server may have become another one since the attempt began."""
+        continuity = self._continuity
+        return continuity is not None and (continuity.doubtful or continuity.epoch != self._epoch)
+
+    @asynccontextmanager
+    async def attempt(self) -> AsyncIterator[None]:
+        """Waits while it is not known who answers. Raises UpstreamError, also where what was answered is void."""
+        if self._continuity is not None:
+            await self._continuity.settled()
+        if self.void:
+            raise _Void(_ASKED_ANEW)
+        try:
+            yield
+        except UpstreamError as error:
+            self.heard(error)
+            raise
+        if self.void:
+            raise _Void(_ASKED_ANEW)
+
+    def heard(self, error: UpstreamError | None) -> None:
+        """Some errors say that the connection was lost."""
+        if self._continuity is not None and isinstance(error, UpstreamUnreachable | Restarting):
+            self._continuity.lost()
+
+
+class _Void(UpstreamUnreachable):
+    """An answer that may be another server's."""
+
+
+def _retry_wait(error: Exception) -> bool | float:
+    """Unreachable and busy are worth another try; a slow upstream is not helped by a second copy of the work."""
+    if isinstance(error, _Void):
+        return False  # whoever worded the request words it again
+    if isinstance(error, UpstreamBusy) and error.retry_after_s is not None:
+        return max(error.retry_after_s, 0.05) if error.retry_after_s <= _LONGEST_WAIT_S else False
+    return isinstance(error, UpstreamUnreachable | UpstreamBusy)
+
+
+async def _failure(response: httpx.Response) -> UpstreamError:
+    try:
+        body = await _read_all(response, _LARGEST_ERROR_BODY)
+    except UpstreamError:
+        body = b""  # the status alone says enough
+    return error_from_body(response.status_code, body, response.headers.get("retry-after"))
+
+
+async def _read_all(response: httpx.Response, most: int) -> bytes:
+    content = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            content += chunk
+            if len(content) > most:
+                raise UpstreamRefused(f"The upstream answered more than {most} bytes.")
+    except httpx.TransportError as error:
+        raise _transport_error(error) from None
+    finally:
+        await response.aclose()
+    return bytes(content)
+
+
+def _transport_error(error: httpx.TransportError) -> UpstreamError:
+    if isinstance(error, httpx.PoolTimeout):
+        return UpstreamBusy("All connections to the upstream are in use.")
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return UpstreamUnreachable("The upstream cannot be reached.")
+    if isinstance(error, httpx.TimeoutException):
+        return UpstreamTimeout("The upstream did not answer in time.")
+    return UpstreamUnreachable(f"The connection to the upstream broke ({type(error).__name__}).")

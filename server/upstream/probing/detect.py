@@ -1,0 +1,98 @@
+"""Which server answers, by what it says of itself: a hint for the probe, never trusted for semantics."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from deltaserve.errors import UncorrectableUpstream, UpstreamRefused
+from deltaserve.server.upstream.base import Dialect
+from deltaserve.server.upstream.http.transport import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """What the server's own pages say."""
+
+    dialect: Dialect
+    server: str
+    model: str
+    vocab_size: int | None
+    max_context: int | None
+    slots: int | None = None
+    end: str | None = None  # text of its end token
+    weights: str | None = None  # where it says it has them from
+    notes: tuple[str, ...] = ()
+    is_known: bool = True  # the server whose dialect it is, not another that speaks it
+
+
+async def detect(transport: Transport, model: str | None, dialect: Dialect | None) -> Detected:
+    """Name, model and limits; `dialect` overrides the guess. Raises UncorrectableUpstream when the model is missing."""
+    cards = await _cards(transport)
+    card, notes = _card(cards, model)
+    owner = str(card.get("owned_by", ""))
+    props = await _page(transport, "/props") if owner == "llamacpp" or dialect == "llamacpp" else {}
+    version = await _page(transport, "/version") if not props else {}
+    guess = dialect or _dialect(owner, props, version)
+    meta = card.get("meta") or {}
+    slot = (props.get("default_generation_settings") or {}).get("n_ctx")  # the context of one slot
+    return Detected(
+        dialect=guess,
+        server=_server(guess, owner, props, version),
+        model=str(card["id"]),
+        vocab_size=_whole(meta.get("n_vocab")),
+        max_context=_whole(card.get("max_model_len")) or _whole(slot) or _whole(meta.get("n_ctx")),
+        slots=_whole(props.get("total_slots")),
+        end=props["eos_token"] if isinstance(props.get("eos_token"), str) else None,
+        weights=str(card.get("root") or props.get("model_path") or "") or None,
+        notes=notes,
+        is_known=guess != "vllm" or owner == "vllm",
+    )
+
+
+def _dialect(owner: str, props: dict[str, Any], version: dict[str, Any]) -> Dialect:
+    if owner == "llamacpp" or props:
+        return "llamacpp"
+    return "vllm" if owner == "vllm" or "version" in version else "openai"
+
+
+def _server(dialect: Dialect, owner: str, props: dict[str, Any], version: dict[str, Any]) -> str:
+    name = {"llamacpp": "llama.cpp", "vllm": "vLLM" if owner == "vllm" else owner or "vLLM-like"}.get(dialect, owner)
+    said = props.get("build_info") or version.get("version")
+    return f"{name or 'unknown'} {said}" if said else name or "unknown"
+
+
+async def _cards(transport: Transport) -> list[dict[str, Any]]:
+    try:
+        answer = await transport.get_json("/v1/models")
+    except UpstreamRefused as error:
+        if getattr(error, "http_status", None) in (401, 403):
+            raise UncorrectableUpstream("The upstream refused the key: set the upstream key.") from None
+        return []  # hosted servers may not have the page
+    cards = answer.get("data") if isinstance(answer, dict) else None
+    return [card for card in cards or [] if isinstance(card, dict) and "id" in card]
+
+
+def _card(cards: list[dict[str, Any]], model: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+    if model is None:
+        if not cards:
+            raise UncorrectableUpstream("The upstream does not list its models: name the upstream model.")
+        several = len(cards) > 1
+        return cards[0], (f"It serves {len(cards)} models; the first one was taken.",) if several else ()
+    for card in cards:
+        if model in (card["id"], *(card.get("aliases") or ())):
+            return card, ()
+    if cards:
+        names = ", ".join(str(card["id"]) for card in cards[:8])
+        raise UncorrectableUpstream(f"The upstream has no model named {model}; it has {names}.")
+    return {"id": model}, ()
+
+
+async def _page(transport: Transport, path: str) -> dict[str, Any]:
+    try:
+        page = await transport.get_json(path)
+    except UpstreamRefused:
+        return {}
+    return page if isinstance(page, dict) else {}
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None

@@ -1,0 +1,134 @@
+"""A call that is opened early changes when tokens come, never which; and nothing stays open."""
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from deltaserve.errors import UpstreamUnreachable
+from deltaserve.server.decoding.decoder import decode
+from deltaserve.server.decoding.drafting import early_calls as foresight
+from deltaserve.server.decoding.drafting.agreement import Acceptance
+from deltaserve.server.decoding.drafting.early_calls import Foresight, Record, Records, foreseen
+from deltaserve.server.decoding.drafting.sources import DraftSources, LocalDraftLimits, UpstreamDrafts
+from deltaserve.server.decoding.rows import NumpyRow
+from deltaserve.server.decoding.sampling import SamplingParams
+from tests.server.decoding.drafting.test_sources import joint
+from tests.support.statistics import ALARM, p_value
+from tests.support.toy import ToyBlackBox, ToySession, toy_stream
+
+pytestmark = pytest.mark.anyio
+GREEDY = SamplingParams(max_tokens=24, temperature=0.0)
+
+
+class SlowBox(ToyBlackBox):
+    """Answers after the pair has had its turn, as a real one does."""
+
+    def draft(self, token_ids, params):
+        return Late(super().draft(token_ids, params))
+
+
+class Late:
+    def __init__(self, inner):
+        self.inner = inner
+
+    async def __aenter__(self):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return await self.inner.__aenter__()
+
+    async def __aexit__(self, *error):
+        return await self.inner.__aexit__(*error)
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Every choice of the pair counts as strong."""
+    monkeypatch.setattr(foresight, "STRONG_NATS", -np.inf)
+    monkeypatch.setattr(foresight, "LIKELY_NATS", -np.inf)
+
+
+def drafts_of(black_box):
+    sure = Records(greedy=Record(Acceptance(1.0)), sampled=Record(Acceptance(1.0)))
+    return UpstreamDrafts(black_box, foresight=Foresight(black_box, sure))
+
+
+async def tokens(stream, drafts):
+    return [step.token_id async for step in decode(stream, drafts)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"temperature": 0.9, "seed": 4}, {"presence_penalty": 0.7}])
+async def test_text_does_not_depend_on_early_calls(eager, changes):
+    params = replace(GREEDY, **changes)
+    expected = await tokens(toy_stream(params), UpstreamDrafts(ToyBlackBox()))
+    black_box, stream = SlowBox(), toy_stream(params)
+    assert await tokens(stream, drafts_of(black_box)) == expected
+    assert 0 < stream.stats.early_used <= stream.stats.early_calls
+    assert stream.stats.upstream_calls >= len(black_box.calls)  # some are given up before they are sent
+    assert black_box.closed == len(black_box.calls)
+
+
+async def test_an_early_call_is_for_what_is_left_behind_the_expected_token(eager):
+    black_box, stream = SlowBox(), toy_stream(replace(GREEDY, min_tokens=6))
+    await tokens(stream, drafts_of(black_box))
+    (first, asked), (early, rest) = black_box.calls[:2]
+    assert early[:-1] == first
+    assert (rest.max_tokens, rest.min_tokens) == (asked.max_tokens - 1, asked.min_tokens - 1)
+
+
+async def test_sampled_tokens_follow_the_exact_joint_distribution_with_early_calls(eager):
+    size, draws = 4, 4_000
+    sampling, counts = SamplingParams(max_tokens=2, temperature=1.0), np.zeros((4, 4))
+    black_box, session, used = SlowBox(size=size, k=2), ToySession(size=size), 0
+    for _ in range(draws):
+        stream = toy_stream(sampling, session=session)
+        first, second = await tokens(stream, drafts_of(black_box))
+        counts[first, second] += 1
+        used += stream.stats.early_used
+    assert used > draws / 20
+    assert p_value(counts, joint(sampling, size, k=2)) > ALARM
+
+
+async def test_where_guesses_fail_hardly_any_are_made_until_one_is_right_again(eager):
+    records, sampled = Records(), replace(GREEDY, temperature=0.9, seed=4)
+    record = records.of(toy_stream(GREEDY))
+    assert record.worth_trying()
+    for _ in range(20):
+        record.useful.add(0.0)
+    assert [record.worth_trying() for _ in range(32)].count(True) == 2
+    stream, black_box = toy_stream(replace(GREEDY, max_tokens=5)), SlowBox()
+    await tokens(stream, UpstreamDrafts(black_box, foresight=Foresight(black_box, records)))
+    assert stream.stats.early_calls == 0
+    assert records.of(toy_stream(sampled)).worth_trying()  # what greedy streams met says nothing of sampled ones
+    for _ in range(20):
+        record.useful.add(1.0)
+    assert record.worth_trying()
+
+
+async def test_an_answer_that_is_given_up_leaves_nothing_open(eager):
+    black_box = SlowBox()
+    steps = decode(toy_stream(GREEDY), drafts_of(black_box))
+    await anext(steps)
+    await steps.aclose()
+    assert black_box.closed == len(black_box.calls)
+
+
+async def test_an_early_call_that_fails_is_tried_again_like_any_other(eager):
+    expected = await tokens(toy_stream(GREEDY), UpstreamDrafts(ToyBlackBox()))
+    black_box = SlowBox(faults=[None, UpstreamUnreachable("gone")])
+    assert await tokens(toy_stream(GREEDY), drafts_of(black_box)) == expected
+    assert black_box.closed == len(black_box.calls)
+
+
+def test_only_a_strong_offset_on_the_pairs_own_choice_is_a_sign():
+    base = np.log(np.array([0.1, 0.5, 0.4]))
+    for said, sign in (([0.8, 0.1, 0.1], 0), ([0.15, 0.7, 0.15], None), ([0.4, 0.3, 0.3], None)):
+        assert foreseen(NumpyRow(base, np.log(np.array(said)) - base), toy_stream(GREEDY)) == sign
+    ends = toy_stream(replace(GREEDY, eos_ids=frozenset({0})))
+    assert foreseen(NumpyRow(base, np.log(np.array([0.8, 0.1, 0.1])) - base), ends) is None
+
+
+def test_an_operator_can_turn_them_off():
+    box = ToyBlackBox()
+    assert DraftSources(box, None, LocalDraftLimits(), foresee=False).for_stream().foresight is None

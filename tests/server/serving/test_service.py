@@ -1,0 +1,117 @@
+"""Admission and the way from pieces to a client."""
+
+import asyncio
+
+import pytest
+
+from deltaserve.errors import BadRequest, RateLimited, UpstreamUnreachable
+from deltaserve.server.decoding.decoder import Piece
+from deltaserve.server.serving.admission import Gate
+from deltaserve.server.serving.service import Outbox
+from deltaserve.server.settings import Settings
+from deltaserve.server.telemetry import Metrics
+
+pytestmark = pytest.mark.anyio
+
+PIECE = Piece("a", ())
+
+
+def gate(**settings: float) -> Gate:
+    return Gate(Settings(**settings), Metrics())
+
+
+async def test_pieces_leave_in_batches_in_the_order_they_came() -> None:
+    outbox = Outbox(2)
+    await outbox.put(1, PIECE)
+    await outbox.put(0, PIECE)
+    outbox.end(None)
+    outbox.end(None)
+    assert [batch async for batch in outbox] == [[(1, PIECE), (0, PIECE)]]
+
+
+async def test_what_came_before_an_error_is_delivered_before_it() -> None:
+    outbox = Outbox(1)
+    await outbox.put(0, PIECE)
+    seen = []
+    with pytest.raises(UpstreamUnreachable):
+        async for batch in outbox:
+            seen += batch
+            if len(seen) == 1:
+                await outbox.put(0, PIECE)
+                outbox.end(UpstreamUnreachable("gone"))
+    assert len(seen) == 2
+
+
+async def test_a_client_that_is_too_far_behind_holds_its_generation() -> None:
+    outbox = Outbox(1)
+    sent = 0
+
+    async def generate() -> None:
+        nonlocal sent
+        while True:
+            await outbox.put(0, PIECE)
+            sent += 1
+
+    task = asyncio.create_task(generate())
+    await asyncio.sleep(0.02)
+    behind = sent
+    await asyncio.sleep(0.02)
+    assert sent == behind > 0
+    first = await anext(aiter(outbox))
+    await asyncio.sleep(0.02)
+    assert len(first) == behind
+    assert sent == 2 * behind
+    task.cancel()
+
+
+async def test_places_are_given_in_the_order_of_arrival() -> None:
+    door = gate(max_streams=1)
+    order: list[int] = []
+
+    async def enter(number: int) -> None:
+        with door.reserved(1) as ticket:
+            async with ticket.place():
+                order.append(number)
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(enter(number) for number in range(5)))
+    assert order == list(range(5))
+
+
+async def test_beyond_the_queue_nobody_gets_in_and_room_comes_back() -> None:
+    door = gate(max_streams=1, max_queue=1)
+    with door.reserved(2), pytest.raises(RateLimited), door.reserved(1):
+        pass
+    with door.reserved(2):
+        pass
+    with pytest.raises(BadRequest), door.reserved(3):
+        pass
+
+
+async def test_a_cancelled_wait_leaks_no_place() -> None:
+    door = gate(max_streams=1)
+    with door.reserved(1) as ticket:
+        async with ticket.place():
+            with door.reserved(1) as other:
+                waiting = asyncio.create_task(other.place().__aenter__())
+                await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+    with door.reserved(1) as ticket:
+        async with asyncio.timeout(1), ticket.place():
+            pass
+
+
+async def test_the_queue_timeout_is_for_a_requests_first_choice_only() -> None:
+    door = gate(max_streams=1, queue_timeout_s=0.05)
+
+    async def hold(number: int) -> None:
+        async with ticket.place():
+            await asyncio.sleep(0.04)
+
+    with door.reserved(4) as ticket:
+        await asyncio.gather(*(hold(number) for number in range(4)))
+    with door.reserved(1) as busy, door.reserved(1) as late:
+        async with busy.place():
+            with pytest.raises(RateLimited, match=r"0\.05 s"):
+                await late.place().__aenter__()
