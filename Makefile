@@ -45,8 +45,8 @@ format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: check ## check + the test suite
-	$(BIN)/python -m pytest
+test: check ## check + the test suite, a file at a time on every core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: setup ## the heavier tests too, and fresh random cases
 	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m 'not vllm and not browser and not lmeval and not readme'
