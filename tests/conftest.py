@@ -12,6 +12,10 @@ settings.register_profile("steady", derandomize=True, database=None)
 settings.register_profile("search", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
+# Several workers share the cores already: a second torch thread in each, and in every server they start, only waits.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture
 def anyio_backend() -> str:
