@@ -405,7 +405,7 @@ def denied(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize("place", ["checkpoint.sha256_file", "checkpoint.list_files", "checkpoint.model_digest"])
 def test_files_that_may_not_be_read_are_refused(root: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(f"offset_models.{place}", denied)
+    monkeypatch.setattr(f"deltaserve.offset_models.checkpoints.{place}", denied)
     assert refused(root) == "The checkpoint cannot be read: Permission denied (config.json)."
 
 

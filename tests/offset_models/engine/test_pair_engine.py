@@ -229,9 +229,10 @@ async def test_what_another_library_raises_fails_the_load_in_one_sentence_that_i
     def raising(*_: object, **__: object) -> None:
         raise kind("of the library's own")
 
-    for place in ("model_files.AutoModelForCausalLM.from_pretrained", "runner.KVSlots", "peft_files.load_file"):
+    places = ("checkpoints.model_files.AutoModelForCausalLM.from_pretrained", "checkpoints.peft_files.load_file")
+    for place in (*places, "engine.forward.runner.KVSlots"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"offset_models.{place}", raising)
+            patch.setattr(f"deltaserve.offset_models.{place}", raising)
             name = "two" if place.startswith("peft") else "full"
             with pytest.raises(BadCheckpoint):
                 await registry.load("q", name)
