@@ -233,7 +233,7 @@ async def test_what_another_library_raises_fails_the_load_in_one_sentence_that_i
     for place in (*places, "engine.forward.runner.KVSlots"):
         with monkeypatch.context() as patch:
             patch.setattr(f"deltaserve.offset_models.{place}", raising)
-            name = "two" if place.startswith("peft") else "full"
+            name = "two" if "peft_files" in place else "full"
             with pytest.raises(BadCheckpoint):
                 await registry.load("q", name)
         await said_and_audited(registry, "")
