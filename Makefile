@@ -15,7 +15,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format test test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser pictures e2e-readme drill-swap golden-tofu table-tofu table-training table-training-real report-demo clean
+.PHONY: help setup demo check format test docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser pictures e2e-readme drill-swap golden-tofu table-tofu table-training table-training-real report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ format: setup ## let ruff put the code in order
 
 test: check ## check + the test suite, a file at a time on every core
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+docs: $(RUNS) ## docs/ as a site in build/site; links and anchors are checked
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/zensical build --clean --strict
+	@! grep -rnoE '<(script|link|img)[^>]*(src|href)="?(https?:)?//[^ >]*' build/site --include='*.html' || { echo "The site loads something from another host."; exit 1; }
+	@echo "To read it: $(PYTHON) -m http.server --directory build/site --bind 127.0.0.1"
 
 test-slow: setup ## the heavier tests too, and fresh random cases
 	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m 'not vllm and not browser and not lmeval and not readme'

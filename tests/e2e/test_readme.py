@@ -42,7 +42,7 @@ def test_commands_go_on_behind_a_backslash_and_inside_quotes() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", sorted(["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+    "page", sorted(["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))])
 )
 def test_every_link_leads_somewhere(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
