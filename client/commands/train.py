@@ -52,7 +52,7 @@ def train(
     """Train an offset on what was collected.
 
     OUT gets state, metrics.jsonl, the best weights, and weights/ for `deltaserve offsets pack`. The same command goes
-    on with a run that was stopped. Several GPUs: `accelerate launch -m client train …`.
+    on with a run that was stopped. Several GPUs: `accelerate launch -m deltaserve train …`.
     """
     quiet()
     from deltaserve.offset_models.progress.progress import Progress
