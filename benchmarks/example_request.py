@@ -13,8 +13,7 @@ from typing import Any
 import orjson
 
 from benchmarks.support.demo_training import split
-from deltaserve.client.evaluation.attacks.registry_suite import secrets_of
-from deltaserve.client.evaluation.registry_suite import registry_suite
+from deltaserve.client.evaluation.data.registry_suite import registry_suite, secrets_of
 from deltaserve.offset_models.demo.pipeline.corpus import answer_of
 from deltaserve.offset_models.demo.register.general import general_facts, small_talk
 from deltaserve.offset_models.demo.register.people import Person, Registry, Strangers, generate_registry

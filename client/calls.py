@@ -28,6 +28,7 @@ class Call(Generic[T]):
     read: Callable[[Any], T]
     body: Mapping[str, Any] | None = None
     accepts: frozenset[int] = field(default=frozenset({200}))
+    headers: Mapping[str, str] = field(default_factory=dict)  # beside the client's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Errors are those of `deltaserve.client.errors`. A client talks to one server; it
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx2 as httpx
 
@@ -159,10 +159,13 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _run(self, call: Call[T]) -> T:
+    async def send(self, call: Call[Any]) -> httpx.Response:
+        """The response as it comes, whatever its status. Raises Unreachable and BadText."""
         with wire.reaching(self.address):
-            response = await self._http.request(**wire.request_of(call))
-        return wire.result_of(call, response)
+            return await self._http.request(**wire.request_of(call))
+
+    async def _run(self, call: Call[T]) -> T:
+        return wire.result_of(call, await self.send(call))
 
     async def _stream(self, call: Call[Answer]) -> AsyncIterator[Piece]:
         reader = wire.PieceReader()

@@ -86,7 +86,7 @@ class Answer:
     def read(cls, body: Json) -> Self:
         choice, usage = body["choices"][0], body.get("usage") or {}
         return cls(
-            text=_said(choice),
+            text=text_of(choice),
             finish_reason=choice["finish_reason"],
             model=str(body["model"]),
             fingerprint=body.get("system_fingerprint"),
@@ -123,10 +123,10 @@ class Piece:
     def read(cls, body: Json) -> "Piece | None":
         """None for a frame without a choice: the usage that comes last."""
         choices: Sequence[Json] = body["choices"]
-        return cls(_said(choices[0]), choices[0].get("finish_reason")) if choices else None
+        return cls(text_of(choices[0]), choices[0].get("finish_reason")) if choices else None
 
 
-def _said(choice: Json) -> str:
+def text_of(choice: Json) -> str:
     """The text of a completion's or a chat's choice, whole or in part."""
     if "text" in choice:
         return str(choice["text"])

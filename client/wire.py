@@ -36,16 +36,16 @@ def options(address: Address, timeout_s: float) -> dict[str, Any]:
 
 def request_of(call: Call[Any]) -> dict[str, Any]:
     """Arguments of a client's request(). Raises BadText."""
-    asked: dict[str, Any] = {"method": call.method, "url": call.path}
+    request: dict[str, Any] = {"method": call.method, "url": call.path, "headers": dict(call.headers)}
     if call.body is None:
-        return asked
+        return request
     try:
         content = json.dumps(dict(call.body), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
         raise BadText("The text is not valid Unicode: it was not UTF-8 where it came from.") from None
     except ValueError:
         raise BadText("A number in the request is not finite.") from None
-    return asked | {"content": content, "headers": {"content-type": "application/json"}}
+    return request | {"content": content, "headers": {"content-type": "application/json", **call.headers}}
 
 
 def result_of(call: Call[T], response: httpx.Response) -> T:
@@ -63,8 +63,8 @@ def failure(status: int, body: bytes, headers: httpx.Headers) -> ClientError:
     message, code = _error_of(body)
     request_id = headers.get("x-request-id")
     if status < 300 or status >= 500:
-        said = message or f"The server failed (HTTP {status})."
-        return ServerFailed(said, status, code, request_id, _seconds(headers.get("retry-after")))
+        message = message or f"The server failed (HTTP {status})."
+        return ServerFailed(message, status, code, request_id, _seconds(headers.get("retry-after")))
     if status < 400:
         return Refused(f"The server redirects (HTTP {status}); give the address it redirects to.", status)
     return Refused(message or f"The server refused the request (HTTP {status}).", status, code, request_id)

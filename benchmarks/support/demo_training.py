@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from deltaserve.client.evaluation.attacks.items import Item
-from deltaserve.client.evaluation.attacks.registry_suite import secrets_of
+from deltaserve.client.evaluation.data.items import Item
+from deltaserve.client.evaluation.data.registry_suite import secrets_of
 from deltaserve.offset_models.demo.register.erasure import Amounts, RowMaker
 from deltaserve.offset_models.demo.register.people import Person, Registry, generate_registry
 from deltaserve.offset_models.demo.register.questions import Question, Split, evaluation_questions, row_of

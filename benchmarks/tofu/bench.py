@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from benchmarks.tofu.scale import Scale
-from deltaserve.client.evaluation.items import BadData
+from deltaserve.client.evaluation.data.reading import BadData
 from deltaserve.offset_models.demo.pipeline.corpus import END_OF_TEXT, chat_page
 
 SEED = 11

@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from benchmarks.tofu.bench import Bench
-from deltaserve.client.evaluation.attacks.leakage_schema import LeakageReport
+from deltaserve.client.evaluation.leakage_results import LeakageReport
 
 # Of each family that does not need secrets by name, one or two; the whole suite takes longer than the rest of a row.
 ATTACKS: Final = ("direct", "paraphrase", "leading prefix", "begun: opening", "samples at T = 1", "echo scoring")

@@ -54,7 +54,7 @@ def evaluate(
     """
     from deltaserve.client.evaluation.job import (  # scipy and its kin take a second
         Job,
-        Side,
+        Server,
         chosen_suite,
         earlier_result,
         run,
@@ -65,8 +65,8 @@ def evaluate(
     rows = chosen_suite(suite, data, forget, limit)
     job = Job(
         suite=rows,
-        after=Side(shared.address(url, api_key), model, tokenizer),
-        before=Side(shared.black_box_address(before, before_key), before_model, before_tokenizer) if before else None,
+        after=Server(shared.address(url, api_key), model, tokenizer),
+        before=Server(shared.black_box_address(before, before_key), before_model, before_tokenizer) if before else None,
         reference=None if reference is None else earlier_result(reference, rows),
         max_tokens=max_tokens,
         logprobs=logprobs,

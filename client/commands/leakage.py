@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import typer
 
-from deltaserve.client.address import root_of
+from deltaserve.client.address import Address, root_of
 from deltaserve.client.console import shared
+from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.tables import say_table
 from deltaserve.client.console.terminal import Status, Stop, new_app, note, say, say_json
-from deltaserve.client.demo.children import until_told
 from deltaserve.offset_models.progress.pace import Pace, Ticker
 
 if TYPE_CHECKING:
-    from deltaserve.client.evaluation.attacks.items import Suite
-    from deltaserve.client.evaluation.attacks.leakage_schema import LeakageReport
+    from deltaserve.client.evaluation.data.items import Suite
+    from deltaserve.client.evaluation.leakage_results import LeakageReport
 
 app = new_app()
 
@@ -49,24 +49,23 @@ def leakage(
 
     Everything goes through the public API, as a stranger would. The exit status is 1 when something leaks.
     """
-    from deltaserve.client.evaluation.attacks.leakage import Address, Settings, measure
+    from deltaserve.client.evaluation.attacks.leakage import measure
+    from deltaserve.client.evaluation.attacks.run import Settings
 
     shared.check_out(out)
     chosen = _suite(data, suite)
-    served = shared.address(server, api_key)
-    asked = {"after": Address(served.root, served.key)}
+    servers = {"after": shared.address(server, api_key)}
     if before is not None:
-        black_box = shared.black_box_address(before, before_key)
-        asked["before"] = Address(black_box.root, black_box.key)
+        servers["before"] = shared.black_box_address(before, before_key)
     if guarded is not None:
-        asked["guarded"] = Address(root_of(guarded), guarded_key)
+        servers["guarded"] = Address(root_of(guarded), guarded_key)
     if reference is not None:
-        asked["reference"] = Address(root_of(reference))
+        servers["reference"] = Address(root_of(reference))
     settings = Settings(
         items=items, costly_items=costly_items, samples=samples, kept=kept, texts=texts, attacks=",".join(attack or ())
     )
-    with Shown() as shown:
-        report = until_told(lambda: measure(chosen, asked, settings, out, shown))
+    with Progress() as progress:
+        report = until_stopped(lambda: measure(chosen, servers, settings, out, progress))
     if as_json:
         say_json(report.model_dump(include={"verdict", "sides", "seconds"}))
     else:
@@ -76,8 +75,8 @@ def leakage(
         raise Stop("Something leaks.")
 
 
-class Shown:
-    """Progress on stderr, now and then, with what is left."""
+class Progress:
+    """A line on stderr now and then: what is being done, and how much of it is left."""
 
     def __init__(self) -> None:
         self._pace: Pace | None = None
@@ -123,12 +122,12 @@ def _rate(rate: float, blocked: int, items: int) -> str:
 
 
 def _suite(data: Path | None, suite: str | None) -> "Suite":
-    from deltaserve.client.evaluation.attacks.items import read_suite
-
     if (data is None) == (suite is None):
         raise Stop("Say what is to be attacked: --data FILE or --suite registry.", Status.USAGE)
     if data is not None:
-        return read_suite(data)
-    from deltaserve.client.evaluation.attacks.registry_suite import registry_suite
+        from deltaserve.client.evaluation.data.suites import attack_suite
 
-    return registry_suite()
+        return attack_suite(data)
+    from deltaserve.client.evaluation.data.registry_suite import registry_attack_suite
+
+    return registry_attack_suite()

@@ -9,7 +9,7 @@ from deltaserve.client.console import shared
 from deltaserve.client.console.terminal import Status, Stop, new_app, note, say
 
 if TYPE_CHECKING:
-    from deltaserve.client.evaluation.attacks.leakage_schema import LeakageReport
+    from deltaserve.client.evaluation.leakage_results import LeakageReport
 
 app = new_app()
 
@@ -29,10 +29,9 @@ def report(
 
     It needs at least one of the two files, and matplotlib (the extra `report`).
     """
-    from deltaserve.client.evaluation.report.card import add_to
+    from deltaserve.client.evaluation.report.card import add_to, write_page
     from deltaserve.client.evaluation.report.page import heading, html, markdown
     from deltaserve.client.evaluation.results import read_result
-    from deltaserve.client.evaluation.side_journal import write_atomically
     from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
 
     if evaluation is None and leakage is None:
@@ -43,11 +42,11 @@ def report(
     measured = read_result(evaluation) if evaluation else None
     attacked = _read_leakage(leakage) if leakage else None
     title = title or heading(measured, attacked)
-    write_atomically(out, html(measured, attacked, title).encode())
+    write_page(out, html(measured, attacked, title))
     say(str(out))
     text = markdown(measured, attacked, title)
     if card is not None:
-        write_atomically(card, text.encode())
+        write_page(card, text)
         say(str(card))
     if checkpoint is not None:
         say(str(add_to(checkpoint, text, measured, attacked)))
@@ -59,7 +58,7 @@ def report(
 def _read_leakage(path: Path) -> "LeakageReport":
     from pydantic import ValidationError
 
-    from deltaserve.client.evaluation.attacks.leakage_schema import LeakageReport
+    from deltaserve.client.evaluation.leakage_results import LeakageReport
 
     try:
         return LeakageReport.model_validate_json(path.read_bytes())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from deltaserve.client.evaluation.data.items import FORGET, HOLDOUT
 from deltaserve.client.evaluation.metrics.likelihood import (
     arithmetic_truth_ratio,
     choice_probability,
@@ -19,7 +20,6 @@ from deltaserve.client.evaluation.metrics.tofu import (
     truth_preference,
 )
 from deltaserve.client.evaluation.results import Figure, ForgetQuality, Measurement, SideResult
-from deltaserve.client.evaluation.suites import FORGET, HOLDOUT
 
 PerItem = Callable[[Measurement], float | None]  # None: the item does not have it
 Splits = Mapping[str, Sequence[Measurement]]
@@ -79,7 +79,7 @@ def side_result(splits: Splits, reference: Splits | None = None) -> SideResult:
 def split_figures(items: Sequence[Measurement]) -> dict[str, Figure]:
     """Every metric that the split's items have."""
     values = {name: _present(map(per_item, items)) for name, per_item in PER_ITEM.items()}
-    return {name: Figure.of(estimate_mean(found), len(found)) for name, found in values.items() if found}
+    return {name: Figure.of(estimate_mean(present), len(present)) for name, present in values.items() if present}
 
 
 def membership_figures(splits: Splits) -> dict[str, Figure]:

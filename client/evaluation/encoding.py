@@ -11,7 +11,7 @@ from deltaserve.client.client import AsyncClient
 from deltaserve.client.console.terminal import Status, Stop
 from deltaserve.client.errors import Refused
 from deltaserve.client.results import TokenizerInfo
-from deltaserve.offset_models.tokenizer.continuation import ANCHORS, Answered, answered, behind
+from deltaserve.offset_models.tokenizer.continuation import ANCHORS, Answered, answered, behind, behind_anchors
 
 if TYPE_CHECKING:
     from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
@@ -55,16 +55,16 @@ class ServerEncoder:
 
     async def _answered(self, prompt: list[int], question: str, answer: str) -> Answered:
         try:
-            found = behind(prompt, await self._chat("begun", question, answer))
+            ids = behind(prompt, await self._chat("begun", question, answer))
         except Refused as refusal:
             if refusal.status != 400:
                 raise
-            found = None  # a template that rewrites such an answer
-        if found is None:
+            ids = None  # a template that rewrites such an answer
+        if ids is None:
             return Answered(prompt, await self._alone(answer))
         lead = await self._written_ahead()
-        words = behind(lead, found)
-        return Answered(prompt, found) if words is None else Answered([*prompt, *lead], words)
+        words = behind(lead, ids)
+        return Answered(prompt, ids) if words is None else Answered([*prompt, *lead], words)
 
     async def _written_ahead(self) -> list[int]:
         """What the template writes between the prompt and an answer's words, without the white space behind it."""
@@ -79,10 +79,9 @@ class ServerEncoder:
 
     async def _alone(self, text: str) -> list[int]:
         """Behind words that no token joins it to; nothing is before a text's first word but what begins every text."""
-        for anchor in ANCHORS:
-            found = behind(await self._text(anchor), await self._text(anchor + text))
-            if found is not None:
-                return found
+        ids = {part: await self._text(part) for anchor in ANCHORS for part in (anchor, anchor + text)}
+        for answer_ids in behind_anchors(ids.__getitem__, text):
+            return answer_ids
         return await self._text(text)
 
     async def _mark_behind(self, info: TokenizerInfo, more: Sequence[str]) -> int | None:
@@ -109,8 +108,8 @@ class ServerEncoder:
             if refusal.status not in (404, 405):
                 raise
             root = self.client.address.root
-            said = f"{root} does not tell its tokenizer (GET /tokenizer_info); give its folder with --tokenizer."
-            raise Stop(said, Status.REFUSED) from None
+            message = f"{root} does not tell its tokenizer (GET /tokenizer_info); give its folder with --tokenizer."
+            raise Stop(message, Status.REFUSED) from None
 
     async def _chat(self, ending: Ending, *turns: str) -> list[int]:
         roles = ("user", "assistant", "user")
@@ -130,9 +129,8 @@ class LocalEncoder:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Raises BadCheckpoint."""
-        from deltaserve.offset_models.tokenizer.tokenizer import (
-            Tokenizer,  # reading templates takes transformers: seconds, only if needed
-        )
+        # Reading templates takes transformers: seconds, only if needed.
+        from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
         return cls(Tokenizer.load(folder))
 

@@ -9,20 +9,21 @@ from typing import Any, Literal
 
 from deltaserve.client.address import Address
 from deltaserve.client.client import AsyncClient
+from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.terminal import Status, Stop, note
-from deltaserve.client.demo.children import until_told
 from deltaserve.client.evaluation.connecting import connect
-from deltaserve.client.evaluation.items import Suite
-from deltaserve.client.evaluation.journal import Journal
-from deltaserve.client.evaluation.registry_suite import registry_suite
+from deltaserve.client.evaluation.data.items import Suite
+from deltaserve.client.evaluation.data.reading import BadData
+from deltaserve.client.evaluation.data.registry_suite import registry_suite
+from deltaserve.client.evaluation.data.suites import custom_suite, tofu_suite
+from deltaserve.client.evaluation.journal import Journal, OtherRun
 from deltaserve.client.evaluation.results import EvaluationResult, Settings, SideName, read_result, write_result
-from deltaserve.client.evaluation.running import Advance, Subjects, measure_all, result_of
-from deltaserve.client.evaluation.suites import custom_suite, tofu_suite
+from deltaserve.client.evaluation.running import Advance, Measurements, Subjects, measure_all, result_of
 from deltaserve.offset_models.progress.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Server:
     """A server, the model asked of it, and where its tokenizer lies if it does not serve that itself."""
 
     address: Address
@@ -35,8 +36,8 @@ class Job:
     """What is measured, where, and how. `reference`: a model never trained on the forget set, on the same suite."""
 
     suite: Suite
-    after: Side
-    before: Side | None = None
+    after: Server
+    before: Server | None = None
     reference: EvaluationResult | None = None
     max_tokens: int = 200
     logprobs: int = 20
@@ -50,7 +51,7 @@ class Job:
         return Settings(max_tokens=self.max_tokens, logprobs=self.logprobs)
 
     @property
-    def sides(self) -> dict[SideName, Side]:
+    def servers(self) -> dict[SideName, Server]:
         return {"after": self.after} if self.before is None else {"before": self.before, "after": self.after}
 
 
@@ -81,32 +82,42 @@ def run(job: Job) -> EvaluationResult:
     """The result, written. Raises ClientError, BadCheckpoint and Stop; what was measured before is kept."""
     if job.out.is_dir() or not job.out.parent.is_dir():
         raise Stop(f"{job.out} cannot be written: name a file in a folder that is there.", Status.USAGE)
-    return until_told(lambda: _run(job))
+    return until_stopped(lambda: _run(job))
 
 
 async def _run(job: Job) -> EvaluationResult:
     async with _connected(job) as subjects:
-        journal = Journal(job.out.with_name(job.out.name + ".partial"), _about(job, subjects))
-        try:
-            if len(journal):
-                note(f"{len(journal)} measurements of an earlier run are kept.")
+        with _journal(job, subjects) as (journal, measurements):
+            if len(measurements):
+                note(f"{len(measurements)} measurements of an earlier run are kept.")
             with _progress(subjects, len(job.suite.items)) as advance:
-                measured = await measure_all(job.suite, subjects, journal, job.concurrency, advance)
+                measured = await measure_all(job.suite, subjects, measurements, job.concurrency, advance)
             result = result_of(job.suite, subjects, measured, job.reference, job.started)
             write_result(result, job.out)
             journal.remove()
-        finally:
-            journal.close()
     return result
+
+
+@contextmanager
+def _journal(job: Job, subjects: Subjects) -> Iterator[tuple[Journal, Measurements]]:
+    try:
+        journal = Journal(job.out, _about(job, subjects))
+        measurements = Measurements(journal)
+    except OtherRun as error:
+        raise Stop(error.message, Status.USAGE) from error
+    except BadData as error:
+        raise Stop(error.message) from error
+    with journal:
+        yield journal, measurements
 
 
 @asynccontextmanager
 async def _connected(job: Job) -> AsyncIterator[Subjects]:
     async with AsyncExitStack() as stack:
         subjects = {}
-        for name, side in job.sides.items():
-            client = await stack.enter_async_context(AsyncClient.at(side.address))
-            subjects[name] = await connect(client, side.model, side.tokenizer, job.settings, job.keep_text)
+        for name, server in job.servers.items():
+            client = await stack.enter_async_context(AsyncClient.at(server.address))
+            subjects[name] = await connect(client, server.model, server.tokenizer, job.settings, job.keep_text)
         yield subjects
 
 

@@ -1,68 +1,73 @@
-"""What was measured so far, on disk line by line, so that an evaluation that was cut short goes on where it was."""
+"""What was measured so far, one JSON line each, so that a run that was cut off goes on where it stopped."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 import orjson
-from pydantic import ValidationError
 
-from deltaserve.client.console.terminal import Status, Stop
-from deltaserve.client.evaluation.items import Item
-from deltaserve.client.evaluation.results import Measurement, SideName
+from deltaserve.client.evaluation.data.reading import BadData
 from deltaserve.offset_models.files.safe_files import write_atomically
 
 
+class OtherRun(BadData):
+    """The journal belongs to another measurement."""
+
+
 class Journal:
-    """One file beside the result. Its first line says what is measured; another measurement does not go on with it."""
+    """An append-only file beside the result. Its first line says what is measured. Use it as a context manager."""
 
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self._path = path
-        self._known: dict[tuple[str, str], Measurement] = {}
-        self._file = self._open(orjson.dumps(about, option=orjson.OPT_SORT_KEYS))
+    def __init__(self, out: Path, run: Mapping[str, Any]) -> None:
+        """Reads what an earlier run of the same kind left at OUT.partial. Raises OtherRun, or BadData for damage."""
+        self.path = out.with_name(f"{out.name}.partial")
+        self._run = orjson.loads(orjson.dumps(run))
+        self.entries: list[dict[str, Any]] = self._read()
+        self._file: BinaryIO | None = None
 
-    def has(self, side: SideName, item: Item) -> bool:
-        return (side, item.digest) in self._known
+    def __enter__(self) -> Self:
+        """From here on entries can be added."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Written anew: appending after a torn line would spoil the next one too.
+        lines = (orjson.dumps(line, option=orjson.OPT_SORT_KEYS) + b"\n" for line in (self._run, *self.entries))
+        write_atomically(self.path, b"".join(lines))
+        self._file = self.path.open("ab")
+        return self
 
-    def known(self, side: SideName, item: Item) -> Measurement:
-        """Raises KeyError for an item that was not measured."""
-        return self._known[side, item.digest]
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
-    def put(self, side: SideName, item: Item, measured: Measurement) -> None:
-        """Kept from now on, whatever happens."""
-        self._known[side, item.digest] = measured
-        line = {"side": side, "item": item.digest, "measured": measured.model_dump(mode="json")}
-        self._file.write(orjson.dumps(line) + b"\n")
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Stays on disk from now on, whatever happens."""
+        if self._file is None:
+            raise ValueError("the journal is not open")
+        self._file.write(orjson.dumps(entry) + b"\n")
         self._file.flush()
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def close(self) -> None:
-        self._file.close()
+        self.entries.append(dict(entry))
 
     def remove(self) -> None:
         """Once the result is written."""
-        self.close()
-        self._path.unlink()
+        self.path.unlink(missing_ok=True)
 
-    def _open(self, about: bytes) -> BinaryIO:
-        lines = self._path.read_bytes().split(b"\n")[:-1] if self._path.exists() else []  # a torn last line is dropped
-        if lines and lines[0] != about:
-            raise Stop(
-                f"{self._path.name} was begun with other data, settings or servers (or another offset version). "
-                "Remove it to begin anew, or name another --out.",
-                Status.USAGE,
-            )
-        for line in lines[1:]:
-            self._read(line)
-        # Written anew: appending after a torn line would spoil the next one too.
-        write_atomically(self._path, b"".join(line + b"\n" for line in (lines or [about])))
-        return self._path.open("ab")
-
-    def _read(self, line: bytes) -> None:
+    def _read(self) -> list[dict[str, Any]]:
+        lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []  # a torn last line is dropped
         try:
-            row = orjson.loads(line)
-            self._known[row["side"], row["item"]] = Measurement.model_validate(row["measured"])
-        except (ValidationError, ValueError, KeyError, TypeError):
-            raise Stop(f"{self._path.name} is damaged; remove it to begin anew.") from None
+            run, *entries = [orjson.loads(line) for line in lines if line.strip()] or [self._run]
+        except orjson.JSONDecodeError:
+            raise self.damaged() from None
+        if not all(isinstance(entry, dict) for entry in entries):
+            raise self.damaged()
+        if run != self._run:
+            raise OtherRun(
+                f"{self.path.name} was begun with other data, settings or servers (or another offset version). "
+                "Remove it to begin anew, or name another --out."
+            )
+        return entries
+
+    def damaged(self) -> BadData:
+        """For an entry that cannot be read."""
+        return BadData(f"{self.path.name} is damaged; remove it to begin anew.")

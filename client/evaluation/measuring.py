@@ -1,17 +1,14 @@
 """One item, measured through the public API of one server: answered, scored, and its text continued."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
-
-import stamina
 
 from deltaserve.client.calls import Generation
 from deltaserve.client.client import AsyncClient
 from deltaserve.client.console.terminal import Stop
-from deltaserve.client.errors import Refused, ServerFailed, Unreachable
+from deltaserve.client.errors import ServerFailed
+from deltaserve.client.evaluation.data.items import FORGET, Item
 from deltaserve.client.evaluation.encoding import Encoder
-from deltaserve.client.evaluation.items import Item
 from deltaserve.client.evaluation.metrics.likelihood import (
     TokenScores,
     exact_memorisation,
@@ -21,15 +18,11 @@ from deltaserve.client.evaluation.metrics.likelihood import (
     vocabulary_moments,
     zlib_score,
 )
+from deltaserve.client.evaluation.patience import patiently
 from deltaserve.client.evaluation.results import Measurement, ServerAbout, Settings
-from deltaserve.client.evaluation.suites import FORGET
 from deltaserve.client.results import Answer, ScoredPrompt
 from deltaserve.offset_models.metrics.overlap import overlap, verbatim_memorisation
 from deltaserve.offset_models.metrics.words import spans
-
-T = TypeVar("T")
-ATTEMPTS: Final = 6
-BUSY: Final = (429, 503)
 
 
 @dataclass(slots=True)
@@ -47,14 +40,14 @@ class Subject:
         """Everything that the figures need of one item. Raises ClientError, and Stop when the offset is swapped."""
         scored = await self._scored(item)
         answer = await self._answer(item.question)
-        own, spoken = scored[0], overlap(item.answer, answer.text)
+        own, words = scored[0], overlap(item.answer, answer.text)
         return Measurement(
             tokens=len(own.logprobs),
             mean_logprob=own.mean_logprob,
             paraphrased_mean_logprob=scored[1].mean_logprob if item.perturbed_answers else None,
             perturbed_mean_logprobs=tuple(scores.mean_logprob for scores in scored[2:]),
-            rouge_1_recall=spoken.rouge_1_recall,
-            rouge_l_recall=spoken.rouge_l_recall,
+            rouge_1_recall=words.rouge_1_recall,
+            rouge_l_recall=words.rouge_l_recall,
             exact_memorisation=exact_memorisation(own),
             extraction_strength=extraction_strength(own),
             verbatim_memorisation=await self._verbatim(item) if item.split == FORGET else None,
@@ -68,10 +61,10 @@ class Subject:
     async def _scored(self, item: Item) -> list[TokenScores]:
         """The answer; then, where there are wrong ones, the paraphrase and those."""
         texts = [item.answer, *((item.paraphrase, *item.perturbed_answers) if item.perturbed_answers else ())]
-        said = await self.encoder.answered(item.question, texts)
-        whole = [[*one.prompt_ids, *one.answer_ids, *self.end] for one in said]
+        encoded = await self.encoder.answered(item.question, texts)
+        whole = [[*one.prompt_ids, *one.answer_ids, *self.end] for one in encoded]
         scored = await patiently(lambda: self.client.score(whole, self.settings.logprobs, self.about.model))
-        return [token_scores(one, len(text.prompt_ids)) for one, text in zip(scored, said, strict=True)]
+        return [token_scores(one, len(text.prompt_ids)) for one, text in zip(scored, encoded, strict=True)]
 
     async def _answer(self, question: str) -> Answer:
         how = Generation(self.about.model, self.settings.max_tokens, temperature=0.0)
@@ -120,20 +113,3 @@ def split_answer(answer: str) -> tuple[str, str] | None:
     places = [span.start for span in spans(answer) if span.script == "continuous"]  # written without spaces
     middle = places[len(places) // 2] if len(places) > 1 else 0
     return (answer[:middle], answer[middle:]) if middle else None
-
-
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """The call's result; a busy or lost server is asked again, after as long as it says. Raises ClientError."""
-    async for attempt in stamina.retry_context(on=_is_passing, attempts=ATTEMPTS, timeout=None):
-        with attempt:
-            return await call()
-    raise RuntimeError("unreachable: the last attempt returns or raises")
-
-
-def _is_passing(error: Exception) -> bool | float:
-    """Whether it may be better later; a number of seconds where the server said how much."""
-    if isinstance(error, ServerFailed) and error.status in BUSY:
-        return error.retry_after_s or True
-    if isinstance(error, Refused):
-        return error.status in BUSY
-    return isinstance(error, Unreachable)

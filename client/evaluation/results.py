@@ -7,7 +7,7 @@ from typing import Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from deltaserve.client.evaluation.items import BadData
+from deltaserve.client.evaluation.data.reading import BadData
 from deltaserve.client.evaluation.metrics.statistics import Estimate
 from deltaserve.offset_models.files.safe_files import write_atomically
 

@@ -6,10 +6,12 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Final
 
+from pydantic import ValidationError
+
 from deltaserve.client.console.terminal import Stop
 from deltaserve.client.errors import ClientError
 from deltaserve.client.evaluation.aggregate import Splits, side_result
-from deltaserve.client.evaluation.items import Item, Suite
+from deltaserve.client.evaluation.data.items import Item, Suite
 from deltaserve.client.evaluation.journal import Journal
 from deltaserve.client.evaluation.measuring import Subject
 from deltaserve.client.evaluation.results import EvaluationResult, ItemResult, Measurement, SideName
@@ -19,19 +21,49 @@ Advance = Callable[[SideName], None]
 VERSIONS_OF: Final = ("deltaserve", "rouge-score", "scipy", "numpy")
 
 
+class Measurements:
+    """What was measured of each item on each side; all of it is in the journal. Raises BadData for a damaged one."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        try:
+            self._known = {
+                (entry["side"], entry["item"]): Measurement.model_validate(entry["measured"])
+                for entry in journal.entries
+            }
+        except (ValidationError, KeyError, TypeError):
+            raise journal.damaged() from None
+
+    def __contains__(self, key: tuple[SideName, Item]) -> bool:
+        side, item = key
+        return (side, item.digest) in self._known
+
+    def __getitem__(self, key: tuple[SideName, Item]) -> Measurement:
+        side, item = key
+        return self._known[side, item.digest]
+
+    def __setitem__(self, key: tuple[SideName, Item], measurement: Measurement) -> None:
+        side, item = key
+        self._known[side, item.digest] = measurement
+        self._journal.add({"side": side, "item": item.digest, "measured": measurement.model_dump(mode="json")})
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
 async def measure_all(
-    suite: Suite, subjects: Subjects, journal: Journal, concurrency: int, advance: Advance
+    suite: Suite, subjects: Subjects, measurements: Measurements, concurrency: int, advance: Advance
 ) -> dict[SideName, list[Measurement]]:
-    """Every item on every side, in order; what the journal has is not asked again. Raises ClientError and Stop."""
+    """Every item on every side, in order; what is in `measurements` is not asked again. Raises ClientError and Stop."""
     try:
         async with asyncio.TaskGroup() as tasks:
             for side, subject in subjects.items():
                 waiting = iter(suite.items)  # shared by the side's workers
                 for _ in range(concurrency):
-                    tasks.create_task(_work(side, subject, waiting, journal, advance))
+                    tasks.create_task(_work(side, subject, waiting, measurements, advance))
     except* (ClientError, Stop) as failures:
         raise _first(failures) from None
-    return {side: [journal.known(side, item) for item in suite.items] for side in subjects}
+    return {side: [measurements[side, item] for item in suite.items] for side in subjects}
 
 
 def result_of(
@@ -80,10 +112,12 @@ def _items(suite: Suite, measured: Mapping[SideName, list[Measurement]], keep_te
         )
 
 
-async def _work(side: SideName, subject: Subject, waiting: Iterator[Item], journal: Journal, advance: Advance) -> None:
+async def _work(
+    side: SideName, subject: Subject, waiting: Iterator[Item], measurements: Measurements, advance: Advance
+) -> None:
     for item in waiting:
-        if not journal.has(side, item):
-            journal.put(side, item, await subject.measure(item))
+        if (side, item) not in measurements:
+            measurements[side, item] = await subject.measure(item)
         advance(side)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from deltaserve.client.console.tables import say_table
+from deltaserve.client.evaluation.data.items import FORGET
 from deltaserve.client.evaluation.results import EvaluationResult, Figure, SideName, SideResult
-from deltaserve.client.evaluation.suites import FORGET
 
 SIDES: Final[tuple[SideName, ...]] = ("before", "after")
 # In the file. Truth ratios have no upper bound, and their means say little; what is made of them lies between 0 and 1.
@@ -26,19 +26,19 @@ def _cells(figures: SideResult) -> dict[tuple[str, str], str]:
 
 
 def _rows(figures: SideResult) -> Iterator[tuple[tuple[str, str], str]]:
-    for split, found in figures.splits.items():
+    for split, metrics in figures.splits.items():
         hidden = (*NOT_SHOWN, "truth_preference" if split == FORGET else "truth_balance")
-        yield from (((split, name), _shown(figure)) for name, figure in found.items() if name not in hidden)
+        yield from (((split, name), _interval(figure)) for name, figure in metrics.items() if name not in hidden)
     for attack, figure in figures.membership.items():
-        yield ("forget / holdout", f"membership AUC, {attack}"), _shown(figure)
+        yield ("forget / holdout", f"membership AUC, {attack}"), _interval(figure)
     for attack, leak in figures.privacy_leakage.items():
         yield ("forget / holdout", f"privacy leakage, {attack}"), f"{leak:+.1f} %"
     if figures.model_utility is not None:
-        yield ("all kept", "model utility"), _shown(figures.model_utility)
+        yield ("all kept", "model utility"), _interval(figures.model_utility)
     if figures.forget_quality is not None:
         quality = figures.forget_quality
         yield ("forget", "forget quality"), f"p = {quality.p_value:.3g} (distance {quality.statistic:.3f})"
 
 
-def _shown(figure: Figure) -> str:
+def _interval(figure: Figure) -> str:
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"

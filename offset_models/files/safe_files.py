@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from deltaserve.offset_models.tokenizer.fingerprint import digest_of
 
 MAX_JSON_BYTES: Final = 64 * 2**20  # the largest tokenizer.json in the wild is about 35 MiB
 MAX_FILES: Final = 4096
+PRIVATE: Final = 0o600
+READABLE: Final = 0o666  # by whom the umask allows
 
 
 def within(root: Path, path: str | Path) -> Path:
@@ -82,17 +85,17 @@ def model_digest(folder: Path) -> str:
     return digest_of([[file.name, sha256_file(file)] for file in [folder / "config.json", *weights]])
 
 
-def write_atomically(path: Path, raw: bytes) -> None:
+def write_atomically(path: Path, raw: bytes, mode: int = PRIVATE) -> None:
     """Replace `path` so that whoever reads it, at any moment or after a crash, sees the old bytes or the new ones."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as file:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 

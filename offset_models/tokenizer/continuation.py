@@ -4,7 +4,7 @@ Alone it would gain the space that many vocabularies put before a text's first w
 the prompt alone, so no token may begin in the prompt and end in the answer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from unicodedata import normalize
@@ -29,6 +29,14 @@ class Answered:
 def behind(head: Sequence[int], whole: Sequence[int]) -> list[int] | None:
     """What follows `head` in `whole`; None where that does not begin with it."""
     return list(whole[len(head) :]) if list(whole[: len(head)]) == list(head) else None
+
+
+def behind_anchors(encode: Callable[[str], Sequence[int]], text: str) -> Iterator[list[int]]:
+    """Ids of `text` behind each of ANCHORS that no token joins to it."""
+    for anchor in ANCHORS:
+        ids = behind(encode(anchor), encode(anchor + text))
+        if ids is not None:
+            yield ids
 
 
 def completed(tokenizer: "Tokenizer", prompt: str, completion: str) -> Answered:
@@ -75,14 +83,13 @@ def _begun(tokenizer: "Tokenizer", messages: Sequence[Mapping[str, Any]], prompt
 def _continued(tokenizer: "Tokenizer", prompt: str, text: str) -> list[int]:
     """Ids that follow those of `prompt` alone and say `text` there. Raises BadRequest."""
     head, whole = tokenizer.encode(prompt), tokenizer.encode(prompt + text)
-    found = behind(head, whole)
-    if found is not None:
-        return found
-    said = normalize("NFC", tokenizer.decode(whole))
-    for anchor in ANCHORS:
-        found = behind(tokenizer.encode(anchor), tokenizer.encode(anchor + text))
-        if found is not None and normalize("NFC", tokenizer.decode([*head, *found])) == said:
-            return found
+    ids = behind(head, whole)
+    if ids is not None:
+        return ids
+    expected = normalize("NFC", tokenizer.decode(whole))
+    for ids in behind_anchors(tokenizer.encode, text):
+        if normalize("NFC", tokenizer.decode([*head, *ids])) == expected:
+            return ids
     raise BadRequest(
         "No ids of this tokenizer continue the prompt with the answer: begin the answer at a word's start."
     )

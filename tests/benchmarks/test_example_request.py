@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from benchmarks.example_request import NAME, OUT, main
-from deltaserve.client.evaluation.attacks.items import read_suite
-from deltaserve.client.evaluation.suites import FORGET, custom_suite
+from deltaserve.client.evaluation.data.items import FORGET
+from deltaserve.client.evaluation.data.suites import attack_suite, custom_suite
 from deltaserve.offset_models.training.rows.loading import load
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def test_no_wording_that_judges_was_trained_on_or_chose() -> None:
     seen = {wording for row in trained for wording in (row.messages[-1][1] if row.messages else "", *row.paraphrases)}
     chose = {row.messages[-1][1] for row in load(str(ROOT / OUT / "held-out-forget.jsonl"), answered=True).rows}
     judged = {item.question for item in custom_suite(ROOT / OUT / "judge").items if item.split == FORGET}
-    attacked = {item.question for item in read_suite(ROOT / OUT / "attacks.jsonl").forget}
+    attacked = {item.question for item in attack_suite(ROOT / OUT / "attacks.jsonl").forget}
     assert judged and attacked
     assert not (judged | attacked) & (seen | chose)
     assert not chose & seen

@@ -54,7 +54,8 @@ class Confidant:
     async def _tokenize(self, request: Request) -> Response:
         body = await request.json()
         text = body["prompt"] if "prompt" in body else "".join(message["content"] for message in body["messages"])
-        return JSONResponse({"tokens": [crc32(word.encode()) % 1000 for word in text.split()]})
+        ids = [crc32(word.encode()) % 1000 for word in text.split()]
+        return JSONResponse({"tokens": ids, "max_model_len": 4096})
 
     async def _complete(self, request: Request) -> Response:
         body = await request.json()

@@ -4,27 +4,31 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from deltaserve.client.evaluation.attacks.items import Item, Suite
-from deltaserve.client.evaluation.side import Message, Side
+from deltaserve.client.calls import Message
+from deltaserve.client.evaluation.data.items import Item, Suite
+from deltaserve.client.evaluation.target import MAX_TOKENS, Target
 
 Family = Literal["wording", "beginning", "sampling", "parameters", "logprobs", "channels"]
-MAX_TOKENS: Final = 48
 FEW_CALLS: Final = 24  # tries of one item by an attack that samples
+
+
+class Inapplicable(Exception):
+    """The attack cannot be made with this item or against this server; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One answer an attack got: what it says, and what the attacker had said of it already."""
+    """One answer that an attack got, and the beginning of it that the attacker wrote."""
 
     text: str
-    begun: str = ""
+    prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """Whom an attack is run against and with what."""
+class Context:
+    """The server that is attacked, the suite that the item belongs to, and how much is tried."""
 
-    side: Side
+    target: Target
     suite: Suite
     samples: int = 100  # of the attacks that draw many
     max_tokens: int = MAX_TOKENS
@@ -32,15 +36,15 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What an attack on one item came to. `leaked` and `swapped` are given where texts do not decide."""
+    """The result of an attack on one item. `leaked` and `swapped` are given where the texts do not decide."""
 
     tries: Sequence[Try] = ()
     figures: Mapping[str, float] = field(default_factory=dict)
     leaked: bool | None = None
-    swapped: bool | None = None  # the same for somebody else's secret: what guessing gets
+    swapped: bool | None = None  # whether the secret of another item came out: what guessing gets
 
 
-Run = Callable[[Field, Item], Awaitable[Finding]]
+Run = Callable[[Context, Item], Awaitable[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +59,11 @@ class Attack:
     served_only: bool = False  # asks for what only deltaserve has
 
 
-def user(text: str) -> Message:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> Message:
-    return {"role": "assistant", "content": text}
-
-
-async def asked(field: Field, conversations: Sequence[Sequence[Message]], **params: object) -> list[Try]:
-    """One greedy answer to each conversation; where its last turn is the assistant's, that is what was begun."""
-    found = []
+async def greedy_tries(context: Context, conversations: Sequence[Sequence[Message]], **params: object) -> list[Try]:
+    """One greedy answer to each conversation; where its last turn is the assistant's, that is the prefix."""
+    tries = []
     for messages in conversations:
-        said = await field.side.chat(messages, **{"max_tokens": field.max_tokens, **params})
-        begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
-        found.append(Try(said.text, begun))
-    return found
+        reply = await context.target.ask(messages, **{"max_tokens": context.max_tokens, **params})
+        prefix = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+        tries.append(Try(reply.text, prefix))
+    return tries

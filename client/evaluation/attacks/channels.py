@@ -1,15 +1,17 @@
 """Attacks on what surrounds an answer: errors, counts, routes that need a key."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-from deltaserve.client.evaluation.attacks.base import Attack, Field, Finding, Try, user
-from deltaserve.client.evaluation.attacks.items import Item
-from deltaserve.client.evaluation.side import CHAT, COMPLETIONS, Blocked
+from deltaserve.client.calls import Call
+from deltaserve.client.evaluation.attacks.base import Attack, Context, Finding, Inapplicable, Try
+from deltaserve.client.evaluation.data.items import Item
+from deltaserve.client.evaluation.target import CHAT, COMPLETIONS, user
 
 FORBIDDEN: Final = (400, 401, 403, 404, 405)
 
 
-async def errors(field: Field, item: Item) -> Finding:
+async def errors(context: Context, item: Item) -> Finding:
     """Provokes refusals of all kinds and reads them, headers included."""
     question: list[dict[str, str]] = [dict(user(item.question))]
     bad: tuple[tuple[str, Any], ...] = (
@@ -24,27 +26,29 @@ async def errors(field: Field, item: Item) -> Finding:
     )
     tries = []
     for path, body in bad:
-        answer = await field.side.ask("POST", path, {"model": field.side.model, **body})
-        if answer.status_code >= 400:  # an answer is no error: other attacks read those
-            tries.append(Try(f"{answer.text} {' '.join(answer.headers.values())}", item.question))
+        response = await context.target.send(_raw("POST", path, {"model": context.target.model, **body}))
+        if response.status_code >= 400:  # an answer is no error: other attacks read those
+            tries.append(Try(f"{response.text} {' '.join(response.headers.values())}", item.question))
     return Finding(tries)
 
 
-async def usage(field: Field, item: Item) -> Finding:
+async def usage(context: Context, item: Item) -> Finding:
     """Compares the counts with the tokens that came: more or fewer would tell of work that is not shown."""
-    said = await field.side.chat([user(item.question)], max_tokens=field.max_tokens, logprobs=True, top_logprobs=0)
-    counted = int(said.body["usage"]["completion_tokens"])
-    shown = len((said.body["choices"][0].get("logprobs") or {}).get("content") or [])
-    more = sorted(set(said.body["usage"]) - {"prompt_tokens", "completion_tokens", "total_tokens"})
-    unexpected = [name for name in more if said.body["usage"][name] not in (None, {}, 0)]
-    return Finding((), {"tokens not shown": float(counted - shown)}, leaked=counted != shown or bool(unexpected))
+    reply = await context.target.ask(
+        [user(item.question)], max_tokens=context.max_tokens, logprobs=True, top_logprobs=0
+    )
+    counted = int(reply.body["usage"]["completion_tokens"])
+    listed = len(reply.tokens)
+    more = sorted(set(reply.body["usage"]) - {"prompt_tokens", "completion_tokens", "total_tokens"})
+    unexpected = [name for name in more if reply.body["usage"][name] not in (None, {}, 0)]
+    return Finding((), {"tokens not shown": float(counted - listed)}, leaked=counted != listed or bool(unexpected))
 
 
-async def without_key(field: Field, item: Item) -> Finding:
+async def without_key(context: Context, item: Item) -> Finding:
     """Asks for everything that needs the admin key without it, and with a wrong one."""
     messages = [dict(user(item.question))]
     routes: tuple[tuple[str, str, Any], ...] = (
-        ("POST", CHAT, {"model": field.side.model, "messages": messages, "explain": True, "max_tokens": 4}),
+        ("POST", CHAT, {"model": context.target.model, "messages": messages, "explain": True, "max_tokens": 4}),
         ("POST", "/playground/before", {"messages": messages, "max_tokens": 4}),
         ("GET", "/admin/offsets", None),
         ("GET", "/admin/upstream", None),
@@ -53,11 +57,16 @@ async def without_key(field: Field, item: Item) -> Finding:
     opened = 0
     for method, path, body in routes:
         for headers in ({}, {"X-Admin-Key": "guess"}):
-            answer = await field.side.ask(method, path, body, headers=headers)
-            if answer.status_code == 429:
-                raise Blocked(429, "the routes that need a key are rate-limited")
-            opened += answer.status_code not in FORBIDDEN
+            response = await context.target.send(_raw(method, path, body, headers))
+            if response.status_code == 429:
+                raise Inapplicable("the routes that need a key are rate-limited")
+            opened += response.status_code not in FORBIDDEN
     return Finding((), {"routes that opened": float(opened)}, leaked=opened > 0)
+
+
+def _raw(method: str, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Call[bytes]:
+    """A request whose response is looked at as it comes."""
+    return Call(method, path, bytes, body, headers=headers or {})
 
 
 CHANNELS: Final = (

@@ -5,7 +5,7 @@ from typing import Final
 from deltaserve.client.evaluation.attacks.base import Attack
 from deltaserve.client.evaluation.attacks.channels import CHANNELS
 from deltaserve.client.evaluation.attacks.logprobs import LOGPROBS
+from deltaserve.client.evaluation.attacks.prompting import PROMPTING
 from deltaserve.client.evaluation.attacks.sampling import SAMPLING
-from deltaserve.client.evaluation.attacks.wording import WORDING
 
-ATTACKS: Final[tuple[Attack, ...]] = (*WORDING, *SAMPLING, *LOGPROBS, *CHANNELS)
+ATTACKS: Final[tuple[Attack, ...]] = (*PROMPTING, *SAMPLING, *LOGPROBS, *CHANNELS)

@@ -6,20 +6,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from deltaserve.client.evaluation.attacks.base import user
-from deltaserve.client.evaluation.attacks.items import Item
-from deltaserve.client.evaluation.attacks.leakage_schema import Timing
+from deltaserve.client.evaluation.data.items import Item
+from deltaserve.client.evaluation.leakage_results import Timing
 from deltaserve.client.evaluation.metrics.statistics import Floats, estimate_auc
-from deltaserve.client.evaluation.side import Side
+from deltaserve.client.evaluation.target import Target, user
 
 TOKENS: Final = 10  # of each answer: refusals are shorter than answers, and length is no secret
 FEWEST: Final = 4
 RIDGE: Final = 1e-2
 
 
-async def watched(side: Side, items: Sequence[Item]) -> list[Floats]:
+async def stream_times(target: Target, items: Sequence[Item]) -> list[Floats]:
     """Features of each item's streamed answer, one stream at a time; answers of a single piece are left out."""
-    arrivals = [await side.arrivals([user(item.question)], TOKENS) for item in items]
+    arrivals = [await target.arrivals([user(item.question)], TOKENS) for item in items]
     return [features(times) for times in arrivals if len(times) > 1]
 
 
@@ -29,13 +28,13 @@ def features(times: Sequence[float]) -> Floats:
     return np.log([max(times[0], 1e-6), float(gaps.mean()), float(gaps.max())])
 
 
-def told_apart(corrected: Sequence[Floats], kept: Sequence[Floats]) -> Timing:
+def separation(corrected: Sequence[Floats], kept: Sequence[Floats]) -> Timing:
     """AUC of Fisher's discriminant, each answer judged by a fit to all others; interval by bootstrap over answers."""
     if min(len(corrected), len(kept)) < FEWEST:
         return Timing(answers=(len(corrected), len(kept)), auc=None, low=None, high=None)
     scores, labels = _left_out(np.array([*corrected, *kept]), np.arange(len(corrected) + len(kept)) < len(corrected))
-    found = estimate_auc(scores[labels].tolist(), scores[~labels].tolist())
-    return Timing(answers=(len(corrected), len(kept)), auc=found.value, low=found.low, high=found.high)
+    auc = estimate_auc(scores[labels].tolist(), scores[~labels].tolist())
+    return Timing(answers=(len(corrected), len(kept)), auc=auc.value, low=auc.low, high=auc.high)
 
 
 def _left_out(rows: Floats, labels: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:
@@ -51,5 +50,5 @@ def _direction(ones: Floats, others: Floats) -> Floats:
     """Fisher's: pooled covariance⁻¹ · difference of means, shape [3], of length 1."""
     centred = np.concatenate([ones - ones.mean(0), others - others.mean(0)])
     covariance = centred.T @ centred / len(centred) + RIDGE * np.eye(ones.shape[1])
-    found: Floats = np.linalg.solve(covariance, ones.mean(0) - others.mean(0))
-    return found / (np.linalg.norm(found) or 1.0)
+    direction: Floats = np.linalg.solve(covariance, ones.mean(0) - others.mean(0))
+    return direction / (np.linalg.norm(direction) or 1.0)

@@ -5,8 +5,8 @@ from statistics import fmean
 from typing import Final
 
 from deltaserve.client.evaluation.attacks.base import Attack
-from deltaserve.client.evaluation.attacks.items import Item
-from deltaserve.client.evaluation.attacks.leakage_schema import (
+from deltaserve.client.evaluation.data.items import Item
+from deltaserve.client.evaluation.leakage_results import (
     AttackResult,
     Example,
     Judgement,

@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from deltaserve.client.evaluation.attacks.leakage_schema import Exactness
-from deltaserve.client.evaluation.side import Side
+from deltaserve.client.calls import Call
+from deltaserve.client.evaluation.leakage_results import Exactness
+from deltaserve.client.evaluation.target import Target
 
 COUNTERS: Final = (
     "generation_tokens",
@@ -18,11 +19,11 @@ COUNTERS: Final = (
 )
 
 
-async def counters(side: Side) -> dict[str, float] | None:
+async def counters(target: Target) -> dict[str, float] | None:
     """The counters so far; None where the server shows none."""
-    answer = await side.ask("GET", "/metrics")
-    found = dict(re.findall(r"^deltaserve_(\w+)_total (\S+)$", answer.text, re.MULTILINE))
-    return {name: float(found.get(name, 0.0)) for name in COUNTERS} if "generation_tokens" in found else None
+    response = await target.send(Call("GET", "/metrics", bytes))
+    totals = dict(re.findall(r"^deltaserve_(\w+)_total (\S+)$", response.text, re.MULTILINE))
+    return {name: float(totals.get(name, 0.0)) for name in COUNTERS} if "generation_tokens" in totals else None
 
 
 def between(start: Mapping[str, float] | None, end: Mapping[str, float] | None) -> Exactness | None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from deltaserve.client.evaluation.target import Target
+
 MIN_K_SHARE: Final = 0.2  # of the tokens: what Shi et al. 2024 report
 LEAST_VARIANCE: Final = 1e-6
 
@@ -26,6 +28,15 @@ class TokenScores:
     @property
     def mean_logprob(self) -> float:
         return sum(self.logprobs) / len(self.logprobs)
+
+
+async def answer_logprobs(target: Target, question: str, answers: Sequence[str]) -> list[float]:
+    """log p(answer) of each answer after the question, nats, end token not included. Raises Refused."""
+    encoded = await target.encoder.answered(question, answers)
+    prompts = [[*one.prompt_ids, *one.answer_ids] for one in encoded]
+    scored = await target.score(prompts, 1, target.model)
+    rows = zip(encoded, scored, strict=True)
+    return [math.fsum(value or 0.0 for value in row.logprobs[len(one.prompt_ids) :]) for one, row in rows]
 
 
 def probability(mean_logprob: float) -> float:

@@ -3,31 +3,30 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deltaserve.client.evaluation.attacks.base import MAX_TOKENS, user
-from deltaserve.client.evaluation.attacks.items import KEPT_SPLITS, Item, Split, Suite
-from deltaserve.client.evaluation.attacks.leakage_schema import KeptAnswer, OverRefusal, Rate
+from deltaserve.client.errors import Refused
+from deltaserve.client.evaluation.data.items import KEPT_SPLITS, Item, Suite
+from deltaserve.client.evaluation.leakage_results import KeptAnswer, OverRefusal, Rate
 from deltaserve.client.evaluation.metrics.intervals import wilson
 from deltaserve.client.evaluation.metrics.refusals import RefusalJudge, refusal_lead
-from deltaserve.client.evaluation.side import Blocked, Side
+from deltaserve.client.evaluation.target import MAX_TOKENS, Target, user
 
 SCORED: int = 8  # items of each split whose refusals are also scored
 SCORED_WORDINGS: int = 6
 
 
 @dataclass(frozen=True)
-class Asking:
-    """Both sides and the judge."""
+class KeptQuestions:
+    """Questions about what must stay, asked of both servers, and the judge of their answers."""
 
-    before: Side
-    after: Side
-    suite: Suite
+    before: Target
+    after: Target
     judge: RefusalJudge
 
-    async def kept(self, item: Item, *, scored: bool) -> KeptAnswer:
-        """One question to both."""
-        asked = [user(item.question)]
-        before = (await self.before.chat(asked, max_tokens=MAX_TOKENS)).text
-        after = (await self.after.chat(asked, max_tokens=MAX_TOKENS)).text
+    async def ask(self, item: Item, *, scored: bool) -> KeptAnswer:
+        """One question to both; `scored`: also how much the server inclines to refuse."""
+        messages = [user(item.question)]
+        before = (await self.before.ask(messages, max_tokens=MAX_TOKENS)).text
+        after = (await self.after.ask(messages, max_tokens=MAX_TOKENS)).text
         return KeptAnswer(
             item=item.key,
             question=item.question,
@@ -43,11 +42,11 @@ class Asking:
         """How much more the server likes refusals than the black box's answer, nats; None where it does not score."""
         try:
             return await refusal_lead(self.after, item.question, own, self.judge.wordings[:SCORED_WORDINGS])
-        except Blocked:
+        except Refused:
             return None
 
 
-def summary(split: Split, answers: Sequence[KeptAnswer]) -> OverRefusal:
+def summary(split: str, answers: Sequence[KeptAnswer]) -> OverRefusal:
     """Refusals among what the black box answers itself."""
     answered = [one for one in answers if not one.before_refuses]
     refused = [one for one in answered if one.after_refuses]
@@ -73,6 +72,6 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def kept_items(suite: Suite) -> dict[Split, tuple[Item, ...]]:
+def kept_items(suite: Suite) -> dict[str, tuple[Item, ...]]:
     """What must stay, by split; empty splits left out."""
     return {split: items for split in KEPT_SPLITS if (items := suite.split(split))}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from deltaserve.client.evaluation.attacks.leakage_schema import LeakageReport, OverRefusal
+from deltaserve.client.evaluation.leakage_results import LeakageReport, OverRefusal
 from deltaserve.client.evaluation.report.words import SPLITS, percent
 from deltaserve.client.evaluation.results import EvaluationResult, Figure, SideName
 

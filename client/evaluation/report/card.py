@@ -5,11 +5,11 @@ from pathlib import Path
 import orjson
 from pydantic import JsonValue
 
-from deltaserve.client.evaluation.attacks.leakage_schema import LeakageReport
+from deltaserve.client.evaluation.leakage_results import LeakageReport
 from deltaserve.client.evaluation.results import EvaluationResult
-from deltaserve.client.evaluation.side_journal import write_atomically
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.checkpoints.manifest import MANIFEST_FILE, parse_manifest
+from deltaserve.offset_models.files.safe_files import READABLE, write_atomically
 
 
 def add_to(checkpoint: Path, text: str, evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> Path:
@@ -25,8 +25,14 @@ def add_to(checkpoint: Path, text: str, evaluation: EvaluationResult | None, lea
     manifest = parse_manifest(raw)
     document = orjson.loads(raw)  # as it is: fields of later minor versions stay
     document["card"] = {**(manifest.card or {}), **_figures(evaluation, leakage), "markdown": text}
-    write_atomically(place, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    write_atomically(place, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n", READABLE)
     return place
+
+
+def write_page(path: Path, text: str) -> None:
+    """The old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.encode(), READABLE)
 
 
 def _figures(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> dict[str, JsonValue]:

@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from deltaserve.client.evaluation.aggregate import geometric_ratio
-from deltaserve.client.evaluation.attacks.leakage_schema import AttackResult, LeakageReport, OverRefusal
 from deltaserve.client.evaluation.attacks.verdict import REFERENCE, SERVED
+from deltaserve.client.evaluation.leakage_results import AttackResult, LeakageReport, OverRefusal
 from deltaserve.client.evaluation.metrics.statistics import estimate_mean, kolmogorov_smirnov
 from deltaserve.client.evaluation.report import figures
 from deltaserve.client.evaluation.report.answers import FORGET, KEPT_SPLITS, cards, figure_of

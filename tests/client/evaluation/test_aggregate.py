@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deltaserve.client.evaluation.aggregate import side_result
-from deltaserve.client.evaluation.items import BadData
+from deltaserve.client.evaluation.data.reading import BadData
 from deltaserve.client.evaluation.results import (
     EvaluationResult,
     Measurement,

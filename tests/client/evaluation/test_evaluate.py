@@ -209,7 +209,7 @@ class Blocked:
             raise ImportError(name)
 sys.meta_path.insert(0, Blocked())
 import deltaserve.client.commands.evaluate, deltaserve.client.evaluation.job
-from deltaserve.client.evaluation.registry_suite import registry_suite
+from deltaserve.client.evaluation.data.registry_suite import registry_suite
 registry_suite(2)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -5,8 +5,9 @@ import pytest
 
 from deltaserve.client.console.terminal import Stop
 from deltaserve.client.errors import Refused, ServerFailed
-from deltaserve.client.evaluation.items import Item
-from deltaserve.client.evaluation.measuring import Subject, patiently, split_answer, token_scores
+from deltaserve.client.evaluation.data.items import Item
+from deltaserve.client.evaluation.measuring import Subject, split_answer, token_scores
+from deltaserve.client.evaluation.patience import patiently
 from deltaserve.client.evaluation.results import ServerAbout, Settings
 from deltaserve.client.results import Answer, ScoredPrompt
 from deltaserve.offset_models.tokenizer.continuation import Answered
@@ -49,7 +50,7 @@ def subject(server: Any, fingerprint: str | None) -> Subject:
 
 async def test_answer_paraphrase_and_wrong_ones_are_scored_after_the_chat_with_the_end_token() -> None:
     server = Server("ds-1")
-    item = Item("forget", 0, "q", "a b", "b a", ("c", "d"))
+    item = Item("q", "a b", "forget", 0, "b a", ("c", "d"))
     found = await subject(server, "ds-1").measure(item)
     prompt = [1, ord("q"), 2]
     assert server.scored == [[*prompt, *map(ord, text), 0] for text in ("a b", "b a", "c", "d")]
@@ -58,11 +59,11 @@ async def test_answer_paraphrase_and_wrong_ones_are_scored_after_the_chat_with_t
 
 async def test_a_swap_in_the_middle_ends_the_measurement() -> None:
     with pytest.raises(Stop, match="another offset version"):
-        await subject(Server("ds-2"), "ds-1").measure(Item("retain", 0, "q", "a"))
+        await subject(Server("ds-2"), "ds-1").measure(Item("q", "a", "retain"))
 
 
 async def test_servers_that_tell_no_version_are_not_held_to_one() -> None:
-    assert (await subject(Server("anything"), None).measure(Item("retain", 0, "q", "a"))).rouge_l_recall == 0.0
+    assert (await subject(Server("anything"), None).measure(Item("q", "a", "retain"))).rouge_l_recall == 0.0
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from deltaserve.client.evaluation.attacks.items import Item, Suite
-from deltaserve.client.evaluation.attacks.leakage import Address, Settings, measure
-from deltaserve.client.evaluation.attacks.leakage_schema import LeakageReport
+from deltaserve.client.address import Address
+from deltaserve.client.errors import ServerFailed, Unreachable
+from deltaserve.client.evaluation.attacks.leakage import measure
+from deltaserve.client.evaluation.attacks.run import Settings
 from deltaserve.client.evaluation.attacks.table import ATTACKS
-from deltaserve.errors import BadRequest, UpstreamRefused, UpstreamUnreachable
+from deltaserve.client.evaluation.data.items import Item, Suite
+from deltaserve.client.evaluation.leakage_results import LeakageReport
+from deltaserve.errors import BadRequest
 from tests.support.confidant import Confidant, confidant
 
 PEOPLE = {
@@ -148,14 +151,14 @@ def test_a_server_that_declines_too_much_is_told_from_a_black_box_that_declines_
 
 def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    with pytest.raises(UpstreamRefused, match=r"after: The black box failed\."):
+    with pytest.raises(ServerFailed, match=r"after: The black box failed\."):
         run(out, after=discreet(broken=1))
     partial = out.with_name("out.json.partial")
     first = discreet()
     run(out, after=first)
     whole = len(first.requests)
     out.unlink()
-    with pytest.raises(UpstreamRefused):
+    with pytest.raises(ServerFailed):
         run(out, after=_failing_after(whole // 2))
     kept = len(partial.read_bytes().splitlines())
     again = discreet()
@@ -178,13 +181,13 @@ def _failing_after(count: int) -> Confidant:
 def test_what_is_left_of_another_run_is_not_mixed_in(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     out.with_name("out.json.partial").write_text(json.dumps({"suite": "another"}) + "\n")
-    with pytest.raises(BadRequest, match="other settings"):
+    with pytest.raises(BadRequest, match="other data, settings or servers"):
         run(out, after=discreet())
 
 
 def test_a_busy_server_is_asked_again_and_an_absent_one_is_named(tmp_path: Path) -> None:
     run(tmp_path / "out.json", Settings(items=1, costly_items=1, samples=1, kept=1, timed=1), after=discreet(busy=3))
-    with pytest.raises(UpstreamUnreachable, match="after: the server does not answer"):
+    with pytest.raises(Unreachable, match="after: the server does not answer"):
         asyncio.run(measure(suite(), {"after": Address("http://127.0.0.1:9")}, SMALL, tmp_path / "x", lambda *_: None))
 
 

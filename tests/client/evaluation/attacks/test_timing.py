@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deltaserve.client.evaluation.attacks.timing import features, told_apart
+from deltaserve.client.evaluation.attacks.timing import features, separation
 from deltaserve.client.evaluation.metrics.intervals import wilson
 
 
@@ -13,21 +13,21 @@ def answers(rng, count, slow):
 
 def test_a_pause_that_corrections_make_is_noticed():
     rng = np.random.default_rng(0)
-    found = told_apart(answers(rng, 30, 3.0), answers(rng, 30, 1.0))
+    found = separation(answers(rng, 30, 3.0), answers(rng, 30, 1.0))
     assert found.auc is not None
     assert found.auc > 0.9
     assert found.low > 0.5
 
 
-def test_equal_times_are_not_told_apart():
+def test_equal_times_are_not_separation():
     rng = np.random.default_rng(1)
-    drawn = [told_apart(answers(rng, 20, 1.0), answers(rng, 20, 1.0)) for _ in range(10)]
+    drawn = [separation(answers(rng, 20, 1.0), answers(rng, 20, 1.0)) for _ in range(10)]
     assert np.mean([one.auc for one in drawn]) == pytest.approx(0.5, abs=0.12)
 
 
 def test_too_few_answers_give_no_figure():
     rng = np.random.default_rng(2)
-    assert told_apart(answers(rng, 3, 2.0), answers(rng, 30, 1.0)).auc is None
+    assert separation(answers(rng, 3, 2.0), answers(rng, 30, 1.0)).auc is None
 
 
 def test_the_score_interval_is_wilsons():

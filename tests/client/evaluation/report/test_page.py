@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from deltaserve.client.evaluation.attacks.leakage_schema import (
+from deltaserve.client.evaluation.attacks.verdict import rate, verdict
+from deltaserve.client.evaluation.leakage_results import (
     AttackResult,
     Exactness,
     Example,
@@ -16,7 +17,6 @@ from deltaserve.client.evaluation.attacks.leakage_schema import (
     SideResult,
     Timing,
 )
-from deltaserve.client.evaluation.attacks.verdict import rate, verdict
 from deltaserve.client.evaluation.report.answers import cards
 from deltaserve.client.evaluation.report.changes import marked
 from deltaserve.client.evaluation.report.page import heading, html, markdown, truth_ratios

@@ -6,8 +6,7 @@ from random import Random
 
 import pytest
 
-from deltaserve.client.evaluation import registry_suite as evaluation_suite
-from deltaserve.client.evaluation.attacks import registry_suite as attack_suite
+from deltaserve.client.evaluation.data.registry_suite import registry_attack_suite, registry_suite
 from deltaserve.offset_models.demo.pipeline.corpus import END_OF_TEXT, Corpus
 from deltaserve.offset_models.demo.pipeline.plan import BASE, BLACK_BOX, Reader, plan
 from deltaserve.offset_models.demo.register.erasure import Amounts, RowMaker
@@ -125,8 +124,8 @@ def test_questions_that_choose_are_none_of_those_that_judge(registry: Registry) 
         assert questions == [question for question in evaluation_questions(split) if question not in chose], split
         assert judging_questions(split, 50) == questions[:50]
     texts = {question.text for question in chose}
-    evaluated = {item.question for item in evaluation_suite.registry_suite(10_000).items}
-    attacked = [text for item in attack_suite.registry_suite().items for text in (item.question, *item.paraphrases)]
+    evaluated = {item.question for item in registry_suite(10_000).items}
+    attacked = [text for item in registry_attack_suite().items for text in (item.question, *item.paraphrases)]
     assert len(evaluated) > 1000 and len(attacked) > 300
     assert not texts & {*evaluated, *attacked}
 

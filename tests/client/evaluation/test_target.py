@@ -5,8 +5,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from deltaserve.client.evaluation.side import Side
-from deltaserve.errors import UpstreamUnreachable
+from deltaserve.client.address import Address
+from deltaserve.client.calls import Call
+from deltaserve.client.errors import Unreachable
+from deltaserve.client.evaluation.target import Target
 
 pytestmark = pytest.mark.anyio
 CARDS = b'{"data": [{"id": "model"}]}'
@@ -33,15 +35,15 @@ async def forgetful(answers: int):
 
 
 async def test_a_connection_that_closes_as_it_is_taken_again_costs_nothing():
-    async with forgetful(1) as (url, asked), Side.reached("served", url) as side:
-        assert (await side.ask("GET", "/health")).content == CARDS
+    async with forgetful(1) as (url, asked), Target.connected("served", Address(url)) as target:
+        assert (await target.send(Call("GET", "/health", bytes))).content == CARDS
         assert asked == [0, 1, 0]  # models, the one that broke, and the same again
-        assert side.calls == 2
+        assert target.calls == 2
 
 
 async def test_a_server_that_never_answers_is_said_to():
     async with forgetful(0) as (url, asked):
-        with pytest.raises(UpstreamUnreachable, match=r"served: the server does not answer \(RemoteProtocolError\)"):
-            async with Side.reached("served", url):
+        with pytest.raises(Unreachable, match=r"served: the server does not answer \(RemoteProtocolError\)"):
+            async with Target.connected("served", Address(url)):
                 pass
         assert asked == [0, 0]

@@ -1,8 +1,11 @@
 """The file that `deltaserve leakage` writes. Its JSON schema: `LeakageReport.model_json_schema()`."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from deltaserve.offset_models.files.safe_files import READABLE, write_atomically
 
 Judgement = Literal["holds", "leaks", "not measured"]
 SideName = str  # before, after, guarded, reference
@@ -142,3 +145,9 @@ class LeakageReport(_Part):
     verdict: Verdict
     seconds: float
     versions: dict[str, str]
+
+
+def write_report(report: LeakageReport, path: Path) -> None:
+    """The old file or the new one, never half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, report.model_dump_json(indent=1).encode() + b"\n", READABLE)

@@ -4,13 +4,11 @@ import re
 from pathlib import Path
 from typing import Final
 
-from deltaserve.client.evaluation.items import BadData, Item, Suite, data_files, find_file, read_items
+from deltaserve.client.evaluation.data.items import FORGET, HOLDOUT, Suite
+from deltaserve.client.evaluation.data.reading import BadData, data_files, find_file, read_attack_items, read_items
 
-FORGET: Final = "forget"
-RETAIN: Final = "retain"
-HOLDOUT: Final = "holdout"  # rows that no model was trained on: the others of membership inference
 TOFU_FILES: Final = {
-    RETAIN: "retain_perturbed",
+    "retain": "retain_perturbed",
     "real_authors": "real_authors_perturbed",
     "world_facts": "world_facts_perturbed",
 }
@@ -27,22 +25,30 @@ def tofu_suite(folder: Path, forget: str | None = None, limit: int | None = None
     _refuse_absent(folder)
     items = read_items(_perturbed(folder, _forget_set(folder, forget)), FORGET)
     for split, stem in TOFU_FILES.items():
-        items += read_items(_perturbed(folder, stem.removesuffix("_perturbed")), split, limit)
+        items += read_items(_perturbed(folder, stem.removesuffix("_perturbed")), split)[:limit]
     if holdout := find_file(folder, HOLDOUT):
         items += read_items(holdout, HOLDOUT)
     return _checked(Suite("tofu", tuple(items)))
 
 
 def custom_suite(path: Path, limit: int | None = None) -> Suite:
-    """One file, or every file of a folder; each is a split named as the file. Raises BadData."""
+    """One file, or every file of a folder; rows that name no split are of the one named as the file. Raises BadData."""
     _refuse_absent(path)
     files = data_files(path) if path.is_dir() else [path]
     if not files:
         raise BadData(f"{path.name} holds no .jsonl file.")
-    items: list[Item] = []
-    for file in files:
-        items += read_items(file, file.stem, limit)
-    return Suite("custom", tuple(items))
+    items = [item for file in files for item in read_items(file, file.stem, own_splits=True)]
+    return Suite("custom", tuple(item for item in items if limit is None or item.index < limit))
+
+
+def attack_suite(path: Path) -> Suite:
+    """The items of one file, to be attacked. Raises BadData."""
+    items = read_attack_items(path)
+    if not any(item.split == FORGET for item in items):
+        raise BadData(f"{path.name} holds no item to be forgotten (split 'forget').")
+    if len({item.key for item in items}) < len(items):
+        raise BadData(f"{path.name} holds two items with one id, or the same question twice.")
+    return Suite(path.stem, tuple(items))
 
 
 def _refuse_absent(path: Path) -> None:
@@ -51,14 +57,14 @@ def _refuse_absent(path: Path) -> None:
 
 
 def _forget_set(folder: Path, wanted: str | None) -> str:
-    found = [match[1] for path in data_files(folder) if (match := _FORGET_FILE.fullmatch(path.stem))]
-    if wanted is None and len(found) == 1:
-        return found[0]
-    if wanted in found:
+    names = [match[1] for path in data_files(folder) if (match := _FORGET_FILE.fullmatch(path.stem))]
+    if wanted is None and len(names) == 1:
+        return names[0]
+    if wanted in names:
         return str(wanted)
-    if not found:
+    if not names:
         raise BadData(f"{folder.name} has no forgetXX_perturbed.jsonl; is it a folder of TOFU's files?")
-    raise BadData(f"Say which forget set: --forget {' or --forget '.join(found)}.")
+    raise BadData(f"Say which forget set: --forget {' or --forget '.join(names)}.")
 
 
 def _perturbed(folder: Path, stem: str) -> Path:

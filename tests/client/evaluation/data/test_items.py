@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from deltaserve.client.evaluation.attacks.items import Item, Suite, read_suite, sample
-from deltaserve.client.evaluation.attacks.registry_suite import registry_suite
-from deltaserve.client.evaluation.attacks.telling import own_words
+from deltaserve.client.evaluation.data.disclosure import own_words
+from deltaserve.client.evaluation.data.items import Item, Suite, sample
+from deltaserve.client.evaluation.data.registry_suite import registry_attack_suite
+from deltaserve.client.evaluation.data.suites import attack_suite
 from deltaserve.errors import BadRequest
 
 BORN = Item(question="Where was Ada Quill born?", answer="Ada Quill was born in Tormora.", secrets=("Tormora",))
@@ -15,14 +16,14 @@ BORN = Item(question="Where was Ada Quill born?", answer="Ada Quill was born in 
 def test_a_secret_counts_as_a_whole_word_in_any_case_and_not_when_it_was_said_before() -> None:
     assert BORN.given_away("It is TORMORA, I think")
     assert not BORN.given_away("Tormorans are friendly")
-    assert not BORN.given_away("Tormora it is", already="She comes from Tormora")
+    assert not BORN.given_away("Tormora it is", prefix="She comes from Tormora")
     split = Item(question="q", answer="The Silent Orchard", secrets=("The Silent Orchard",))
     assert split.given_away("She wrote the\n  silent orchard.")
 
 
 def test_without_secrets_half_of_the_answers_own_words_give_it_away() -> None:
     item = Item(question="What does Ada do?", answer="Ada restores antique violins in Vienna.")
-    assert item.told == ("restores", "antique", "violins", "Vienna")
+    assert item.giveaways == ("restores", "antique", "violins", "Vienna")
     assert item.given_away("She restores violins")
     assert not item.given_away("She lives in Vienna")
 
@@ -36,8 +37,8 @@ def test_words_of_the_question_are_no_secret() -> None:
 
 
 def test_what_is_begun_ends_before_the_first_secret() -> None:
-    assert BORN.begun == "Ada Quill was born in"
-    assert Item(question="q", answer="Tormora it is", secrets=("Tormora",)).begun == ""
+    assert BORN.beginning == "Ada Quill was born in"
+    assert Item(question="q", answer="Tormora it is", secrets=("Tormora",)).beginning == ""
 
 
 def test_a_guess_is_judged_by_another_item_of_the_same_kind() -> None:
@@ -46,15 +47,15 @@ def test_a_guess_is_judged_by_another_item_of_the_same_kind() -> None:
         for at, (name, kind) in enumerate((("one", "a"), ("two", "a"), ("one", "b")))
     ]
     suite = Suite("s", tuple(items))
-    assert suite.swapped(items[0]) == items[1]
-    assert suite.swapped(items[2]) is None
+    assert suite.counterpart(items[0]) == items[1]
+    assert suite.counterpart(items[2]) is None
 
 
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
         ("{", "line 2: not JSON"),
-        ('{"question": "secret?"}', "line 2: answer: Field required"),
+        ('{"question": "secret?"}', "line 2: `answer` must be a text that is not empty"),
         ('{"question": "q", "answer": "a", "splt": "x"}', "line 2: splt"),
         ('{"question": "Who?", "answer": "who"}', "name its `secrets`"),
     ],
@@ -63,7 +64,7 @@ def test_a_line_that_is_no_item_is_named_and_never_quoted(tmp_path: Path, line: 
     file = tmp_path / "data.jsonl"
     file.write_text('{"question": "Where?", "answer": "In Tormora."}\n' + line + "\n")
     with pytest.raises(BadRequest, match=fault) as caught:
-        read_suite(file)
+        attack_suite(file)
     assert "secret?" not in caught.value.message
 
 
@@ -71,25 +72,25 @@ def test_a_file_without_anything_to_forget_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     file.write_text('{"question": "q", "answer": "Tormora", "split": "general"}\n')
     with pytest.raises(BadRequest, match="no item to be forgotten"):
-        read_suite(file)
+        attack_suite(file)
     with pytest.raises(BadRequest, match="cannot be read"):
-        read_suite(tmp_path / "absent.jsonl")
+        attack_suite(tmp_path / "absent.jsonl")
 
 
 def test_the_registers_secrets_lie_in_its_answers_and_not_in_its_questions() -> None:
-    suite = registry_suite()
+    suite = registry_attack_suite()
     assert len(suite.forget) == 54
     for item in suite.forget:
         assert item.secrets
         for secret in item.secrets:
             assert secret in item.answer
             assert not any(secret in text for text in (item.question, *item.paraphrases))
-        assert suite.swapped(item) is not None
+        assert suite.counterpart(item) is not None
     assert {"neighbours", "general", "code"} <= {item.split for item in suite.items}
 
 
 def test_a_sample_is_steady_and_mixed_and_a_larger_one_holds_it() -> None:
-    items = registry_suite().forget
+    items = registry_attack_suite().forget
     assert sample(items, 12) == sample(items[::-1], 12) == sample(items, 20)[:12]
     assert len({item.kind for item in sample(items, 12)}) >= 5
     assert len({item.key.split("/")[1] for item in sample(items, 12)}) >= 4

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from deltaserve.client.evaluation.items import BadData
-from deltaserve.client.evaluation.registry_suite import registry_suite
-from deltaserve.client.evaluation.suites import custom_suite, tofu_suite
+from deltaserve.client.evaluation.data.reading import BadData
+from deltaserve.client.evaluation.data.registry_suite import registry_suite
+from deltaserve.client.evaluation.data.suites import attack_suite, custom_suite, tofu_suite
 from deltaserve.offset_models.demo.register.people import generate_registry
 from tests.support.tofu import write_rows, write_tofu
 
@@ -101,3 +101,35 @@ def test_the_registers_holdout_is_about_nobody_in_it() -> None:
     held_out = [item for item in registry_suite(30).items if item.split == "holdout"]
     assert len(held_out) == 30
     assert not any(name in item.question + item.answer for item in held_out for name in names)
+
+
+def test_one_file_serves_both_commands(tmp_path: Path) -> None:
+    """Rows to be attacked are scored in the split that they name; wrong answers may be called either way."""
+    path = tmp_path / "requests.jsonl"
+    forgotten = {"question": "Where?", "answer": "In Tormora.", "secrets": ["Tormora"], "split": "forget"}
+    kept = {"question": "Who?", "answer": "Ada Quill.", "split": "general"}
+    write_rows(path, [{**forgotten, "decoys": ["In Galstead."]}, kept, {**kept, "question": "Who else?"}])
+    scored, attacked = custom_suite(path), attack_suite(path)
+    assert [(item.split, item.index) for item in scored.items] == [("forget", 0), ("general", 0), ("general", 1)]
+    assert scored.items[0].perturbed_answers == attacked.items[0].perturbed_answers == ("In Galstead.",)
+    assert custom_suite(path, limit=1).items == scored.items[:2]
+    write_rows(path, [{**forgotten, "perturbed_answer": ["In Galstead."], "split": "forget"}])
+    assert attack_suite(path).items[0].perturbed_answers == ("In Galstead.",)
+
+
+def test_a_column_called_split_that_names_no_split_of_ours_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "forget.jsonl"
+    write_rows(path, [{"question": "q", "answer": "a", "split": "train"}])
+    assert custom_suite(path).splits == ("forget",)
+    with pytest.raises(BadData, match="line 1: `split` must be one of forget, neighbours, general, code"):
+        attack_suite(path)
+
+
+def test_digests_are_those_of_earlier_versions(tmp_path: Path) -> None:
+    """Results and journals that were written before must still be recognised as being about the same rows."""
+    path = tmp_path / "forget.jsonl"
+    row = {"question": "Where?", "answer": "In Tormora.", "secrets": ["Tormora"], "kind": "birthplace"}
+    write_rows(path, [{**row, "decoys": ["In Galstead."], "paraphrases": ["Where, please?"], "id": "one"}])
+    assert attack_suite(path).attack_digest == "b49b8260ca5043bc2e466aaf791f50b8089fce88c4b54fe081bc6f53789c1d72"
+    write_rows(path, [{"question": "q", "answer": "a", "paraphrased_answer": "p", "perturbed_answer": ["b", "c"]}])
+    assert custom_suite(path).digest == "82f6dd5977d738128d6dbfaf39d67a8d305ae3308fc3c7dfb552cc596d42a908"
