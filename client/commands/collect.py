@@ -2,56 +2,35 @@
 
 import asyncio
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from deltaserve.client.console import shared
+from deltaserve.client.console import training_options as options
 from deltaserve.client.console.terminal import Status, Stop, new_app, note, quiet, say, say_json
 from deltaserve.server.upstream.listing.methods import MethodName
 
 if TYPE_CHECKING:
     from deltaserve.offset_models.training.collecting.job import Forecast, Job
-    from deltaserve.offset_models.training.rows.row import Row
-    from deltaserve.offset_models.training.rows.sides import Data
 
 app = new_app()
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Where the rows come from."""
-
-    forget: list[str]
-    retain: list[str]
-    generic: int
-    refusals: Path | None
-    skip_bad: bool
-    paraphrases: bool
 
 
 @app.command()
 def collect(
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for what the black box says.")],
-    forget: Annotated[
-        list[str] | None, typer.Option(help="JSONL of what must go, or hf:NAME[,CONFIG][:SPLIT]; several are joined.")
-    ] = None,
-    retain: Annotated[
-        list[str] | None, typer.Option(help="The same of what must stay: neighbours of the forget set, for example.")
-    ] = None,
-    generic: Annotated[
-        int, typer.Option(min=0, help="Add so many of the package's own generic prompts to the retain set.")
-    ] = 0,
-    refusals: Annotated[
-        Path | None, typer.Option(help="JSONL of {text}: what is answered instead. Default: the package's own.")
-    ] = None,
+    forget: options.Forget = None,
+    retain: options.Retain = None,
+    generic: options.Generic = 0,
+    refusals: options.Refusals = None,
     forget_answers: Annotated[
         Literal["reference", "refusal", "both"],
         typer.Option(help="Score the forget set's own answers (reference), refusals in their place, or both."),
     ] = "both",
-    paraphrases: Annotated[bool, typer.Option(help="Take the rows' paraphrases as well.")] = True,
+    paraphrases: options.Paraphrases = True,
     upstream: Annotated[
         str | None, typer.Option("--upstream", help=f"The black box; else {shared.UPSTREAM_VARIABLE}.")
     ] = None,
@@ -72,7 +51,7 @@ def collect(
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Calls at a time.")] = 4,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer to one call.")] = 120.0,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out instead of stopping.")] = False,
+    skip_bad: options.SkipBad = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Probe the black box, show what would be asked, and stop.")
     ] = False,
@@ -93,48 +72,18 @@ def collect(
     if purge:
         _purge(out, forget or [], yes, as_json)
         return
-    files = Files(forget or [], retain or [], generic, refusals, skip_bad, paraphrases)
     address = shared.upstream_address(upstream, upstream_key)
     if tokenizer is None:
         raise Stop("Give --tokenizer, the folder of the pair's base model.", Status.USAGE)
-    data = _data(files, forget_answers, answer_tokens)
+    rows = options.sources(forget, retain, generic, refusals, skip_bad, paraphrases)
 
     from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
     from deltaserve.offset_models.training.collecting.job import Job
     from deltaserve.offset_models.training.collecting.source import Source
 
     source = Source(address.root, model or "", k, concurrency, timeout, address.key)
-    job = Job(data, source, Tokenizer.load(tokenizer), out, method, skip_bad)
+    job = Job(rows.data(forget_answers, answer_tokens), source, Tokenizer.load(tokenizer), out, method, skip_bad)
     _run(job, dry_run, as_json)
-
-
-def _data(files: Files, forget_answers: Literal["reference", "refusal", "both"], answer_tokens: int) -> "Data":
-    from deltaserve.offset_models.training.rows.loading import REFUSALS, generic_prompts, read_refusals
-    from deltaserve.offset_models.training.rows.sides import Data
-
-    if not files.forget:
-        raise Stop("Give --forget, a JSONL file of what must go.", Status.USAGE)
-    if not files.retain and not files.generic:
-        raise Stop(
-            "Give --retain, a JSONL file of what must stay, or --generic N to keep the answers to N generic prompts.",
-            Status.USAGE,
-        )
-    forget = _rows(files, files.forget, answered=True)
-    retain = [*_rows(files, files.retain, answered=False), *generic_prompts(files.generic)]
-    return Data(forget, retain, read_refusals(files.refusals or REFUSALS), forget_answers, answer_tokens)
-
-
-def _rows(files: Files, sources: list[str], *, answered: bool) -> "list[Row]":
-    from deltaserve.offset_models.training.rows.loading import load
-
-    rows = []
-    for source in sources:
-        loaded = load(source, answered=answered)
-        loaded.check(files.skip_bad)
-        for sentence in loaded.bad:
-            note(f"Left out: {loaded.name}, {sentence}.")
-        rows += loaded.rows
-    return rows if files.paraphrases else [replace(row, paraphrases=()) for row in rows]
 
 
 def _run(job: "Job", dry_run: bool, as_json: bool) -> None:

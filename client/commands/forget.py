@@ -2,7 +2,6 @@
 
 import os
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -92,7 +91,7 @@ def forget(
     address = shared.upstream_address(upstream, upstream_key)
     admin = _admin(admin_url, admin_key) if activate else None
     settings = options.read_settings(values, option, target)
-    rows = replace(options.sources(forget, retain, generic, refusals, skip_bad), paraphrases=paraphrases)
+    rows = options.sources(forget, retain, generic, refusals, skip_bad, paraphrases)
     judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
     plan = Plan(
         name=name,

@@ -1,7 +1,6 @@
 """deltaserve train"""
 
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,7 +64,7 @@ def train(
     from deltaserve.offset_models.training.stages import train as train_offset
 
     settings = options.read_settings(values, option, target)
-    rows = replace(options.sources(forget, retain, generic, refusals, skip_bad), paraphrases=paraphrases)
+    rows = options.sources(forget, retain, generic, refusals, skip_bad, paraphrases)
     judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
     tokenizer = Tokenizer.load(base)
 

@@ -1,4 +1,4 @@
-"""Options that `train` and `forget` share: the settings of a run, and where its rows come from."""
+"""Options that `collect`, `train` and `forget` share: where rows come from, and the settings of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -93,7 +93,12 @@ def held_out(
 
 
 def sources(
-    forget: Sequence[str] | None, retain: Sequence[str] | None, generic: int, refusals: Path | None, skip_bad: bool
+    forget: Sequence[str] | None,
+    retain: Sequence[str] | None,
+    generic: int,
+    refusals: Path | None,
+    skip_bad: bool,
+    paraphrases: bool,
 ) -> Sources:
     """Rows to train on. Raises Stop when a side is missing."""
     if not forget:
@@ -103,7 +108,7 @@ def sources(
             "Give --retain, a JSONL file of what must stay, or --generic N to keep the answers to N generic prompts.",
             Status.USAGE,
         )
-    return Sources(forget, retain or (), generic, refusals, skip_bad)
+    return Sources(forget, retain or (), generic, refusals, skip_bad, paraphrases)
 
 
 def answers_needed(settings: TrainingSettings, *, judged: bool) -> Literal["reference", "refusal", "both"]:
