@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.terminal import Status, Stop
-from deltaserve.client.demo.children import until_told
 from deltaserve.client.demo.servers import BASE, DEFAULT_K, Correction, black_box, ready, server
 from deltaserve.offset_models.demo.manifest import WEIGHTS
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
     try:
-        until_told(lambda: run(given))
+        until_stopped(lambda: run(given))
     except Stop as stop:
         sys.stderr.write(f"{stop.message}\n")
         return int(stop.status)

@@ -2,8 +2,6 @@
 
 import os
 import re
-import socket
-import subprocess
 import sys
 import time
 import urllib.request
@@ -11,6 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from deltaserve.offset_models.demo.process import (
+    HOST,
+    READY_WITHIN_S,
+    Child,
+    black_box_command,
+    environment_without_settings,
+    free_port,
+    running,
+)
 
 WEIGHTS = Path(__file__).parents[2] / "offset_models" / "demo" / "weights"
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
@@ -40,62 +48,34 @@ class Running:
 @contextmanager
 def black_box(*flags: str, weights: Path = WEIGHTS) -> Iterator[Running]:
     """The embedded one, with the demo's model."""
-    command = [
-        sys.executable,
-        "-m",
-        "deltaserve.offset_models.demo.blackbox",
-        "--model",
-        str(weights / "blackbox"),
-        "--port",
-        "0",
-    ]
-    with _process([*command, *flags]) as child:
-        line = child.stdout.readline() if child.stdout else ""
-        if not line.startswith("ready "):
+    command = black_box_command(weights / "blackbox")
+    with running("black box", *command, *flags, env=environment_without_settings(), read="stdout") as child:
+        url = child.ready_url(READY_WITHIN_S)
+        if url is None:
             raise RuntimeError("the black box did not start")
-        yield Running(line.split()[1], child.pid)
+        yield Running(url, child.pid)
 
 
 @contextmanager
 def deltaserve(upstream: str, *flags: str, weights: Path = WEIGHTS) -> Iterator[Running]:
     """`deltaserve serve` with the demo's offset in front of `upstream`."""
-    url = f"http://127.0.0.1:{_free_port()}"
+    port = str(free_port())
     command = [sys.executable, "-m", "deltaserve", "serve", "--upstream-url", upstream, "--offsets-root", str(weights)]
-    command += ["--offset", "registry-erasure", "--port", url.rsplit(":", 1)[1], "--log-level", "error", *flags]
-    with _process(command) as child:
+    command += ["--offset", "registry-erasure", "--port", port, "--log-level", "error", *flags]
+    with running("deltaserve", *command, env=environment_without_settings(), read="stdout") as child:
+        url = f"http://{HOST}:{port}"
         _wait_ready(url, child)
         yield Running(url, child.pid)
 
 
-@contextmanager
-def _process(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("DELTASERVE_")}
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def _wait_ready(url: str, child: subprocess.Popen[str], patience_s: float = 300.0) -> None:
-    until = time.monotonic() + patience_s
+def _wait_ready(url: str, child: Child) -> None:
+    until = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < until:
-        if child.poll() is not None:
-            raise RuntimeError(f"deltaserve ended with status {child.returncode}")
+        if child.exit_status is not None:
+            raise RuntimeError(f"deltaserve ended with status {child.exit_status}")
         try:
             with urllib.request.urlopen(f"{url}/health/ready", timeout=2):
                 return
         except OSError:
             time.sleep(0.2)
     raise RuntimeError("deltaserve did not become ready")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

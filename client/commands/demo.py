@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from deltaserve.client.console import shared
+from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.terminal import Status, Stop, new_app, note, quiet, say
 from deltaserve.client.demo.ask import before_and_after, examples, has_page, model_of
 from deltaserve.client.demo.check import REPORT, check
-from deltaserve.client.demo.children import refuse_busy, unless_ended, until_told
-from deltaserve.client.demo.servers import DEFAULT_K, HOST, Correction, Tail, black_box, checked_weights, ready, server
+from deltaserve.client.demo.children import refuse_busy, unless_ended
+from deltaserve.client.demo.servers import DEFAULT_K, Correction, Tail, black_box, checked_weights, ready, server
 from deltaserve.client.demo.show import show_answers, show_report
 from deltaserve.offset_models.demo.manifest import WEIGHTS
+from deltaserve.offset_models.demo.process import HOST
 
 app = new_app()
 PLAYGROUND = "/playground"
@@ -78,7 +80,7 @@ def _build(out: Path, seed: int | None) -> None:
 
 
 def _check(weights: Path, how: Correction, questions: int, as_json: bool) -> None:
-    report = until_told(lambda: check(weights, how, questions))
+    report = until_stopped(lambda: check(weights, how, questions))
     report.write(REPORT)
     show_report(report, as_json)
     note(f"{sum(report.seconds.values()):.0f} s; written to {REPORT}")
@@ -88,7 +90,7 @@ def _check(weights: Path, how: Correction, questions: int, as_json: bool) -> Non
 
 def _stay(weights: Path, how: Correction, port: int, black_box_port: int, as_json: bool) -> None:
     try:
-        until_told(lambda: _run(weights, how, port, black_box_port, as_json))
+        until_stopped(lambda: _run(weights, how, port, black_box_port, as_json))
     except Stop as stop:
         if stop.status is not Status.INTERRUPTED:
             raise

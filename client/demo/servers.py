@@ -10,14 +10,13 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from deltaserve.client.console.terminal import Stop
-from deltaserve.client.demo.children import Child, free_port, refuse_busy, running, until_ready
+from deltaserve.client.demo.children import refuse_busy, running, until_ready
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.demo.manifest import verify_weights
+from deltaserve.offset_models.demo.process import HOST, Child, free_port
 from deltaserve.server.settings import PREFIX
 
 Tail = Literal["impute", "truncate"]
-
-HOST: Final = "127.0.0.1"
 
 # Folders of a build, as deltaserve.offset_models.demo.pipeline.build names them.
 BLACK_BOX: Final = "blackbox"
@@ -112,8 +111,8 @@ async def ready(*sides: Running) -> None:
         await until_ready(side.child, side.url, READY_WITHIN_S)
 
 
-def _port(asked: int | None, what: str, option: str) -> int:
-    if asked is None:
-        return free_port(HOST)
-    refuse_busy(HOST, asked, what, option)
-    return asked
+def _port(port: int | None, what: str, option: str) -> int:
+    if port is None:
+        return free_port()
+    refuse_busy(HOST, port, what, option)
+    return port

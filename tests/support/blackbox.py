@@ -2,8 +2,6 @@
 
 import json
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +14,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from deltaserve.offset_models.demo.process import black_box_command, running
+
 NAME = "tiny"
+READY_WITHIN_S = 90
 PADDING = 11  # rows that the model has and the tokenizer has not
 CORPUS = [
     "The river runs north of the town, past the old mill.",
@@ -81,7 +82,7 @@ class BlackBoxProcess:
     """A running server: its address, its process, and a client with no time limit worth noticing."""
 
     url: str
-    process: "subprocess.Popen[str]"
+    process: "subprocess.Popen[bytes]"
     client: httpx.Client
 
     def post(self, path: str, **body: Any) -> httpx.Response:
@@ -114,34 +115,13 @@ def parse_events(raw: bytes) -> list[Any]:
 @contextmanager
 def blackbox(model: Path, *flags: str, name: str = NAME) -> Iterator[BlackBoxProcess]:
     """Starts the server, waits until it says that it is ready, and ends it by its pid."""
-    command = [sys.executable, "-m", "deltaserve.offset_models.demo.blackbox", "--model", str(model), "--port", "0"]
-    process = subprocess.Popen([*command, "--served-name", name, *flags], stdout=subprocess.PIPE, text=True)
-    try:
-        url = _wait_until_ready(process)
+    command = (*black_box_command(model), "--served-name", name, *flags)
+    with running("black box", *command, read="stdout") as child:
+        url = child.ready_url(READY_WITHIN_S)
+        if url is None:
+            raise RuntimeError(f"the black box did not start: exit status {child.exit_status}")
         with httpx.Client(base_url=url, timeout=60) as client:
-            yield BlackBoxProcess(url, process, client)
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(timeout=10)
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-def _wait_until_ready(process: "subprocess.Popen[str]", timeout_s: float = 90) -> str:
-    assert process.stdout is not None
-    watchdog = threading.Timer(timeout_s, process.kill)  # readline has no time limit of its own
-    watchdog.start()
-    try:
-        line = process.stdout.readline()
-    finally:
-        watchdog.cancel()
-    if not line.startswith("ready "):
-        raise RuntimeError(f"the black box did not start: {line!r}, exit status {process.poll()}")
-    return line.split()[1]
+            yield BlackBoxProcess(url, child.popen, client)
 
 
 def forward(model: Path, ids: Sequence[int]) -> torch.Tensor:

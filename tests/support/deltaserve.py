@@ -1,7 +1,6 @@
 """The whole server as people run it: a process with its settings in the environment, asked over HTTP."""
 
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import httpx2 as httpx
 
-from tests.support.process import Running, free_port, running
+from tests.support.process import Running, environment_without_settings, free_port, running
 
 READY_WITHIN_S = 90.0
 
@@ -88,8 +87,7 @@ def deltaserve(upstream: str, checkpoint: Path, **settings: object) -> Iterator[
         "drain_timeout_s": 1,
         **settings,
     }
-    env = {name: value for name, value in os.environ.items() if not name.startswith("DELTASERVE_")}
-    env |= {f"DELTASERVE_{name.upper()}": str(value) for name, value in given.items()}
+    env = environment_without_settings() | {f"DELTASERVE_{name.upper()}": str(value) for name, value in given.items()}
     with (
         running(sys.executable, "-m", "deltaserve", "serve", env=env) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,

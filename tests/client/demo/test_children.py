@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.terminal import Status, Stop
-from deltaserve.client.demo.children import free_port, refuse_busy, running, unless_ended, until_ready, until_told
+from deltaserve.client.demo.children import ended, refuse_busy, running, unless_ended, until_ready
 from deltaserve.errors import AddressUnusable
+from deltaserve.offset_models.demo.process import free_port
 
 pytestmark = pytest.mark.anyio
 SLEEP = "import time; time.sleep(60)"
@@ -42,7 +44,7 @@ async def test_a_child_that_does_not_heed_is_killed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("deltaserve.client.demo.children.STOPPED_WITHIN_S", 0.2)
     stubborn = f"import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(file=sys.stderr); {SLEEP}"
     async with running("mule", "-c", stubborn) as child:
-        while not child.said:  # noqa: ASYNC110  (there is no event to wait for)
+        while not child.lines:  # noqa: ASYNC110  (there is no event to wait for)
             await asyncio.sleep(0.01)
     assert not alive(child.pid)
 
@@ -74,9 +76,9 @@ async def test_work_that_is_done_is_not_disturbed():
 
 async def test_children_see_the_settings_given_to_them_and_none_of_the_shells(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DELTASERVE_UPSTREAM_URL", "http://elsewhere")
-    tells = "import os, sys; sys.exit(str(sorted(name for name in os.environ if name.startswith('DELTASERVE'))))"
-    async with running("teller", "-c", tells, environment={"DELTASERVE_ADMIN_KEY": "k"}) as child:
-        stop = await child.ended()
+    prints = "import os, sys; sys.exit(str(sorted(name for name in os.environ if name.startswith('DELTASERVE'))))"
+    async with running("printer", "-c", prints, environment={"DELTASERVE_ADMIN_KEY": "k"}) as child:
+        stop = await ended(child)
     assert "['DELTASERVE_ADMIN_KEY']" in stop.message
 
 
@@ -87,19 +89,20 @@ def test_a_busy_port_is_a_sentence_that_says_what_to_do():
         port = taken.getsockname()[1]
         with pytest.raises(AddressUnusable, match=rf"Port {port} for the server is in use: .* with --port"):
             refuse_busy("127.0.0.1", port, "server", "--port")
-    refuse_busy("127.0.0.1", free_port("127.0.0.1"), "server", "--port")
+    refuse_busy("127.0.0.1", free_port(), "server", "--port")
 
 
 def test_work_that_ends_gives_its_result():
     async def work() -> int:
         return 3
 
-    assert until_told(work) == 3
+    assert until_stopped(work) == 3
 
 
 TOLD = f"""
 import asyncio, sys
-from deltaserve.client.demo.children import running, until_told
+from deltaserve.client.demo.children import running
+from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.terminal import Stop
 
 async def work():
@@ -108,7 +111,7 @@ async def work():
         await asyncio.sleep(60)
 
 try:
-    until_told(work)
+    until_stopped(work)
 except Stop as stop:
     print(stop.message, flush=True)
     sys.exit(stop.status)
@@ -124,11 +127,11 @@ def test_a_signal_stops_the_children_first(number: signal.Signals):
         assert alive(pid)
         process.send_signal(number)
         process.send_signal(number)  # an impatient second one changes nothing
-        said, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=20)
     finally:
         process.kill()
         process.wait()
-    assert (said, process.returncode) == ("Stopped.\n", Status.INTERRUPTED)
+    assert (output, process.returncode) == ("Stopped.\n", Status.INTERRUPTED)
     end = time.monotonic() + 2
     while alive(pid) and time.monotonic() < end:
         time.sleep(0.01)

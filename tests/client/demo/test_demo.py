@@ -13,8 +13,8 @@ import httpx2 as httpx
 import pytest
 
 from deltaserve.client.console.terminal import Status
-from deltaserve.client.demo.children import free_port
 from deltaserve.client.demo.servers import BASE, BLACK_BOX, OFFSET
+from deltaserve.offset_models.demo.process import free_port
 from tests.support.command import Command
 from tests.support.demo_weights import make_demo_weights
 
@@ -59,7 +59,7 @@ def read_object(process: "subprocess.Popen[str]") -> dict[str, object]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see the children")
 def test_the_demo_shows_both_answers_and_ctrl_c_leaves_nothing_running(weights: Path):
-    ports = free_port(HOST), free_port(HOST)
+    ports = free_port(), free_port()
     with demo(weights, "--port", str(ports[0]), "--black-box-port", str(ports[1]), "--json") as process:
         shown = read_object(process)
         assert len(shown["answers"]) == 6 and shown["server"] == f"http://{HOST}:{ports[0]}"  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def test_the_demo_shows_both_answers_and_ctrl_c_leaves_nothing_running(weights: 
 
 @pytest.mark.slow
 def test_a_side_that_dies_ends_the_demo_and_the_other_side(weights: Path):
-    ports = free_port(HOST), free_port(HOST)
+    ports = free_port(), free_port()
     with demo(weights, "--port", str(ports[0]), "--black-box-port", str(ports[1]), "--json") as process:
         read_object(process)
         first, second = children_of(process.pid)
@@ -111,7 +111,7 @@ def test_a_busy_port_is_said_before_anything_starts(weights: Path, command: Comm
         port = str(taken.getsockname()[1])
         for flag in ("--port", "--black-box-port"):
             other = "--black-box-port" if flag == "--port" else "--port"
-            result = command("demo", "--weights", str(weights), flag, port, other, str(free_port(HOST)))
+            result = command("demo", "--weights", str(weights), flag, port, other, str(free_port()))
             assert result.exit_code == Status.FAILED
             assert f"Port {port}" in result.stderr and f"with {flag}." in result.stderr
 
