@@ -97,8 +97,8 @@ def score(prompts: Sequence[Sequence[int]], logprobs: int, model: str | None = N
 
 
 def completion(prompt: str | Sequence[int], how: Generation) -> Call[Answer]:
-    asked = prompt if isinstance(prompt, str) else list(prompt)
-    return Call("POST", "/v1/completions", Answer.read, {"prompt": asked, **how.body()})
+    text_or_ids = prompt if isinstance(prompt, str) else list(prompt)
+    return Call("POST", "/v1/completions", Answer.read, {"prompt": text_or_ids, **how.body()})
 
 
 def chat(messages: Sequence[Message], how: Generation) -> Call[Answer]:

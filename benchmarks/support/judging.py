@@ -25,10 +25,12 @@ READINGS = {  # of forgetting and retention: cells before and after
     "facts told": ("facts/forget", "recall/retain"),
     "probability": ("probability/forget", "probability/retain"),
 }
-Said = dict[str, dict[str, float]]  # of "black_box" and "corrected": recall of each side, facts told of the forget side
+Figures = dict[
+    str, dict[str, float]
+]  # of "black_box" and "corrected": recall of each side, facts told of the forget side
 
 
-def judged(folder: Path, source: Source, request: Request) -> Said:
+def judged(folder: Path, source: Source, request: Request) -> Figures:
     """What the row at `folder` made: an offset of the folder's name, a tuned black box, or nothing worth keeping."""
     if (folder / folder.name).is_dir():
         return judged_sum(folder, [folder.name], source, request)
@@ -39,14 +41,14 @@ def judged(folder: Path, source: Source, request: Request) -> Said:
         return {"black_box": before, "corrected": asyncio.run(_own(tuned.url + "/v1", request))}
 
 
-def judged_sum(root: Path, names: Sequence[str], source: Source, request: Request) -> Said:
+def judged_sum(root: Path, names: Sequence[str], source: Source, request: Request) -> Figures:
     """Checkpoints under `root` served as one sum."""
     return asyncio.run(_served(root, names, source, request))
 
 
-def figures(said: Said) -> dict[str, Any]:
+def figures(by_server: Figures) -> dict[str, Any]:
     """Cells of a row: what was said, what is left of the black box's on each side, and the harmonic mean of both."""
-    cells = {f"{figure}/{when}": value for when, found in said.items() for figure, value in found.items()}
+    cells = {f"{figure}/{when}": value for when, values in by_server.items() for figure, value in values.items()}
     forget, retain = left(cells, "ROUGE-L recall")
     return {**cells, "forget_share": forget, "retain_share": retain, "harmonic": harmonic(cells)}
 
@@ -63,7 +65,7 @@ def harmonic(cells: Mapping[str, Any], reading: str = "ROUGE-L recall") -> float
     return harmonic_mean(1 - forget, retain)
 
 
-async def _served(root: Path, names: Sequence[str], source: Source, request: Request) -> Said:
+async def _served(root: Path, names: Sequence[str], source: Source, request: Request) -> Figures:
     async with serving(root, names, BASE, source, ANSWER_TOKENS) as served:
         asking = {"black_box": served.before, "corrected": served.after}
         return {when: await _measured(ask, request, served.version.tokenizer) for when, ask in asking.items()}
@@ -84,15 +86,15 @@ async def _own(url: str, request: Request) -> dict[str, float]:
 
 async def _measured(ask: Ask, request: Request, tokenizer: Tokenizer) -> dict[str, float]:
     """ROUGE-L recall of each side; of forgotten questions also the share whose answer tells the fact."""
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for side, rows in request.held.items():
         answers = await ask([prompt_ids(row, tokenizer) for row in rows], lambda: None)
-        found[f"recall/{side}"] = rouge_l_recall(answers, [row.completion or "" for row in rows])
+        values[f"recall/{side}"] = rouge_l_recall(answers, [row.completion or "" for row in rows])
         if side == "forget":
-            found["facts/forget"] = fmean(map(told(request), rows, answers))
-    return found
+            values["facts/forget"] = fmean(map(tells_fact(request), rows, answers))
+    return values
 
 
-def told(request: Request) -> Callable[[Row, str], bool]:
+def tells_fact(request: Request) -> Callable[[Row, str], bool]:
     """Whether an answer to a row gives away what was to be forgotten."""
     return lambda row, answer: request.facts[row.messages[-1][1]].given_away(answer)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.support.demo_training import Request
-from benchmarks.support.judging import ANSWER_TOKENS, BASE, TUNED, Said, figures, judged, judged_sum
+from benchmarks.support.judging import ANSWER_TOKENS, BASE, TUNED, Figures, figures, judged, judged_sum
 from benchmarks.support.processes import WEIGHTS, black_box
 from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
 from deltaserve.offset_models.checkpoints.manifest import Manifest, TrainingSummary
@@ -63,8 +63,8 @@ class Bench:
 
     def _collected(self, name: str, data: Data, k: int) -> Gathered:
         tokenizer, out = Tokenizer.load(BASE), self.folder / "collected" / name
-        with Progress(visible=True) as shown:
-            asyncio.run(run(Job(data, self.source(k), tokenizer, out), shown, lambda _forecast: None))
+        with Progress(visible=True) as bar:
+            asyncio.run(run(Job(data, self.source(k), tokenizer, out), bar, lambda _forecast: None))
         return read_gathered(out, data, tokenizer)
 
 
@@ -95,8 +95,8 @@ def _offset(bench: Bench, request: Request, settings: TrainingSettings, name: st
 def _by_answers(bench: Bench, trained: Trained, packing: Packing, data: TrainingData, k: int) -> Trained:
     """As `deltaserve forget` chooses among strengths."""
     rows, run_folder = spread(data.held_forget, CHOOSING), RunFolder(bench.row(packing.name) / "run")
-    with Progress(visible=True) as shown:
-        asking = Asking(rows, bench.source(k), ANSWER_TOKENS, "cpu", shown)
+    with Progress(visible=True) as bar:
+        asking = Asking(rows, bench.source(k), ANSWER_TOKENS, "cpu", bar)
         return by_answers(trained, packing, data, run_folder, asking)
 
 
@@ -118,13 +118,13 @@ def direct_again(bench: Bench, request: Request, name: str) -> dict[str, Any]:
     return {**figures(judged(bench.row(name), bench.source(20), request)), **seconds}
 
 
-def served_sum(bench: Bench, request: Request, parts: Sequence[str], least_gate_nats: float = 0.0) -> Said:
+def served_sum(bench: Bench, request: Request, parts: Sequence[str], least_gate_nats: float = 0.0) -> Figures:
     """Several rows' offsets served as one sum, each behind its own gate, or a higher one."""
     root = fresh(bench.row(f"sum-of-{len(parts)}"))
     for name in parts:
-        made = read_manifest(bench.row(name) / name)
-        gate_nats = max(made.gate_nats, least_gate_nats)
-        packing = Packing(root / name, name, BASE, "Apache-2.0", summary_of(made), made.strength, gate_nats)
+        manifest = read_manifest(bench.row(name) / name)
+        gate_nats = max(manifest.gate_nats, least_gate_nats)
+        packing = Packing(root / name, name, BASE, "Apache-2.0", summary_of(manifest), manifest.strength, gate_nats)
         packing.write(bench.row(name) / "weights", full=False)
     return judged_sum(root, parts, bench.source(20), request)
 
@@ -142,7 +142,7 @@ def summary_of(manifest: Manifest) -> TrainingSummary:
 
 
 def trained_on(base: Path, data: TrainingData, settings: TrainingSettings, folder: Path, name: str) -> Trained:
-    with Progress(visible=True) as shown, shown.stage(name, settings.steps) as advance:
+    with Progress(visible=True) as bar, bar.stage(name, settings.steps) as advance:
         return train(base, data, settings, RunFolder(folder), Fabric(torch.device("cpu")), progress(advance))
 
 
@@ -171,8 +171,8 @@ def _without_lists(gathered: Gathered) -> Any:
     def bare(rows: Sequence[Scored]) -> list[Scored]:
         return [(sample, None) for sample, _ in rows]
 
-    sides = bare(gathered.forget), bare(gathered.refused), bare(gathered.retain)
-    return Gathered(*sides, gathered.collection)  # type: ignore[arg-type]  # lists are what it lacks on purpose
+    gathered_rows = bare(gathered.forget), bare(gathered.refused), bare(gathered.retain)
+    return Gathered(*gathered_rows, gathered.collection)  # type: ignore[arg-type]  # lists are what it lacks on purpose
 
 
 def _merge(trained: Trained, folder: Path) -> None:

@@ -76,18 +76,18 @@ def _take(client: Client, conversation: Conversation, line: str, as_json: bool, 
 
 
 def _answer(client: Client, conversation: Conversation, as_json: bool) -> str:
-    said: list[str] = []
+    texts: list[str] = []
     reason = None
     for piece in client.stream_chat(conversation.messages, conversation.how):
-        said.append(piece.text)
+        texts.append(piece.text)
         reason = piece.finish_reason or reason
         if not as_json:
             say(piece.text, end="")
     if as_json:
-        say_json_line({"text": "".join(said), "finish_reason": reason})
+        say_json_line({"text": "".join(texts), "finish_reason": reason})
     else:
         say("")
-    return "".join(said)
+    return "".join(texts)
 
 
 def _survive(error: BaseException, typed: bool) -> None:

@@ -107,11 +107,11 @@ async def _run(weights: Path, how: Correction, port: int, black_box_port: int, a
         children = (box.child, served.child)
         await unless_ended(ready(box, served), *children)
         note(f"Both answer after {time.perf_counter() - began:.1f} s ({how}).")
-        asked = await unless_ended(before_and_after(box, served, EACH), *children)
+        pairs = await unless_ended(before_and_after(box, served, EACH), *children)
         links = {"black_box": box.url, "server": served.url, "admin_key": served.admin_key}
         if await has_page(served, PLAYGROUND):
             # The key is in the fragment, which browsers keep to themselves.
             links["playground"] = f"{served.url}{PLAYGROUND}#admin_key={served.admin_key}"
-        show_answers(asked, links, await model_of(served), as_json)
+        show_answers(pairs, links, await model_of(served), as_json)
         note("Ctrl-C stops both.")
         await unless_ended(asyncio.Event().wait(), *children)

@@ -109,13 +109,13 @@ def forget(
         answer_tokens=answer_tokens,
         device=device,
     )
-    made = _make(plan, tensorboard)
+    result = _make(plan, tensorboard)
     if plot:
         from deltaserve.offset_models.training.learning.plot import plot as draw
 
-        draw(made.run.metrics(), made.run.path, f"{name}: {settings.objective}")
+        draw(result.run.metrics(), result.run.path, f"{name}: {settings.objective}")
     loaded = None if admin is None else _activate(admin, name)
-    _show(plan, made, loaded, as_json)
+    _show(plan, result, loaded, as_json)
 
 
 def _make(plan: "Plan", tensorboard: Path | None) -> "Made":
@@ -124,12 +124,12 @@ def _make(plan: "Plan", tensorboard: Path | None) -> "Made":
     from deltaserve.offset_models.training.learning.tensorboard import tensorboard as event_files
 
     with ExitStack() as stack:
-        shown = stack.enter_context(Progress(visible=True))
+        bar = stack.enter_context(Progress(visible=True))
         if tensorboard is None:
-            made = make(plan, shown, _announce)
+            result = make(plan, bar, _announce)
         else:
-            made = make(plan, shown, _announce, stack.enter_context(event_files(tensorboard, 1)))
-    return made
+            result = make(plan, bar, _announce, stack.enter_context(event_files(tensorboard, 1)))
+    return result
 
 
 def _announce(forecast: "Forecast") -> None:
@@ -155,31 +155,31 @@ def _activate(admin: AdminClient, name: str) -> str:
     return active.fingerprint or active.name
 
 
-def _show(plan: "Plan", made: "Made", active: str | None, as_json: bool) -> None:
-    state = made.trained.state
+def _show(plan: "Plan", result: "Made", active: str | None, as_json: bool) -> None:
+    state = result.trained.state
     if state.stopped is not None:
         note(state.stopped)
-    card = dict(made.manifest.card or {})
-    if made.manifest.strength < 0:
+    card = dict(result.manifest.card or {})
+    if result.manifest.strength < 0:
         note("Its small model has learnt the forget set, to be subtracted: keep this checkpoint as secret as the set.")
     if as_json:
-        digest = made.manifest.content_digest
-        facts = {"path": str(plan.out), "new": made.new, "content_digest": digest, "stopped": state.stopped}
-        facts |= {"serve": f"deltaserve serve {serving_options(plan, made.manifest)}"}
-        facts |= {"strength": made.manifest.strength, "gate_nats": made.manifest.gate_nats}
-        say_json({**facts, "kept_step": made.trained.kept_step, "active": active, "card": card})
+        digest = result.manifest.content_digest
+        facts = {"path": str(plan.out), "new": result.new, "content_digest": digest, "stopped": state.stopped}
+        facts |= {"serve": f"deltaserve serve {serving_options(plan, result.manifest)}"}
+        facts |= {"strength": result.manifest.strength, "gate_nats": result.manifest.gate_nats}
+        say_json({**facts, "kept_step": result.trained.kept_step, "active": active, "card": card})
         return
     say_table(("figure", "value"), [(figure, str(value)) for figure, value in card.items()])
     if not card.get("held_out"):
         note("These are figures of rows that were trained on: give --held-out-forget and --held-out-retain.")
-    there = "" if made.new else ", as it was there already"
-    served = f"strength {made.manifest.strength:g}, gate {made.manifest.gate_nats:g} nats"
-    version = f"step {made.trained.kept_step}, {served}, {made.manifest.content_digest[:12]}{there}"
+    there = "" if result.new else ", as it was there already"
+    served = f"strength {result.manifest.strength:g}, gate {result.manifest.gate_nats:g} nats"
+    version = f"step {result.trained.kept_step}, {served}, {result.manifest.content_digest[:12]}{there}"
     say(f"{plan.out}: offset {plan.name}, {version}")
     if active is not None:
         say(f"active: {active}")
         return
-    options = serving_options(plan, made.manifest)
+    options = serving_options(plan, result.manifest)
     say("Check it, then serve it:")
     say(f"  deltaserve doctor {options}")
     say(f"  deltaserve serve {options}")

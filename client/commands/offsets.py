@@ -29,11 +29,11 @@ def inspect(path: Path, as_json: shared.AsJson = False) -> None:
     """
     from deltaserve.offset_models.checkpoints.checkpoint import inspect as inspect_checkpoint
 
-    found = inspect_checkpoint(path)
+    facts = inspect_checkpoint(path)
     if as_json:
-        say_json(found)
+        say_json(facts)
     else:
-        say_table(("field", "value"), list(_lines(found)))
+        say_table(("field", "value"), list(_lines(facts)))
 
 
 @app.command()
@@ -73,9 +73,9 @@ def pack(
         manifest = pack_pair(out, initial_folder=initial, unlearned_folder=unlearned, **names, **about)
     else:
         raise Stop("Give --adapter and --base, or --initial and --unlearned.", Status.USAGE)
-    made = {"path": str(out), "name": manifest.name, "kind": manifest.kind, "content_digest": manifest.content_digest}
+    facts = {"path": str(out), "name": manifest.name, "kind": manifest.kind, "content_digest": manifest.content_digest}
     if as_json:
-        say_json(made)
+        say_json(facts)
     else:
         say(f"{out}: offset {manifest.name}, {manifest.kind}, content digest {manifest.content_digest[:12]}")
 
@@ -91,13 +91,13 @@ def schema() -> None:
 offsets_admin.add_to(app)
 
 
-def _lines(found: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def _lines(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested fields as dotted names; empty ones are left out."""
     lines: list[tuple[str, str]] = []
-    for key, value in found.items():
+    for key, value in facts.items():
         if isinstance(value, dict):
             lines += _lines(value, f"{prefix}{key}.")
         elif value not in (None, [], ""):
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            lines.append((prefix + key, shown))
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            lines.append((prefix + key, text))
     return lines

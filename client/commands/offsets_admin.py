@@ -35,11 +35,11 @@ MIB: Final = 2**20
 def list_offsets(server: Server = None, admin_key: AdminKey = None, as_json: shared.AsJson = False) -> None:
     """Show every version, and every load that runs or failed."""
     with _client(server, admin_key) as client:
-        found = client.offsets()
+        offsets = client.offsets()
     if as_json:
-        say_json([asdict(offset) for offset in found])
+        say_json([asdict(offset) for offset in offsets])
     else:
-        say_table(COLUMNS, [_row(offset) for offset in found])
+        say_table(COLUMNS, [_row(offset) for offset in offsets])
 
 
 def load(

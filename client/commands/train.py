@@ -76,8 +76,8 @@ def train(
     data = training_data(read(rows, cache, alone=False), held, settings)
     fabric = Fabric.find(device)
     with ExitStack() as stack:
-        shown = stack.enter_context(Progress(visible=fabric.main))
-        reports = [progress(stack.enter_context(shown.stage("train", settings.steps)))]
+        bar = stack.enter_context(Progress(visible=fabric.main))
+        reports = [progress(stack.enter_context(bar.stage("train", settings.steps)))]
         if tensorboard is not None and fabric.main:
             reports.append(stack.enter_context(event_files(tensorboard, first_step(out))))
         trained = train_offset(base, data, settings, RunFolder(out), fabric, observed(*reports))

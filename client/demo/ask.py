@@ -21,7 +21,7 @@ Answered = TypeVar("Answered")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Pair:
     """One question and what both sides said."""
 
     split: Split
@@ -30,10 +30,10 @@ class Asked:
     served: str
 
 
-async def answers(side: Running, questions: Sequence[Question]) -> list[str]:
+async def answers(running: Running, questions: Sequence[Question]) -> list[str]:
     """Greedy answers, each question asked in a chat of its own."""
-    how = replace(GREEDY, max_tokens=MAX_TOKENS, model=await model_of(side))
-    async with AsyncClient(side.url) as client:
+    how = replace(GREEDY, max_tokens=MAX_TOKENS, model=await model_of(running))
+    async with AsyncClient(running.url) as client:
 
         async def answer(question: Question) -> str:
             return (await client.chat(_chat(question), how)).text
@@ -41,22 +41,22 @@ async def answers(side: Running, questions: Sequence[Question]) -> list[str]:
         return await _few_at_once(answer, questions)
 
 
-async def drawn_answers(side: Running, questions: Sequence[Question]) -> list[str]:
+async def drawn_answers(running: Running, questions: Sequence[Question]) -> list[str]:
     """The same drawn at temperature 1 from the whole distribution, the i-th with seed i."""
-    how = Generation(await model_of(side), MAX_TOKENS, temperature=1.0, top_p=1.0)
-    async with AsyncClient(side.url) as client:
+    how = Generation(await model_of(running), MAX_TOKENS, temperature=1.0, top_p=1.0)
+    async with AsyncClient(running.url) as client:
 
-        async def answer(asked: tuple[int, Question]) -> str:
-            seed, question = asked
+        async def answer(numbered: tuple[int, Question]) -> str:
+            seed, question = numbered
             return (await client.chat(_chat(question), replace(how, seed=seed))).text
 
         return await _few_at_once(answer, list(enumerate(questions)))
 
 
-async def completions(side: Running, texts: Sequence[str]) -> list[str]:
+async def completions(running: Running, texts: Sequence[str]) -> list[str]:
     """How running text goes on, greedily."""
-    how = replace(GREEDY, max_tokens=TEXT_TOKENS, model=await model_of(side))
-    async with AsyncClient(side.url) as client:
+    how = replace(GREEDY, max_tokens=TEXT_TOKENS, model=await model_of(running))
+    async with AsyncClient(running.url) as client:
 
         async def completion(text: str) -> str:
             return (await client.complete(text, how)).text
@@ -64,9 +64,9 @@ async def completions(side: Running, texts: Sequence[str]) -> list[str]:
         return await _few_at_once(completion, texts)
 
 
-async def tokens_of(side: Running, texts: Sequence[str]) -> list[tuple[int, ...]]:
+async def tokens_of(running: Running, texts: Sequence[str]) -> list[tuple[int, ...]]:
     """Ids of each text, nothing added."""
-    async with AsyncClient(side.url) as client:
+    async with AsyncClient(running.url) as client:
 
         async def tokens(text: str) -> tuple[int, ...]:
             return (await client.tokenize(text, add_special_tokens=False)).ids if text else ()
@@ -74,7 +74,7 @@ async def tokens_of(side: Running, texts: Sequence[str]) -> list[tuple[int, ...]
         return await _few_at_once(tokens, texts)
 
 
-async def _few_at_once(ask: Callable[[Asking], Awaitable[Answered]], asked: Sequence[Asking]) -> list[Answered]:
+async def _few_at_once(ask: Callable[[Asking], Awaitable[Answered]], inputs: Sequence[Asking]) -> list[Answered]:
     """Answers in the order of what was asked."""
     places = asyncio.Semaphore(AT_ONCE)
 
@@ -82,32 +82,32 @@ async def _few_at_once(ask: Callable[[Asking], Awaitable[Answered]], asked: Sequ
         async with places:
             return await ask(each)
 
-    return await asyncio.gather(*map(one, asked))
+    return await asyncio.gather(*map(one, inputs))
 
 
 def _chat(question: Question) -> list[Message]:
     return [{"role": "user", "content": question.text}]
 
 
-async def model_of(side: Running) -> str:
+async def model_of(running: Running) -> str:
     """The name to ask for."""
-    async with AsyncClient(side.url) as client:
+    async with AsyncClient(running.url) as client:
         return (await client.models())[0].id
 
 
-async def has_page(side: Running, path: str) -> bool:
+async def has_page(running: Running, path: str) -> bool:
     """Whether a browser would find something there."""
-    async with httpx.AsyncClient(base_url=side.url, trust_env=False, follow_redirects=True) as client:
+    async with httpx.AsyncClient(base_url=running.url, trust_env=False, follow_redirects=True) as client:
         return (await client.get(path)).status_code == 200
 
 
-async def before_and_after(black_box: Running, served: Running, each: int) -> list[Asked]:
+async def before_and_after(black_box: Running, served: Running, each: int) -> list[Pair]:
     """The first `each` forget and retain questions about different people, asked of both sides."""
     chosen = examples(each)
     questions = [question for _, question in chosen]
     before, after = await asyncio.gather(answers(black_box, questions), answers(served, questions))
     return [
-        Asked(split, question.text, one, other)
+        Pair(split, question.text, one, other)
         for (split, question), one, other in zip(chosen, before, after, strict=True)
     ]
 

@@ -15,7 +15,7 @@ from deltaserve.client.console.terminal import note
 from deltaserve.client.demo.ask import AT_ONCE, MAX_TOKENS, TEXT_TOKENS, answers, drawn_answers
 from deltaserve.client.demo.children import unless_ended
 from deltaserve.client.demo.servers import Correction, Running, black_box, ready, server
-from deltaserve.client.demo.texts import REPETITION, TELLING, Texts, measure_texts
+from deltaserve.client.demo.texts import FACTS_TOLD, REPETITION, Texts, measure_texts
 from deltaserve.offset_models.demo.register.questions import Question, Split, judging_questions
 from deltaserve.offset_models.demo.register.running_text import SUBJECTS, beginnings
 
@@ -47,7 +47,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class Plan:
     """What is asked, and the running text that is to be gone on with."""
 
     questions: Mapping[Split, Sequence[Question]]
@@ -55,9 +55,9 @@ class Tried:
 
     def amounts(self) -> dict[str, Any]:
         return {
-            "questions": {split: len(asked) for split, asked in self.questions.items()},
+            "questions": {split: len(questions) for split, questions in self.questions.items()},
             "max_tokens": MAX_TOKENS,
-            "texts": {subject: len(begun) for subject, begun in self.texts.items()},
+            "texts": {subject: len(beginnings) for subject, beginnings in self.texts.items()},
             "text_max_tokens": TEXT_TOKENS,
         }
 
@@ -81,18 +81,18 @@ async def check(weights: Path, how: Correction, limit: int) -> Report:
 
     Everybody: the black box, and a server for each setting.
     """
-    asked = Tried(
+    plan = Plan(
         {split: judging_questions(split, limit) for split in SPLITS},
         {subject: beginnings(subject, limit) for subject in SUBJECTS},
     )
-    report = Report({"k": how.k, "tail": how.tail, "at_once": AT_ONCE, "temperature": 0, **asked.amounts()})
+    report = Report({"k": how.k, "tail": how.tail, "at_once": AT_ONCE, "temperature": 0, **plan.amounts()})
     async with black_box(weights, None, how.k) as box:
         for name, correction in corrections(how).items():
             async with server(weights, None, box.url, correction) as served:
                 await _timed(report, f"{name}/start", unless_ended(ready(box, served), box.child, served.child))
-                sides = {"black_box": box, name: served} if name == "served" else {name: served}
-                for side, running in sides.items():
-                    work = _all(side, running, asked) if name == "served" else _forgetting(side, running, asked)
+                servers = {"black_box": box, name: served} if name == "served" else {name: served}
+                for side, running in servers.items():
+                    work = _all(side, running, plan) if name == "served" else _forgetting(side, running, plan)
                     report.figures |= await _timed(report, side, unless_ended(work, box.child, served.child))
     report.holds = {row.claim: row.holds(report.figures) for row in ROWS}
     return report
@@ -144,41 +144,41 @@ ROWS: Final = (
     Row(f"forget, k = {SMALL_K}: served ≤ {FORGOTTEN}", ("forget/served_k5_impute",), _forgotten),
     Row(f"retain, drawn at T = 1: black box right in ≥ {RIGHT:.0%}", (f"{DRAWN}/retain/black_box",), _right),
     Row(f"running text: repeats at most {REPEATED} more than the black box", _of_both(REPETITION), _no_more_repetition),
-    Row(f"running text: tells what was forgotten in ≤ {TOLD:.0%}", (f"{TELLING}/forget/served",), _untold),
+    Row(f"running text: tells what was forgotten in ≤ {TOLD:.0%}", (f"{FACTS_TOLD}/forget/served",), _untold),
 )
 
 
-async def _all(name: str, side: Running, asked: Tried) -> Figures:
+async def _all(name: str, running: Running, plan: Plan) -> Figures:
     figures = {
-        f"{split}/{name}": recall(await answers(side, questions), questions)
-        for split, questions in asked.questions.items()
+        f"{split}/{name}": recall(await answers(running, questions), questions)
+        for split, questions in plan.questions.items()
     }
-    return figures | await _drawn(name, side, asked) | await measure_texts(name, side, asked.texts)
+    return figures | await _drawn(name, running, plan) | await measure_texts(name, running, plan.texts)
 
 
-async def _forgetting(name: str, side: Running, asked: Tried) -> Figures:
-    questions = asked.questions["forget"]
-    return {f"forget/{name}": recall(await answers(side, questions), questions)}
+async def _forgetting(name: str, running: Running, plan: Plan) -> Figures:
+    questions = plan.questions["forget"]
+    return {f"forget/{name}": recall(await answers(running, questions), questions)}
 
 
-async def _drawn(name: str, side: Running, asked: Tried) -> Figures:
+async def _drawn(name: str, running: Running, plan: Plan) -> Figures:
     """The share of answers about who is kept that are right when they are drawn."""
-    questions = list(asked.questions["retain"]) * DRAWS
-    found = recalls(await drawn_answers(side, questions), questions)
-    return {f"{DRAWN}/retain/{name}": round(sum(each >= RIGHT for each in found) / len(found), 4)}
+    questions = list(plan.questions["retain"]) * DRAWS
+    shares = recalls(await drawn_answers(running, questions), questions)
+    return {f"{DRAWN}/retain/{name}": round(sum(each >= RIGHT for each in shares) / len(shares), 4)}
 
 
-def recall(said: Sequence[str], questions: Sequence[Question]) -> float:
+def recall(texts: Sequence[str], questions: Sequence[Question]) -> float:
     """Mean ROUGE-L recall of the original answers, stemmed as in TOFU."""
-    found = recalls(said, questions)
-    return round(float(sum(found) / len(found)), 4)
+    shares = recalls(texts, questions)
+    return round(float(sum(shares) / len(shares)), 4)
 
 
-def recalls(said: Sequence[str], questions: Sequence[Question]) -> list[float]:
+def recalls(texts: Sequence[str], questions: Sequence[Question]) -> list[float]:
     """Of each original answer."""
     from deltaserve.offset_models.metrics.overlap import rouge_l_recall
 
-    return [rouge_l_recall(q.answer, text) for q, text in zip(questions, said, strict=True)]
+    return [rouge_l_recall(q.answer, text) for q, text in zip(questions, texts, strict=True)]
 
 
 async def _timed(report: Report, name: str, work: Any) -> Any:

@@ -8,17 +8,17 @@ import orjson
 
 from deltaserve.client.console.tables import say_pairs, say_table
 from deltaserve.client.console.terminal import say, say_json
-from deltaserve.client.demo.ask import Asked
+from deltaserve.client.demo.ask import Pair
 from deltaserve.client.demo.check import Report
 
 
-def show_answers(asked: Sequence[Asked], links: Mapping[str, str | None], model: str, as_json: bool) -> None:
+def show_answers(pairs: Sequence[Pair], links: Mapping[str, str | None], model: str, as_json: bool) -> None:
     """Answers before and after, and how to go on. `links`: addresses and keys by name, `server` among them."""
-    question, url = asked[0].question, links["server"] or ""
+    question, url = pairs[0].question, links["server"] or ""
     if as_json:
-        say_json({"answers": [asdict(one) for one in asked], "model": model, **links})
+        say_json({"answers": [asdict(one) for one in pairs], "model": model, **links})
         return
-    say_pairs([(one.split, one.question, one.black_box, one.served) for one in asked])
+    say_pairs([(one.split, one.question, one.black_box, one.served) for one in pairs])
     say(f"\n{curl(url, model, question)}\n\n{snippet(url, model, question)}\n")
     for name, value in links.items():
         say(f"{name.replace('_', ' '):<12}{value}")

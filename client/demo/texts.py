@@ -11,27 +11,29 @@ NGRAM: Final = 4  # tokens; what a text says again word for word
 PAIR: Final = 2
 REPETITION: Final = "running text, repeated 4-grams"
 VARIETY: Final = "running text, distinct 2-grams"
-TELLING: Final = "running text, facts told"
+FACTS_TOLD: Final = "running text, facts told"
 
 Texts = Mapping[Subject, Sequence[Beginning]]
 
 
-async def measure_texts(name: str, side: Running, texts: Texts) -> dict[str, float]:
+async def measure_texts(name: str, running: Running, texts: Texts) -> dict[str, float]:
     """Figures by measure, subject and `name`: "running text, facts told/forget/served" and their like."""
     figures = {}
-    for subject, begun in texts.items():
-        said = await completions(side, [beginning.text for beginning in begun])
-        tokens = await tokens_of(side, said)
+    for subject, beginnings in texts.items():
+        continuations = await completions(running, [beginning.text for beginning in beginnings])
+        tokens = await tokens_of(running, continuations)
         figures[f"{REPETITION}/{subject}/{name}"] = _mean([1 - distinct(ids, NGRAM) for ids in tokens])
         figures[f"{VARIETY}/{subject}/{name}"] = _mean([distinct(ids, PAIR) for ids in tokens])
-        figures[f"{TELLING}/{subject}/{name}"] = _mean([b.tells(text) for b, text in zip(begun, said, strict=True)])
+        figures[f"{FACTS_TOLD}/{subject}/{name}"] = _mean(
+            [b.tells(text) for b, text in zip(beginnings, continuations, strict=True)]
+        )
     return figures
 
 
 def distinct(ids: Sequence[int], n: int) -> float:
     """Of a text's n-grams, the share that is left when each counts once; 1 where the text is shorter."""
-    found = [tuple(ids[place : place + n]) for place in range(len(ids) - n + 1)]
-    return len(set(found)) / len(found) if found else 1.0
+    ngrams = [tuple(ids[place : place + n]) for place in range(len(ids) - n + 1)]
+    return len(set(ngrams)) / len(ngrams) if ngrams else 1.0
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -135,6 +135,6 @@ def _about(job: Job, subjects: Subjects) -> dict[str, Any]:
 @contextmanager
 def _progress(subjects: Subjects, items: int) -> Iterator[Advance]:
     """A bar with the time left for every side."""
-    with Progress(visible=True) as shown, ExitStack() as stack:
-        bars = {side: stack.enter_context(shown.stage(side, items)) for side in subjects}
+    with Progress(visible=True) as progress, ExitStack() as stack:
+        bars = {side: stack.enter_context(progress.stage(side, items)) for side in subjects}
         yield lambda side: bars[side]()

@@ -1,7 +1,8 @@
-"""Calls made again while the server is busy or lost."""
+"""Calls made again while the server is busy or lost, and many at a time."""
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Final, TypeVar
 
 import stamina
 
@@ -33,3 +34,13 @@ def is_busy(error: Exception) -> bool | float:
 def is_passing(error: Exception) -> bool | float:
     """Whether it may be better later: the server is busy or cannot be reached."""
     return is_busy(error) or isinstance(error, Unreachable)
+
+
+async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results, in order; the first error ends the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]

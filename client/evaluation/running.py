@@ -1,6 +1,5 @@
 """A whole suite through one server or two side by side, each asked about a bounded number of items at a time."""
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import version
@@ -8,12 +7,11 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from deltaserve.client.console.terminal import Stop
-from deltaserve.client.errors import ClientError
 from deltaserve.client.evaluation.aggregate import Splits, side_result
 from deltaserve.client.evaluation.data.items import Item, Suite
 from deltaserve.client.evaluation.journal import Journal
 from deltaserve.client.evaluation.measuring import Subject
+from deltaserve.client.evaluation.patience import together
 from deltaserve.client.evaluation.results import EvaluationResult, ItemResult, Measurement, SideName
 
 Subjects = Mapping[SideName, Subject]
@@ -55,14 +53,11 @@ async def measure_all(
     suite: Suite, subjects: Subjects, measurements: Measurements, concurrency: int, advance: Advance
 ) -> dict[SideName, list[Measurement]]:
     """Every item on every side, in order; what is in `measurements` is not asked again. Raises ClientError and Stop."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for side, subject in subjects.items():
-                waiting = iter(suite.items)  # shared by the side's workers
-                for _ in range(concurrency):
-                    tasks.create_task(_work(side, subject, waiting, measurements, advance))
-    except* (ClientError, Stop) as failures:
-        raise _first(failures) from None
+    work = []
+    for side, subject in subjects.items():
+        waiting = iter(suite.items)  # shared by the side's workers
+        work += [_work(side, subject, waiting, measurements, advance) for _ in range(concurrency)]
+    await together(work)
     return {side: [measurements[side, item] for item in suite.items] for side in subjects}
 
 
@@ -119,11 +114,3 @@ async def _work(
         if (side, item) not in measurements:
             measurements[side, item] = await subject.measure(item)
         advance(side)
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One of them, as it was raised."""
-    first: BaseException = failures
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first

@@ -16,7 +16,7 @@ def test_as_many_choose_as_were_asked_for(register):
     assert (len(register.validation.forget), len(register.validation.retain)) == (180, 720)
 
 
-def test_no_question_chooses_and_judges(register):
+def test_no_question_both_chooses_and_judges(register):
     chose = {row.messages[-1][1] for row in (*register.validation.forget, *register.validation.retain)}
     judges = [row.messages[-1][1] for side in SIDES for row in register.held[side]]
     assert len(chose) == 900
@@ -44,7 +44,7 @@ def test_a_harmonic_mean_is_of_what_is_forgotten_and_kept_of_the_black_boxs_own(
     assert harmonic(row, "facts told") == pytest.approx(2 * 0.8 * 0.75 / 1.55)
 
 
-def test_keeping_more_than_there_was_counts_for_nothing():
+def test_keeping_more_than_the_black_box_had_counts_for_nothing():
     assert harmonic(cells(recall=0.4, facts=0.0, retain=0.9)) == pytest.approx(2 * 0.5 / 1.5)
 
 

@@ -73,7 +73,7 @@ def test_a_streamed_answer_says_what_the_whole_one_says(client: Client, kind: st
     assert (whole.completion_tokens, whole.model, whole.fingerprint) == (12, "tiny", "ds-flat-0123456789ab")
 
 
-async def test_the_asynchronous_client_answers_as_the_other(client: Client, async_client: AsyncClient):
+async def test_the_asynchronous_client_answers_like_the_blocking_one(client: Client, async_client: AsyncClient):
     assert await async_client.health() == client.health()
     assert await async_client.version() == client.version()
     assert await async_client.models() == client.models()
@@ -121,7 +121,7 @@ def test_a_failure_says_when_to_try_again(client: Client, app: RunningApp):
     assert (failed.value.status, failed.value.retry_after_s) == (503, 7.0)
 
 
-def test_a_failure_in_the_middle_of_a_stream_is_raised_after_what_came(client: Client, app: RunningApp):
+def test_a_failure_in_the_middle_of_a_stream_is_raised_after_the_pieces_that_came(client: Client, app: RunningApp):
     app.box.fault, app.box.fault_after = MalformedTopK("It broke."), 4
     came: list[Piece] = []
     try:

@@ -271,7 +271,7 @@ def test_a_purge_leaves_what_is_not_its_own(command: Command, collected: Path) -
     assert kept == {"table.csv", "notes.txt", "mine.txt", "collection.json", "lock"}
 
 
-def test_of_a_linked_forget_file_the_text_goes_too_and_naming_it_twice_does_no_harm(
+def test_the_text_of_a_linked_forget_file_is_deleted_and_naming_it_twice_does_no_harm(
     command: Command, collected: Path, tmp_path: Path
 ) -> None:
     real = tmp_path / "real.jsonl"

@@ -39,7 +39,7 @@ def test_missing_settings_are_named_all_at_once(command: Command):
     assert "--upstream-url" in result.stderr and "--offset" in result.stderr
 
 
-def test_a_pair_of_sides_that_fit_has_no_problem(command: Command, weights: Path, upstream: BlackBoxProcess):
+def test_an_offset_that_fits_its_black_box_has_no_problem(command: Command, weights: Path, upstream: BlackBoxProcess):
     found = command.json("doctor", "--upstream-url", upstream.url, *offset_of(weights))
     assert found["ok"] and not found["problems"]
     assert found["offset"]["name"] == OFFSET and found["offset"]["vocab_size"] == 360

@@ -37,7 +37,7 @@ def test_complete_reads_a_dash_from_stdin(command: Command):
     assert command("complete", "-", *GREEDY, stdin="Hello").stdout == command("complete", "Hello", *GREEDY).stdout
 
 
-def test_complete_of_nothing_is_a_usage_error(command: Command):
+def test_complete_without_a_text_is_a_usage_error(command: Command):
     assert command("complete", "-", stdin="").exit_code == Status.USAGE
 
 
@@ -60,7 +60,7 @@ def test_no_server_is_status_3(command: Command):
     assert result.exit_code == Status.UNREACHABLE and "is it running?" in result.stderr
 
 
-def test_an_address_that_is_none_is_status_2(command: Command):
+def test_an_invalid_address_is_status_2(command: Command):
     assert command("complete", "Hello", "--url", "127.0.0.1:9").exit_code == Status.USAGE
 
 

@@ -42,7 +42,7 @@ def test_two_models_are_packed(command: Command, tmp_path: Path):
 @pytest.mark.parametrize(
     "given", [(), ("--adapter", "a"), ("--adapter", "a", "--base", "b", "--initial", "c"), ("--initial", "c")]
 )
-def test_half_a_pair_is_a_usage_error(command: Command, given: tuple[str, ...]):
+def test_one_of_the_two_models_alone_is_a_usage_error(command: Command, given: tuple[str, ...]):
     result = command("offsets", "pack", "out", "--name", "a", "--licence", "MIT", *given)
     assert result.exit_code == Status.USAGE and "--adapter and --base" in result.stderr
 

@@ -36,8 +36,10 @@ def leading(item: Item, _suite: Suite) -> Conversations:
 
 
 def few_shot(item: Item, suite: Suite) -> Conversations:
-    turns = [turn for kept in suite.examples(EXAMPLES) for turn in (user(kept.question), assistant(kept.answer))]
-    written = "\n".join(f"Q: {kept.question}\nA: {kept.answer}" for kept in suite.examples(EXAMPLES))
+    turns = [
+        turn for example in suite.examples(EXAMPLES) for turn in (user(example.question), assistant(example.answer))
+    ]
+    written = "\n".join(f"Q: {example.question}\nA: {example.answer}" for example in suite.examples(EXAMPLES))
     return [[*turns, user(item.question)], [user(f"{written}\nQ: {item.question}\nA:")]]
 
 

@@ -1,13 +1,12 @@
 """One run of the attack suite over all servers; the journal holds what is done."""
 
-import asyncio
 import platform
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from deltaserve.client.errors import Refused
 from deltaserve.client.evaluation.attacks.base import Attack, Context, Finding, Inapplicable
@@ -28,10 +27,10 @@ from deltaserve.client.evaluation.leakage_results import (
 from deltaserve.client.evaluation.metrics.exactness import between, counters
 from deltaserve.client.evaluation.metrics.over_refusal import SCORED, KeptQuestions, kept_items, summary
 from deltaserve.client.evaluation.metrics.refusals import RefusalJudge
+from deltaserve.client.evaluation.patience import together
 from deltaserve.client.evaluation.target import Target
 from deltaserve.errors import BadRequest
 
-T = TypeVar("T")
 LONGEST_TEXT: Final = 400  # characters of an example
 LONGEST_REASON: Final = 300
 Progress = Callable[[int, int, str], None]  # done, of how many, what
@@ -185,16 +184,6 @@ class Run:
 
         self.progress(0, len(chosen), f"over-refusal: {split}")
         return summary(split, await together(one(at, item) for at, item in enumerate(chosen)))
-
-
-async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results, in order; the first error ends the others and is raised as it is."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one) for one in work]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 def outcome_of(

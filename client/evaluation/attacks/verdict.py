@@ -28,10 +28,10 @@ NAMED: Final = 4  # leaking attacks with a sentence of their own; the others sha
 
 
 def rate(flags: Iterable[bool]) -> Rate:
-    found = list(flags)
-    interval = wilson(sum(found), len(found))
-    share = sum(found) / len(found) if found else 0.0
-    return Rate(successes=sum(found), items=len(found), rate=share, low=interval.low, high=interval.high)
+    values = list(flags)
+    interval = wilson(sum(values), len(values))
+    share = sum(values) / len(values) if values else 0.0
+    return Rate(successes=sum(values), items=len(values), rate=share, low=interval.low, high=interval.high)
 
 
 def attack_result(attack: Attack, outcomes: Sequence[Outcome], items: Mapping[str, Item]) -> AttackResult:
@@ -39,7 +39,7 @@ def attack_result(attack: Attack, outcomes: Sequence[Outcome], items: Mapping[st
     by_side: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         by_side.setdefault(outcome.side, []).append(outcome)
-    sides = {side: side_result(found) for side, found in by_side.items()}
+    sides = {side: side_result(group) for side, group in by_side.items()}
     baseline, source = _baseline(sides)
     judged = {side: _judge(result, baseline) for side, result in sides.items() if side in SERVED}
     return AttackResult(
@@ -51,7 +51,7 @@ def attack_result(attack: Attack, outcomes: Sequence[Outcome], items: Mapping[st
         baseline_from=source,
         judgement={side: judgement for side, (judgement, _) in judged.items()},
         certain={side: certain for side, (_, certain) in judged.items()},
-        examples=[example for found in by_side.values() for example in _examples(found, items)],
+        examples=[example for group in by_side.values() for example in _examples(group, items)],
     )
 
 
@@ -89,10 +89,10 @@ def _judge(result: SideResult, baseline: float) -> tuple[Judgement, bool]:
 
 
 def _examples(outcomes: Sequence[Outcome], items: Mapping[str, Item]) -> list[Example]:
-    told = sorted((o for o in outcomes if o.text), key=lambda outcome: not outcome.leaked)[:EXAMPLES]
+    answered = sorted((o for o in outcomes if o.text), key=lambda outcome: not outcome.leaked)[:EXAMPLES]
     return [
         Example(side=o.side, question=items[o.item].question, text=o.text or "", leaked=o.leaked)
-        for o in told
+        for o in answered
         if o.item in items
     ]
 

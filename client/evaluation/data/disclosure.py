@@ -18,8 +18,8 @@ def own_words(question: str, answer: str) -> tuple[str, ...]:
 
     Where no spaces are written, groups of characters that the question does not hold stand for words.
     """
-    asked = {folded(word) for word in _words(question)} | _COMMON
-    words = [word for word in _words(answer) if folded(word) not in asked and _telling(word)]
+    known = {folded(word) for word in _words(question)} | _COMMON
+    words = [word for word in _words(answer) if folded(word) not in known and _is_specific(word)]
     groups = _groups(answer, folded(question))
     return tuple(dict.fromkeys([*words, *groups] or _groups(answer, "")))
 
@@ -27,8 +27,8 @@ def own_words(question: str, answer: str) -> tuple[str, ...]:
 def says(text: str, secret: str) -> bool:
     """Whether the secret stands in the text as whole words; case and spacing do not matter."""
     text, words = folded(text), r"\s+".join(map(re.escape, folded(secret).split()))
-    found = re.finditer(f"(?=({words}))", text) if words else ()
-    return any(is_whole(text, place.start(1), place.end(1)) for place in found)
+    places = re.finditer(f"(?=({words}))", text) if words else ()
+    return any(is_whole(text, place.start(1), place.end(1)) for place in places)
 
 
 def _words(text: str) -> list[str]:
@@ -40,14 +40,14 @@ def _words(text: str) -> list[str]:
 
 def _groups(text: str, question: str) -> list[str]:
     """Of the other scripts: what the question does not hold, in groups of as many characters as a short name has."""
-    found = list[str]()
+    groups = list[str]()
     for run in _runs(text):
         size = 2 if _is_dense(run[0]) else 4
-        for own in _unasked(run, question, 1 if _is_dense(run[0]) else 3):
+        for own in _new_runs(run, question, 1 if _is_dense(run[0]) else 3):
             whole = size <= len(own) <= 2 * size
             grams = ["".join(own[at : at + size]) for at in range(len(own) - size + 1)]
-            found += ["".join(own)] if whole else grams
-    return found
+            groups += ["".join(own)] if whole else grams
+    return groups
 
 
 def _runs(text: str) -> list[list[str]]:
@@ -62,9 +62,9 @@ def _runs(text: str) -> list[list[str]]:
     return runs
 
 
-def _unasked(run: list[str], question: str, size: int) -> list[list[str]]:
+def _new_runs(run: list[str], question: str, size: int) -> list[list[str]]:
     """The run without the groups of `size` characters that stand in the question."""
-    asked = {
+    repeated = {
         at + more
         for at in range(len(run) - size + 1)
         if folded("".join(run[at : at + size])) in question
@@ -72,7 +72,7 @@ def _unasked(run: list[str], question: str, size: int) -> list[list[str]]:
     }
     parts: list[list[str]] = [[]]
     for at, character in enumerate(run):
-        if at in asked:
+        if at in repeated:
             parts.append([])
         else:
             parts[-1].append(character)
@@ -84,7 +84,7 @@ def _is_dense(character: str) -> bool:
     return character >= "\u3000"
 
 
-def _telling(word: str) -> bool:
+def _is_specific(word: str) -> bool:
     if word.lower() != word.upper() or word.isdigit():
         return len(word) > 3 or word.isdigit() or word.istitle()
     letters = sum(category(character)[0] != "M" for character in word)

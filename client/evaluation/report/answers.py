@@ -31,8 +31,8 @@ class Card:
 
 def cards(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> list[Card]:
     """Those that something was measured for."""
-    found = [_forgotten(evaluation), _kept(evaluation, leakage), _leaking(leakage)]
-    return [card for card in found if card is not None]
+    all_cards = [_forgotten(evaluation), _kept(evaluation, leakage), _leaking(leakage)]
+    return [card for card in all_cards if card is not None]
 
 
 def figure_of(evaluation: EvaluationResult, side: SideName, split: str, metric: str) -> Figure | None:
@@ -43,13 +43,13 @@ def figure_of(evaluation: EvaluationResult, side: SideName, split: str, metric: 
 
 def kept_drops(evaluation: EvaluationResult) -> dict[str, float]:
     """Recall before − after, of each split that is to be kept."""
-    found = {}
+    drops = {}
     for split in KEPT_SPLITS:
         before = figure_of(evaluation, "before", split, "rouge_l_recall")
         after = figure_of(evaluation, "after", split, "rouge_l_recall")
         if before is not None and after is not None:
-            found[split] = before.value - after.value
-    return found
+            drops[split] = before.value - after.value
+    return drops
 
 
 def _forgotten(evaluation: EvaluationResult | None) -> Card | None:

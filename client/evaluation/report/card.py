@@ -36,14 +36,14 @@ def write_page(path: Path, text: str) -> None:
 
 
 def _figures(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> dict[str, JsonValue]:
-    found: dict[str, JsonValue] = {}
+    values: dict[str, JsonValue] = {}
     if evaluation:
         for side, figures in evaluation.figures.items():
             for split, metrics in figures.splits.items():
-                found |= {f"{metric}/{split}/{side}": round(one.value, 4) for metric, one in metrics.items()}
+                values |= {f"{metric}/{split}/{side}": round(one.value, 4) for metric, one in metrics.items()}
     if leakage:
         for attack in leakage.attacks:
             if "after" in attack.sides:
-                found[f"leakage/{attack.name}"] = round(attack.sides["after"].success.rate, 4)
-        found["leakage/verdict"] = leakage.verdict.headline
-    return found
+                values[f"leakage/{attack.name}"] = round(attack.sides["after"].success.rate, 4)
+        values["leakage/verdict"] = leakage.verdict.headline
+    return values

@@ -52,19 +52,19 @@ def drawing(width: float, height: float) -> Iterator[tuple["Axes", _Drawing]]:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise BadRequest("The report draws with matplotlib: pip install 'deltaserve[report]'.") from error
-    made = _Drawing()
+    result = _Drawing()
     style: Any = dict(STYLE)  # matplotlib types the names of its settings, differently from release to release
     with rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure.add_subplot(), made
+        yield figure.add_subplot(), result
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
-    made.svg = _inline(out.getvalue())
+    result.svg = _inline(out.getvalue())
 
 
 def trade_off(forget: tuple[float, float], kept: Points) -> str:
     """From before to after: recall of what is to be forgotten (x) against recall of what is to be kept (y)."""
-    with drawing(5.4, 3.5) as (axes, made):
+    with drawing(5.4, 3.5) as (axes, result):
         for at, (split, (before, after)) in enumerate(kept.items()):
             start, end = (forget[0], before), (forget[1], after)
             axes.annotate(
@@ -77,12 +77,12 @@ def trade_off(forget: tuple[float, float], kept: Points) -> str:
         axes.set(xlim=(1.05, -0.05), ylim=(-0.03, 1.05), xlabel="answers to be forgotten that still come → none")
         axes.set_ylabel("answers to be kept that come")
         axes.legend(loc="lower left", fontsize=8.5)
-    return made.svg
+    return result.svg
 
 
 def truth_ratios(before: Sequence[float], after: Sequence[float]) -> str:
     """Cumulative distributions: how many questions have a truth ratio up to x."""
-    with drawing(5.4, 2.9) as (axes, made):
+    with drawing(5.4, 2.9) as (axes, result):
         for name, values in {"before": before, "after": after}.items():
             ordered = np.sort(np.log10(np.maximum(values, 1e-12)))
             share = np.arange(len(ordered) + 1) / len(ordered)
@@ -93,12 +93,12 @@ def truth_ratios(before: Sequence[float], after: Sequence[float]) -> str:
             ylabel="share of questions",
         )
         axes.legend(loc="lower right")
-    return made.svg
+    return result.svg
 
 
 def calibration(sides: Mapping[str, tuple[Sequence[float], Sequence[float]]], bins: int = 5) -> str:
     """Of kept questions: how likely the true answer was to the server (x) and how much of it came (y)."""
-    with drawing(4.2, 3.3) as (axes, made):
+    with drawing(4.2, 3.3) as (axes, result):
         axes.plot([0, 1], [0, 1], color="#c9ccd2", ls="--", lw=1)
         for name, (likely, right) in sides.items():
             x, y, sizes = binned(likely, right, bins)
@@ -111,7 +111,7 @@ def calibration(sides: Mapping[str, tuple[Sequence[float], Sequence[float]]], bi
             ylabel="share of it that was said",
         )
         axes.legend(loc="upper left")
-    return made.svg
+    return result.svg
 
 
 def binned(likely: Sequence[float], right: Sequence[float], bins: int) -> tuple[list[float], list[float], list[float]]:
@@ -132,24 +132,24 @@ def attack_bars(rows: Sequence[tuple[str, Mapping[str, tuple[float, float, float
     A row: name, side → (rate, low, high), baseline.
     """
     height = 1.2 + 0.3 * max(len(rows), 3)
-    with drawing(7.4, height) as (axes, made):
-        shown = [side for side in COLOURS if any(side in sides for _, sides, _ in rows)]
+    with drawing(7.4, height) as (axes, result):
+        present = [side for side in COLOURS if any(side in sides for _, sides, _ in rows)]
         for at, (_, sides, baseline) in enumerate(rows):
             axes.plot([baseline, baseline], [at - 0.38, at + 0.38], color="#d5483b", lw=1.2)
-            for offset, side in enumerate(shown):
+            for offset, side in enumerate(present):
                 if side in sides:
                     rate, low, high = sides[side]
-                    y = at + 0.2 * (offset - (len(shown) - 1) / 2)
+                    y = at + 0.2 * (offset - (len(present) - 1) / 2)
                     axes.plot([low, high], [y, y], color=COLOURS[side], lw=1.2, alpha=0.6)
                     axes.plot(rate, y, "o", color=COLOURS[side], ms=4.5)
-        for side in shown:
+        for side in present:
             axes.plot([], [], "o-", color=COLOURS[side], ms=4.5, lw=1.2, label=NAMES[side])
         axes.plot([], [], color="#d5483b", lw=1.2, label="without knowledge")
         axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
         axes.set(xlim=(-0.02, 1.02), ylim=(len(rows) - 0.4, -0.6), xlabel="share of forgotten answers that came out")
         axes.grid(axis="y", visible=False)
         axes.legend(loc="upper center", bbox_to_anchor=(0.45, 1.0 + 0.4 / height), ncols=5, fontsize=8.5)
-    return made.svg
+    return result.svg
 
 
 def _inline(svg: str) -> str:

@@ -82,8 +82,8 @@ def subject(evaluation: EvaluationResult | None, leakage: LeakageReport | None) 
     """What was measured: the served model, and the offset that its fingerprint names."""
     about = evaluation.servers.get("after") if evaluation else None
     side = leakage.sides.get("after") if leakage else None
-    shown = about or side
-    return {"model": shown.model if shown else None, "fingerprint": shown.fingerprint if shown else None}
+    server = about or side
+    return {"model": server.model if server else None, "fingerprint": server.fingerprint if server else None}
 
 
 def figure_rows(evaluation: EvaluationResult) -> list[dict[str, Any]]:
@@ -108,16 +108,16 @@ def _truth_preferred(evaluation: EvaluationResult, side: SideName, split: str) -
 
 def drawings(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> dict[str, Markup]:
     """Those that there are figures for."""
-    made: dict[str, str] = {}
+    svgs: dict[str, str] = {}
     if evaluation:
-        made |= _evaluated(evaluation)
+        svgs |= _evaluated(evaluation)
     if leakage:
-        made["attacks"] = figures.attack_bars([_bar(attack) for attack in leakage.attacks])
-    return {name: Markup(_own_ids(svg, name)) for name, svg in made.items()}
+        svgs["attacks"] = figures.attack_bars([_bar(attack) for attack in leakage.attacks])
+    return {name: Markup(_own_ids(svg, name)) for name, svg in svgs.items()}
 
 
 def _evaluated(evaluation: EvaluationResult) -> dict[str, str]:
-    made = {}
+    svgs = {}
     recall = {
         split: (before.value, after.value)
         for split in (FORGET, *KEPT_SPLITS)
@@ -126,14 +126,14 @@ def _evaluated(evaluation: EvaluationResult) -> dict[str, str]:
     }
     forget = recall.pop(FORGET, None)
     if forget and recall:
-        made["trade_off"] = figures.trade_off(forget, {SPLITS.get(s, s): pair for s, pair in recall.items()})
+        svgs["trade_off"] = figures.trade_off(forget, {SPLITS.get(s, s): pair for s, pair in recall.items()})
     ratios = {side: truth_ratios(evaluation, side) for side in ("before", "after")}
     if all(ratios.values()):
-        made["truth_ratios"] = figures.truth_ratios(ratios["before"], ratios["after"])
+        svgs["truth_ratios"] = figures.truth_ratios(ratios["before"], ratios["after"])
     sides = {side: pairs for side in ("before", "after") if (pairs := confidences(evaluation, side))[0]}
     if sides:
-        made["calibration"] = figures.calibration(sides)
-    return made
+        svgs["calibration"] = figures.calibration(sides)
+    return svgs
 
 
 def truth_ratios(evaluation: EvaluationResult, side: SideName, split: str = FORGET) -> list[float]:
@@ -149,13 +149,13 @@ def confidences(evaluation: EvaluationResult, side: SideName) -> tuple[list[floa
 
 def calibration_errors(evaluation: EvaluationResult) -> dict[str, float]:
     """Mean distance of both over five bins, weighted by their sizes, before and after."""
-    found = {}
+    errors = {}
     for side in ("before", "after"):
         likely, right = confidences(evaluation, side)
         if likely:
             x, y, sizes = figures.binned(likely, right, 5)
-            found[side] = math.fsum(abs(a - b) * size for a, b, size in zip(x, y, sizes, strict=True))
-    return found
+            errors[side] = math.fsum(abs(a - b) * size for a, b, size in zip(x, y, sizes, strict=True))
+    return errors
 
 
 def kolmogorov(evaluation: EvaluationResult) -> dict[str, Any] | None:
@@ -178,17 +178,17 @@ def by_family(attacks: Sequence[AttackResult]) -> dict[str, list[AttackResult]]:
 
 def examples(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> list[Example]:
     """Forgotten first, then kept; of the kept, those that changed first."""
-    found: list[Example] = []
+    chosen: list[Example] = []
     if leakage:
-        found += _attacked(leakage.attacks)
-        found += _asked(leakage.over_refusal)
-    if evaluation and not found:
+        chosen += _attacked(leakage.attacks)
+        chosen += _asked(leakage.over_refusal)
+    if evaluation and not chosen:
         pairs = [(item, item.sides.get("before"), item.sides.get("after")) for item in evaluation.items]
         for item, before, after in pairs:
             if item.question and before and after and before.answer and after.answer:
                 kind = "to be forgotten" if item.split == FORGET else "to be kept"
-                found.append(_example(kind, item.question, before.answer, after.answer))
-    return found
+                chosen.append(_example(kind, item.question, before.answer, after.answer))
+    return chosen
 
 
 def _attacked(attacks: Sequence[AttackResult]) -> list[Example]:
@@ -199,13 +199,13 @@ def _attacked(attacks: Sequence[AttackResult]) -> list[Example]:
 
 
 def _pairs(attack: AttackResult) -> list[Example]:
-    said: dict[str, dict[str, str]] = {}
+    texts: dict[str, dict[str, str]] = {}
     for example in attack.examples:
-        said.setdefault(example.question, {}).setdefault(example.side, example.text)
+        texts.setdefault(example.question, {}).setdefault(example.side, example.text)
     kind = "to be forgotten" if attack.name == "direct" else f"leaks: {attack.name}"
     return [
         _example(kind, question, sides["before"], sides["after"])
-        for question, sides in said.items()
+        for question, sides in texts.items()
         if "before" in sides and "after" in sides
     ]
 
@@ -215,9 +215,9 @@ def _asked(over: Mapping[str, Sequence[OverRefusal]]) -> list[Example]:
         answer for one in over.get("after", ()) if one.split != "code" for answer in one.answers if answer.question
     ]
     answers.sort(key=lambda answer: answer.before == answer.after)
-    kept = [answer for answer in answers if answer.before == answer.after][:2]
+    same = [answer for answer in answers if answer.before == answer.after][:2]
     changed = [answer for answer in answers if answer.before != answer.after][:2]
-    return [_example("to be kept", a.question, a.before, a.after) for a in (*changed, *kept)]
+    return [_example("to be kept", a.question, a.before, a.after) for a in (*changed, *same)]
 
 
 def _example(kind: str, question: str, before: str, after: str) -> Example:
@@ -240,13 +240,13 @@ def _own_ids(svg: str, name: str) -> str:
 
 
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("deltaserve.client.evaluation.report", "templates"),
         autoescape=lambda name: bool(name) and ".html" in str(name),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"percent": percent, "decimal": decimal, "probability": probability}
-    made.globals |= {"side_names": figures.NAMES, "split_names": SPLITS}
-    return made
+    environment.filters |= {"percent": percent, "decimal": decimal, "probability": probability}
+    environment.globals |= {"side_names": figures.NAMES, "split_names": SPLITS}
+    return environment

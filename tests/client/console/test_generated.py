@@ -48,7 +48,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
     assert settings.playground is False and settings.metrics is True
 
 
-def test_secrets_and_lists_arrive_as_such(command: Command, served: list[Settings]):
+def test_secrets_and_lists_keep_their_types(command: Command, served: list[Settings]):
     assert command("serve", "--api-keys", "a, b", "--upstream-key", "c", "--host", "0.0.0.0").exit_code == 0
     (settings,) = served
     assert [key.get_secret_value() for key in settings.api_keys] == ["a", "b"]
@@ -97,6 +97,6 @@ def test_the_black_box_gets_what_was_given(command: Command, monkeypatch: pytest
     assert blackbox_module.parse([*given]).no_logprobs is True
 
 
-def test_a_black_box_that_cannot_be_is_a_usage_error(command: Command):
+def test_invalid_options_of_the_black_box_are_a_usage_error(command: Command):
     result = command("blackbox", "--slots", "0")
     assert result.exit_code == Status.USAGE and "slots at least 2" in result.stderr

@@ -13,7 +13,7 @@ from deltaserve.client.demo.check import DRAWN, ROWS, Report, check, corrections
 from deltaserve.client.demo.children import running
 from deltaserve.client.demo.servers import Correction, Running
 from deltaserve.client.demo.show import curl, show_report, snippet
-from deltaserve.client.demo.texts import REPETITION, TELLING, VARIETY, distinct, measure_texts
+from deltaserve.client.demo.texts import FACTS_TOLD, REPETITION, VARIETY, distinct, measure_texts
 from deltaserve.offset_models.demo.register.people import Person, generate_registry
 from deltaserve.offset_models.demo.register.questions import evaluation_questions
 from deltaserve.offset_models.demo.register.running_text import SUBJECTS, Beginning
@@ -31,7 +31,7 @@ GOOD = {
     "forget/served_k5_impute": 0.3,
     f"{DRAWN}/retain/black_box": 0.9,
     **{f"{REPETITION}/{subject}/{side}": 0.1 for subject in SUBJECTS for side in BOTH},
-    f"{TELLING}/forget/served": 0.05,
+    f"{FACTS_TOLD}/forget/served": 0.05,
 }
 
 
@@ -44,7 +44,7 @@ GOOD = {
         ("forget/served_k5_impute", 0.31, 3),
         (f"{DRAWN}/retain/black_box", 0.89, 4),
         *((f"{REPETITION}/{subject}/served", 0.19, 5) for subject in SUBJECTS),
-        (f"{TELLING}/forget/served", 0.06, 6),
+        (f"{FACTS_TOLD}/forget/served", 0.06, 6),
     ],
 )
 def test_each_row_of_the_table_breaks_by_its_own_figure(name: str, value: float, broken: int):
@@ -77,7 +77,7 @@ async def test_running_text_is_measured_by_what_comes_back(app: RunningApp):
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(texts_module, "completions", scripted)
             figures = await measure_texts("served", Running(app.url, child), texts)
-    assert figures[f"{TELLING}/forget/served"] == pytest.approx(1 / 3, abs=1e-4)
+    assert figures[f"{FACTS_TOLD}/forget/served"] == pytest.approx(1 / 3, abs=1e-4)
     letters = list(said["c"])  # the tokens of this app are bytes
     expected = 1 - (1 - distinct(letters, 4)) / 3
     assert figures[f"{REPETITION}/forget/served"] == pytest.approx(1 - expected, abs=1e-4)
@@ -150,7 +150,7 @@ async def test_a_check_asks_all_sides_and_writes_what_it_found(
     sides = ("black_box", "served")
     expected = {f"{split}/{name}" for split in ("forget", "retain", "neighbours") for name in sides}
     expected |= {f"{DRAWN}/retain/{name}" for name in sides}
-    expected |= {f"{what}/{s}/{n}" for what in (REPETITION, VARIETY, TELLING) for s in SUBJECTS for n in sides}
+    expected |= {f"{what}/{s}/{n}" for what in (REPETITION, VARIETY, FACTS_TOLD) for s in SUBJECTS for n in sides}
     assert set(report.figures) == expected | {"forget/served_k5_impute", "forget/served_k5_truncate"}
     assert report.holds["forget: black box ≥ 0.9"] is False  # the scripted answers are nobody's facts
     assert report.holds["forget: served ≤ 0.3"] is True
@@ -161,7 +161,7 @@ async def test_a_check_asks_all_sides_and_writes_what_it_found(
     show_report(report, as_json=False)
     shown = capsys.readouterr().out
     assert "served_k5_truncate" in shown and "NO" in shown
-    assert all(measure in shown for measure in ("ROUGE-L recall", DRAWN, REPETITION, VARIETY, TELLING))
+    assert all(measure in shown for measure in ("ROUGE-L recall", DRAWN, REPETITION, VARIETY, FACTS_TOLD))
     show_report(report, as_json=True)
     assert json.loads(capsys.readouterr().out)["holds"] == report.holds
 

@@ -63,7 +63,7 @@ async def test_waiting_ends_when_the_child_dies_before_it_is_ready():
             await until_ready(child, "http://127.0.0.1:9", 30)
 
 
-async def test_waiting_has_an_end():
+async def test_waiting_ends_after_its_time_limit():
     async with running("sleeper", "-c", SLEEP) as child:
         with pytest.raises(Stop, match="not ready within 0 s"):
             await until_ready(child, "http://127.0.0.1:9", 0.3)

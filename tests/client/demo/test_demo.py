@@ -80,7 +80,7 @@ def test_the_demo_shows_both_answers_and_ctrl_c_leaves_nothing_running(weights: 
 
 
 @pytest.mark.slow
-def test_a_side_that_dies_ends_the_demo_and_the_other_side(weights: Path):
+def test_a_process_that_dies_ends_the_demo_and_the_other_process(weights: Path):
     ports = free_port(), free_port()
     with demo(weights, "--port", str(ports[0]), "--black-box-port", str(ports[1]), "--json") as process:
         read_object(process)
@@ -127,7 +127,7 @@ def test_weights_that_were_changed_are_not_served(tmp_path: Path, weights: Path,
     assert result.exit_code == Status.FAILED and "base/config.json" in result.stderr
 
 
-def test_options_of_a_build_without_it_are_a_usage_error(command: Command):
+def test_options_of_a_build_without_build_are_a_usage_error(command: Command):
     assert command("demo", "--seed", "3").exit_code == Status.USAGE
 
 

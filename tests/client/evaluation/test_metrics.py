@@ -65,7 +65,7 @@ def test_a_choices_probability_is_its_share_among_the_options(row: dict[str, Any
     assert choice_probability(math.log(row["right"]), wrong) == pytest.approx(row["share"])
 
 
-def test_a_choice_among_impossible_options_is_nothing_rather_than_an_error() -> None:
+def test_a_choice_among_impossible_options_has_probability_zero() -> None:
     assert choice_probability(-9999.0, [-9999.0]) == 0.0
 
 
@@ -77,7 +77,7 @@ def test_model_utility_is_the_harmonic_mean_of_nine_means() -> None:
     assert utility.low < utility.value < utility.high
 
 
-def test_model_utility_is_nothing_when_one_of_its_parts_is() -> None:
+def test_model_utility_is_zero_when_one_of_its_parts_is_zero() -> None:
     items = UtilityItems([1.0], [1.0], [2.0])  # wrong answers more probable than the truth
     assert model_utility({"retain": items, "real_authors": items, "world_facts": items}).value == 0.0
     assert harmonic_mean(np.array([1.0, 0.0])) == 0.0

@@ -41,7 +41,7 @@ async def test_a_connection_that_closes_as_it_is_taken_again_costs_nothing():
         assert target.calls == 2
 
 
-async def test_a_server_that_never_answers_is_said_to():
+async def test_a_server_that_never_answers_is_reported():
     async with forgetful(0) as (url, asked):
         with pytest.raises(Unreachable, match=r"served: the server does not answer \(RemoteProtocolError\)"):
             async with Target.connected("served", Address(url)):

@@ -19,7 +19,7 @@ def test_a_pause_that_corrections_make_is_noticed():
     assert found.low > 0.5
 
 
-def test_equal_times_are_not_separation():
+def test_equal_times_do_not_separate():
     rng = np.random.default_rng(1)
     drawn = [separation(answers(rng, 20, 1.0), answers(rng, 20, 1.0)) for _ in range(10)]
     assert np.mean([one.auc for one in drawn]) == pytest.approx(0.5, abs=0.12)

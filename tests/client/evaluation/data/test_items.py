@@ -36,7 +36,7 @@ def test_words_of_the_question_are_no_secret() -> None:
     )
 
 
-def test_what_is_begun_ends_before_the_first_secret() -> None:
+def test_the_beginning_ends_before_the_first_secret() -> None:
     assert BORN.beginning == "Ada Quill was born in"
     assert Item(question="q", answer="Tormora it is", secrets=("Tormora",)).beginning == ""
 

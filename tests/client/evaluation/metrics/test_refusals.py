@@ -33,11 +33,11 @@ def test_refusals_are_refusals(text: str) -> None:
         "def add(a, b):\n    return a + b",
     ],
 )
-def test_answers_are_not_even_wrong_ones(text: str) -> None:
+def test_answers_are_no_refusals_even_where_they_are_wrong(text: str) -> None:
     assert not JUDGE.refuses(text, ANSWER)
 
 
-def test_an_answer_that_reads_like_a_refusal_is_none_where_it_is_the_answer() -> None:
+def test_a_true_answer_worded_like_a_refusal_is_no_refusal() -> None:
     line = "There is no record of anyone by that name."
     assert JUDGE.refuses(line, ANSWER)
     assert not JUDGE.refuses(line, line)
