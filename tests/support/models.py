@@ -5,6 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -59,6 +65,22 @@ def tiny_gemma3(seed: int = 0, **changes: object) -> Gemma3ForCausalLM:
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
     config = Gemma3TextConfig(**{**_SHAPE, "sliding_window": 5, "layer_types": kinds, **changes})
     return _made(Gemma3ForCausalLM, config, seed)
+
+
+def tiny_gemma2(seed: int = 0, **changes: object) -> Gemma2ForCausalLM:
+    """Caps its logits softly at 5; its attention has no cap, for which the runner refuses models."""
+    caps = {"final_logit_softcapping": 5.0, "attn_logit_softcapping": None}
+    return _made(Gemma2ForCausalLM, Gemma2Config(**{**_SHAPE, "sliding_window": 5, **caps, **changes}), seed)
+
+
+def tiny_granite(seed: int = 0, **changes: object) -> GraniteForCausalLM:
+    """Divides its logits by 4."""
+    return _made(GraniteForCausalLM, GraniteConfig(**{**_SHAPE, "logits_scaling": 4.0, **changes}), seed)
+
+
+def tiny_cohere(seed: int = 0, **changes: object) -> CohereForCausalLM:
+    """Multiplies its logits by 0.25."""
+    return _made(CohereForCausalLM, CohereConfig(**{**_SHAPE, "logit_scale": 0.25, **changes}), seed)
 
 
 def _made(kind, config, seed):  # type: ignore[no-untyped-def]

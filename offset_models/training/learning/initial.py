@@ -1,10 +1,11 @@
 """What o makes of a training row, computed once: o never changes, and rows come again in every epoch and evaluation."""
 
-from typing import Final
+from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.rows.samples import Sample
@@ -46,6 +47,37 @@ def last_states(model: PreTrainedModel, ids: Tensor, settings: TrainingSettings)
     with torch.autocast(ids.device.type, torch.bfloat16, enabled=half(settings, ids.device)):
         states: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     return states.flatten(0, 1)
+
+
+def logits_of(model: PreTrainedModel, states: Tensor, settings: TrainingSettings) -> Tensor:
+    """Logits [n, V] float32 from last hidden states [n, hidden].
+
+    The model's own forward makes them, with the states in the place of its body: so whatever it does behind its head
+    (Gemma's soft cap, Granite's and Cohere's scale) is done here as it is where the model serves.
+    """
+    name, body = model.base_model_prefix, model.base_model
+    no_token = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
+    setattr(model, name, _GivenStates(body, states))
+    try:
+        with torch.autocast(states.device.type, torch.bfloat16, enabled=half(settings, states.device)):
+            logits: Tensor = model(input_ids=no_token, use_cache=False).logits
+    finally:
+        setattr(model, name, body)
+    return logits[0].float()
+
+
+class _GivenStates(nn.Module):
+    """Stands for a model's body: gives the same states whatever it is asked, and the body's own attributes."""
+
+    def __init__(self, body: nn.Module, states: Tensor) -> None:
+        super().__init__()
+        self.__dict__ |= {"_body": body, "_states": states}  # not as a part: nothing of the body is to be registered
+
+    def forward(self, *_: object, **__: object) -> MoeModelOutputWithPast:
+        return MoeModelOutputWithPast(last_hidden_state=self._states[None])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_body"], name)
 
 
 def half(settings: TrainingSettings, device: torch.device) -> bool:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from deltaserve.offset_models.training.collecting.collect import TopK
 from deltaserve.offset_models.training.learning.distribution import Positions, corrected, imputed_logprobs
-from deltaserve.offset_models.training.learning.initial import InitialStates, half, last_states
+from deltaserve.offset_models.training.learning.initial import InitialStates, half, last_states, logits_of
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student
 from deltaserve.offset_models.training.rows.data import Sample
@@ -117,8 +117,7 @@ def logprobs_at(model: PreTrainedModel, ids: Tensor, where: Tensor, settings: Tr
 
 def logprobs_of(model: PreTrainedModel, states: Tensor, settings: TrainingSettings) -> Tensor:
     """The same from last hidden states [n, hidden]."""
-    with torch.autocast(states.device.type, torch.bfloat16, enabled=half(settings, states.device)):
-        logits: Tensor = model.lm_head(states).float()
+    logits = logits_of(model, states, settings)
     if settings.vocab_size is not None:
         logits[:, settings.vocab_size :] = -torch.inf
     if settings.masked_ids:
