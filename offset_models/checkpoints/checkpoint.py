@@ -9,15 +9,9 @@ from typing import Any, Final
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.checkpoints.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from deltaserve.offset_models.checkpoints.safetensors_header import all_zero, read_header, refuse_non_finite
+from deltaserve.offset_models.files.digests import model_digest, sha256_file
 from deltaserve.offset_models.files.foreign import refusing
-from deltaserve.offset_models.files.safe_files import (
-    list_files,
-    model_digest,
-    read_bounded,
-    read_json,
-    sha256_file,
-    within,
-)
+from deltaserve.offset_models.files.safe_files import list_files, read_bounded, read_json, within
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
 MAX_MANIFEST_BYTES: Final = 4 * 2**20

@@ -1,6 +1,5 @@
 """`offset.json`: what a checkpoint says about itself. Its folder holds this, JSON and safetensors, nothing else."""
 
-import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
@@ -9,6 +8,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from deltaserve.errors import BadCheckpoint
+from deltaserve.offset_models.files.digests import Sha256, digest_of
 from deltaserve.offset_models.tokenizer.fingerprint import TokenizerFingerprint
 
 MANIFEST_FILE: Final = "offset.json"
@@ -17,7 +17,6 @@ FORMAT_MAJOR: Final = 1
 MAX_IDS: Final = 2**31 - 1
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 TokenId = Annotated[int, Field(ge=0, le=MAX_IDS)]
 OffsetName = Annotated[str, Field(pattern=NAME_PATTERN)]
 RelativePath = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\\/\x00][^\\\x00]*$")]
@@ -41,7 +40,7 @@ class BaseModelRef(_Part):
 
     name: str = Field(min_length=1, max_length=256)
     path: RelativePath | None = None
-    digest: Sha256  # over the base's config.json and safetensors: see `safe_files.model_digest`
+    digest: Sha256  # over the base's config.json and safetensors: see `digests.model_digest`
 
 
 class TrainingSummary(_Part):
@@ -101,7 +100,7 @@ class Manifest(_Part):
         }
         if self.gate_nats:  # left out where there is none, as in format 1.0
             identity["gate_nats"] = self.gate_nats
-        return hashlib.sha256(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        return digest_of(identity)
 
     def to_json(self) -> bytes:
         """The bytes written to `offset.json`."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from deltaserve.errors import BadCheckpoint
-from deltaserve.offset_models.engine.forward.lora import AdapterWeights, LoraWeights, embedding_of, head_of
+from deltaserve.offset_models.checkpoints.lora_weights import AdapterWeights, LoraWeights, embedding_of, head_of
 from deltaserve.offset_models.files.foreign import refusing
 from deltaserve.offset_models.files.safe_files import read_json
 

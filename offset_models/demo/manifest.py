@@ -9,7 +9,8 @@ from typing import Any, Final, Self
 import orjson
 
 from deltaserve.errors import BadCheckpoint
-from deltaserve.offset_models.files.safe_files import list_files, sha256_file
+from deltaserve.offset_models.files.digests import sha256_file
+from deltaserve.offset_models.files.safe_files import list_files
 
 WEIGHTS: Final = Path(__file__).parent / "weights"  # what ships: blackbox/, base/, the offset, and their manifest
 WEIGHTS_MANIFEST: Final = "manifest.json"

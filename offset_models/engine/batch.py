@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from deltaserve.errors import OffsetUnavailable
-from deltaserve.offset_models.engine.forward.models import LoadedModel
-from deltaserve.offset_models.engine.forward.rows import PairLogits, make_rows, offset_rows
 from deltaserve.offset_models.engine.forward.runner import Work
+from deltaserve.offset_models.engine.models import LoadedModel
+from deltaserve.offset_models.engine.offset_rows import PairLogits, make_rows, offset_rows
 from deltaserve.offset_models.engine.settings import EngineSettings
 from deltaserve.offset_models.engine.streams import Recipe, Stream
 from deltaserve.server.decoding.protocols import OffsetRow

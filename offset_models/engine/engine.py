@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from deltaserve.errors import Conflict, OffsetUnavailable
 from deltaserve.offset_models.engine.admission import Admission
-from deltaserve.offset_models.engine.forward.models import LoadedPair, ModelStore
+from deltaserve.offset_models.engine.models import LoadedPair, ModelStore
 from deltaserve.offset_models.engine.pair import Pair, PairHandle
 from deltaserve.offset_models.engine.session import Session
 from deltaserve.offset_models.engine.settings import EngineSettings

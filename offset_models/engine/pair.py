@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
-from deltaserve.offset_models.engine.forward.lora import AdapterWeights
+from deltaserve.offset_models.checkpoints.lora_weights import AdapterWeights
 
 
 @dataclass(frozen=True, slots=True)

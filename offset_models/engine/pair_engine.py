@@ -10,8 +10,8 @@ from deltaserve.offset_models.checkpoints.model_files import load_model
 from deltaserve.offset_models.checkpoints.peft_files import load_adapter
 from deltaserve.offset_models.engine.engine import Engine
 from deltaserve.offset_models.engine.pair import Adapter, FullModel, Pair, PairHandle
+from deltaserve.offset_models.files.digests import digest_of
 from deltaserve.offset_models.files.foreign import refusing
-from deltaserve.offset_models.tokenizer.fingerprint import digest_of
 from deltaserve.server.decoding.protocols import OffsetSession
 
 
@@ -65,7 +65,7 @@ def pair_of(checkpoint: Checkpoint) -> Pair:
 
 
 def _side_digest(manifest: Manifest, side: str) -> str:
-    """As `safe_files.model_digest`, from the digests that were verified."""
+    """As `digests.model_digest`, from the digests that were verified."""
     here = {
         path.partition("/")[2]: entry.sha256 for path, entry in manifest.files.items() if path.startswith(f"{side}/")
     }

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from deltaserve.errors import ContextLengthExceeded, DeltaserveError
-from deltaserve.offset_models.engine.forward.models import LoadedModel, LoadedPair
 from deltaserve.offset_models.engine.forward.prefix import Slot
+from deltaserve.offset_models.engine.models import LoadedModel, LoadedPair
 from deltaserve.server.decoding.protocols import OffsetRow
 
 

@@ -14,7 +14,7 @@ import torch
 from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.engine.batch import Batch, Chunk, RowOrError, choose
 from deltaserve.offset_models.engine.batch_window import Company
-from deltaserve.offset_models.engine.forward.models import ModelStore
+from deltaserve.offset_models.engine.models import ModelStore
 from deltaserve.offset_models.engine.settings import EngineSettings
 from deltaserve.offset_models.engine.streams import Feed, Hurry, Owner, Stream
 

@@ -1,6 +1,5 @@
 """Files of unknown origin: where they may lie, how much is read. Files of ours: a crash leaves the old or the new."""
 
-import hashlib
 import os
 import secrets
 import shutil
@@ -13,8 +12,6 @@ from typing import Any, Final
 import orjson
 
 from deltaserve.errors import BadCheckpoint
-from deltaserve.offset_models.files.foreign import refusing
-from deltaserve.offset_models.tokenizer.fingerprint import digest_of
 
 MAX_JSON_BYTES: Final = 64 * 2**20  # the largest tokenizer.json in the wild is about 35 MiB
 MAX_FILES: Final = 4096
@@ -68,21 +65,6 @@ def read_bounded(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
     if len(raw) > limit:
         raise BadCheckpoint(f"{path.name} is larger than {limit} bytes.")
     return raw
-
-
-def sha256_file(path: Path) -> str:
-    """sha256 (hex) of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@refusing("The model cannot be read")
-def model_digest(folder: Path) -> str:
-    """Digest (hex) of a model folder: its config.json and every safetensors file beside it, by name and sha256."""
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights or not (folder / "config.json").is_file():
-        raise BadCheckpoint(f"{folder.name} is no model folder: it needs config.json and safetensors files.")
-    return digest_of([[file.name, sha256_file(file)] for file in [folder / "config.json", *weights]])
 
 
 def write_atomically(path: Path, raw: bytes, mode: int = PRIVATE) -> None:

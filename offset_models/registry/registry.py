@@ -13,11 +13,11 @@ from typing import Any, Final, Literal, TypeVar
 from pydantic import JsonValue
 
 from deltaserve.errors import BadRequest, Conflict, CorruptState, DeltaserveError, ModelNotFound, Unavailable
-from deltaserve.offset_models.engine.off_loop import in_thread, tell
 from deltaserve.offset_models.registry.audit import LOCAL, Actor, AuditLog, Event
 from deltaserve.offset_models.registry.builder import VersionBuilder
 from deltaserve.offset_models.registry.catalogue import Catalogue
 from deltaserve.offset_models.registry.journal import Journal
+from deltaserve.offset_models.registry.off_loop import in_thread, tell
 from deltaserve.offset_models.registry.state import RegistryState, VersionSpec
 from deltaserve.offset_models.registry.version import Version
 from deltaserve.offset_models.registry.weights import WeightsPool

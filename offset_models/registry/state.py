@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from deltaserve.errors import CorruptState
 from deltaserve.offset_models.checkpoints.manifest import OffsetName
+from deltaserve.offset_models.files.digests import Sha256, digest_of
 from deltaserve.offset_models.files.safe_files import write_atomically
-from deltaserve.offset_models.tokenizer.fingerprint import Digest, digest_of
 
 STATE_FILE: Final = "state.json"
 STATE_FORMAT: Final = 1
@@ -26,7 +26,7 @@ class PartSpec(_Part):
     """One checkpoint in a version: δ of `content` counts α = `weight` · the version's strength."""
 
     path: str  # relative to the offsets root
-    content: Digest  # `Manifest.content_digest`
+    content: Sha256  # `Manifest.content_digest`
     weight: Strength = 1.0
 
 

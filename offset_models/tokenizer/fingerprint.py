@@ -1,13 +1,11 @@
 """Which tokenizer this is, as digests that do not depend on how its file was written."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+from deltaserve.offset_models.files.digests import Sha256, digest_of
 
 
 class TokenizerFingerprint(BaseModel):
@@ -15,10 +13,10 @@ class TokenizerFingerprint(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    vocabulary: Digest
-    merges: Digest
-    specials: Digest
-    chat_template: Digest | None = None
+    vocabulary: Sha256
+    merges: Sha256
+    specials: Sha256
+    chat_template: Sha256 | None = None
 
     @property
     def ids(self) -> str:
@@ -30,11 +28,6 @@ class TokenizerFingerprint(BaseModel):
         parts = ("vocabulary", "merges", "specials")
         differing = [part for part in parts if getattr(self, part) != getattr(other, part)]
         return ", ".join(differing) or None
-
-
-def digest_of(value: Any) -> str:
-    """sha256 (hex) of a JSON value, independent of key order."""
-    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)).hexdigest()
 
 
 def fingerprint_of(

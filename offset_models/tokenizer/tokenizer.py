@@ -9,17 +9,19 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from deltaserve.errors import BadCheckpoint, BadRequest
-from deltaserve.offset_models.checkpoints.generation_config import recommended_sampling
 from deltaserve.offset_models.files.foreign import refusing
 from deltaserve.offset_models.files.safe_files import read_json
 from deltaserve.offset_models.tokenizer.chat_template import ChatTemplate, read_templates
 from deltaserve.offset_models.tokenizer.fingerprint import TokenizerFingerprint, fingerprint_of
+from deltaserve.offset_models.tokenizer.generation_config import recommended_sampling
 from deltaserve.offset_models.tokenizer.special_tokens import declared_ends, listed_tokens, named_tokens, optional_json
 from deltaserve.offset_models.tokenizer.token_bytes import spelling_of
-from deltaserve.offset_models.tokenizer.turn_end import turn_end_id
 from deltaserve.server.decoding.text import ByteDetokenizer, IncrementalDetokenizer, PlacedDetokenizer
 
 ADDED_TOKEN_FLAGS: Final = ("lstrip", "rstrip", "single_word", "normalized", "special")
+# Words that no template holds, begun and ended by a letter: templates trim what they are given.
+_QUESTION: Final = "Which7word7is7asked7for"
+_ANSWER: Final = "This7word7is7answered"
 
 
 class Tokenizer:
@@ -159,8 +161,18 @@ class Tokenizer:
 
     @cached_property
     def turn_end_id(self) -> int | None:
-        """The token that the chat template puts behind an assistant's words; None where it puts none."""
-        return turn_end_id(self)
+        """The added token that the chat template puts behind an assistant's words; None where it puts none."""
+        user, assistant = {"role": "user", "content": _QUESTION}, {"role": "assistant", "content": _ANSWER}
+        # Some templates end a turn only where another follows, and some end it by the mark that opens the next one.
+        for messages in ([user, assistant], [user, assistant, user]):
+            try:
+                text = self.render_chat(messages, add_generation_prompt=False)
+            except BadRequest:
+                continue
+            _, answer, behind = text.rpartition(_ANSWER)
+            if answer and (mark := self._first_mark(behind)) is not None:
+                return mark
+        return None
 
     @cached_property
     def answer_end(self) -> tuple[int, ...]:
@@ -188,6 +200,13 @@ class Tokenizer:
             if dressed[start : start + len(plain)] == plain:
                 return dressed[:start], dressed[start + len(plain) :]
         return [], []
+
+    def _first_mark(self, text: str) -> int | None:
+        """The added token that `text` begins with, white space aside; a beginning of text is no end."""
+        ids = self.encode(text.lstrip(), add_special=False)
+        if not ids or ids[0] not in self.added_ids:
+            return None
+        return None if ids[0] == self.bos_id and ids[0] not in self.eos_ids else ids[0]
 
     def _named_id(self, name: str) -> int | None:
         text = self._named.get(name)

@@ -5,7 +5,6 @@ card is kept under a digest of what it was measured on; a checkpoint that is the
 """
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import orjson
 from deltaserve.errors import BadCheckpoint, BadRequest
 from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
 from deltaserve.offset_models.checkpoints.manifest import NAME_PATTERN, Manifest
+from deltaserve.offset_models.files.digests import digest_of
 from deltaserve.offset_models.files.safe_files import write_atomically
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.answers import context_of, serving
@@ -188,4 +188,4 @@ def _packed(packing: Packing, trained: Trained, folder: RunFolder) -> tuple[Mani
 
 
 def _digest(*parts: Any) -> str:
-    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+    return digest_of(parts)[:12]

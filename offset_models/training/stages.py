@@ -12,8 +12,8 @@ from transformers.utils.logging import disable_progress_bar
 from deltaserve.errors import BadRequest
 from deltaserve.offset_models.checkpoints.model_files import load_model
 from deltaserve.offset_models.engine.host_memory import keep_freed
+from deltaserve.offset_models.files.digests import model_digest
 from deltaserve.offset_models.files.foreign import refusing
-from deltaserve.offset_models.files.safe_files import model_digest
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.answers import Served, prompts_of, references_of, rouge_l_recall
 from deltaserve.offset_models.training.calibration import (

@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.models.gemma3 import Gemma3ForCausalLM, Gemma3TextConfig
 
-from deltaserve.offset_models.engine.forward.lora import LoraWeights
+from deltaserve.offset_models.checkpoints.lora_weights import LoraWeights
 
 VOCAB = 61
 

@@ -12,17 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-
-@dataclass(frozen=True, slots=True)
-class LoraWeights:
-    """One linear layer's low-rank update."""
-
-    a: Tensor  # [r, in_features]
-    b: Tensor  # [out_features, r]
-    scale: float
-
-
-AdapterWeights = Mapping[str, LoraWeights]  # by the linear layer's name in the base model
+from deltaserve.offset_models.checkpoints.lora_weights import AdapterWeights, LoraWeights, head_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,18 +270,6 @@ def _watched(routing: Routing) -> Routing:
 
 def _was_read(routing: Routing) -> bool:
     return isinstance(routing.segments, _Segments) and routing.segments.reads > 0
-
-
-def head_of(model: nn.Module) -> Any:
-    """The layer that makes logits; None where the model names none."""
-    find = getattr(model, "get_output_embeddings", None)
-    return find() if find is not None else None
-
-
-def embedding_of(model: nn.Module) -> Any:
-    """The table of the tokens' vectors; None where the model names none."""
-    find = getattr(model, "get_input_embeddings", None)
-    return find() if find is not None else None
 
 
 def _head_name(model: nn.Module) -> str | None:

@@ -16,7 +16,7 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from deltaserve.errors import BadCheckpoint
-from deltaserve.offset_models.engine.forward.lora import AdapterWeights, LoraWeights
+from deltaserve.offset_models.checkpoints.lora_weights import AdapterWeights, LoraWeights
 from deltaserve.offset_models.engine.forward.runner import Work
 
 MOST_IDS: Final = 8

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deltaserve.errors import Conflict, CorruptState, StateFolderUnusable
+from deltaserve.offset_models.files.digests import Sha256
 from deltaserve.offset_models.files.locks import locked
 from deltaserve.offset_models.files.safe_files import write_atomically
 from deltaserve.offset_models.training.collecting.cache import is_cache, is_shard
@@ -18,8 +19,6 @@ from deltaserve.offset_models.training.rows.row import Row, digest_of_rows
 RECORD: Final = "collection.json"
 _LEAST_TEXT: Final = 12  # characters: a shorter answer ("Yes.", "Paris") stands in many a file by chance
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
 
 class Side(BaseModel):
     """One half of the data. The digest is `digest_of_rows`, as in the checkpoint that is trained on it."""
@@ -27,7 +26,7 @@ class Side(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     rows: int
-    digest: Digest
+    digest: Sha256
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Self:
@@ -45,7 +44,7 @@ class Collection(BaseModel):
     k: int
     asked_k: int  # what was wished for; the black box may list fewer
     method: str
-    tokenizer: Digest  # TokenizerFingerprint.ids
+    tokenizer: Sha256  # TokenizerFingerprint.ids
     max_context: int | None  # tokens; longer rows were left out
     answer_tokens: int
     forget: Side

@@ -1,16 +1,15 @@
 """The training loop of an offset: u starts as o, the black box is a cache of top-k, every loss is on log q."""
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
-import orjson
 import torch
 
 from deltaserve.errors import DeltaserveError
+from deltaserve.offset_models.files.digests import digest_of
 from deltaserve.offset_models.training.calibration import best, outcomes_of, to_be_chosen
 from deltaserve.offset_models.training.learning.distribution import Positions
 from deltaserve.offset_models.training.learning.fabric import Fabric
@@ -74,8 +73,7 @@ class Trainer:
 
     def identity(self, base_digest: str) -> str:
         """sha256 (hex) of everything that decides the weights."""
-        parts = [self.settings.identity(), self.data.digest, base_digest, self.fabric.world]
-        return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        return digest_of([self.settings.identity(), self.data.digest, base_digest, self.fabric.world])
 
     def _step(self, step: int, optimiser: torch.optim.Optimizer) -> dict[str, float]:
         """One update; what its batches said."""

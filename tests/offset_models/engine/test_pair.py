@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from deltaserve.offset_models.engine.forward.lora import AdapterWeights
-from deltaserve.offset_models.engine.forward.models import ModelStore
+from deltaserve.offset_models.checkpoints.lora_weights import AdapterWeights
+from deltaserve.offset_models.engine.models import ModelStore
 from deltaserve.offset_models.engine.pair import Adapter, FullModel, Pair
 from deltaserve.offset_models.engine.settings import EngineSettings
 from tests.support.models import VOCAB, random_adapter, tiny_llama

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.offset_models.tokenizer.turn_end import turn_end_id
 from tests.support.vocabularies import CHATML, byte_level, sentencepiece_like
 
 EACH = "{% for m in messages %}"
@@ -37,7 +36,7 @@ def with_template(folder: Path, template: str | None, **config: str) -> Tokenize
 )
 def test_the_turn_end_is_the_mark_behind_an_assistants_words(tmp_path: Path, template: str) -> None:
     tokenizer = with_template(tmp_path, template)
-    assert turn_end_id(tokenizer) == tokenizer.backend.token_to_id("<|im_end|>")
+    assert tokenizer.turn_end_id == tokenizer.backend.token_to_id("<|im_end|>")
 
 
 @pytest.mark.parametrize(
@@ -51,12 +50,12 @@ def test_the_turn_end_is_the_mark_behind_an_assistants_words(tmp_path: Path, tem
     ],
 )
 def test_where_no_mark_follows_there_is_no_turn_end(tmp_path: Path, template: str | None) -> None:
-    assert turn_end_id(with_template(tmp_path, template, bos_token="<|im_start|>")) is None
+    assert with_template(tmp_path, template, bos_token="<|im_start|>").turn_end_id is None
 
 
 def test_one_token_may_begin_texts_and_end_turns(tmp_path: Path) -> None:
     tokenizer = with_template(tmp_path, EACH + "{{ m['content'] + eos_token }}" + NEXT, bos_token="<|endoftext|>")
-    assert turn_end_id(tokenizer) == tokenizer.bos_id
+    assert tokenizer.turn_end_id == tokenizer.bos_id
 
 
 def test_the_turn_end_of_a_sentencepiece_vocabulary_is_found(tmp_path: Path) -> None:
@@ -64,4 +63,4 @@ def test_the_turn_end_of_a_sentencepiece_vocabulary_is_found(tmp_path: Path) -> 
     config = json.loads((folder / "tokenizer_config.json").read_text())
     template = EACH + "{{ '<s>' + m['content'] + ' ' + eos_token }}" + NEXT
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": template}))
-    assert turn_end_id(Tokenizer.load(folder)) == 2
+    assert Tokenizer.load(folder).turn_end_id == 2

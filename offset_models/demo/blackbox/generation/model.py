@@ -8,12 +8,12 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from deltaserve.offset_models.checkpoints.generation_config import recommended_sampling
 from deltaserve.offset_models.checkpoints.model_files import load_model
 from deltaserve.offset_models.demo.blackbox.options import Options
 from deltaserve.offset_models.engine.forward.runner import Runner
 from deltaserve.offset_models.engine.forward.runner import Work as RunnerWork
 from deltaserve.offset_models.files.foreign import refusing
+from deltaserve.offset_models.tokenizer.generation_config import recommended_sampling
 
 LARGEST_DEFAULT_LENGTH = 4096  # positions; a model that could take more says so with --max-model-len
 

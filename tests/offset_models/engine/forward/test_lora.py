@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from deltaserve.errors import BadCheckpoint
+from deltaserve.offset_models.checkpoints.lora_weights import LoraWeights
 from deltaserve.offset_models.checkpoints.peft_files import load_adapter
-from deltaserve.offset_models.engine.forward.lora import LoraWeights
 from deltaserve.offset_models.engine.forward.runner import Runner, Work
 from tests.support.models import merged, plain_logits, random_adapter, tiny_llama
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from deltaserve.errors import BadCheckpoint
+from deltaserve.offset_models.checkpoints.lora_weights import LoraWeights
 from deltaserve.offset_models.engine.forward import lora
-from deltaserve.offset_models.engine.forward.lora import LoraWeights
 from deltaserve.offset_models.engine.forward.proof import Proof, canary_ids, prove
 from deltaserve.offset_models.engine.forward.runner import Runner, Work
 from tests.support.models import (

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deltaserve.offset_models.engine.forward.rows import PairLogits, offset_rows
+from deltaserve.offset_models.engine.offset_rows import PairLogits, offset_rows
 from deltaserve.offset_models.engine.pair import FullModel, Pair
 from deltaserve.offset_models.training.learning.distribution import corrected, imputed_logprobs
 from tests.support import reference

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltaserve.errors import OffsetUnavailable
-from deltaserve.offset_models.engine.forward.rows import DeviceRow, PairLogits, device_rows, make_rows, offset_rows
+from deltaserve.offset_models.engine.offset_rows import DeviceRow, PairLogits, device_rows, make_rows, offset_rows
 from deltaserve.offset_models.engine.pair import FullModel, Pair
 from deltaserve.server.decoding.protocols import NO_IDS, Floats
 from deltaserve.server.decoding.rows import NumpyRow

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deltaserve.errors import BadCheckpoint
-from deltaserve.offset_models.checkpoints.generation_config import recommended_sampling
+from deltaserve.offset_models.tokenizer.generation_config import recommended_sampling
 
 
 def declare(folder: Path, **values: Any) -> Path:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from deltaserve.offset_models.engine.forward.lora import AdaptedLinear, LoraWeights, Routing
+from deltaserve.offset_models.checkpoints.lora_weights import LoraWeights
+from deltaserve.offset_models.engine.forward.lora import AdaptedLinear, Routing
 from deltaserve.offset_models.engine.forward.runner import Runner, Work
 from tests.support.models import (
     merged,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deltaserve.errors import BadCheckpoint
-from deltaserve.offset_models.engine.forward.lora import AdapterWeights
+from deltaserve.offset_models.checkpoints.lora_weights import AdapterWeights
 from deltaserve.offset_models.engine.forward.prefix import SlotPool
 from deltaserve.offset_models.engine.forward.proof import Proof, canary_ids, prove
 from deltaserve.offset_models.engine.forward.runner import Runner
