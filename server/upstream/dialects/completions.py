@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 from deltaserve.errors import MalformedTopK, UpstreamError, UpstreamRefused, UpstreamUnreachable
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Block, Draft, DraftParams, Proposal
 from deltaserve.server.upstream.base import Capabilities, TokenizerView
+from deltaserve.server.upstream.http.continuity import Continuity
 from deltaserve.server.upstream.http.refusals import error_from, error_of
 from deltaserve.server.upstream.http.strict_json import parsed
 from deltaserve.server.upstream.http.transport import EventStream, Timeouts, Transport
 from deltaserve.server.upstream.ledger import Ledger
 from deltaserve.server.upstream.listing.blocks import score_block
 from deltaserve.server.upstream.listing.scored_prompt import score_in_one_prompt
-from deltaserve.server.upstream.probing.continuity import Continuity
 from deltaserve.server.upstream.topk import TopKRules, is_text
 
 PATH = "/v1/completions"

@@ -20,11 +20,11 @@ from deltaserve.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from deltaserve.server.upstream.http.continuity import Continuity
 from deltaserve.server.upstream.http.refusals import Restarting, error_from_body
 from deltaserve.server.upstream.http.stream import EventStream, Limits, Timeouts
 from deltaserve.server.upstream.http.strict_json import parsed
 from deltaserve.server.upstream.http.wire import Wire
-from deltaserve.server.upstream.probing.continuity import Continuity
 
 __all__ = ["EventStream", "Limits", "Timeouts", "Transport", "base_url"]
 

@@ -15,9 +15,9 @@ from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.dialects.llamacpp import LlamaCpp
 from deltaserve.server.upstream.dialects.openai import OpenAI
 from deltaserve.server.upstream.dialects.vllm import Vllm
+from deltaserve.server.upstream.http.continuity import Difference
 from deltaserve.server.upstream.http.refusals import Refusal
 from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
-from deltaserve.server.upstream.probing.continuity import Difference
 from deltaserve.server.upstream.probing.detect import Detected, detect
 from deltaserve.server.upstream.probing.identity import Identity, compare, identify, without_pretence
 from deltaserve.server.upstream.probing.measure import Probe

@@ -6,7 +6,7 @@ from typing import Final
 
 from deltaserve.server.upstream.base import TokenizerView
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
-from deltaserve.server.upstream.probing.continuity import Difference
+from deltaserve.server.upstream.http.continuity import Difference
 from deltaserve.server.upstream.probing.detect import Detected
 from deltaserve.server.upstream.probing.measure import SHARPENED, Probe, Table, difference, slope
 from deltaserve.server.upstream.probing.tokenizer_check import probe_prompt

@@ -7,9 +7,9 @@ import httpx2 as httpx
 
 from deltaserve.server.upstream.base import Capabilities
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.http.continuity import Continuity, Difference
 from deltaserve.server.upstream.http.transport import base_url
 from deltaserve.server.upstream.http.watch import Watch
-from deltaserve.server.upstream.probing.continuity import Continuity, Difference
 from deltaserve.server.upstream.probing.identity import OTHER_WEIGHTS, Identity, same_weights
 
 # What decides how the box is asked at all: with another of these only a restart builds what is needed.

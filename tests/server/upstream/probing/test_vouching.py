@@ -11,9 +11,9 @@ from deltaserve.errors import UpstreamChanged, UpstreamError, UpstreamUnreachabl
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.upstream.base import Dialect
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.http.continuity import Continuity
 from deltaserve.server.upstream.http.transport import Limits, Timeouts
 from deltaserve.server.upstream.probing.connect import connect
-from deltaserve.server.upstream.probing.continuity import Continuity
 from tests.support.fake_upstream import FakeUpstream
 from tests.support.replay import Replay, Reply, Request, replaying
 from tests.support.table_tokenizer import byte_tokenizer

@@ -38,7 +38,7 @@ Close = Callable[[], Awaitable[None]]
 
 
 class Continuity:
-    """`look` compares at little cost; `learn` probes anew and takes over what it found, or says why it cannot."""
+    """`look` compares at little cost; `learn` probes anew and takes over what it learned, or says why it cannot."""
 
     def __init__(self, look: Look, learn: Learn, close: Close) -> None:
         self._look, self._learn, self._close = look, learn, close
@@ -105,34 +105,34 @@ class Continuity:
     async def _look_once(self) -> None:
         losses = self._losses
         try:
-            found = await self._look()
+            difference = await self._look()
         except BaseException as error:
             self._absent = error.message if isinstance(error, DeltaserveError) else None
             raise
         self._absent, self._looked_at = None, losses
-        self._conclude(found)
-        if found is not None and not found.other_weights:
+        self._conclude(difference)
+        if difference is not None and not difference.other_weights:
             self._learning = asyncio.create_task(self._learn_once())
 
     async def _learn_once(self) -> None:
         try:
-            found = await self._learn()
+            difference = await self._learn()
         except UncorrectableUpstream as error:
-            found = Difference(error.message.rstrip("."))
+            difference = Difference(error.message.rstrip("."))
         except UpstreamError:
             self.lost()  # it is away again: the next look decides
             return
-        if found is None:
+        if difference is None:
             self.epoch += 1
-        self._conclude(found)
+        self._conclude(difference)
 
-    def _conclude(self, found: Difference | None) -> None:
-        self._changed = found.sentence if found is not None else None
+    def _conclude(self, difference: Difference | None) -> None:
+        self._changed = difference.sentence if difference is not None else None
         log = structlog.get_logger(__name__)
-        if found is None:
+        if difference is None:
             log.info("upstream_known")
         else:
-            log.warning("upstream_changed", reason=found.sentence)
+            log.warning("upstream_changed", reason=difference.sentence)
 
     async def _settle(self) -> None:
         """Looks without being asked, so that readiness follows; ends with what a look says."""
