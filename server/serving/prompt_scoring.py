@@ -10,7 +10,7 @@ from deltaserve.server.decoding.drafting.sources import Drafts
 from deltaserve.server.decoding.protocols import Block, DraftParams, OffsetSession, Proposal
 from deltaserve.server.decoding.sampling import SamplingParams
 from deltaserve.server.decoding.scoring import ScoredToken, score
-from deltaserve.server.upstream.base import BlackBox
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.listing.prompts import prompt_lists
 
 
@@ -18,7 +18,7 @@ from deltaserve.server.upstream.listing.prompts import prompt_lists
 class PromptScoring:
     """One prompt to be scored, and continued where tokens are wanted."""
 
-    box: BlackBox
+    box: CompletionsBox
     prompt_ids: Sequence[int]
     params: SamplingParams
     stats: StreamStats
@@ -38,13 +38,13 @@ class PromptScoring:
         return PrimedDrafts(self._last.temperature, self._last.proposals[-1], drafts)
 
     async def _lists(self) -> AsyncGenerator[Sequence[Proposal], None]:
-        asked = DraftParams(self.params.temperature, 1, self.params.seed)
-        facts, continues = self.box.capabilities, self.params.max_tokens > 0
-        found = prompt_lists(self.box, self.prompt_ids, asked, goes_on=continues, max_context=self.max_context)
-        async with aclosing(found) as blocks:
-            async for block in blocks:
-                in_one_call = facts.prompt_logprobs or facts.prompt_list
-                self.stats.upstream_calls += 1 if in_one_call else len(block.proposals)
-                if continues:
+        params = DraftParams(self.params.temperature, 1, self.params.seed)
+        goes_on, positions = self.params.max_tokens > 0, 0
+        portions = prompt_lists(self.box, self.prompt_ids, params, goes_on=goes_on, max_context=self.max_context)
+        async with aclosing(portions):
+            async for block, calls in portions:
+                self.stats.upstream_calls += calls
+                positions += len(block.proposals)
+                if goes_on and positions == len(self.prompt_ids):  # the one after the whole prompt, too
                     self._last = block
                 yield block.proposals

@@ -21,8 +21,8 @@ from deltaserve.server.serving.aside import Aside
 from deltaserve.server.serving.prompt_scoring import PromptScoring
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import Metrics, RequestRecord
-from deltaserve.server.upstream.base import BlackBox
-from deltaserve.server.upstream.listing.scorers import block_scorer
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.listing.block_scorer import block_scorer
 
 _OUTBOX_PIECES = 256  # a client that reads slower than this many pieces behind slows its own generation
 
@@ -93,7 +93,7 @@ class Registry(Protocol):
 class Parts:
     """The two sides that are joined here."""
 
-    upstream: BlackBox
+    upstream: CompletionsBox
     registry: Registry
     served_name: str
     upstream_problem: Callable[[], str | None] = lambda: None  # why the black box is not asked now, where that is known
@@ -182,7 +182,7 @@ class Serving:
             raise Unavailable("The server is starting: the black box has not been reached yet.")
         return self._sources.for_stream(explained=bool(params.explain))
 
-    def _draft_sources(self, upstream: BlackBox) -> DraftSources:
+    def _draft_sources(self, upstream: CompletionsBox) -> DraftSources:
         """Local drafts only where the black box takes lists of prompts and does not compute each from its beginning."""
         settings = self.settings
         scorer = block_scorer(upstream, settings.local_draft_scored_prompt) if settings.local_drafts else None

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-from deltaserve.server.decoding.protocols import Block, Draft, DraftParams, Proposal
+from deltaserve.server.decoding.protocols import Draft, DraftParams
 
 Dialect = Literal["vllm", "llamacpp", "openai"]
 
@@ -24,9 +24,12 @@ class Capabilities:
     ids_in: bool  # the prompt may be token ids
     ids_out: bool  # the alternatives carry token ids
     raw_logprobs: bool  # the list does not change with the temperature asked for
-    prompt_list: bool  # several prompts in one call
-    prompt_logprobs: bool  # top-k of prompt positions
+    prompt_list: bool  # lists along a text: by several prompts in one call
+    prompt_logprobs: bool  # by vLLM's top-k of prompt positions
     prefix_cache: bool | None  # a second identical call reads the cache; None: unknown; False: it is told not to
+    generate: bool = False  # by SGLang's own route
+    echo: bool = False  # by an answer that begins with the prompt
+    steps: bool = True  # by a call for each position
     slots: int | None = None  # requests it works on at a time, each slot with a prefix cache of its own; None: not said
     end_ids: tuple[int, ...] = ()  # ids that it was seen, or says, to end its answers with
     notes: tuple[str, ...] = ()  # sentences for the operator: what was worked around, what is slower than it need be
@@ -72,15 +75,6 @@ class BlackBox(Protocol):
     def capabilities(self) -> Capabilities: ...
 
     def draft(self, token_ids: Sequence[int], params: DraftParams) -> AbstractAsyncContextManager[Draft]: ...
-
-    async def block(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
-        """The lists along a block drafted elsewhere, in one call; only where `capabilities.prompt_list`."""
-
-    async def scored_prompt(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
-        """The same by one prompt that is computed as a whole; only where `capabilities.prompt_logprobs`."""
-
-    async def scored_token(self, token_ids: Sequence[int], token_id: int) -> Proposal:
-        """The list after `token_ids` with the log-probability of a token that is not in it. Raises UpstreamRefused."""
 
     async def ping(self) -> None:
         """One cheap call; raises UpstreamError when the black box does not answer."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from deltaserve.errors import MalformedTopK
 
-WITHOUT_LIST = "The upstream gives no log-probabilities for a part of its answer: its tokens come without their list."
-_BROKEN_OFF = ("error", "abort")  # finish reasons of an answer that is none
+WITHOUT_LIST: Final = (
+    "The upstream gives no log-probabilities for a part of its answer: its tokens come without their list."
+)
+BROKEN_OFF: Final = ("error", "abort")  # finish reasons of an answer that is none
 
 
 @dataclass(slots=True)
@@ -63,7 +65,7 @@ class Ledger:
     def unlisted(self, choice: dict[str, Any]) -> bool:
         """A choice came without a list; whether a token was hidden there."""
         reason = choice.get("finish_reason")
-        if reason in _BROKEN_OFF:
+        if reason in BROKEN_OFF:
             return False
         if self.hides_tokens:
             self._loose_text |= _has_tokens(choice)
@@ -93,7 +95,7 @@ class Ledger:
         """The finish reason, where the choice has one; False where the upstream broke its answer off."""
         reason = choice.get("finish_reason")
         self.finish = reason or self.finish
-        return reason not in _BROKEN_OFF
+        return reason not in BROKEN_OFF
 
 
 def _has_tokens(choice: dict[str, Any]) -> bool:

@@ -26,6 +26,9 @@ class FakeUpstream:
     lists: bool = True
     takes_ids: bool = True
     tokenize: bool = True
+    max_prompt_k: int = 20  # of prompt_logprobs
+    echoes: Callable[[int], str] | None = None  # weights of an echo's lists, by their position; None: it knows no echo
+    generates: bool = False  # SGLang's own route
     cached: int | None = None
     owner: str | None = None  # what its models page says instead of the dialect's own server
     name: str = "tiny"
@@ -44,6 +47,8 @@ class FakeUpstream:
         if request.path == "/tokenize" and self.tokenize and self.dialect != "openai":
             text = request.body["content" if self.dialect == "llamacpp" else "prompt"]
             return json_reply({"tokens": self.tokenizer.encode(text)})
+        if request.path == "/generate" and self.generates:
+            return self._generated(request.body)
         return self._complete(request.body) if request.path == "/v1/completions" else _missing()
 
     def _models(self) -> Reply:
@@ -59,10 +64,12 @@ class FakeUpstream:
         return json_reply({"build_info": "b1"}) if self.dialect == "llamacpp" else _missing()
 
     def _complete(self, body: dict[str, Any]) -> Reply:
-        k = self.vocab_size if body["logprobs"] == -1 else body["logprobs"]
+        k = self.vocab_size if body.get("logprobs") == -1 else body.get("logprobs", 1)
         if k > self.max_k:
             said = f"Requested sample logprobs of {k}, which is greater than max allowed: {self.max_k}"
             return json_reply({"error": {"message": said, "type": "BadRequestError"}}, 400)
+        if body.get("prompt_logprobs", 0) > self.max_prompt_k:
+            return json_reply({"error": {"message": "no prompt logprobs", "type": "BadRequestError"}}, 400)
         prompt = body["prompt"]
         prompts = prompt if isinstance(prompt, list) and isinstance(prompt[0], list | str) else [prompt]
         if not self.takes_ids and not all(isinstance(one, str) for one in prompts):
@@ -74,14 +81,39 @@ class FakeUpstream:
 
     def _whole(self, prompts: list[list[int]], body: dict[str, Any], k: int) -> Reply:
         choices = [
-            {"index": n, "logprobs": self._entry(ids, body, k, 0)[1], "finish_reason": "length"}
-            | self._scored(ids, body)
+            {"index": n, "logprobs": self._echoed(ids, body, k), "finish_reason": "length"} | self._scored(ids, body)
             for n, ids in enumerate(prompts)
         ]
         usage: dict[str, Any] = {"prompt_tokens": len(prompts[0]), "completion_tokens": 1}
         if self.cached is not None:
             usage["prompt_tokens_details"] = {"cached_tokens": self.cached}
         return json_reply({"choices": choices, "usage": usage})
+
+    def _echoed(self, ids: list[int], body: dict[str, Any], k: int) -> Any:
+        """The lists of the prompt, where they are asked for and known, and the one after it."""
+        last = self._entry(ids, body, k, 0)[1]
+        if self.echoes is None or not body.get("echo"):
+            return last
+        columns: dict[str, list[Any]] = {name: [None] for name in last} | {"tokens": [self._name(ids[0])]}
+        for at in range(1, len(ids)):
+            listed = self._listed(ids[:at], 1.0, self.echoes(at))
+            best = sorted(range(self.vocab_size), key=listed.__getitem__, reverse=True)[:k]
+            entry = self._shape(list(dict.fromkeys([ids[at], *best])) if self.dialect == "vllm" else best, listed)
+            entry |= {"tokens": [self._name(ids[at])], "token_logprobs": [listed[ids[at]]]}
+            columns = {name: [*column, *entry[name]] for name, column in columns.items()}
+        return {name: [*column, *last[name]] for name, column in columns.items()}
+
+    def _generated(self, body: dict[str, Any]) -> Reply:
+        """As SGLang: triples of the prompt's positions from `logprob_start_len` on, the first of them null."""
+        ids, start, k = body["input_ids"], body["logprob_start_len"], body["top_logprobs_num"]
+        own: list[Any] = [[None, ids[start], None]]
+        best: list[Any] = [None]
+        for at in range(start + 1, len(ids)):
+            listed = self._listed(ids[:at], 1.0)
+            own.append([listed[ids[at]], ids[at], None])
+            ranked = sorted(range(self.vocab_size), key=listed.__getitem__, reverse=True)[:k]
+            best.append([[listed[i], i, None] for i in ranked])
+        return json_reply({"text": "", "meta_info": {"input_token_logprobs": own, "input_top_logprobs": best}})
 
     def _scored(self, ids: list[int], body: dict[str, Any]) -> dict[str, Any]:
         """As vLLM: of each token of the prompt itself, then the most probable ones, raw whatever the mode."""
@@ -132,8 +164,8 @@ class FakeUpstream:
             return best[0], {"content": [{"id": best[0], "bytes": [], "logprob": 0.0, "top_logprobs": []}]}
         return best[0], self._shape(best, listed)
 
-    def _listed(self, ids: list[int], temperature: float) -> list[float]:
-        rng = random.Random(self.weights + str([*self.template, *ids]))
+    def _listed(self, ids: list[int], temperature: float, weights: str | None = None) -> list[float]:
+        rng = random.Random((self.weights if weights is None else weights) + str([*self.template, *ids]))
         logits = [rng.gauss(0.0, 3.0) for _ in range(self.vocab_size)]
         self.calls += 1
         noise = random.Random(self.calls)
@@ -145,12 +177,11 @@ class FakeUpstream:
         if self.dialect == "llamacpp":
             entries = [{"id": i, "bytes": list(self.tokenizer.token_bytes(i)), "logprob": listed[i]} for i in best]
             return {"content": [entries[0] | {"top_logprobs": entries}]}
-        if self.dialect == "vllm":
-            names = {i: f"token_id:{i}" for i in best}
-        else:
-            names = {i: _spelled(self.tokenizer.token_bytes(i)) for i in best}
-        table = {names[i]: listed[i] for i in best}
-        return {"tokens": [names[best[0]]], "token_logprobs": [listed[best[0]]], "top_logprobs": [table]}
+        table = {self._name(i): listed[i] for i in best}
+        return {"tokens": [self._name(best[0])], "token_logprobs": [listed[best[0]]], "top_logprobs": [table]}
+
+    def _name(self, token: int) -> str:
+        return f"token_id:{token}" if self.dialect == "vllm" else _spelled(self.tokenizer.token_bytes(token))
 
 
 def _spelled(raw: bytes) -> str:

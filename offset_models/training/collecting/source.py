@@ -15,10 +15,9 @@ from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.transport import Limits, Timeouts
-from deltaserve.server.upstream.listing.choosing import choose_method
+from deltaserve.server.upstream.listing.choosing import method_for_texts
 from deltaserve.server.upstream.listing.greedy import greedy_answer
-from deltaserve.server.upstream.listing.methods import Cost, MethodName
-from deltaserve.server.upstream.listing.ways import Method, spans
+from deltaserve.server.upstream.listing.methods import Cost, Method, MethodName, spans
 from deltaserve.server.upstream.probing.connect import connect
 
 ATTEMPTS: Final = 6  # of one call, each of which the transport tries a few times by itself
@@ -62,23 +61,23 @@ class Scorer:
     def model(self) -> str:
         return self.box.capabilities.model
 
-    def concurrency(self, asked: int) -> int:
+    def concurrency(self, wanted: int) -> int:
         """Calls at a time: past its slots, texts would push each other out of the prefix cache."""
-        return min(asked, self.box.capabilities.slots or asked)
+        return min(wanted, self.box.capabilities.slots or wanted)
 
     async def top_k(self, sample: Sample) -> TopK:
-        found: list[Proposal] = []
+        lists: list[Proposal] = []
         for start, stop in spans(self.method, len(sample.answer_ids)):
-            found += await self._lists(sample, start, stop)
-        return stacked(found, self.box.rules.least)
+            lists += await self._lists(sample, start, stop)
+        return stacked(lists, self.box.rules.least)
 
     async def answer(self, prompt_ids: Sequence[int], max_tokens: int, end_ids: Sequence[int]) -> tuple[Sample, TopK]:
         """The black box's own greedy answer, at least one token, and its lists along it."""
 
-        async def asked() -> tuple[list[int], list[Proposal]]:
+        async def ask() -> tuple[list[int], list[Proposal]]:
             return await greedy_answer(self.box, prompt_ids, max_tokens, end_ids)
 
-        ids, lists = await retried(asked)
+        ids, lists = await retried(ask)
         return Sample(tuple(prompt_ids), tuple(ids)), stacked(lists, self.box.rules.least)
 
     def cost(self, sample: Sample) -> Cost:
@@ -90,10 +89,10 @@ class Scorer:
     async def _lists(self, sample: Sample, start: int, stop: int) -> list[Proposal]:
         prefix, answer = [*sample.prompt_ids, *sample.answer_ids[:start]], sample.answer_ids[start:stop]
 
-        async def asked() -> list[Proposal]:  # no arguments: the retry library logs them
+        async def ask() -> list[Proposal]:  # no arguments: the retry library logs them
             return await self.method.lists(prefix, answer)
 
-        return await retried(asked)
+        return await retried(ask)
 
 
 @asynccontextmanager
@@ -112,15 +111,15 @@ async def connected(source: Source, tokenizer: Tokenizer, method: MethodName | N
         limits=_limits(),
     )
     try:
-        yield Scorer(box, await choose_method(box, tokenizer, method))
+        yield Scorer(box, method_for_texts(box, method))
     finally:
         await box.aclose()
 
 
-async def retried(asked: Callable[[], Awaitable[T]]) -> T:
+async def retried(ask: Callable[[], Awaitable[T]]) -> T:
     """One call, again where that can help: a black box that is busy, was restarted, or broke off its answer."""
     return await stamina.AsyncRetryingCaller(attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=30.0)(
-        _wait, asked
+        _wait, ask
     )
 
 

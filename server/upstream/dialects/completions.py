@@ -4,18 +4,16 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from deltaserve.errors import MalformedTopK, UpstreamError, UpstreamRefused, UpstreamUnreachable
-from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Block, Draft, DraftParams, Proposal
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Draft, DraftParams, Proposal
 from deltaserve.server.upstream.base import Capabilities, TokenizerView
 from deltaserve.server.upstream.http.continuity import Continuity
 from deltaserve.server.upstream.http.refusals import error_from, error_of
 from deltaserve.server.upstream.http.strict_json import parsed
 from deltaserve.server.upstream.http.transport import EventStream, Timeouts, Transport
 from deltaserve.server.upstream.ledger import Ledger
-from deltaserve.server.upstream.listing.blocks import score_block
-from deltaserve.server.upstream.listing.scored_prompt import score_in_one_prompt
 from deltaserve.server.upstream.topk import TopKRules, is_text
 
 PATH = "/v1/completions"
@@ -30,8 +28,8 @@ class Temperatures:
     lowest: float = 0.0
     highest: float = float("inf")
 
-    def clamp(self, asked: float) -> float:
-        return asked if asked == 0 else min(max(asked, self.lowest), self.highest)
+    def clamp(self, wanted: float) -> float:
+        return wanted if wanted == 0 else min(max(wanted, self.lowest), self.highest)
 
 
 class CompletionsBox:
@@ -39,14 +37,14 @@ class CompletionsBox:
 
     temperatures = Temperatures()
     ends_apart = False  # an answer's end is told by an event of its own, after the last token's
-    shows_all: ClassVar[bool] = True  # every token it draws, its end too, whatever it is: its draws may be trusted
-    hides_tokens: ClassVar[bool] = False  # it draws tokens that it does not show, and means no harm by it
+    # Tokens, ends too, that it draws and does not show. "none": its draws may be trusted; "some": it means no harm.
+    hidden_draws: ClassVar[Literal["none", "unknown", "some"]] = "none"
     counts_prompt: ClassVar[bool] = False  # its text offsets may begin behind the prompt's characters
 
     def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
         self.swallowed_positions = 0
         self.blind_positions = 0
-        self.trusts_draws = self.shows_all
+        self.trusts_draws = self.hidden_draws == "none"
         self._transport = transport
         self._tokenizer = tokenizer
         self.adopt(capabilities)
@@ -78,7 +76,7 @@ class CompletionsBox:
         if choice.get("finish_reason") != "stop" or token_id is None:
             return proposal
         own, shown = self._tokenizer.token_bytes(token_id), (choice.get("text") or "").encode()
-        trimmed = not own.strip() and not self.shows_all
+        trimmed = not own.strip() and self.hidden_draws != "none"
         if trimmed or not is_text(own) or shown.endswith(own.strip() or own):
             return proposal
         self.learn_end(token_id)
@@ -88,44 +86,29 @@ class CompletionsBox:
         """One streamed call from `token_ids`; leaving the context closes the connection."""
         return self._draft(list(token_ids), params)
 
-    async def block(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
-        """The lists along a locally drafted block, in one call; only where `capabilities.prompt_list`."""
-        return await score_block(self, token_ids, drafted, self._asked_at(params.temperature), params)
-
-    async def scored_prompt(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
-        """The same by one prompt, all of it computed; only where `capabilities.prompt_logprobs`."""
-        return await score_in_one_prompt(self, token_ids, drafted, self._asked_at(params.temperature), params)
-
-    async def scored_token(self, token_ids: Sequence[int], token_id: int) -> Proposal:
-        """The list after `token_ids` and the log-probability of `token_id`, which M is made to draw."""
-        if self._capabilities.raw_logprobs:  # no others stay what they are under a bias
-            prefix = list(token_ids)
-            body = self.request(prefix, 0.0, DraftParams(0.0, 1)) | self.drawing(token_id)
-            async with self.opened(body) as events:
-                async for proposal in CompletionDraft(self, events, prefix, 0.0, 1, recover=False):
-                    if proposal.token_id == token_id:
-                        return proposal
-        raise UpstreamRefused(
-            "The prompt fills the black box's context, and the black box does not tell the log-probability of its last "
-            "token in another way: leave one token out of the prompt."
-        )
-
-    async def asked(self, body: Mapping[str, Any]) -> Any:
-        """One answer in one piece."""
-        return await self._transport.post_json(PATH, body)
-
     def opened(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[EventStream]:
         """One streamed call; leaving the context closes the connection."""
         return self._transport.stream(PATH, body)
 
-    async def whole(self, body: Mapping[str, Any]) -> Any:
-        """One call answered in one piece, as JSON; the fields of a stream are left out of `body`."""
+    async def post(self, body: Mapping[str, Any], path: str = PATH) -> Any:
+        """One call answered in one piece; the fields of a stream are left out of `body`. Raises UpstreamError."""
         plain = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
-        return await self._transport.post_json(PATH, plain)
+        return await self._transport.post_json(path, plain)
 
-    async def native(self, path: str, body: Mapping[str, Any]) -> Any:
-        """One call of a route that only this server has."""
-        return await self._transport.post_json(path, body)
+    async def step_with(self, prefix: Sequence[int], temperature: float, fields: dict[str, Any]) -> Proposal | None:
+        """The first position of a call with further body `fields`; None where it ends without one.
+
+        Raises UpstreamError, also where the position's token is not shown.
+        """
+        ids = list(prefix)
+        async with self.opened(self.request(ids, temperature, DraftParams(temperature, 1)) | fields) as events:
+            async for proposal in CompletionDraft(self, events, ids, temperature, 1, recover=False):
+                return proposal
+        return None
+
+    def temperature_for(self, wanted: float) -> float:
+        """What to ask for. A processed list is what the token was drawn from; at temperature 1 that is p_M as well."""
+        return self.temperatures.clamp(wanted) if self._capabilities.raw_logprobs else 1.0
 
     @property
     def timeouts(self) -> Timeouts:
@@ -185,12 +168,12 @@ class CompletionsBox:
         self.swallowed_positions += 1
         self.trusts_draws = False
         fault: UpstreamError = MalformedTopK("The upstream counts more tokens than it showed.")
-        for temperature, more in self._ways_to_see():
+        for temperature, fields in self._visible_draws():
             try:
-                return await self._seen(prefix, temperature, more)
+                return await self._list_with(prefix, temperature, fields)
             except (UpstreamRefused, MalformedTopK) as error:
                 fault = error
-        if self.shows_all:
+        if self.hidden_draws == "none":
             raise fault
         self.blind_positions += 1
         return HIDDEN
@@ -203,27 +186,22 @@ class CompletionsBox:
         self.learn_end(best)
         return replace(proposal, end_id=best)
 
-    def _ways_to_see(self) -> Iterator[tuple[float, dict[str, Any]]]:
+    def _visible_draws(self) -> Iterator[tuple[float, dict[str, Any]]]:
         """Temperatures and fields to ask a position again with, whose token may then be one that is shown."""
         if (forcing := self.forcing()) is not None:
             yield 0.0, forcing
         else:  # the list is the same whatever is drawn
-            yield from ((self._asked_at(_HOT), {}),) * _HOT_TRIES
+            yield from ((self.temperature_for(_HOT), {}),) * _HOT_TRIES
 
-    async def _seen(self, prefix: list[int], temperature: float, more: dict[str, Any]) -> Proposal:
-        body = self.request(prefix, temperature, DraftParams(temperature, 1)) | more
-        async with self.opened(body) as events:
-            async for proposal in CompletionDraft(self, events, prefix, temperature, 1, recover=False):
-                return Proposal(None, proposal.top_ids, proposal.top_logprobs)
-        raise MalformedTopK("The upstream shows no top-k where it swallowed a token.")
-
-    def _asked_at(self, asked: float) -> float:
-        # A processed list is the distribution the token was drawn from; at temperature 1 it is p_M as well.
-        return self.temperatures.clamp(asked) if self._capabilities.raw_logprobs else 1.0
+    async def _list_with(self, prefix: list[int], temperature: float, fields: dict[str, Any]) -> Proposal:
+        proposal = await self.step_with(prefix, temperature, fields)
+        if proposal is None:
+            raise MalformedTopK("The upstream shows no top-k where it swallowed a token.")
+        return Proposal(None, proposal.top_ids, proposal.top_logprobs)
 
     @asynccontextmanager
     async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[Draft]:
-        temperature = self._asked_at(params.temperature)
+        temperature = self.temperature_for(params.temperature)
         async with self.opened(self.request(token_ids, temperature, params)) as events:
             yield CompletionDraft(self, events, token_ids, temperature, params.max_tokens)
 
@@ -248,7 +226,7 @@ class CompletionDraft:
         self._recover = recover
         self._ready: deque[Proposal] = deque()
         self._error: UpstreamError | None = None
-        self._ledger = Ledger(box.hides_tokens, box.counts_prompt)
+        self._ledger = Ledger(box.hidden_draws == "some", box.counts_prompt)
         self._ended = False  # nothing more will be parsed
         self._silent = False  # the latest token had no text: the next event tells whether it was the end
 

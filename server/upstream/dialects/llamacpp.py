@@ -41,8 +41,7 @@ class LlamaCpp(CompletionsBox):
     """`/v1/completions` of llama.cpp's server. No X-Conversation-Id is sent: with it a disconnect stops nothing."""
 
     ends_apart = True
-    shows_all = False  # see above
-    hides_tokens = True
+    hidden_draws = "some"  # see above
 
     def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
         super().__init__(transport, tokenizer, capabilities)

@@ -43,7 +43,7 @@ class OpenAI(CompletionsBox):
     temperatures = Temperatures(highest=2.0)
     ends_apart = True
     counts_prompt = True  # OpenAI and llama-cpp-python do, others begin with 0
-    shows_all = False  # end tokens are often left out, and a server that is not known may filter what it draws
+    hidden_draws = "unknown"  # end tokens are often left out, and a server that is not known may filter what it draws
 
     def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
         super().__init__(transport, tokenizer, capabilities)

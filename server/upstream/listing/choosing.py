@@ -1,73 +1,83 @@
-"""Which way of scoring a black box really has: each is tried on one sentence and compared with a forced step."""
+"""Which methods a black box really has: each is tried on one sentence and compared with a plain step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-import numpy as np
-
-from deltaserve.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused
-from deltaserve.server.decoding.protocols import Floats, Ids, Proposal
-from deltaserve.server.upstream.base import TokenizerView
+from deltaserve.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused, UpstreamUnreachable
+from deltaserve.server.decoding.protocols import Proposal
+from deltaserve.server.upstream.base import Capabilities, TokenizerView
+from deltaserve.server.upstream.comparison import SAME_LIST, difference
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
-from deltaserve.server.upstream.listing.methods import NAMES, MethodName
-from deltaserve.server.upstream.listing.ways import Method, Steps, method_of
+from deltaserve.server.upstream.listing.generate import Generate
+from deltaserve.server.upstream.listing.methods import NAMES, Method, MethodName
+from deltaserve.server.upstream.listing.one_prompt import Echo, PromptLogprobs
+from deltaserve.server.upstream.listing.prompt_list import PromptList
+from deltaserve.server.upstream.listing.steps import Steps
 
-_SENTENCE = "The capital of France is Paris, and the river that runs through it is the Seine."
-_SCORED = 4  # the sentence's last tokens
-_SAME_LIST = 0.3  # share of the listed mass two lists of one position may differ in: caches and batches add noise
+_SENTENCE: Final = "The capital of France is Paris, and the river that runs through it is the Seine."
+_SCORED: Final = 4  # the sentence's last tokens
 
 
-async def choose_method(box: CompletionsBox, tokenizer: TokenizerView, wanted: MethodName | None = None) -> Method:
-    """The wanted way, or the cheapest that works. Raises UncorrectableUpstream when there is none."""
-    ids = tokenizer.encode(_SENTENCE)
-    prefix, answer = ids[:-_SCORED], ids[-_SCORED:]
-    steps = Steps(box)
-    try:
-        last = (await steps.lists(ids[:-1], ids[-1:]))[0]
-    except (MalformedTopK, UpstreamRefused) as error:
-        raise UncorrectableUpstream(error.message) from error
-    for name in [wanted] if wanted else _candidates(box):
-        method = method_of(name, box)
-        if await _holds(method, prefix, answer, last):
-            return method
+def method_of(name: MethodName, box: CompletionsBox) -> Method:
+    """The named method of asking this black box."""
+    kinds = {kind.name: kind for kind in (PromptLogprobs, Generate, Echo, PromptList, Steps)}
+    return kinds[name](box)
+
+
+def cheapest(box: CompletionsBox, names: Sequence[MethodName] = NAMES) -> Method | None:
+    """Of the named methods the first one that was proven to hold; None where there is none."""
+    return next((method_of(name, box) for name in names if getattr(box.capabilities, name)), None)
+
+
+def method_for_texts(box: CompletionsBox, wanted: MethodName | None = None) -> Method:
+    """The wanted method, or the cheapest for many texts at a time. Raises UncorrectableUpstream when there is none."""
+    # A list is spread over the slots: each of them then computes the text for itself, and lists push each other out.
+    spread = box.capabilities.slots is not None
+    method = cheapest(box, [wanted] if wanted else [name for name in NAMES if not (spread and name == "prompt_list")])
+    if method is not None:
+        return method
     raise UncorrectableUpstream(
         f"The upstream cannot score a text by {wanted or 'any known way'}"
         + (f"; leave the choice to the probe, or take another of {', '.join(NAMES)}." if wanted else ".")
     )
 
 
-def _candidates(box: CompletionsBox) -> Iterator[MethodName]:
-    """From the cheapest on; what the start-up probe has ruled out is not tried."""
-    facts = box.capabilities
-    if facts.prompt_logprobs:
+async def proven_methods(box: CompletionsBox, tokenizer: TokenizerView) -> dict[MethodName, bool]:
+    """Whether each method tells the list of a plain step, as facts for `Capabilities`. Raises UpstreamError."""
+    limit = box.capabilities.max_context
+    ids = tokenizer.encode(_SENTENCE)
+    ids = ids[: limit // 2] if limit else ids
+    try:
+        step = await _step(box, ids)
+    except (MalformedTopK, UpstreamRefused):
+        return dict.fromkeys(NAMES, False)
+    possible = {*_possible(box.capabilities)}
+    return {name: name in possible and await _holds(box, name, ids, step) for name in NAMES}
+
+
+def _possible(facts: Capabilities) -> Iterator[MethodName]:
+    """Those that are worth a call."""
+    yield from ("echo", "prompt_list", "steps")
+    if facts.dialect == "vllm":
         yield "prompt_logprobs"
     if facts.server.lower().startswith("sglang") and ":" not in facts.model:  # base:adapter, which it does not name
         yield "generate"
-    yield "echo"
-    # A list is spread over the slots: each of them then computes the text for itself, and lists push each other out.
-    if facts.prompt_list and facts.slots is None:
-        yield "prompt_list"
-    yield "steps"
 
 
-async def _holds(method: Method, prefix: list[int], answer: list[int], last: Proposal) -> bool:
-    if method.span is not None and method.span < len(answer):
-        prefix, answer = [*prefix, *answer[: -method.span]], answer[-method.span :]
+async def _holds(box: CompletionsBox, name: MethodName, ids: list[int], step: Proposal) -> bool:
+    method = method_of(name, box)
+    count = min(_SCORED, method.span or _SCORED)
     try:
-        found = await method.lists(prefix, answer)
+        lists = await method.lists(ids[:-count], ids[-count:])
     except (MalformedTopK, UpstreamRefused):
         return False
-    return len(found) == len(answer) and difference(found[-1], last) <= _SAME_LIST
+    except UpstreamUnreachable:  # some servers break over what they do not know; whether it is away, a step tells
+        await _step(box, ids)
+        return False
+    return len(lists) == count and difference(lists[-1], step) <= SAME_LIST
 
 
-def difference(one: Proposal, other: Proposal) -> float:
-    """Total variation over the listed ids, as a share of the listed mass."""
-    ids = np.union1d(one.top_ids, other.top_ids)
-    masses = [_masses(proposal, ids) for proposal in (one, other)]
-    return float(np.abs(masses[0] - masses[1]).sum() / (2 * max(mass.sum() for mass in masses)))
-
-
-def _masses(proposal: Proposal, ids: Ids) -> Floats:
-    """Probabilities at sorted `ids` [n]; 0 where not listed."""
-    masses = np.zeros(len(ids))
-    masses[np.searchsorted(ids, proposal.top_ids)] = np.exp(proposal.top_logprobs)
-    return masses
+async def _step(box: CompletionsBox, ids: list[int]) -> Proposal:
+    """The list before the last id, in the plainest way."""
+    (proposal,) = await Steps(box).lists(ids[:-1], ids[-1:])
+    return proposal

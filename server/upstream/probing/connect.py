@@ -18,6 +18,7 @@ from deltaserve.server.upstream.dialects.vllm import Vllm
 from deltaserve.server.upstream.http.continuity import Difference
 from deltaserve.server.upstream.http.refusals import Refusal
 from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
+from deltaserve.server.upstream.listing.choosing import proven_methods
 from deltaserve.server.upstream.probing.detect import Detected, detect
 from deltaserve.server.upstream.probing.identity import Identity, compare, identify, without_pretence
 from deltaserve.server.upstream.probing.measure import Probe
@@ -82,7 +83,7 @@ class Prober:
             assumed = replace(_assumed(pages, self.k), end_ids=named_end(pages.end, self.tokenizer))
             assumed = assumed if self.prefix_cache else _without_cache(assumed)
             box = _box(transport, self.tokenizer, assumed, self.cache_salt)
-            box.trusts_draws = self.trust_draws and box.shows_all and pages.is_known
+            box.trusts_draws = box.trusts_draws and self.trust_draws and pages.is_known
             await _measure(Probe(transport, box, probe_prompt(self.tokenizer)), self.tokenizer)
             plain = _box(transport, self.tokenizer, box.capabilities, self.cache_salt)
             identity = await identify(partial(Probe, transport, plain), self.tokenizer, pages)
@@ -121,8 +122,7 @@ async def _measure(probe: Probe, tokenizer: TokenizerView) -> None:
     notes += unnamed_ends(box.capabilities.end_ids, tokenizer)
     _learn(
         box,
-        prompt_list=await probe.accepts_prompt_lists(),
-        prompt_logprobs=await probe.gives_prompt_logprobs(),
+        **await proven_methods(box, tokenizer),
         prefix_cache=await probe.reads_its_cache() if box.capabilities.prefix_cache is None else False,
     )
     _learn(box, notes=(*box.capabilities.notes, *notes, *_remarks(box, asked)))

@@ -5,7 +5,7 @@ from typing import Any
 
 from deltaserve.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
-from deltaserve.server.upstream.dialects.completions import PATH, CompletionsBox
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.refusals import Refusal
 from deltaserve.server.upstream.http.transport import Transport
 
@@ -77,25 +77,6 @@ class Probe:
         except (UpstreamRefused, MalformedTopK, KeyError, TypeError, ValueError, AttributeError, IndexError):
             return False
 
-    async def accepts_prompt_lists(self) -> bool:
-        """Whether one call may hold several prompts."""
-        both = [self._prompt, [*self._prompt, self._prompt[-1]]]
-        try:
-            answer = await self.whole(prompt=[self._sent_as(ids) for ids in both])
-            return sorted(choice["index"] for choice in answer["choices"]) == [0, 1]
-        except (UpstreamRefused, KeyError, TypeError):
-            return False
-
-    async def gives_prompt_logprobs(self) -> bool:
-        """Whether top-k of prompt positions can be had (vLLM's `prompt_logprobs`)."""
-        if self.box.capabilities.dialect != "vllm":
-            return False
-        try:
-            answer = await self.whole(prompt_logprobs=1)
-            return isinstance(answer["choices"][0].get("prompt_logprobs"), list)
-        except (UpstreamRefused, KeyError, TypeError, IndexError):
-            return False
-
     async def reads_its_cache(self) -> bool | None:
         """True when a second identical call says that it read cached tokens; None when nothing is said."""
         long = (self._prompt * (256 // len(self._prompt) + 1))[: (self.box.capabilities.max_context or 256) // 2]
@@ -109,12 +90,7 @@ class Probe:
 
     async def whole(self, **changes: Any) -> Any:
         """One token in one piece; `changes` replace fields of the dialect's own request."""
-        body = self.box.request(self._prompt, 0.0, DraftParams(0.0, 1)) | changes
-        del body["stream"], body["stream_options"]  # some servers refuse the options of a stream without one
-        return await self.post(PATH, body)
-
-    async def post(self, path: str, body: dict[str, Any]) -> Any:
-        return await self._transport.post_json(path, body)
+        return await self.box.post(self.box.request(self._prompt, 0.0, DraftParams(0.0, 1)) | changes)
 
     def _sent_as(self, token_ids: list[int]) -> Any:
         return self.box.request(token_ids, 0.0, DraftParams(0.0, 1))["prompt"]

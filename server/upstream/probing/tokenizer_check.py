@@ -62,7 +62,7 @@ async def _tokenized(probe: Probe, text: str) -> Any:
     body: dict[str, Any] = {"model": facts.model, "prompt": text, "add_special_tokens": False}
     if facts.dialect == "llamacpp":
         body = {"content": text, "add_special": False, "parse_special": True}
-    answer = await probe.post("/tokenize", body)
+    answer = await probe.box.post(body, "/tokenize")
     return answer.get("tokens") if isinstance(answer, dict) else None
 
 

@@ -10,7 +10,7 @@ from deltaserve.offset_models.training.collecting.source import retried, stacked
 from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.server.upstream.dialects.completions import PATH
 from deltaserve.server.upstream.http.transport import Transport
-from deltaserve.server.upstream.listing.ways import read_prompt_logprobs
+from deltaserve.server.upstream.listing.one_prompt import read_prompt_logprobs
 from deltaserve.server.upstream.topk import TopKRules
 
 ANY_ID: Final = 1 << 31

@@ -1,6 +1,7 @@
 """A prompt's scores are the same whether tokens are generated after it or not, up to the last place of the context."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import pytest
 
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.decoder import StreamStats
+from deltaserve.server.decoding.drafting.primed import PrimedDrafts
+from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
 from deltaserve.server.decoding.protocols import OffsetRow
 from deltaserve.server.decoding.rows import NumpyRow
 from deltaserve.server.decoding.sampling import SamplingParams
 from deltaserve.server.serving.prompt_scoring import PromptScoring
+from deltaserve.server.upstream.listing.methods import NAMES
 from deltaserve.server.upstream.probing.connect import connect
 from tests.support.blackbox import BlackBoxProcess, blackbox, forward, make_model
 
@@ -61,6 +65,23 @@ async def test_the_last_token_has_the_black_box_s_own_number_though_it_is_not_li
     assert len(scores[0]) == length
     assert scores.get(1, scores[0]) == pytest.approx(scores[0], abs=1e-4)
     assert scores[0][-1] == pytest.approx(_corrected(row.numpy(), session.offset, ids[-1]), abs=0.1)
+
+
+@pytest.mark.parametrize(("method", "calls", "primed"), [("prompt_logprobs", 1, True), ("echo", 1, False)])
+async def test_a_prompt_is_scored_by_one_call_whose_draw_is_used_where_it_tells_one(
+    running: tuple[BlackBoxProcess, Path], method: str, calls: int, primed: bool
+) -> None:
+    server, folder = running
+    tokenizer = Tokenizer.load(folder)
+    box = await connect(server.url, tokenizer=tokenizer, k=5)
+    box.adopt(replace(box.capabilities, **dict.fromkeys(NAMES, False) | {method: True}))
+    stats, ids = StreamStats(), tokenizer.encode("She was born in a small house.")
+    scoring = PromptScoring(box, ids, SamplingParams(max_tokens=1, temperature=0.0), stats, CONTEXT)
+    scores = await scoring.run(Offsets(tokenizer.vocab_size))
+    await box.aclose()
+    assert (len(scores), stats.upstream_calls) == (len(ids), calls)
+    drafts = UpstreamDrafts(box)
+    assert isinstance(scoring.primed(drafts), PrimedDrafts if primed else UpstreamDrafts)
 
 
 def _corrected(log_p: np.ndarray, offset: np.ndarray, token_id: int) -> float:

@@ -9,6 +9,7 @@ import pytest
 
 from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.server.upstream.listing.prompt_list import PromptList
 from tests.server.upstream.dialects.test_openai import openai
 from tests.server.upstream.dialects.test_vllm import chunk, drafted, vllm
 from tests.support.replay import DONE, Reply, event, replaying
@@ -236,5 +237,5 @@ async def test_a_block_s_answers_are_one_for_each_prompt(first: dict[str, Any], 
     async with replaying(Reply([*map(event, chunks), DONE])) as replay:
         box = vllm(replay, k=K)
         with pytest.raises(MalformedTopK, match=r"not sent|more than the one"):
-            await box.block([1], [5], DraftParams(0.0, 1))
+            await PromptList(box).block([1], [5], DraftParams(0.0, 1))
         await box.aclose()

@@ -13,6 +13,7 @@ from deltaserve.server.upstream.dialects.openai import OpenAI
 from deltaserve.server.upstream.dialects.vllm import Vllm
 from deltaserve.server.upstream.http.transport import Transport
 from deltaserve.server.upstream.listing.greedy import greedy_answer
+from deltaserve.server.upstream.listing.prompt_list import PromptList
 from deltaserve.server.upstream.probing.connect import connect
 from tests.support.fake_upstream import FakeUpstream
 from tests.support.replay import DONE, Replay, Reply, Request, event, events_of, json_reply, recorded, replaying
@@ -146,7 +147,7 @@ async def test_an_end_that_is_not_shown_is_the_best_special_token_of_a_greedy_an
 async def test_a_block_tells_the_end_that_the_black_box_drew_behind_it() -> None:
     async with replaying(Reply([vllm_chunk(END, finish="stop"), DONE])) as replay:
         made = box(replay, "vllm", Vllm)
-        block = await made.block([1], [], DraftParams(0.0, 1))
+        block = await PromptList(made).block([1], [], DraftParams(0.0, 1))
         await made.aclose()
     assert block.proposals[-1].end_id == END
 

@@ -11,6 +11,7 @@ from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.upstream.base import Capabilities
 from deltaserve.server.upstream.dialects.llamacpp import LlamaCpp, held_back
 from deltaserve.server.upstream.http.transport import Transport
+from deltaserve.server.upstream.listing.prompt_list import PromptList
 from tests.support.replay import DONE, Replay, Reply, event, events_of, recorded, replaying, streamed
 from tests.support.table_tokenizer import TableTokenizer
 
@@ -156,7 +157,7 @@ async def test_no_draft_and_no_block_says_how_it_was_drawn_because_it_may_hide_w
         async with box.draft([1], DraftParams(temperature, 1)) as draft:
             assert (await anext(aiter(draft))).token_id == 7
             assert draft.temperature is None
-        assert (await box.block([1], [], DraftParams(temperature, 1))).temperature is None
+        assert (await PromptList(box).block([1], [], DraftParams(temperature, 1))).temperature is None
         await box.aclose()
     assert [body["temperature"] for body in replay.bodies()] == [temperature, temperature]
 
@@ -277,7 +278,7 @@ async def test_the_answers_to_a_block_come_in_any_order_with_null_frames_between
         frames += [event(None), event({"choices": [{"index": index, "logprobs": None, "finish_reason": "length"}]})]
     async with replaying(Reply([*frames, DONE])) as replay:
         box = llamacpp(replay, k=2)
-        block = await box.block([1, 2], [5], DraftParams(0.0, 1))
+        block = await PromptList(box).block([1, 2], [5], DraftParams(0.0, 1))
         await box.aclose()
     assert [proposal.token_id for proposal in block.proposals] == [5, 7]
     (body,) = replay.bodies()

@@ -12,7 +12,7 @@ from deltaserve.server.upstream.dialects.llamacpp import LlamaCpp
 from deltaserve.server.upstream.dialects.openai import OpenAI
 from deltaserve.server.upstream.dialects.vllm import Vllm
 from deltaserve.server.upstream.http.transport import Limits, Timeouts
-from deltaserve.server.upstream.listing.scorers import block_scorer
+from deltaserve.server.upstream.listing.block_scorer import block_scorer
 from deltaserve.server.upstream.probing.connect import connect
 from tests.support.fake_upstream import FakeUpstream
 from tests.support.replay import Reply, json_reply, replaying

@@ -5,6 +5,7 @@ import pytest
 from deltaserve.errors import MalformedTopK, UpstreamError
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.protocols import DraftParams
+from deltaserve.server.upstream.listing.prompt_list import PromptList
 from deltaserve.server.upstream.probing.connect import connect
 from tests.support.blackbox import blackbox, make_model
 
@@ -26,7 +27,7 @@ async def test_the_lists_of_a_block_are_those_of_the_same_positions_asked_one_by
     try:
         prefix, drafted = tokenizer.encode("the cat sat"), tokenizer.encode(" on the mat")
         before = server.stats()["requests"]
-        block = await box.block(prefix, drafted, GREEDY)
+        block = await PromptList(box).block(prefix, drafted, GREEDY)
         assert server.stats()["requests"] == before + 1
         assert len(block.proposals) == len(drafted) + 1
         for i, seen in enumerate(block.proposals):
@@ -46,7 +47,7 @@ async def test_a_broken_answer_to_a_block_is_an_error(running, fault):
     try:
         server.client.post("/faults", json={"fault": fault, "times": 9}).raise_for_status()
         with pytest.raises(UpstreamError):
-            await box.block(tokenizer.encode("the cat"), tokenizer.encode(" sat"), GREEDY)
+            await PromptList(box).block(tokenizer.encode("the cat"), tokenizer.encode(" sat"), GREEDY)
     finally:
         server.client.delete("/faults").raise_for_status()
         await box.aclose()
@@ -59,7 +60,7 @@ async def test_malformed_lists_are_not_retried(running):
         server.client.post("/faults", json={"fault": "nan", "times": 9}).raise_for_status()
         before = server.stats()["requests"]
         with pytest.raises(MalformedTopK):
-            await box.block(tokenizer.encode("the cat"), tokenizer.encode(" sat"), GREEDY)
+            await PromptList(box).block(tokenizer.encode("the cat"), tokenizer.encode(" sat"), GREEDY)
         assert server.stats()["requests"] == before + 1
     finally:
         server.client.delete("/faults").raise_for_status()

@@ -10,35 +10,38 @@ from dataclasses import dataclass, field
 
 from deltaserve.server.decoding.drafting.pace import Line
 from deltaserve.server.decoding.protocols import Block, BlockScorer, DraftParams
-from deltaserve.server.upstream.base import BlackBox
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.listing.one_prompt import PromptLogprobs
+from deltaserve.server.upstream.listing.prompt_list import PromptList
 
 _TRY_AGAIN_EVERY = 32  # blocks: times change with the load
-_WORTH_TRYING = 1.5  # how much slower the other way may be expected to be, to be timed again
+_WORTH_TRYING = 1.5  # how much slower the other method may be expected to be, to be timed again
 
 Ask = Callable[[Sequence[int], Sequence[int], DraftParams], Awaitable[Block]]
 
 
-def block_scorer(box: BlackBox, longest_prompt: int) -> BlockScorer | None:
+def block_scorer(box: CompletionsBox, longest_prompt: int) -> BlockScorer | None:
     """What verifies local drafts; None where nothing can, or only by computing every prompt of a list from its start.
 
     `longest_prompt`: tokens, prefix and block, that one scored prompt may have; 0: never.
     """
     facts = box.capabilities
-    lists = facts.prompt_list and facts.prefix_cache is not False
-    prompts = facts.prompt_logprobs and longest_prompt > 0
-    if not lists:
+    if not facts.prompt_list or facts.prefix_cache is False:
         return None
-    return TimedScorer(_Way(box.block), _Way(box.scored_prompt), longest_prompt) if prompts else box
+    by_list = PromptList(box)
+    if not facts.prompt_logprobs or longest_prompt == 0:
+        return by_list
+    return TimedScorer(Timed(by_list.block), Timed(PromptLogprobs(box).block), longest_prompt)
 
 
 @dataclass(slots=True)
-class _Way:
-    """One way to ask, and how long it takes."""
+class Timed:
+    """One method, and how long it takes."""
 
     ask: Ask
     seconds: Line = field(default_factory=Line)  # against the prompt tokens that have to be computed
 
-    async def timed(self, size: int, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
+    async def block(self, size: int, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
         started = time.perf_counter()
         block = await self.ask(token_ids, drafted, params)
         self.seconds.add(size, time.perf_counter() - started)
@@ -47,27 +50,27 @@ class _Way:
 
 @dataclass(slots=True)
 class TimedScorer:
-    """A `BlockScorer` of two ways, shared by the streams of one black box."""
+    """A `BlockScorer` of two methods, shared by the streams of one black box."""
 
-    by_list: _Way
-    by_prompt: _Way
+    by_list: Timed
+    by_prompt: Timed
     longest_prompt: int
-    _asked: int = 0
+    _blocks: int = 0
 
     async def block(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
         """M's list after token_ids + drafted[:i], i = 0 … m. Raises UpstreamError."""
         positions, whole = len(drafted) + 1, len(token_ids) + len(drafted)
         if self._prompt_pays(positions, whole):
-            return await self.by_prompt.timed(whole, token_ids, drafted, params)
-        return await self.by_list.timed(positions, token_ids, drafted, params)
+            return await self.by_prompt.block(whole, token_ids, drafted, params)
+        return await self.by_list.block(positions, token_ids, drafted, params)
 
     def _prompt_pays(self, positions: int, whole: int) -> bool:
-        """The faster way, as far as both are known; now and then the other one, where it is nearly as fast."""
+        """The faster one, as far as both are known; now and then the other one, where it is nearly as fast."""
         if whole > self.longest_prompt or not self.by_list.seconds.known:
             return False
         if not self.by_prompt.seconds.known:
             return True
         by_list, by_prompt = self.by_list.seconds(positions), self.by_prompt.seconds(whole)
-        self._asked += 1
+        self._blocks += 1
         close = max(by_list, by_prompt) < _WORTH_TRYING * min(by_list, by_prompt)
-        return (by_prompt < by_list) != (close and self._asked % _TRY_AGAIN_EVERY == 0)
+        return (by_prompt < by_list) != (close and self._blocks % _TRY_AGAIN_EVERY == 0)

@@ -1,4 +1,4 @@
-"""Every way of scoring a text gives the lists of a plain forward pass; the probe takes one that holds."""
+"""Every method of scoring a text gives the lists of a plain forward pass; the probe proves those that hold."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,12 +12,13 @@ import pytest
 from deltaserve.errors import MalformedTopK, UncorrectableUpstream
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.protocols import Proposal
-from deltaserve.server.upstream.dialects.completions import CompletionsBox
-from deltaserve.server.upstream.dialects.sglang import read_input_logprobs
-from deltaserve.server.upstream.listing.choosing import choose_method, difference
+from deltaserve.server.upstream.comparison import difference
+from deltaserve.server.upstream.dialects.completions import PATH, CompletionsBox
+from deltaserve.server.upstream.listing.choosing import method_for_texts, method_of, proven_methods
+from deltaserve.server.upstream.listing.generate import read_input_logprobs
 from deltaserve.server.upstream.listing.greedy import greedy_answer
-from deltaserve.server.upstream.listing.methods import Cost, MethodName
-from deltaserve.server.upstream.listing.ways import method_of, read_prompt_logprobs, spans
+from deltaserve.server.upstream.listing.methods import Cost, MethodName, spans
+from deltaserve.server.upstream.listing.one_prompt import read_prompt_logprobs
 from deltaserve.server.upstream.probing.connect import connect
 from deltaserve.server.upstream.topk import TopKRules
 from tests.support.blackbox import BlackBoxProcess, blackbox, forward, make_model
@@ -79,8 +80,8 @@ def assert_lists_of(model: Path, ids: list[int], first: int, found: Sequence[Pro
 async def test_every_method_gives_the_lists_of_a_forward_pass(
     name: MethodName, server: BlackBoxProcess, tokenizer: Tokenizer, model: Path
 ) -> None:
-    ids = tokenizer.encode(TEXT * 2)
-    assert len(ids) > 20  # more than one list of prompts
+    ids = tokenizer.encode(TEXT * 4)
+    assert len(ids) > 36  # more than one list of prompts
     async with box_at(server.url, tokenizer) as box:
         assert_lists_of(model, ids, 3, await scored(box, name, ids[:3], ids[3:]))
 
@@ -90,7 +91,7 @@ async def test_the_probe_takes_the_cheapest_that_the_black_box_has(
     flags: str, name: str, request: pytest.FixtureRequest, tokenizer: Tokenizer
 ) -> None:
     async with box_at(request.getfixturevalue(flags).url, tokenizer) as box:
-        assert (await choose_method(box, tokenizer)).name == name
+        assert method_for_texts(box).name == name
 
 
 async def test_processed_lists_are_asked_for_at_temperature_one(
@@ -108,7 +109,7 @@ async def test_a_wanted_method_that_does_not_work_is_refused_by_name(
 ) -> None:
     async with box_at(strict.url, tokenizer) as box:
         with pytest.raises(UncorrectableUpstream, match=f"cannot score a text by {name}"):
-            await choose_method(box, tokenizer, name)
+            method_for_texts(box, name)
 
 
 @pytest.mark.parametrize("flags", ["server", "strict"])
@@ -137,20 +138,26 @@ def sglang_answer(model: Path, body: dict[str, Any]) -> dict[str, Any]:
 async def test_sglangs_generate_gives_the_lists_of_a_forward_pass(
     strict: BlackBoxProcess, tokenizer: Tokenizer, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, dict[str, Any]]] = []
+    calls: list[str] = []
 
-    async def native(self: CompletionsBox, path: str, body: dict[str, Any]) -> Any:
-        asked.append((path, body))
+    post = CompletionsBox.post
+
+    async def with_generate(self: CompletionsBox, body: dict[str, Any], path: str = PATH) -> Any:
+        if path == PATH:
+            return await post(self, body)
+        calls.append(path)
         return sglang_answer(model, body)
 
     ids = tokenizer.encode(TEXT)
     async with box_at(strict.url, tokenizer) as box:
-        monkeypatch.setattr(CompletionsBox, "native", native)
+        monkeypatch.setattr(CompletionsBox, "post", with_generate)
         assert_lists_of(model, ids, 3, await scored(box, "generate", ids[:3], ids[3:]))
-        assert (await choose_method(box, tokenizer)).name == "steps", "another server is not asked for it"
-        assert [path for path, _ in asked] == ["/generate"]
+        await proven_methods(box, tokenizer)
+        assert method_for_texts(box).name == "steps", "another server is not asked for it"
+        assert calls == ["/generate"]
         box.adopt(replace(box.capabilities, server="sglang"))
-        assert (await choose_method(box, tokenizer)).name == "generate"
+        box.adopt(replace(box.capabilities, **await proven_methods(box, tokenizer)))
+        assert method_for_texts(box).name == "generate"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +198,7 @@ def test_calls_and_prompt_tokens_are_counted() -> None:
     assert method_of("prompt_logprobs", None).cost(10, 5) == Cost(1, 15, 1)  # type: ignore[arg-type]
     assert method_of("prompt_list", None).cost(10, 3) == Cost(1, 10 + 11 + 12, 3)  # type: ignore[arg-type]
     assert method_of("steps", None).cost(10, 1) == Cost(1, 10, 1)  # type: ignore[arg-type]
-    assert spans(method_of("prompt_list", None), 35) == [(0, 16), (16, 32), (32, 35)]  # type: ignore[arg-type]
+    assert spans(method_of("prompt_list", None), 70) == [(0, 32), (32, 64), (64, 70)]  # type: ignore[arg-type]
 
 
 def test_lists_differ_by_the_mass_that_moved() -> None:
