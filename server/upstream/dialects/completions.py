@@ -3,8 +3,9 @@
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from deltaserve.errors import MalformedTopK, UpstreamError, UpstreamRefused, UpstreamUnreachable
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Draft, DraftParams, Proposal
@@ -53,11 +54,18 @@ class CompletionsBox:
     def capabilities(self) -> Capabilities:
         return self._capabilities
 
-    def adopt(self, capabilities: Capabilities) -> None:
-        """Go on with what the probe has learned so far."""
+    def adopt(self, capabilities: Capabilities, *, trusts_draws: bool = True) -> None:
+        """From now on these facts are true: the black box has changed. Draws once doubted are not trusted again."""
         size = self._tokenizer.vocab_size
         self._capabilities = capabilities
         self._rules = TopKRules(capabilities.k, size, max(size, capabilities.vocab_size or size))
+        self.trusts_draws = self.trusts_draws and trusts_draws
+
+    def knowing(self, **facts: Any) -> Self:
+        """The same black box on the same connections, with these facts in the place of others."""
+        box = copy(self)
+        box.adopt(replace(self._capabilities, **facts))
+        return box
 
     def learn_end(self, token_id: int) -> None:
         """It ends its answers with this token."""

@@ -1,20 +1,20 @@
 """Which black box answers: what its pages say and what it lists after two short prompts, to be compared again later."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.upstream.base import TokenizerView
+from deltaserve.server.upstream.comparison import SAME_LIST, difference, slope
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.continuity import Difference
 from deltaserve.server.upstream.probing.detect import Detected
-from deltaserve.server.upstream.probing.measure import SHARPENED, Probe, Table, difference, slope
+from deltaserve.server.upstream.probing.probe import SHARPENED, Probe
 from deltaserve.server.upstream.probing.tokenizer_check import probe_prompt
 
 _OTHER_PROMPT: Final = "My name is"
 _OTHER_TEMPERATURE: Final = 0.5
 _SAME_WEIGHTS: Final = 0.1  # share of the listed mass: bfloat16 moves 0.01 of it, a small fine-tuning more than this
-_SAME_LIST: Final = 0.3  # the most that may count as noise: 4-bit weights and a cached prefix move half a nat
 _TRIES: Final = 3  # noise passes in one of these, other weights in none
 
 
@@ -23,45 +23,40 @@ class Identity:
     """What was seen at the start."""
 
     pages: Detected
-    lists: tuple[Table, Table]  # after either prompt, at temperature 1
+    lists: tuple[Proposal, Proposal]  # after either prompt, at temperature 1
     raw: bool
     tolerance: float  # how far lists of the same weights may be apart
 
 
-def without_pretence(box: CompletionsBox) -> None:
-    """Ask as if lists were raw, so that another temperature shows, and for prompts that are computed, not cached."""
-    facts = box.capabilities
-    cached = False if facts.dialect == "llamacpp" else facts.prefix_cache
-    box.adopt(replace(facts, raw_logprobs=True, prefix_cache=cached))
-
-
-async def identify(probe_of: Callable[[list[int]], Probe], tokenizer: TokenizerView, pages: Detected) -> Identity:
+async def identify(box: CompletionsBox, tokenizer: TokenizerView, pages: Detected) -> Identity:
     """Of the probed black box. Raises UpstreamError."""
     one, other = _prompts(tokenizer)
-    probe = probe_of(one)
-    raw, cached = probe.box.capabilities.raw_logprobs, await probe.listed(1.0)
-    without_pretence(probe.box)
-    lists = await probe.listed(1.0), await probe_of(other).listed(1.0)
+    cached, plain = await Probe(box, one).listed(1.0), _without_pretence(box)
+    lists = await Probe(plain, one).listed(1.0), await Probe(plain, other).listed(1.0)
     noise = difference(lists[0], cached)
-    return Identity(pages, lists, raw, min(max(_SAME_WEIGHTS, 3 * noise), _SAME_LIST))
+    return Identity(pages, lists, box.capabilities.raw_logprobs, min(max(_SAME_WEIGHTS, 3 * noise), SAME_LIST))
 
 
-async def compare(
-    was: Identity, probe_of: Callable[[list[int]], Probe], tokenizer: TokenizerView, pages: Detected
-) -> Difference | None:
+async def compare(was: Identity, box: CompletionsBox, tokenizer: TokenizerView, pages: Detected) -> Difference | None:
     """Two calls of one token each, repeated only where lists differ. Raises UpstreamError."""
     if replace(pages, notes=()) != replace(was.pages, notes=()):
         return Difference("its own pages say something else of it than they did")
-    one, other = map(probe_of, _prompts(tokenizer))
-    found: Difference | None = None
+    plain = _without_pretence(box)
+    one, other = (Probe(plain, prompt) for prompt in _prompts(tokenizer))
     for _ in range(_TRIES):
-        found = _compare_lists(was, await one.listed(1.0), await other.listed(_OTHER_TEMPERATURE))
-        if found is None:
+        changed = _compare_lists(was, await one.listed(1.0), await other.listed(_OTHER_TEMPERATURE))
+        if changed is None:
             break
-    return found
+    return changed
 
 
-def _compare_lists(was: Identity, one: Table, other: Table) -> Difference | None:
+def _without_pretence(box: CompletionsBox) -> CompletionsBox:
+    """Asked as if lists were raw, so that another temperature shows, and for prompts that are computed, not cached."""
+    facts = box.capabilities
+    return box.knowing(raw_logprobs=True, prefix_cache=False if facts.dialect == "llamacpp" else facts.prefix_cache)
+
+
+def _compare_lists(was: Identity, one: Proposal, other: Proposal) -> Difference | None:
     if _differ(was, 0, one):
         return OTHER_WEIGHTS
     sharper = slope(was.lists[1], other)
@@ -82,15 +77,14 @@ def same_weights(was: Identity, now: Identity) -> bool:
     return not any(_differ(was, at, listed) for at, listed in enumerate(now.lists))
 
 
-def _differ(was: Identity, at: int, listed: Table) -> bool:
+def _differ(was: Identity, at: int, listed: Proposal) -> bool:
     """Lists of different lengths are compared as far as both go."""
-    length = min(len(listed), len(was.lists[at]))
-    tables = [dict(sorted(table.items(), key=_logprob)[:length]) for table in (was.lists[at], listed)]
-    return difference(*tables) > was.tolerance
+    length = min(len(listed.top_ids), len(was.lists[at].top_ids))
+    return difference(_best(was.lists[at], length), _best(listed, length)) > was.tolerance
 
 
-def _logprob(entry: tuple[int, float]) -> float:
-    return -entry[1]
+def _best(listed: Proposal, count: int) -> Proposal:
+    return Proposal(None, listed.top_ids[:count], listed.top_logprobs[:count])
 
 
 def _prompts(tokenizer: TokenizerView) -> tuple[list[int], list[int]]:

@@ -1,128 +1,108 @@
-"""The measurements of the probe: each asks the black box a tiny question and looks at the answer."""
+"""All measurements of the probe in their order. Each is made with a box that knows what the ones before have shown."""
 
-from math import exp
-from typing import Any
+from typing import Any, Final
 
-from deltaserve.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused
-from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.errors import MalformedTopK, UncorrectableUpstream
+from deltaserve.server.upstream.base import Capabilities, TokenizerView
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.refusals import Refusal
-from deltaserve.server.upstream.http.transport import Transport
+from deltaserve.server.upstream.listing.choosing import proven_methods
+from deltaserve.server.upstream.probing.probe import Probe
+from deltaserve.server.upstream.probing.tokenizer_check import (
+    check_tokenizer,
+    ends_beside,
+    probe_prompt,
+    unnamed_ends,
+)
 
-Table = dict[int, float]  # id to log-probability, nats
-
-_DRAFT_TOKENS = 8  # enough for speculative decoding to show itself
-SHARPENED = 1.4  # slope of a list at temperature ½ against one at 1: 1 when raw, 2 when processed
-_SAME_LIST = 0.3  # share of the listed mass two lists of one position may differ in: caches and batches add noise
+_HOSTED_K: Final = 5  # OpenAI's limit, tried when a refusal does not name the server's
 
 
-class Probe:
-    """One black box under examination, and the prompt it is examined with."""
+async def measured(box: CompletionsBox, tokenizer: TokenizerView) -> CompletionsBox:
+    """The box with the capabilities that the black box really has. Raises UncorrectableUpstream, UpstreamError."""
+    wanted_k, prompt = box.capabilities.k, probe_prompt(tokenizer)
+    box = await _settled_on_k(box, prompt)
+    box = box.knowing(raw_logprobs=await Probe(box, prompt).is_raw())
+    await Probe(box, prompt).check_continuation()
+    box = box.knowing(**await _vocabulary(Probe(box, prompt), tokenizer))
+    probe = Probe(box, prompt)
+    notes = await check_tokenizer(probe, tokenizer)
+    ends = await ends_beside(probe, tokenizer)
+    box = box.knowing(end_ids=tuple(dict.fromkeys((*box.capabilities.end_ids, *ends))))
+    notes += unnamed_ends(box.capabilities.end_ids, tokenizer)
+    cached = await probe.reads_its_cache() if box.capabilities.prefix_cache is None else False
+    box = box.knowing(**await proven_methods(box, tokenizer), prefix_cache=cached)
+    return box.knowing(notes=(*box.capabilities.notes, *notes, *_remarks(box, wanted_k)))
 
-    def __init__(self, transport: Transport, box: CompletionsBox, prompt: list[int]) -> None:
-        self.box = box
-        self._transport = transport
-        self._prompt = prompt
 
-    async def listed(self, temperature: float) -> Table:
-        """Top-k right after the prompt, asked for at `temperature`; refuses an upstream that lists nothing."""
-        drafted = await self._drafted(self._prompt, temperature, 1)
-        if not drafted or not len(drafted[0].top_ids):
-            raise UncorrectableUpstream("The upstream gives no log-probabilities on /v1/completions: they are needed.")
-        return _table(drafted[0])
-
-    async def is_raw(self) -> bool:
-        """Whether the list stays the same at another temperature; when that cannot be seen, the safe answer."""
-        at_one, at_half = await self.listed(1.0), await self.listed(0.5)
-        sharper = slope(at_one, at_half)
-        return sharper is not None and sharper < SHARPENED
-
-    async def check_continuation(self) -> None:
-        """Going on from its own first token must show the list it showed itself: the prompt is used as it is sent."""
-        drafted = await self._drafted(self._prompt, 0.0, _DRAFT_TOKENS)
-        first = drafted[0].token_id if drafted else None
-        if first is None or len(drafted) < 2 or not len(drafted[1].top_ids):
-            return  # it ended at once: nothing to compare
-        if not self._can_be_sent([*self._prompt, first]):
-            return  # a text-only upstream, and a token that is no text of its own
-        again = await self._drafted([*self._prompt, first], 0.0, 1)
-        if not again or difference(_table(drafted[1]), _table(again[0])) > _SAME_LIST:
-            raise UncorrectableUpstream(
-                "The upstream does not continue from its own tokens: it changes prompts (a chat template, a system "
-                "prompt or special tokens are added to /v1/completions)."
-            )
-
-    async def asked_for_everything(self) -> dict[str, int]:
-        """vLLM: asking for all log-probabilities makes it name its vocabulary's size and its limit."""
+async def _settled_on_k(box: CompletionsBox, prompt: list[int]) -> CompletionsBox:
+    """With the largest k up to the wanted one, and for text dialects whether ids are taken as the prompt."""
+    while True:
         try:
-            answer = await self.whole(logprobs=-1)
+            await Probe(box, prompt).listed(1.0)
+            return box
         except Refusal as refusal:
-            named = {"vocab_size": refusal.asked_k, "max_k": refusal.largest_k}
-            return {name: value for name, value in named.items() if value}
-        except UpstreamRefused:
-            return {}
-        try:
-            everything = len(answer["choices"][0]["logprobs"]["top_logprobs"][0])
-        except (KeyError, TypeError, IndexError):
-            return {}
-        return {"vocab_size": everything, "max_k": everything} if everything > self.box.capabilities.k else {}
-
-    async def ends_with(self, token_id: int) -> bool:
-        """Whether an answer that is made to begin with this token ends there, where two tokens are asked for."""
-        try:
-            answer = await self.whole(max_tokens=2, **self.box.drawing(token_id))
-            (choice,) = answer["choices"]
-            drawn = [proposal.token_id for proposal in self.box.proposals(choice)]
-            return choice.get("finish_reason") == "stop" and drawn == [token_id]
-        except (UpstreamRefused, MalformedTopK, KeyError, TypeError, ValueError, AttributeError, IndexError):
-            return False
-
-    async def reads_its_cache(self) -> bool | None:
-        """True when a second identical call says that it read cached tokens; None when nothing is said."""
-        long = (self._prompt * (256 // len(self._prompt) + 1))[: (self.box.capabilities.max_context or 256) // 2]
-        try:
-            await self.whole(prompt=self._sent_as(long))
-            usage = (await self.whole(prompt=self._sent_as(long))).get("usage") or {}
-        except UpstreamRefused:
-            return None
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-        return True if cached else None  # none of a prompt this short is no proof: caches hold whole blocks
-
-    async def whole(self, **changes: Any) -> Any:
-        """One token in one piece; `changes` replace fields of the dialect's own request."""
-        return await self.box.post(self.box.request(self._prompt, 0.0, DraftParams(0.0, 1)) | changes)
-
-    def _sent_as(self, token_ids: list[int]) -> Any:
-        return self.box.request(token_ids, 0.0, DraftParams(0.0, 1))["prompt"]
-
-    def _can_be_sent(self, token_ids: list[int]) -> bool:
-        try:
-            self._sent_as(token_ids)
-        except UpstreamRefused:
-            return False
-        return True
-
-    async def _drafted(self, prompt: list[int], temperature: float, max_tokens: int) -> list[Proposal]:
-        async with self.box.draft(prompt, DraftParams(temperature, max_tokens)) as draft:
-            return [proposal async for proposal in draft]
+            changes = _after_refusal(box.capabilities, refusal)
+        except MalformedTopK as error:
+            changes = _after_short_list(box.capabilities, error)
+        box = box.knowing(**changes)
 
 
-def _table(proposal: Proposal) -> Table:
-    return dict(zip(proposal.top_ids.tolist(), proposal.top_logprobs.tolist(), strict=True))
+def _after_refusal(facts: Capabilities, refusal: Refusal) -> dict[str, Any]:
+    if refusal.http_status not in (400, 422):
+        raise refusal
+    limit = refusal.largest_k
+    if limit is not None and limit < 1:
+        raise UncorrectableUpstream("The upstream gives no log-probabilities: allow them (vLLM: --max-logprobs 20).")
+    if limit is None and facts.dialect == "openai":
+        limit = _HOSTED_K
+    if limit is not None and limit < facts.k:
+        return {"k": limit, "max_k": limit}
+    if facts.dialect == "openai" and facts.ids_in:
+        return {"ids_in": False}
+    raise refusal
 
 
-def slope(base: Table, other: Table) -> float | None:
-    """Least-squares slope of `other` against `base` over the ids in both; None when they say too little."""
-    pairs = [(base[i], other[i]) for i in base.keys() & other.keys()]
-    mean_x, mean_y = (sum(values) / len(pairs) for values in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
-    spread = sum((x - mean_x) ** 2 for x, _ in pairs)
-    return sum((x - mean_x) * (y - mean_y) for x, y in pairs) / spread if spread > 1e-3 else None
+def _after_short_list(facts: Capabilities, error: MalformedTopK) -> dict[str, Any]:
+    if facts.dialect == "openai" and facts.k > _HOSTED_K:
+        return {"k": _HOSTED_K, "max_k": _HOSTED_K}  # some servers cut the list without a word
+    hint = " Start vLLM with --logprobs-mode raw_logprobs." if "not normalised" in error.message else ""
+    raise UncorrectableUpstream(error.message + hint) from error
 
 
-def difference(one: Table, other: Table) -> float:
-    """Total variation over the listed ids, as a share of the listed mass."""
-    one, other = ({i: exp(value) for i, value in table.items()} for table in (one, other))
-    mass = max(sum(one.values()), sum(other.values()))
-    return (
-        sum(abs(one.get(i, 0.0) - other.get(i, 0.0)) for i in one.keys() | other.keys()) / (2 * mass) if mass else 1.0
-    )
+async def _vocabulary(probe: Probe, tokenizer: TokenizerView) -> dict[str, int]:
+    """The upstream's number of ids and largest k, where it tells; refuses fewer ids than ours."""
+    facts = probe.box.capabilities
+    sizes = await probe.sizes() if facts.dialect == "vllm" else {}
+    size = sizes.get("vocab_size") or facts.vocab_size
+    if facts.dialect == "llamacpp" and size:
+        sizes = {"max_k": size}
+    if size is not None and size < tokenizer.vocab_size:
+        raise UncorrectableUpstream(
+            f"The upstream's model has {size} token ids and the pair's tokenizer {tokenizer.vocab_size}: "
+            "they are different tokenizers."
+        )
+    return sizes
+
+
+def _remarks(box: CompletionsBox, wanted_k: int) -> list[str]:
+    facts, remarks = box.capabilities, []
+    if facts.k < wanted_k:
+        remarks.append(f"It lists at most {facts.k} tokens a position; {wanted_k} were wanted.")
+    if not facts.raw_logprobs:
+        remarks.append(
+            "Its log-probabilities change with the temperature, so drafts are drawn at temperature 1 and more of them "
+            "are replaced (vLLM: --logprobs-mode raw_logprobs)."
+        )
+    if not box.trusts_draws:
+        remarks.append(
+            "Tokens of sampled answers are drawn here and its own are only guesses: it may hide some of them, is not "
+            "known to show all, or trust_draws is off."
+        )
+    if facts.dialect == "openai":
+        remarks.append(
+            "Its own top_k, min_p and repetition penalty cannot be switched off here: they must be off there."
+        )
+    if not facts.ids_in:
+        remarks.append("It takes prompts as text only: prefixes that do not survive re-tokenising are refused.")
+    return remarks

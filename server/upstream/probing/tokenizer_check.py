@@ -6,7 +6,7 @@ from typing import Any
 
 from deltaserve.errors import UncorrectableUpstream, UpstreamRefused
 from deltaserve.server.upstream.base import TokenizerView
-from deltaserve.server.upstream.probing.measure import Probe
+from deltaserve.server.upstream.probing.probe import Probe
 
 _SAMPLES = {
     "plain text": "The capital of France is Paris.",

@@ -62,14 +62,14 @@ class _Vouching:
         """Probes anew and adopts what is understood."""
         known = self._box.capabilities
         other, identity = await self._prober.probed(known.model)
-        found = other.capabilities
+        facts = other.capabilities
         await other.aclose()
         if not same_weights(self._identity, identity):
             return OTHER_WEIGHTS
-        changed = [name for name in _FIXED if getattr(known, name) != getattr(found, name)]
+        changed = [name for name in _FIXED if getattr(known, name) != getattr(facts, name)]
         if changed:
             return Difference(f"it changed ({', '.join(changed)}). Restart this server to use it as it is now")
-        self._box.adopt(replace(found, end_ids=tuple(dict.fromkeys((*known.end_ids, *found.end_ids)))))
-        self._box.trusts_draws = self._box.trusts_draws and other.trusts_draws
+        end_ids = tuple(dict.fromkeys((*known.end_ids, *facts.end_ids)))
+        self._box.adopt(replace(facts, end_ids=end_ids), trusts_draws=other.trusts_draws)
         self._identity = replace(identity, lists=self._identity.lists)  # what is the same is measured from the start
         return None

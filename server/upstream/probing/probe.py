@@ -1,0 +1,103 @@
+"""The measurements of the probe: each asks the black box a tiny question and looks at the answer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from deltaserve.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused
+from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.server.upstream.comparison import SAME_LIST, difference, slope
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.http.refusals import Refusal
+
+_DRAFT_TOKENS = 8  # enough for speculative decoding to show itself
+SHARPENED = 1.4  # slope of a list at temperature ½ against one at 1: 1 when raw, 2 when processed
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One black box under examination, and the prompt it is examined with."""
+
+    box: CompletionsBox
+    prompt: list[int]
+
+    async def listed(self, temperature: float) -> Proposal:
+        """Top-k right after the prompt, asked for at `temperature`; refuses an upstream that lists nothing."""
+        drafted = await self._drafted(self.prompt, temperature, 1)
+        if not drafted or not len(drafted[0].top_ids):
+            raise UncorrectableUpstream("The upstream gives no log-probabilities on /v1/completions: they are needed.")
+        return drafted[0]
+
+    async def is_raw(self) -> bool:
+        """Whether the list stays the same at another temperature; when that cannot be seen, the safe answer."""
+        at_one, at_half = await self.listed(1.0), await self.listed(0.5)
+        sharper = slope(at_one, at_half)
+        return sharper is not None and sharper < SHARPENED
+
+    async def check_continuation(self) -> None:
+        """Going on from its own first token must show the list it showed itself: the prompt is used as it is sent."""
+        drafted = await self._drafted(self.prompt, 0.0, _DRAFT_TOKENS)
+        first = drafted[0].token_id if drafted else None
+        if first is None or len(drafted) < 2 or not len(drafted[1].top_ids):
+            return  # it ended at once: nothing to compare
+        if not self._can_be_sent([*self.prompt, first]):
+            return  # a text-only upstream, and a token that is no text of its own
+        again = await self._drafted([*self.prompt, first], 0.0, 1)
+        if not again or difference(drafted[1], again[0]) > SAME_LIST:
+            raise UncorrectableUpstream(
+                "The upstream does not continue from its own tokens: it changes prompts (a chat template, a system "
+                "prompt or special tokens are added to /v1/completions)."
+            )
+
+    async def sizes(self) -> dict[str, int]:
+        """vLLM: asked for all log-probabilities, it names its vocabulary's size and its limit."""
+        try:
+            answer = await self.whole(logprobs=-1)
+        except Refusal as refusal:
+            named = {"vocab_size": refusal.asked_k, "max_k": refusal.largest_k}
+            return {name: value for name, value in named.items() if value}
+        except UpstreamRefused:
+            return {}
+        try:
+            everything = len(answer["choices"][0]["logprobs"]["top_logprobs"][0])
+        except (KeyError, TypeError, IndexError):
+            return {}
+        return {"vocab_size": everything, "max_k": everything} if everything > self.box.capabilities.k else {}
+
+    async def ends_with(self, token_id: int) -> bool:
+        """Whether an answer that is made to begin with this token ends there, where two tokens are asked for."""
+        try:
+            answer = await self.whole(max_tokens=2, **self.box.drawing(token_id))
+            (choice,) = answer["choices"]
+            drawn = [proposal.token_id for proposal in self.box.proposals(choice)]
+            return choice.get("finish_reason") == "stop" and drawn == [token_id]
+        except (UpstreamRefused, MalformedTopK, KeyError, TypeError, ValueError, AttributeError, IndexError):
+            return False
+
+    async def reads_its_cache(self) -> bool | None:
+        """True when a second identical call says that it read cached tokens; None when nothing is said."""
+        long = (self.prompt * (256 // len(self.prompt) + 1))[: (self.box.capabilities.max_context or 256) // 2]
+        try:
+            await self.whole(prompt=self._sent_as(long))
+            usage = (await self.whole(prompt=self._sent_as(long))).get("usage") or {}
+        except UpstreamRefused:
+            return None
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+        return True if cached else None  # none of a prompt this short is no proof: caches hold whole blocks
+
+    async def whole(self, **changes: Any) -> Any:
+        """One token in one piece; `changes` replace fields of the dialect's own request."""
+        return await self.box.post(self.box.request(self.prompt, 0.0, DraftParams(0.0, 1)) | changes)
+
+    def _sent_as(self, token_ids: list[int]) -> Any:
+        return self.box.request(token_ids, 0.0, DraftParams(0.0, 1))["prompt"]
+
+    def _can_be_sent(self, token_ids: list[int]) -> bool:
+        try:
+            self._sent_as(token_ids)
+        except UpstreamRefused:
+            return False
+        return True
+
+    async def _drafted(self, prompt: list[int], temperature: float, max_tokens: int) -> list[Proposal]:
+        async with self.box.draft(prompt, DraftParams(temperature, max_tokens)) as draft:
+            return [proposal async for proposal in draft]
