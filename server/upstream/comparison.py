@@ -10,11 +10,14 @@ SAME_LIST: Final = 0.3  # `difference` of two lists of one position: caches, bat
 
 
 def difference(one: Proposal, other: Proposal) -> float:
-    """Total variation over the listed ids, as a share of the listed mass; 1 where nothing is listed."""
+    """Total variation over the listed ids, as a share of what both list; an unlisted id counts as 0.
+
+    0 for the same list, 1 for lists that have nothing in common or are empty.
+    """
     ids = np.union1d(one.top_ids, other.top_ids)
-    masses = [_masses(proposal, ids) for proposal in (one, other)]
-    largest = max(mass.sum() for mass in masses)
-    return float(np.abs(masses[0] - masses[1]).sum() / (2 * largest)) if largest else 1.0
+    masses, others = (_masses(proposal, ids) for proposal in (one, other))
+    listed = masses.sum() + others.sum()
+    return float(np.abs(masses - others).sum() / listed) if listed else 1.0
 
 
 def slope(base: Proposal, other: Proposal) -> float | None:

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Final
 
-from numpy import exp
+import numpy as np
 
 from deltaserve.errors import Conflict
 from deltaserve.offset_models.training.collecting.cache import TopK
 from deltaserve.offset_models.training.collecting.source import Scores
 from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.server.decoding.protocols import Proposal
+from deltaserve.server.upstream.comparison import difference
 
 Scored = tuple[Sample, TopK]
 
@@ -40,9 +42,11 @@ async def check_unchanged(known: Sequence[Scored], scorer: Scores) -> None:
 
 
 def apart(was: TopK, now: TopK) -> Iterator[float]:
-    """At each position: total variation between two lists, as a share of what they list; unlisted counts as 0."""
-    for ids, logprobs, later_ids, later in zip(was.ids, was.logprobs, now.ids, now.logprobs, strict=True):
-        before = dict(zip(ids.tolist(), exp(logprobs).tolist(), strict=True))
-        after = dict(zip(later_ids.tolist(), exp(later).tolist(), strict=True))
-        moved = sum(abs(before.get(i, 0.0) - after.get(i, 0.0)) for i in before.keys() | after.keys())
-        yield moved / (sum(before.values()) + sum(after.values()))
+    """At each position: how far two lists are apart, from 0 to 1."""
+    for before, after in zip(_lists(was), _lists(now), strict=True):
+        yield difference(before, after)
+
+
+def _lists(top: TopK) -> Iterator[Proposal]:
+    for ids, logprobs in zip(top.ids, top.logprobs, strict=True):
+        yield Proposal(None, ids, logprobs.astype(np.float64))
