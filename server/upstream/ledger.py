@@ -18,7 +18,7 @@ class Ledger:
 
     hides_tokens: bool  # the dialect may draw tokens that it does not show; else each comes with its list, at once
     counts_prompt: bool = False  # the dialect's text offsets may count the prompt's characters too
-    shown: int = 0  # positions
+    positions: int = 0  # shown with their lists
     drawn: int | None = None  # tokens the upstream says it drew, hidden ones included
     finish: str | None = None
     _loose_text: bool = False  # text came at the end without a list: it may be a hidden token's
@@ -56,7 +56,7 @@ class Ledger:
         offsets, names = logprobs.get("text_offset"), logprobs.get("tokens")
         if not offsets or not names:
             return
-        if self.shown == 0 and self.counts_prompt:
+        if self.positions == 0 and self.counts_prompt:
             self._prompt = offsets[0]
         if max(self._named, self._written) + self._prompt < offsets[0]:
             raise MalformedTopK("The upstream left out a token: its text offset is past all that it sent.")
@@ -76,20 +76,20 @@ class Ledger:
 
     def ended(self) -> bool:
         """The answer is complete; whether its last tokens were hidden."""
-        if self.drawn is not None and self.drawn < self.shown:
+        if self.drawn is not None and self.drawn < self.positions:
             raise MalformedTopK("The upstream counts fewer tokens than it showed.")
         if self.drawn is None:
-            return self.shown == 0 or self._loose_text
-        return self.shown == 0 or self.drawn > self.shown
+            return self.positions == 0 or self._loose_text
+        return self.positions == 0 or self.drawn > self.positions
 
     @property
     def all_shown(self) -> bool:
         """As far as is known."""
-        return self.drawn is None or self.drawn <= self.shown
+        return self.drawn is None or self.drawn <= self.positions
 
     def hid_only_its_end(self) -> bool:
         """Whether nothing but the token that it ended with was not shown."""
-        return self.finish == "stop" and self.drawn == self.shown + 1
+        return self.finish == "stop" and self.drawn == self.positions + 1
 
     def read_end(self, choice: dict[str, Any]) -> bool:
         """The finish reason, where the choice has one; False where the upstream broke its answer off."""

@@ -32,30 +32,30 @@ class TopKRules:
 
 
 def checked_proposal(
-    token_id: int, ids: list[int], logprobs: list[float], rules: TopKRules, told: float | None = None
+    token_id: int, ids: list[int], logprobs: list[float], rules: TopKRules, token_logprob: float | None = None
 ) -> Proposal:
     """The proposal, or MalformedTopK saying what is wrong; entries of probability zero and padded ids are dropped.
 
-    `told`: log-probability of `token_id`, where it came beside the list.
+    `token_logprob`: that of `token_id`, where it came beside the list.
 
     Plain lists are checked, not arrays: at k = 20 numpy's call overhead costs three times as much.
     """
     try:
         _check(token_id, ids, logprobs, rules)
-        if told is not None and not told <= _POSITIVE_SLACK:
+        if token_logprob is not None and not token_logprob <= _POSITIVE_SLACK:
             raise MalformedTopK("The upstream's log-probabilities are above zero: they are not normalised.")
     except (TypeError, ValueError, OverflowError):
         raise MalformedTopK("The upstream's top-k holds something that is no number.") from None
     if logprobs[-1] <= SENTINEL or max(ids) >= rules.vocab_size:
-        kept = [at for at, i in enumerate(ids) if i < rules.vocab_size and logprobs[at] > SENTINEL]
-        ids, logprobs = [ids[at] for at in kept], [logprobs[at] for at in kept]
+        real = [at for at, i in enumerate(ids) if i < rules.vocab_size and logprobs[at] > SENTINEL]
+        ids, logprobs = [ids[at] for at in real], [logprobs[at] for at in real]
         if not ids:
             raise MalformedTopK("The upstream listed no token of positive probability.")
     values = np.array(logprobs, np.float64)
     if logprobs[0] > 0:
         values = np.minimum(values, 0.0)
     known = token_id if token_id < rules.vocab_size else None
-    return Proposal(known, np.array(ids, np.int64), values, token_logprob=told)
+    return Proposal(known, np.array(ids, np.int64), values, token_logprob=token_logprob)
 
 
 def _check(token_id: int, ids: list[int], logprobs: list[float], rules: TopKRules) -> None:
@@ -109,19 +109,19 @@ def ranked_proposal(
     `own`: the drawn token's log-probability as told beside the list. Raises MalformedTopK where one of these is not so.
     """
     at = ids.index(drawn) if drawn in ids else None
-    told: float | None = None
+    token_logprob: float | None = None
     if at is not None and len(ids) > rules.k:
-        told = logprobs.pop(at)
+        token_logprob = logprobs.pop(at)
         del ids[at]
     elif at == 0 and len(ids) > 1 and logprobs[0] < logprobs[1]:
         _move_first_to_rank(ids, logprobs)
-    proposal = checked_proposal(drawn, ids, logprobs, rules, told)
+    proposal = checked_proposal(drawn, ids, logprobs, rules, token_logprob)
     if at is None:
         raise MalformedTopK("The upstream does not list the token that it drew.")
-    if told is not None and told > logprobs[-1]:
+    if token_logprob is not None and token_logprob > logprobs[-1]:
         raise MalformedTopK(_AMONG_THE_BEST)
-    listed = logprobs[ids.index(drawn)] if told is None else told
-    check_drawn(drawn, [drawn], [listed], own)
+    value = logprobs[ids.index(drawn)] if token_logprob is None else token_logprob
+    check_drawn(drawn, [drawn], [value], own)
     return proposal
 
 

@@ -83,9 +83,9 @@ class CompletionsBox:
         token_id = proposal.token_id
         if choice.get("finish_reason") != "stop" or token_id is None:
             return proposal
-        own, shown = self._tokenizer.token_bytes(token_id), (choice.get("text") or "").encode()
+        own, text = self._tokenizer.token_bytes(token_id), (choice.get("text") or "").encode()
         trimmed = not own.strip() and self.hidden_draws != "none"
-        if trimmed or not is_text(own) or shown.endswith(own.strip() or own):
+        if trimmed or not is_text(own) or text.endswith(own.strip() or own):
             return proposal
         self.learn_end(token_id)
         return replace(proposal, end_id=token_id)
@@ -270,9 +270,9 @@ class CompletionDraft:
         if not self._recover:
             raise MalformedTopK("The upstream swallowed a token that it was made to draw.")
         await self._events.aclose()  # a server with one slot could not answer the next call otherwise
-        shown = await self._box.shown_again(self._prefix)
+        proposal = await self._box.shown_again(self._prefix)
         alone = self._ledger.hid_only_its_end()
-        return self._box.hidden_end(shown) if alone and self._temperature == 0 else shown
+        return self._box.hidden_end(proposal) if alone and self._temperature == 0 else proposal
 
     async def _wait(self) -> None:
         try:
@@ -312,12 +312,12 @@ class CompletionDraft:
     def _parse_choice(self, choice: dict[str, Any]) -> None:
         if self._left > 0:
             self._ledger.open_to(choice)
-            before = self._ledger.shown
+            before = self._ledger.positions
             for proposal in self._box.proposals(choice) if choice.get("logprobs") else ():
                 self._take(proposal)
                 if self._ended:
                     return
-            if self._ledger.shown == before and self._ledger.unlisted(choice):
+            if self._ledger.positions == before and self._ledger.unlisted(choice):
                 self._take(HIDDEN)
         self._look_for_end(choice)
         if not self._ledger.read_end(choice):
@@ -332,7 +332,7 @@ class CompletionDraft:
 
     def _take(self, proposal: Proposal) -> None:
         self._ready.append(proposal)
-        self._ledger.shown += 1
+        self._ledger.positions += 1
         self._left -= 1
         if proposal.token_id is None:
             self._ended = True  # what follows was drawn after a token that we cannot name

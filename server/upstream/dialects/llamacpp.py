@@ -90,36 +90,36 @@ class LlamaCpp(CompletionsBox):
     def drawing(self, token_id: int) -> dict[str, Any]:
         return {"logit_bias": [[token_id, _FORCE]]}
 
-    def _follows_swallowed(self, drawn: int, shown: list[int], listed: list[dict[str, Any]]) -> bool:
+    def _follows_swallowed(self, drawn: int, text: list[int], listed: list[dict[str, Any]]) -> bool:
         # The list has the server's own bytes of every token: anything more that is shown was held back.
         for candidate in listed:
             if candidate["id"] == drawn:
                 own = candidate["bytes"]
-                return shown != own and bool(held_back(bytes(shown), bytes(own)))
+                return text != own and bool(held_back(bytes(text), bytes(own)))
         # Outside the list only the pair's tokenizer knows, which may see a leading space otherwise; that is text.
-        return bool(shown) and is_broken(held_back(bytes(shown), self._own_bytes(drawn, bytes(shown))))
+        return bool(text) and is_broken(held_back(bytes(text), self._own_bytes(drawn, bytes(text))))
 
-    def _own_bytes(self, drawn: int, shown: bytes) -> bytes:
+    def _own_bytes(self, drawn: int, text: bytes) -> bytes:
         """What the server shows for `drawn` by itself: nothing for special tokens and for rows without a token.
 
         A special token's text is no part of what is shown, and what is held back before it is never whole text.
         """
         if not 0 <= drawn < self._tokenizer.vocab_size:
-            return b"" if is_broken(shown) else shown
+            return b"" if is_broken(text) else text
         own = self._tokenizer.token_bytes(drawn)
-        return b"" if is_broken(shown) and not is_broken(own) and not shown.endswith(own) else own
+        return b"" if is_broken(text) and not is_broken(own) and not text.endswith(own) else own
 
 
-def held_back(shown: bytes, own: bytes) -> bytes:
-    """What of the `shown` bytes belongs to earlier, swallowed tokens: all that stands before the token's `own`.
+def held_back(text: bytes, own: bytes) -> bytes:
+    """What of the `text` belongs to earlier, swallowed tokens: all that stands before the token's `own`.
 
     Raises MalformedTopK when they do not end in them: then the ids are not what we think.
     """
-    if shown in (b"", own) or (shown == _REPLACEMENT and is_broken(own)):  # a lone continuation byte, as U+FFFD
+    if text in (b"", own) or (text == _REPLACEMENT and is_broken(own)):  # a lone continuation byte, as U+FFFD
         return b""
-    if not shown.endswith(own):
+    if not text.endswith(own):
         raise MalformedTopK("The upstream's text for a token is not that token's: the tokenizers differ.")
-    return shown[: len(shown) - len(own)]
+    return text[: len(text) - len(own)]
 
 
 def is_broken(raw: bytes) -> bool:

@@ -77,10 +77,10 @@ class OpenAI(CompletionsBox):
                 yield self._sorted(self._entry_id(entry), ids, values, entry.get("logprob"))
             return
         tokens, tables = logprobs["tokens"], logprobs["top_logprobs"]
-        told = logprobs.get("token_logprobs") or [None] * len(tokens)
-        if not len(tokens) == len(tables) == len(told):
+        own_logprobs = logprobs.get("token_logprobs") or [None] * len(tokens)
+        if not len(tokens) == len(tables) == len(own_logprobs):
             raise MalformedTopK("The upstream's tokens and their lists are not of one number.")
-        for token, own, table in zip(tokens, told, tables, strict=True):
+        for token, own, table in zip(tokens, own_logprobs, tables, strict=True):
             ids = [self._names.id_of(name_bytes(text)) for text in table]
             yield self._sorted(self._names.id_of(name_bytes(token)), ids, list(table.values()), own)
 

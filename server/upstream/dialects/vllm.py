@@ -80,8 +80,8 @@ class Vllm(CompletionsBox):
         logprobs = choice["logprobs"]
         tokens = [self._ids[name] for name in logprobs["tokens"]]
         _check_counts(tokens, logprobs, choice.get("token_ids"))
-        told = logprobs.get("token_logprobs") or [None] * len(tokens)
-        for token, own, listed in zip(tokens, told, logprobs["top_logprobs"], strict=True):
+        own_logprobs = logprobs.get("token_logprobs") or [None] * len(tokens)
+        for token, own, listed in zip(tokens, own_logprobs, logprobs["top_logprobs"], strict=True):
             ids = list(map(self._ids.__getitem__, listed))
             yield ranked_proposal(token, ids, list(listed.values()), self._rules, own)
 

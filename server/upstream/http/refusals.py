@@ -25,7 +25,7 @@ _FIGURES = (
 _LARGEST_K = re.compile(
     r"(?:max allowed:|at most|less than or equal to|<=|between 0 and|maximum(?: value)?(?: of| is)?:?) ?(\d+)"
 )
-_ASKED_K = re.compile(r"logprobs of (\d+)")
+_UNDERSTOOD_K = re.compile(r"logprobs of (\d+)")
 _LOADING = "unavailable_error"  # llama.cpp's
 _ADVICE = {401: "check the upstream key", 403: "check the upstream key", 404: "check the upstream address and model"}
 
@@ -37,11 +37,11 @@ class Restarting(UpstreamBusy):
 class Refusal(UpstreamRefused):
     """UpstreamRefused with the figures that the start-up probe reads."""
 
-    def __init__(self, message: str, *, http_status: int, largest_k: int | None, asked_k: int | None) -> None:
+    def __init__(self, message: str, *, http_status: int, largest_k: int | None, understood_k: int | None) -> None:
         super().__init__(message)
         self.http_status = http_status
         self.largest_k = largest_k  # the top-k limit that the message names
-        self.asked_k = asked_k  # what the upstream understood as asked: its vocabulary when −1 was
+        self.understood_k = understood_k  # what the upstream understood as asked: its vocabulary when −1 was
 
 
 def error_of(payload: object) -> dict[str, Any] | None:
@@ -71,44 +71,44 @@ def error_from(status: int, error: dict[str, Any], retry_after: str | None = Non
     code = error.get("code")
     if status == 200 and isinstance(code, int) and 400 <= code < 600:
         status = code
-    said = _said(status, error)
+    cause = _cause(status, error)
     if status in (429, 503):
         kind = Restarting if status == 503 and (not error or error.get("type") == _LOADING) else UpstreamBusy
-        return kind(f"The upstream is too busy ({said}).", retry_after_s=_seconds(retry_after))
+        return kind(f"The upstream is too busy ({cause}).", retry_after_s=_seconds(retry_after))
     if 300 <= status < 400:
-        return UpstreamRefused(f"The upstream redirects ({said}); configure the address it redirects to.")
+        return UpstreamRefused(f"The upstream redirects ({cause}); configure the address it redirects to.")
     if not 400 <= status < 500:
-        return UpstreamUnreachable(f"The upstream failed ({said}).")
-    return _refusal(status, said, str(error.get("message", "")))
+        return UpstreamUnreachable(f"The upstream failed ({cause}).")
+    return _refusal(status, cause, str(error.get("message", "")))
 
 
-def _refusal(status: int, said: str, message: str) -> Refusal:
+def _refusal(status: int, cause: str, message: str) -> Refusal:
     limit = _figure(_LARGEST_K, message)
     reason = (
         f"it gives at most {limit} logprobs" if limit is not None else _known_reason(message) or _ADVICE.get(status)
     )
     return Refusal(
-        f"The upstream refused the request ({said})" + (f": {reason}." if reason else "."),
+        f"The upstream refused the request ({cause})" + (f": {reason}." if reason else "."),
         http_status=status,
         largest_k=limit,
-        asked_k=_figure(_ASKED_K, message),
+        understood_k=_figure(_UNDERSTOOD_K, message),
     )
 
 
 def _figure(shape: re.Pattern[str], message: str) -> int | None:
-    found = shape.search(message) if "logprobs" in message else None
-    return int(found[1]) if found else None
+    match = shape.search(message) if "logprobs" in message else None
+    return int(match[1]) if match else None
 
 
 def _known_reason(message: str) -> str | None:
-    return next((words.format(*found.groups()) for shape, words in _FIGURES if (found := shape.search(message))), None)
+    return next((words.format(*match.groups()) for shape, words in _FIGURES if (match := shape.search(message))), None)
 
 
-def _said(status: int, error: dict[str, Any]) -> str:
+def _cause(status: int, error: dict[str, Any]) -> str:
     """`HTTP 400, BadRequestError`: names only, never the message."""
     names = (error.get("type"), error.get("param"), error.get("code"))
-    kept = [name for name in names if isinstance(name, str) and _NAME.fullmatch(name)]
-    return ", ".join([f"HTTP {status}" if status != 200 else "in the middle of its answer", *dict.fromkeys(kept)])
+    plain = [name for name in names if isinstance(name, str) and _NAME.fullmatch(name)]
+    return ", ".join([f"HTTP {status}" if status != 200 else "in the middle of its answer", *dict.fromkeys(plain)])
 
 
 def _seconds(retry_after: str | None) -> float | None:

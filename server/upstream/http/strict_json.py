@@ -22,7 +22,7 @@ def parsed(payload: bytes) -> Any:
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    value = dict(pairs)
+    if len(value) != len(pairs):
         raise MalformedTopK("The upstream's JSON names the same thing twice in one object.")
-    return found
+    return value

@@ -29,7 +29,7 @@ from deltaserve.server.upstream.http.wire import Wire
 __all__ = ["EventStream", "Limits", "Timeouts", "Transport", "base_url"]
 
 _LARGEST_ERROR_BODY = 1 << 16
-_ASKED_ANEW = "The connection to the upstream was lost: what was asked has to be asked anew."
+_ASK_ANEW = "The connection to the upstream was lost: what was asked has to be asked anew."
 _LONGEST_WAIT_S = 2.0  # before another attempt; a longer Retry-After is handed on to the client
 
 
@@ -183,14 +183,14 @@ class _Vouched:
         if self._continuity is not None:
             await self._continuity.settled()
         if self.void:
-            raise _Void(_ASKED_ANEW)
+            raise _Void(_ASK_ANEW)
         try:
             yield
         except UpstreamError as error:
             self.heard(error)
             raise
         if self.void:
-            raise _Void(_ASKED_ANEW)
+            raise _Void(_ASK_ANEW)
 
     def heard(self, error: UpstreamError | None) -> None:
         """Some errors say that the connection was lost."""

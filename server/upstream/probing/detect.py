@@ -56,8 +56,8 @@ def _dialect(owner: str, props: dict[str, Any], version: dict[str, Any]) -> Dial
 
 def _server(dialect: Dialect, owner: str, props: dict[str, Any], version: dict[str, Any]) -> str:
     name = {"llamacpp": "llama.cpp", "vllm": "vLLM" if owner == "vllm" else owner or "vLLM-like"}.get(dialect, owner)
-    said = props.get("build_info") or version.get("version")
-    return f"{name or 'unknown'} {said}" if said else name or "unknown"
+    build = props.get("build_info") or version.get("version")
+    return f"{name or 'unknown'} {build}" if build else name or "unknown"
 
 
 async def _cards(transport: Transport) -> list[dict[str, Any]]:

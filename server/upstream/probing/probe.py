@@ -53,7 +53,7 @@ class Probe:
         try:
             answer = await self.whole(logprobs=-1)
         except Refusal as refusal:
-            named = {"vocab_size": refusal.asked_k, "max_k": refusal.largest_k}
+            named = {"vocab_size": refusal.understood_k, "max_k": refusal.largest_k}
             return {name: value for name, value in named.items() if value}
         except UpstreamRefused:
             return {}

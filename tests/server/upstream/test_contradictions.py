@@ -98,7 +98,7 @@ async def shown(*pieces: bytes, tokens: int = 4) -> list[Proposal]:
         return await drafted(vllm(replay, k=K), DraftParams(1.0, tokens))
 
 
-async def test_the_answer_that_is_spoiled_here_is_a_good_one() -> None:
+async def test_the_answer_is_accepted_before_it_is_spoiled() -> None:
     proposals = await shown(*map(event, answer()))
     assert [proposal.token_id for proposal in proposals] == [5] * 4
     assert all(proposal.top_ids.tolist() == [5, 6, 7] for proposal in proposals)
@@ -136,7 +136,7 @@ async def test_usage_that_is_not_what_was_shown_is_refused(count: object) -> Non
         await shown(*map(event, chunks))
 
 
-async def test_tokens_that_stay_unshown_are_refused_and_not_left_to_the_pair() -> None:
+async def test_tokens_that_stay_hidden_are_refused_and_not_decided_by_the_pair() -> None:
     chunks = answer()
     chunks[-1]["usage"]["completion_tokens"] = 6
     chunks[-2]["choices"][0]["finish_reason"] = "stop"

@@ -42,12 +42,12 @@ def box(replay: Replay, dialect: str, kind: type[CompletionsBox]) -> Completions
     return kind(Transport(replay.url), TOKENIZER, capabilities)
 
 
-async def drafted(made: CompletionsBox, max_tokens: int = 8, temperature: float = 0.0) -> list[Proposal]:
+async def drafted(black_box: CompletionsBox, max_tokens: int = 8, temperature: float = 0.0) -> list[Proposal]:
     try:
-        async with made.draft([1], DraftParams(temperature, max_tokens)) as draft:
+        async with black_box.draft([1], DraftParams(temperature, max_tokens)) as draft:
             return [proposal async for proposal in draft]
     finally:
-        await made.aclose()
+        await black_box.aclose()
 
 
 def vllm_chunk(*tokens: int, text: str = "", finish: str | None = None) -> bytes:
@@ -69,10 +69,10 @@ def llama_chunk(*tokens: int, text: str = "", finish: str | None = None, drawn: 
 async def test_vllms_last_token_is_its_end_where_it_stopped_and_shows_no_text_of_it() -> None:
     pieces = [vllm_chunk(97, text="a"), vllm_chunk(98, END, text="b", finish="stop"), DONE]
     async with replaying(Reply(pieces)) as replay:
-        made = box(replay, "vllm", Vllm)
-        proposals = await drafted(made)
+        black_box = box(replay, "vllm", Vllm)
+        proposals = await drafted(black_box)
     assert [(p.token_id, p.end_id) for p in proposals] == [(97, None), (98, None), (END, END)]
-    assert made.capabilities.end_ids == (END,)
+    assert black_box.capabilities.end_ids == (END,)
 
 
 @pytest.mark.parametrize(
@@ -85,35 +85,35 @@ async def test_vllms_last_token_is_its_end_where_it_stopped_and_shows_no_text_of
 )
 async def test_a_token_that_was_said_is_no_end(last: bytes) -> None:
     async with replaying(Reply([vllm_chunk(97, text="a"), last, DONE])) as replay:
-        made = box(replay, "vllm", Vllm)
-        proposals = await drafted(made, 2)
+        black_box = box(replay, "vllm", Vllm)
+        proposals = await drafted(black_box, 2)
     assert [p.end_id for p in proposals] == [None, None]
-    assert made.capabilities.end_ids == ()
+    assert black_box.capabilities.end_ids == ()
 
 
 async def test_llamacpp_tells_the_end_after_the_token_and_the_token_waits_for_it() -> None:
     pieces = [llama_chunk(97, text="a"), llama_chunk(END), llama_chunk(finish="stop", drawn=2), DONE]
     async with replaying(Reply(pieces)) as replay:
-        made = box(replay, "llamacpp", LlamaCpp)
-        proposals = await drafted(made)
+        black_box = box(replay, "llamacpp", LlamaCpp)
+        proposals = await drafted(black_box)
     assert [(p.token_id, p.end_id) for p in proposals] == [(97, None), (END, END)]
-    assert made.capabilities.end_ids == (END,)
+    assert black_box.capabilities.end_ids == (END,)
 
 
 async def test_a_special_token_that_more_follows_is_no_end() -> None:
     pieces = [llama_chunk(END), llama_chunk(97, text="a"), llama_chunk(finish="stop", drawn=2), DONE]
     async with replaying(Reply(pieces)) as replay:
-        made = box(replay, "llamacpp", LlamaCpp)
-        assert [p.end_id for p in await drafted(made)] == [None, None]
+        black_box = box(replay, "llamacpp", LlamaCpp)
+        assert [p.end_id for p in await drafted(black_box)] == [None, None]
 
 
 async def test_the_recorded_end_of_llamacpp_is_learned() -> None:
     async with replaying(Reply(events_of(recorded("llamacpp/eos_v1c_stream.resp.sse")))) as replay:
-        made = box(replay, "llamacpp", LlamaCpp)
-        made._tokenizer = TableTokenizer(151665, {0: b"!", 151645: b"<|im_end|>"})
-        made.adopt(replace(made.capabilities, vocab_size=151936, k=3))
-        (proposal,) = await drafted(made)
-    assert proposal.end_id == 151645 == made.capabilities.end_ids[0]
+        black_box = box(replay, "llamacpp", LlamaCpp)
+        black_box._tokenizer = TableTokenizer(151665, {0: b"!", 151645: b"<|im_end|>"})
+        black_box.adopt(replace(black_box.capabilities, vocab_size=151936, k=3))
+        (proposal,) = await drafted(black_box)
+    assert proposal.end_id == 151645 == black_box.capabilities.end_ids[0]
 
 
 async def test_a_text_that_a_hosted_api_ends_behind_is_no_end() -> None:
@@ -121,8 +121,8 @@ async def test_a_text_that_a_hosted_api_ends_behind_is_no_end() -> None:
     pieces = [event({"choices": [{"index": 0, "text": "b", "logprobs": logprobs, "finish_reason": None}]})]
     pieces += [event({"choices": [{"index": 0, "text": "", "logprobs": None, "finish_reason": "stop"}]}), DONE]
     async with replaying(Reply(pieces)) as replay:
-        made = box(replay, "openai", OpenAI)
-        assert [p.end_id for p in await drafted(made)] == [None]
+        black_box = box(replay, "openai", OpenAI)
+        assert [p.end_id for p in await drafted(black_box)] == [None]
 
 
 HIDDEN = [
@@ -139,27 +139,27 @@ async def test_an_end_that_is_not_shown_is_the_best_special_token_of_a_greedy_an
 ) -> None:
     forced = [vllm_chunk(best, finish="length"), DONE]
     async with replaying(Reply(HIDDEN), Reply(forced)) as replay:
-        made = box(replay, "vllm", Vllm)
-        _, unseen = await drafted(made, temperature=temperature)
+        black_box = box(replay, "vllm", Vllm)
+        _, unseen = await drafted(black_box, temperature=temperature)
     assert (unseen.token_id, unseen.end_id) == (None, learned)
 
 
 async def test_a_block_tells_the_end_that_the_black_box_drew_behind_it() -> None:
     async with replaying(Reply([vllm_chunk(END, finish="stop"), DONE])) as replay:
-        made = box(replay, "vllm", Vllm)
-        block = await PromptList(made).block([1], [], DraftParams(0.0, 1))
-        await made.aclose()
+        black_box = box(replay, "vllm", Vllm)
+        block = await PromptList(black_box).block([1], [], DraftParams(0.0, 1))
+        await black_box.aclose()
     assert block.proposals[-1].end_id == END
 
 
 async def test_a_greedy_answer_ends_with_an_end_that_only_the_black_box_knows() -> None:
     pieces = [vllm_chunk(97, text="a"), vllm_chunk(END, finish="stop"), DONE]
     async with replaying(Reply(pieces)) as replay:
-        made = box(replay, "vllm", Vllm)
-        ids, _ = await greedy_answer(made, [1], 9, (256,))
+        black_box = box(replay, "vllm", Vllm)
+        ids, _ = await greedy_answer(black_box, [1], 9, (256,))
         assert ids == [97, END] and len(replay.requests) == 1
-        again, _ = await greedy_answer(made, [1], 9, ())
-        await made.aclose()
+        again, _ = await greedy_answer(black_box, [1], 9, ())
+        await black_box.aclose()
     assert again == [97, END]
 
 
@@ -186,9 +186,9 @@ class Ending(FakeUpstream):
 
 async def learned(upstream: Ending) -> Capabilities:
     async with replaying(upstream) as replay:
-        made = await connect(replay.url, tokenizer=TOKENIZER, k=2)
-        await made.aclose()
-    return made.capabilities
+        black_box = await connect(replay.url, tokenizer=TOKENIZER, k=2)
+        await black_box.aclose()
+    return black_box.capabilities
 
 
 @pytest.mark.parametrize("dialect", ["vllm", "llamacpp"])
@@ -198,11 +198,11 @@ async def test_the_probe_finds_ends_that_the_pair_does_not_name_and_remarks_upon
     assert any("<|eot_id|> (259)" in note and "<|endoftext|> (256)" in note for note in facts.notes)
 
 
-async def test_where_both_sides_end_alike_nothing_is_remarked() -> None:
+async def test_there_is_no_remark_where_both_sides_end_answers_with_the_same_token() -> None:
     facts = await learned(Ending("vllm", TOKENIZER, vocab_size=260, ends=(256,)))
     assert facts.end_ids == () and facts.notes == ()
 
 
-async def test_llamacpps_own_word_for_its_end_is_taken() -> None:
+async def test_the_end_token_that_llamacpp_names_is_used() -> None:
     facts = await learned(Ending("llamacpp", TOKENIZER, vocab_size=260, max_k=300, names="<|im_start|>"))
     assert facts.end_ids == (257,)

@@ -116,7 +116,7 @@ def _no_list(choice: dict[str, Any]) -> None:
 ODD = {"k + 1": _one_more, "k without the drawn": _drawn_left_out, "no list": _no_list}
 
 
-def test_what_is_compared_with_is_what_an_honest_black_box_gets_served(tokenizer: Tokenizer) -> None:
+def test_the_reference_answer_is_what_is_served_with_an_honest_black_box(tokenizer: Tokenizer) -> None:
     fake = vllm()
     with replayed(fake) as (replay, _), in_front_of(replay, tokenizer) as client:
         answer = ask(client)
@@ -125,7 +125,7 @@ def test_what_is_compared_with_is_what_an_honest_black_box_gets_served(tokenizer
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ODD)
-async def test_a_black_box_that_is_always_odd_is_refused_by_the_probe(name: str, tokenizer: Tokenizer) -> None:
+async def test_a_black_box_that_is_always_malformed_is_refused_by_the_probe(name: str, tokenizer: Tokenizer) -> None:
     async with replaying(vllm(odd=ODD[name])) as replay:
         with pytest.raises(UncorrectableUpstream):
             await connect(replay.url, tokenizer=tokenizer, k=K, limits=Limits(attempts=1))
@@ -134,7 +134,7 @@ async def test_a_black_box_that_is_always_odd_is_refused_by_the_probe(name: str,
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("every", [1, 3, 7])
 @pytest.mark.parametrize("name", ODD)
-def test_a_black_box_that_turns_odd_gets_no_token_of_its_own_served(
+def test_no_token_of_a_black_box_that_becomes_malformed_is_served(
     name: str, every: int, stream: bool, tokenizer: Tokenizer
 ) -> None:
     fake = vllm()

@@ -86,7 +86,7 @@ async def test_the_end_of_the_answer_is_a_proposal_like_any_other() -> None:
     assert box.swallowed_positions == 0
 
 
-async def test_a_lone_continuation_byte_is_no_gap() -> None:
+async def test_a_lone_continuation_byte_hides_no_token() -> None:
     async with replaying(Reply(streamed(recorded("llamacpp/utf8_natural_cut1.resp.json")))) as replay:
         box = llamacpp(replay, k=5)
         (proposal,) = await drafted(box, 1, [*MELTING * 4, 9284, 104])
@@ -201,7 +201,7 @@ async def test_a_probability_of_zero_as_the_most_negative_float_is_dropped() -> 
     assert proposal.top_ids.tolist() == [7, 8]
 
 
-async def test_the_hole_of_speculative_decoding_is_refused_and_names_the_setting() -> None:
+async def test_speculative_decoding_without_lists_is_refused_with_the_setting_to_change() -> None:
     hole = {"id": 7, "token": "a", "bytes": [97], "logprob": 0.0, "top_logprobs": []}
     async with replaying(Reply([chunk(hole), chunk(finish="length"), DONE])) as replay:
         with pytest.raises(UpstreamRefused, match="draft model"):
@@ -240,7 +240,7 @@ async def test_a_context_too_long_is_said_in_figures() -> None:
         (b"\xf2", b"", b"\xf2"),
     ],
 )
-def test_held_back_text_is_told_from_the_tokens_own(shown: bytes, own: bytes, earlier: bytes) -> None:
+def test_held_back_text_is_separated_from_the_token_s_own(shown: bytes, own: bytes, earlier: bytes) -> None:
     assert held_back(shown, own) == earlier
 
 

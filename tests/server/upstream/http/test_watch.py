@@ -76,7 +76,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_the_end_of_the_server_is_heard_of() -> None:
+async def test_a_server_that_ends_is_noticed() -> None:
     async with serving() as server, watched(server.port) as (_, lost):
         await until(lambda: server.made == 1)
         await server.stop()
@@ -84,7 +84,7 @@ async def test_the_end_of_the_server_is_heard_of() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_patience_that_ends_is_a_loss_once_and_known_from_then_on() -> None:
+async def test_a_server_s_idle_timeout_counts_as_a_loss_only_the_first_time() -> None:
     async with serving() as server, watched(server.port) as (_, lost):
         for made in range(1, 5):
             await until(lambda made=made: server.made == made)  # type: ignore[misc]
@@ -111,7 +111,7 @@ async def test_closing_it_is_no_loss() -> None:
         assert (server.made, lost) == (1, [])
 
 
-async def test_where_nobody_listens_there_is_nothing_to_lose() -> None:
+async def test_no_connection_is_lost_where_nobody_listens() -> None:
     async with serving() as server:
         port = server.port
     async with watched(port) as (_, lost):

@@ -90,7 +90,7 @@ def test_without_prompt_logprobs_there_is_only_the_list_and_without_lists_nothin
 @pytest.mark.parametrize(
     "sampling", [{"temperature": 0.0}, {"temperature": 0.9, "seed": 5}, {"temperature": 1.2, "top_p": 0.9, "seed": 6}]
 )
-async def test_the_tokens_are_the_same_whichever_way_blocks_are_scored(model, sampling):
+async def test_the_tokens_are_the_same_by_either_method_of_scoring_blocks(model, sampling):
     server, tokenizer = model
     box = await connect(server.url, tokenizer=tokenizer, k=5)
 

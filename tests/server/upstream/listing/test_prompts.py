@@ -218,7 +218,7 @@ async def test_a_prompt_that_is_ended_by_a_token_that_is_not_shown_has_the_list_
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("left", [0, 1, 2])
-async def test_the_last_token_of_a_prompt_is_told_like_the_others_when_nothing_follows_it(running, method, left):
+async def test_the_last_token_of_a_prompt_is_scored_like_the_others_when_nothing_follows_it(running, method, left):
     """`left`: tokens that the prompt leaves of the black box's context."""
     server, tokenizer, folder = running
     box = await connect(server.url, tokenizer=tokenizer, k=K)

@@ -66,7 +66,7 @@ async def test_a_hosted_api_with_text_tokens_is_measured_and_remarked_upon() -> 
     assert any("token counts only" in note for note in facts.notes)
 
 
-async def test_an_api_that_takes_text_only_is_found_out() -> None:
+async def test_an_api_that_takes_text_only_is_detected() -> None:
     box = await probed(FakeUpstream("openai", max_k=5, takes_ids=False))
     assert not box.capabilities.ids_in
     assert any("as text only" in note for note in box.capabilities.notes)
@@ -158,7 +158,7 @@ async def test_logits_in_place_of_logprobs_are_refused(shift: float) -> None:
     assert "--logprobs-mode" in await refusal(FakeUpstream("vllm", shift=shift))
 
 
-async def test_the_hole_of_speculative_decoding_is_refused() -> None:
+async def test_speculative_decoding_that_leaves_positions_without_a_list_is_refused() -> None:
     assert "draft model" in await refusal(FakeUpstream("llamacpp", hole=True, max_k=256))
 
 

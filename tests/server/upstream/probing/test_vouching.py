@@ -95,7 +95,7 @@ async def test_many_calls_wait_for_one_look() -> None:
 
 
 @pytest.mark.parametrize("dialect", ["vllm", "llamacpp", "openai"])
-async def test_other_weights_answer_nothing_until_the_first_ones_are_back(dialect: Dialect) -> None:
+async def test_nothing_is_answered_by_other_weights_until_the_first_ones_are_back(dialect: Dialect) -> None:
     fake = FakeUpstream(dialect, vocab_size=256, max_k=8 if dialect == "openai" else 256)
     async with connected(fake) as (box, replay):
         first = await drafted(box)
@@ -174,7 +174,9 @@ async def test_a_longer_list_is_no_other_black_box() -> None:
         ({"weights": "x", "processed": True}, "other weights"),
     ],
 )
-async def test_what_cannot_be_understood_stays_away(change: dict[str, Any], words: str) -> None:
+async def test_a_black_box_that_cannot_be_corrected_any_more_stays_unavailable(
+    change: dict[str, Any], words: str
+) -> None:
     fake = FakeUpstream("vllm")
     async with connected(fake) as (box, replay):
         for name, value in change.items():
