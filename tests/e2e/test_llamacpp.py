@@ -14,6 +14,7 @@ from deltaserve.offset_models.demo.pipeline.gguf_export import export
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.protocols import DraftParams
 from deltaserve.server.upstream.listing.greedy import greedy_answer
+from deltaserve.server.upstream.listing.prompt_list import PromptList
 from deltaserve.server.upstream.probing.connect import connect
 from tests.support import chain
 from tests.support.app import eventually
@@ -116,7 +117,7 @@ async def test_a_block_of_drafts_has_the_lists_of_the_same_positions_asked_one_b
     box = await connect(upstream.url, tokenizer=tokenizer)
     prefix, greedy = chat_ids(tokenizer, "Hello!"), DraftParams(0.0, 1)
     drafted = tokenizer.encode("Hello! How are é 🙂")
-    block = await box.block(prefix, drafted, greedy)
+    block = await PromptList(box).block(prefix, drafted, greedy)
     for at, listed in enumerate(block.proposals):
         async with box.draft([*prefix, *drafted[:at]], greedy) as draft:
             alone = await anext(aiter(draft))

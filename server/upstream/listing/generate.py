@@ -9,21 +9,16 @@ from typing import Any, ClassVar, Final
 
 from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.protocols import Proposal
-from deltaserve.server.upstream.dialects.completions import CompletionsBox
-from deltaserve.server.upstream.listing.methods import Cost, MethodName
+from deltaserve.server.upstream.listing.methods import MethodName, OnePrompt
 from deltaserve.server.upstream.topk import TopKRules, check_drawn, checked_proposal
 
 GENERATE: Final = "/generate"
 
 
-class Generate:
+class Generate(OnePrompt):
     """One call, whatever the length."""
 
     name: ClassVar[MethodName] = "generate"
-    span: ClassVar[int | None] = None
-
-    def __init__(self, box: CompletionsBox) -> None:
-        self._box = box
 
     async def lists(self, prefix: Sequence[int], text: Sequence[int]) -> list[Proposal]:
         body = {
@@ -35,9 +30,6 @@ class Generate:
             "stream": False,
         }
         return read_input_logprobs(await self._box.post(body, GENERATE), text, self._box.rules)
-
-    def cost(self, prefix: int, text: int) -> Cost:
-        return Cost(1, prefix + text, 1)
 
 
 def read_input_logprobs(answer: Any, text: Sequence[int], rules: TopKRules) -> list[Proposal]:

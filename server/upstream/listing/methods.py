@@ -10,6 +10,7 @@ from typing import ClassVar, Final, Literal, Protocol, get_args
 
 from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
 
 MethodName = Literal["prompt_logprobs", "generate", "echo", "prompt_list", "steps"]
 NAMES: Final[tuple[MethodName, ...]] = get_args(MethodName)  # from the cheapest on
@@ -43,6 +44,18 @@ class Method(Protocol):
 
     def cost(self, prefix: int, text: int) -> Cost:
         """Of that call, for so many ids."""
+
+
+class OnePrompt:
+    """What the methods share that take one call, whatever the length."""
+
+    span: ClassVar[int | None] = None
+
+    def __init__(self, box: CompletionsBox) -> None:
+        self._box = box
+
+    def cost(self, prefix: int, text: int) -> Cost:
+        return Cost(1, prefix + text, 1)
 
 
 def spans(method: Method, length: int) -> list[tuple[int, int]]:

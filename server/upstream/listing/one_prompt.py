@@ -7,13 +7,13 @@ from deltaserve.errors import MalformedTopK, UpstreamRefused
 from deltaserve.server.decoding.protocols import Block, DraftParams, Proposal
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.refusals import error_from, error_of
-from deltaserve.server.upstream.listing.methods import ONE_TOKEN, Cost, MethodName
+from deltaserve.server.upstream.listing.methods import ONE_TOKEN, MethodName, OnePrompt
 from deltaserve.server.upstream.topk import TopKRules, ranked_proposal
 
 _NOT_THE_DIALECT = "The upstream's answer does not have the shape of its dialect."
 
 
-class PromptLogprobs:
+class PromptLogprobs(OnePrompt):
     """One call, whatever the length, that also tells each token's own log-probability where the list lacks it.
 
     The whole prompt is computed: such a request reads no prefix cache. So it pays where the prefix is short, and where
@@ -22,10 +22,6 @@ class PromptLogprobs:
     """
 
     name: ClassVar[MethodName] = "prompt_logprobs"
-    span: ClassVar[int | None] = None
-
-    def __init__(self, box: CompletionsBox) -> None:
-        self._box = box
 
     async def lists(self, prefix: Sequence[int], text: Sequence[int]) -> list[Proposal]:
         body = self._body([*prefix, *text], 0.0, ONE_TOKEN)
@@ -51,9 +47,6 @@ class PromptLogprobs:
         if text[-1] not in end.top_ids:
             end = await self._forced([*token_ids, *text[:-1]], text[-1])
         return Block(block.temperature, [*lists, end])
-
-    def cost(self, prefix: int, text: int) -> Cost:
-        return Cost(1, prefix + text, 1)
 
     def _body(self, prompt: list[int], temperature: float, params: DraftParams) -> dict[str, Any]:
         return self._box.request(prompt, temperature, params) | {"max_tokens": 1, "prompt_logprobs": self._box.rules.k}
@@ -81,14 +74,10 @@ class PromptLogprobs:
         )
 
 
-class Echo:
+class Echo(OnePrompt):
     """The answer begins with the prompt, its lists included."""
 
     name: ClassVar[MethodName] = "echo"
-    span: ClassVar[int | None] = None
-
-    def __init__(self, box: CompletionsBox) -> None:
-        self._box = box
 
     async def lists(self, prefix: Sequence[int], text: Sequence[int]) -> list[Proposal]:
         # One token is generated because not every server takes 0; its list stands behind those that are read.
@@ -102,9 +91,6 @@ class Echo:
         if [proposal.token_id for proposal in lists] != list(text):
             raise MalformedTopK("The upstream echoes other tokens than those it was sent.")
         return lists
-
-    def cost(self, prefix: int, text: int) -> Cost:
-        return Cost(1, prefix + text, 1)
 
 
 def read_prompt_logprobs(
