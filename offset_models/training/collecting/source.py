@@ -1,4 +1,4 @@
-"""The black box as training asks it: probed, in the way of scoring that holds, and patient."""
+"""The black box as training asks it: probed, by a method of scoring that holds, and with patience."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -48,7 +48,7 @@ class Scores(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A probed black box and the way of asking it that holds. `k` may be less than was wished for."""
+    """A probed black box and the method of scoring that is used. `k` may be less than was wanted."""
 
     box: CompletionsBox
     method: Method
@@ -97,7 +97,7 @@ class Scorer:
 
 @asynccontextmanager
 async def connected(source: Source, tokenizer: Tokenizer, method: MethodName | None = None) -> AsyncIterator[Scorer]:
-    """Probe the black box and the ways to score a text; `source.model` may be empty for the only one it lists.
+    """Probe the black box and its methods of scoring; `source.model` may be empty for the only one it lists.
 
     Raises UncorrectableUpstream when its ids are not the tokenizer's or it cannot score, UpstreamError.
     """

@@ -129,13 +129,13 @@ class CompletionsBox:
         return self._rules
 
     async def ping(self) -> None:
-        await self._transport.vouch()
+        await self._transport.revalidate()
         await self._transport.get_json("/v1/models")
 
     async def aclose(self) -> None:
         await self._transport.aclose()
 
-    def vouched_for_by(self, continuity: Continuity) -> None:
+    def revalidate_with(self, continuity: Continuity) -> None:
         """From now on a call after a lost connection waits until it is known to reach the same black box."""
         self._transport.continuity = continuity
 

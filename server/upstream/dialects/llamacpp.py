@@ -48,7 +48,7 @@ class LlamaCpp(CompletionsBox):
         self._plain_token = plain_token(tokenizer)
 
     async def ping(self) -> None:
-        await self._transport.vouch()
+        await self._transport.revalidate()
         await self._transport.get_json("/health")
 
     def request(self, token_ids: list[int], temperature: float, params: DraftParams) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Transport:
         headers = {"accept-encoding": "identity", "user-agent": "deltaserve"}
         if key:
             headers["authorization"] = f"Bearer {key}"
-        self.continuity: Continuity | None = None  # whoever vouches for the server after a lost connection
+        self.continuity: Continuity | None = None  # tells after a lost connection whether it is the same server
         connections = self.limits.connections
         root = base_url(url)
         self._wire = Wire(httpx.URL(root), headers, self.timeouts.connect_s, connections)
@@ -78,12 +78,12 @@ class Transport:
     @asynccontextmanager
     async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[EventStream]:
         """POST, then the answer's events; leaving the context closes the connection. Retries before the first byte."""
-        deadline, vouched = asyncio.get_running_loop().time() + self.timeouts.total_s, _Vouched(self.continuity)
+        deadline, call = asyncio.get_running_loop().time() + self.timeouts.total_s, _Call(self.continuity)
 
         async def opened() -> EventStream:  # no arguments: the retry library logs them
-            async with vouched.attempt():
+            async with call.attempt():
                 events = await self._open(path, body, deadline)
-                if vouched.void:
+                if call.void:
                     await events.aclose()
                 return events
 
@@ -91,10 +91,10 @@ class Transport:
         try:
             yield events
         finally:
-            vouched.heard(events.error)
+            call.heard(events.error)
             await events.aclose()
 
-    async def vouch(self) -> None:
+    async def revalidate(self) -> None:
         """Looks whether it is still the server that was probed, where there is or was doubt. Raises UpstreamError."""
         if self.continuity is not None:
             self.continuity.look_again()
@@ -119,10 +119,10 @@ class Transport:
             # The server had closed an idle connection just as it was taken again: not its failure, so no attempt lost.
 
     async def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        vouched = _Vouched(self.continuity)
+        call = _Call(self.continuity)
 
         async def answered() -> bytes:
-            async with vouched.attempt(), self._answer_in_time():
+            async with call.attempt(), self._answer_in_time():
                 response = await self._send(method, path, body)
                 if response.status_code != 200:
                     raise await _failure(response)
@@ -164,7 +164,7 @@ def base_url(url: str) -> str:
     return str(parsed.copy_with(query=None, fragment=None)).rstrip("/").removesuffix("/v1")
 
 
-class _Vouched:
+class _Call:
     """One call and its attempts, each to the server that the call was worded for."""
 
     def __init__(self, continuity: Continuity | None) -> None:

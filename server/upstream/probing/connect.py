@@ -19,8 +19,8 @@ from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transpor
 from deltaserve.server.upstream.probing.detect import Detected, detect
 from deltaserve.server.upstream.probing.identity import Identity, compare, identify
 from deltaserve.server.upstream.probing.measure import measured
+from deltaserve.server.upstream.probing.revalidation import revalidation
 from deltaserve.server.upstream.probing.tokenizer_check import named_end
-from deltaserve.server.upstream.probing.vouching import vouching
 
 
 async def connect(
@@ -45,7 +45,7 @@ async def connect(
     prober = Prober(url, tokenizer, key, dialect, k, timeouts, limits, cache_salt, prefix_cache, trust_draws)
     box, identity = await prober.probed(model)
     structlog.get_logger(__name__).info("upstream_probed", **box.capabilities.describe())
-    box.vouched_for_by(await vouching(prober, box, identity))
+    box.revalidate_with(await revalidation(prober, box, identity))
     return box
 
 

@@ -25,14 +25,14 @@ class _Prober(Protocol):
     async def compared(self, facts: Capabilities, identity: Identity) -> Difference | None: ...
 
 
-async def vouching(prober: _Prober, box: CompletionsBox, identity: Identity) -> Continuity:
-    """Watches over the box from now on."""
-    vouching = _Vouching(prober, box, identity)
-    await vouching.watch_over()
-    return vouching.continuity
+async def revalidation(prober: _Prober, box: CompletionsBox, identity: Identity) -> Continuity:
+    """Watches over the box from now on, and looks at it again after each lost connection."""
+    watched = _Revalidation(prober, box, identity)
+    await watched.watch_over()
+    return watched.continuity
 
 
-class _Vouching:
+class _Revalidation:
     """Keeps what was seen last, and the silent connection."""
 
     def __init__(self, prober: _Prober, box: CompletionsBox, identity: Identity) -> None:
