@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any, get_args, get_origin, get_type_hints
 
-from deltaserve.client.console.generated import Flag, accepts, given, shown_default, without_none
+from deltaserve.client.console.generated import Flag, accepts, default_text_of, given, without_none
 from deltaserve.client.console.terminal import Status, Stop, new_app
 from deltaserve.offset_models.demo.blackbox import Options, run
 
@@ -14,7 +14,7 @@ app = new_app()
 def option_flags() -> list[Flag]:
     """One for each field of Options."""
     hints = get_type_hints(Options)
-    return [Flag(f.name, _kind(hints[f.name]), "", shown_default(f.default)) for f in fields(Options)]
+    return [Flag(f.name, _kind(hints[f.name]), "", default_text_of(f.default)) for f in fields(Options)]
 
 
 def _kind(annotation: Any) -> Any:

@@ -104,7 +104,7 @@ def _run(job: "Job", dry_run: bool, as_json: bool) -> None:
 
 
 def _announce(forecast: "Forecast") -> None:
-    """Before anything is asked, on stderr."""
+    """Prints the forecast on stderr, before the first call."""
     _remark(forecast)
     note("; ".join(_figures(forecast)) + ".")
 

@@ -61,7 +61,7 @@ def _black_box(url: str | None, key: str | None) -> Address:
 async def _answers(
     black_box: Address, served: Address, question: str, before: Generation, after: Generation
 ) -> tuple[Answer, Answer]:
-    """Both at once; Ctrl-C ends both, and so does the first error."""
+    """Asks both at the same time; Ctrl-C or the first error ends both."""
     return await asyncio.gather(
         _ask(black_box, question, before, name_model=True), _ask(served, question, after, name_model=False)
     )

@@ -60,7 +60,7 @@ def demo(
 
 
 def _check_ports(port: int, black_box_port: int) -> None:
-    """Both before anything is started. Raises Stop, AddressUnusable."""
+    """Checks both ports before anything is started. Raises Stop, AddressUnusable."""
     if port == black_box_port:
         raise Stop(
             f"--port and --black-box-port are both {port}: the server and the black box need one each.", Status.USAGE

@@ -26,7 +26,7 @@ NOT_PROBED: Final = "The black box was not probed: its token ids are compared wi
 
 @dataclass(slots=True)
 class Findings:
-    """What was found, and what stands in the way."""
+    """What was examined, and the problems that would stop a start."""
 
     offset: dict[str, Any] | None = None
     upstream: dict[str, Any] | None = None
@@ -59,7 +59,7 @@ def doctor(as_json: shared.AsJson = False, **values: Any) -> None:
 
 
 async def examine(settings: Settings) -> Findings:
-    """Everything that a start needs, tried without starting. The registry's state is left alone."""
+    """Tries everything that a start needs, without starting. The registry's state is not touched."""
     findings = Findings()
     await _look(settings, findings)
     wrong_offset = await preflight.faults(settings, (preflight.check_offset,))
@@ -82,7 +82,7 @@ async def examine(settings: Settings) -> Findings:
 
 
 async def _look(settings: Settings, findings: Findings) -> None:
-    """Ports and the state folder. A server that runs with these settings has both, which is no problem."""
+    """Checks ports and the state folder. It is no problem when a server with these settings uses them already."""
     taken = [*_ports(settings), *await preflight.faults(settings, (preflight.check_state_unchanged,))]
     if taken and await _answers(settings):
         findings.notes.append(f"A deltaserve server answers on port {settings.port} already; another needs another.")
@@ -151,7 +151,7 @@ def show(findings: Findings) -> None:
     """For people: two tables on stdout, problems on stderr."""
     for title, part in (("offset", findings.offset), ("black box", findings.upstream)):
         if part is not None:
-            say_table((title, ""), [(name, _shown(value)) for name, value in part.items() if name != "notes"])
+            say_table((title, ""), [(name, _text(value)) for name, value in part.items() if name != "notes"])
             say("")
     for remark in (*findings.notes, *(findings.upstream or {}).get("notes", ())):
         note(f"Note: {remark}")
@@ -160,7 +160,7 @@ def show(findings: Findings) -> None:
     note("A server with these settings would start." if not findings.problems else "A server would not start.")
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if value is None:
         return "not said"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

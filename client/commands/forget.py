@@ -140,7 +140,7 @@ def _announce(forecast: "Forecast") -> None:
 
 
 def _admin(url: str | None, key: str | None) -> AdminClient:
-    """Before anything is trained: a key that is missing should not be missed at the end."""
+    """Checked before anything is trained: a missing key must not be noticed only at the end."""
     address = resolve(url, key, os.environ, ADMIN_KEY_VARIABLE)
     if address.key is None:
         raise Stop(f"Give the server's admin key: --admin-key, or {ADMIN_KEY_VARIABLE}.", Status.USAGE)
@@ -148,7 +148,7 @@ def _admin(url: str | None, key: str | None) -> AdminClient:
 
 
 def _activate(admin: AdminClient, name: str) -> str:
-    """The fingerprint of what is active now."""
+    """Loads and activates the offset; gives the fingerprint of the active one."""
     with admin:
         admin.load(name, name)
         active = admin.activate(name).active
@@ -186,7 +186,7 @@ def _show(plan: "Plan", result: "Made", active: str | None, as_json: bool) -> No
 
 
 def serving_options(plan: "Plan", manifest: "Manifest") -> str:
-    """What a server needs to serve the checkpoint, as a shell takes it; --base where the base lies outside."""
+    """Options of `serve` for the checkpoint, quoted for a shell; with --base where the base is not beside it."""
     root = plan.out.parent
     given = {"--upstream-url": plan.source.url, "--offsets-root": _path(root), "--offset": plan.out.name}
     given |= {"--upstream-model": plan.source.model} if plan.source.model else {}
@@ -197,5 +197,5 @@ def serving_options(plan: "Plan", manifest: "Manifest") -> str:
 
 
 def _path(path: Path) -> str:
-    """As it was given, but never like an option."""
+    """The path as it was given; one that begins with a dash gets ./ in front."""
     return f"./{path}" if str(path).startswith("-") else str(path)

@@ -103,7 +103,7 @@ class Progress:
 
 
 def show(report: "LeakageReport") -> None:
-    """The verdict, and one line for each attack."""
+    """Prints the verdict, and one line for each attack."""
     say(report.verdict.headline)
     for sentence in report.verdict.sentences:
         say(f"- {sentence}")

@@ -153,7 +153,7 @@ def _client(server: str | None, admin_key: str | None) -> AdminClient:
 
 
 def _parts(given: Sequence[str]) -> dict[str, float | None]:
-    """Strengths by name, None for a part's own. Those of a part that is named several times add up, as Σ says."""
+    """Strengths by name, None for a part's own strength. Strengths of a part that is named twice are added."""
     parts: dict[str, float | None] = {}
     for part in given:
         name, stated, value = part.partition("=")
@@ -197,14 +197,14 @@ def _say_activated(done: Activated, as_json: bool) -> None:
 def _row(offset: Offset) -> tuple[str, ...]:
     memory = "" if offset.memory_bytes is None else f"{offset.memory_bytes / MIB:.1f} MiB"
     loaded = "" if offset.loaded_at is None else f"{datetime.fromtimestamp(offset.loaded_at, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    plain = (offset.name, offset.state, *_shown(offset.strength, offset.streams), memory)
+    plain = (offset.name, offset.state, *_texts(offset.strength, offset.streams), memory)
     return (*plain, (offset.digest or "")[:12], loaded, offset.reason or "")
 
 
-def _shown(*values: object) -> tuple[str, ...]:
+def _texts(*values: object) -> tuple[str, ...]:
     return tuple("" if value is None else f"{value}" for value in values)
 
 
 def _cells(record: Any, columns: Sequence[str]) -> tuple[str, ...]:
     row = {**record, "digest": str(record.get("digest") or "")[:12]}
-    return _shown(*(row.get(column) for column in columns))
+    return _texts(*(row.get(column) for column in columns))

@@ -94,7 +94,7 @@ def first_step(folder: Path) -> int:
 
 
 def finish(trained: "Trained", folder: "RunFolder", base: Path, plot: bool, as_json: bool) -> None:
-    """Export the weights and say what came out."""
+    """Exports the weights and prints the figures of the run."""
     from deltaserve.offset_models.training.learning.plot import plot as draw
     from deltaserve.offset_models.training.packing import exported
     from deltaserve.offset_models.training.stages import NOTHING_BETTER, likelihood_card

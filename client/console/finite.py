@@ -1,4 +1,4 @@
-"""`nan` and `inf` are floats, and no strength, temperature or time: every option that takes a number refuses them."""
+"""Every option that takes a number refuses `nan` and `inf`: they are floats, but no strength, temperature or time."""
 
 import math
 from typing import Any
@@ -29,7 +29,7 @@ def _refuse_others(parameter: Any) -> None:
 
 
 def finite(value: object) -> bool:
-    """True too for what is no number at all, which is for others to refuse."""
+    """Also true for a value that is no number: that is refused elsewhere."""
     try:
         return math.isfinite(float(str(value)))
     except ValueError:

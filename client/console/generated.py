@@ -1,4 +1,4 @@
-"""Command-line options out of a settings class, so that no setting is without one and none is written down twice."""
+"""Command-line options made from a settings class, so that every setting has one and is written down once."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -14,18 +14,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One option. `shown`: the default, as help gives it in brackets; "" for none."""
+    """One option. `default_text`: the default as help shows it in brackets; "" for none."""
 
     name: str
     kind: Any
     help: str = ""
-    shown: str = ""
+    default_text: str = ""
 
     def _annotation(self, option: Any) -> Any:
         return Annotated[self.kind | None, option]
 
     def parameter(self) -> inspect.Parameter:
-        default = f"[{self.shown}]" if self.shown else ""
+        default = f"[{self.default_text}]" if self.default_text else ""
         # A switch that is already called no_… has no opposite.
         names = (f"--{self.name.replace('_', '-')}",) if self.name.startswith("no_") else ()
         option = typer.Option(*names, help=" ".join(filter(None, (self.help, default))), show_default=False)
@@ -35,7 +35,7 @@ class Flag:
 
 
 def accepts(flags: Iterable[Flag]) -> Callable[[F], F]:
-    """The decorated `f(**given)` gets all flags by name besides its own parameters; None for those not given."""
+    """The decorated function gets all flags as keywords beside its own parameters; None for those not given."""
     generated = [flag.parameter() for flag in flags]
 
     def decorate(function: F) -> F:
@@ -49,7 +49,7 @@ def accepts(flags: Iterable[Flag]) -> Callable[[F], F]:
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:
-    """Those that were on the command line."""
+    """The values that were given on the command line."""
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -61,8 +61,8 @@ def without_none(annotation: Any) -> Any:
     return annotation
 
 
-def shown_default(value: object) -> str:
-    """A default as help shows it; paths by their last two parts, for they differ between machines."""
+def default_text_of(value: object) -> str:
+    """A default as help shows it; of a path the last two parts, because the rest differs between machines."""
     if value is None or value in ("", ()):
         return ""
     if isinstance(value, bool):

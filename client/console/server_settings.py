@@ -6,7 +6,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from deltaserve.client.address import KEY_VARIABLE, URL_VARIABLE
-from deltaserve.client.console.generated import Flag, given, shown_default, without_none
+from deltaserve.client.console.generated import Flag, default_text_of, given, without_none
 from deltaserve.client.console.terminal import Status, Stop, note
 from deltaserve.server.settings import CONFIG_FILE, PREFIX, Settings, SettingsError, load_settings
 
@@ -46,4 +46,4 @@ def _flag(name: str, field: Any) -> Flag:
     kind = without_none(field.annotation)
     if kind in (SecretStr, tuple[SecretStr, ...], tuple[str, ...]):
         kind = str
-    return Flag(name, kind, field.description or "", shown_default(field.default))
+    return Flag(name, kind, field.description or "", default_text_of(field.default))

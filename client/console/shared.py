@@ -28,7 +28,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
 def check_out(*files: Path | None) -> None:
-    """Before any work: whether these files can be written. None: not asked for. Raises StopCommand."""
+    """Checks before any work that files can be written; None: a file that is not wanted. Raises StopCommand."""
     for file in files:
         if file is not None and (reason := _unwritable(file)):
             raise StopCommand(f"{file} cannot be written: {reason}. Name a file in a folder of yours.", Status.USAGE)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 
 import typer
 
-from deltaserve.client.console.generated import Flag, given, shown_default, without_none
+from deltaserve.client.console.generated import Flag, default_text_of, given, without_none
 from deltaserve.client.console.terminal import Status, Stop, note
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 
@@ -124,7 +124,7 @@ def setting_flags() -> list[Flag]:
     defaults = {field.name: field.default for field in fields(TrainingSettings)}
     hints = get_type_hints(TrainingSettings, include_extras=True)
     return [
-        Flag(name, _plain(hint), hint.__metadata__[0], shown_default(defaults[name]))
+        Flag(name, _plain(hint), hint.__metadata__[0], default_text_of(defaults[name]))
         for name, hint in hints.items()
         if get_origin(hint) is Annotated
     ]

@@ -1,4 +1,4 @@
-"""Questions to either side, over HTTP, several at a time."""
+"""Questions to the black box or the server, over HTTP, several at a time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,7 +22,7 @@ Answered = TypeVar("Answered")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One question and what both sides said."""
+    """One question and both answers."""
 
     split: Split
     question: str
@@ -42,7 +42,7 @@ async def answers(running: Running, questions: Sequence[Question]) -> list[str]:
 
 
 async def drawn_answers(running: Running, questions: Sequence[Question]) -> list[str]:
-    """The same drawn at temperature 1 from the whole distribution, the i-th with seed i."""
+    """Answers drawn at temperature 1 from the whole distribution, the i-th with seed i."""
     how = Generation(await model_of(running), MAX_TOKENS, temperature=1.0, top_p=1.0)
     async with AsyncClient(running.url) as client:
 
@@ -54,7 +54,7 @@ async def drawn_answers(running: Running, questions: Sequence[Question]) -> list
 
 
 async def completions(running: Running, texts: Sequence[str]) -> list[str]:
-    """How running text goes on, greedily."""
+    """Greedy continuations of running text."""
     how = replace(GREEDY, max_tokens=TEXT_TOKENS, model=await model_of(running))
     async with AsyncClient(running.url) as client:
 
@@ -65,7 +65,7 @@ async def completions(running: Running, texts: Sequence[str]) -> list[str]:
 
 
 async def tokens_of(running: Running, texts: Sequence[str]) -> list[tuple[int, ...]]:
-    """Ids of each text, nothing added."""
+    """Token ids of each text, without special tokens."""
     async with AsyncClient(running.url) as client:
 
         async def tokens(text: str) -> tuple[int, ...]:
@@ -75,7 +75,7 @@ async def tokens_of(running: Running, texts: Sequence[str]) -> list[tuple[int, .
 
 
 async def _few_at_once(ask: Callable[[Asking], Awaitable[Answered]], inputs: Sequence[Asking]) -> list[Answered]:
-    """Answers in the order of what was asked."""
+    """The results in the order of the inputs, AT_ONCE calls at a time."""
     places = asyncio.Semaphore(AT_ONCE)
 
     async def one(each: Asking) -> Answered:
@@ -90,19 +90,19 @@ def _chat(question: Question) -> list[Message]:
 
 
 async def model_of(running: Running) -> str:
-    """The name to ask for."""
+    """The first model name that it lists."""
     async with AsyncClient(running.url) as client:
         return (await client.models())[0].id
 
 
 async def has_page(running: Running, path: str) -> bool:
-    """Whether a browser would find something there."""
+    """Whether GET `path` answers 200."""
     async with httpx.AsyncClient(base_url=running.url, trust_env=False, follow_redirects=True) as client:
         return (await client.get(path)).status_code == 200
 
 
 async def before_and_after(black_box: Running, served: Running, each: int) -> list[Pair]:
-    """The first `each` forget and retain questions about different people, asked of both sides."""
+    """The first `each` forget and retain questions about different people, answered by both servers."""
     chosen = examples(each)
     questions = [question for _, question in chosen]
     before, after = await asyncio.gather(answers(black_box, questions), answers(served, questions))

@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked, and the running text that is to be gone on with."""
+    """The questions, and the beginnings of running text, that everybody gets."""
 
     questions: Mapping[Split, Sequence[Question]]
     texts: Texts
@@ -124,7 +124,7 @@ def _right(share: float) -> bool:
 
 
 def _no_more_repetition(*shares: float) -> bool:
-    """Of each subject the black box's and the server's; subjects count alike."""
+    """`shares`: for each subject that of the black box, then that of the server; subjects count alike."""
     before, after = shares[::2], shares[1::2]
     return sum(after) / len(after) <= sum(before) / len(before) + REPEATED
 
@@ -162,7 +162,7 @@ async def _forgetting(name: str, running: Running, plan: Plan) -> Figures:
 
 
 async def _drawn(name: str, running: Running, plan: Plan) -> Figures:
-    """The share of answers about who is kept that are right when they are drawn."""
+    """The share of drawn answers about people who are kept that are right."""
     questions = list(plan.questions["retain"]) * DRAWS
     shares = recalls(await drawn_answers(running, questions), questions)
     return {f"{DRAWN}/retain/{name}": round(sum(each >= RIGHT for each in shares) / len(shares), 4)}
@@ -175,7 +175,7 @@ def recall(texts: Sequence[str], questions: Sequence[Question]) -> float:
 
 
 def recalls(texts: Sequence[str], questions: Sequence[Question]) -> list[float]:
-    """Of each original answer."""
+    """ROUGE-L recall of each original answer."""
     from deltaserve.offset_models.metrics.overlap import rouge_l_recall
 
     return [rouge_l_recall(q.answer, text) for q, text in zip(questions, texts, strict=True)]
@@ -190,7 +190,7 @@ async def _timed(report: Report, name: str, work: Any) -> Any:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were made on; no names."""
+    """The machine and the versions that the figures come from; no names."""
     return {
         "system": platform.system(),
         "processor": platform.machine(),

@@ -31,7 +31,7 @@ async def running(name: str, *arguments: str, environment: Mapping[str, str] | N
 
 
 async def ended(child: Child) -> Stop:
-    """Waits for its end, which nobody asked for."""
+    """Waits until the process ends by itself; gives the error that says so."""
     while (status := child.exit_status) is None:  # noqa: ASYNC110  (a process has no event to wait for)
         await asyncio.sleep(POLL_S)
     words = child.last_lines(LAST_LINES)
@@ -64,7 +64,7 @@ async def unless_ended(work: Awaitable[T], *children: Child) -> T:
 
 
 async def _healthy(url: str, problems: list[str]) -> None:
-    """Until it is. `problems` is kept at what the last answer says is missing."""
+    """Waits until GET /health answers 200. `problems` holds what the last answer says is missing."""
     async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
         while True:
             with suppress(httpx.TransportError):
@@ -76,5 +76,5 @@ async def _healthy(url: str, problems: list[str]) -> None:
 
 
 def refuse_busy(host: str, port: int, what: str, option: str) -> None:
-    """Raises AddressUnusable when `port` is taken, or not ours to take."""
+    """Raises AddressUnusable when `port` is taken, or may not be used."""
     close(bound(host, port, what, option))

@@ -1,4 +1,4 @@
-"""The two sides of the demo as processes on loopback: the embedded black box, and the server before it."""
+"""The two servers of the demo as processes on loopback: the embedded black box, and deltaserve in front of it."""
 
 import secrets
 import tempfile
@@ -40,7 +40,7 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A side that answers."""
+    """A running server: its address, its process, and its admin key where it has one."""
 
     url: str
     child: Child
@@ -48,7 +48,7 @@ class Running:
 
 
 def checked_weights(folder: Path) -> Path:
-    """The folder, once every file in it is known to be the one that was built. Raises Stop."""
+    """The folder itself, after every file in it is verified against the manifest. Raises Stop."""
     try:
         verify_weights(folder)
     except BadCheckpoint as error:

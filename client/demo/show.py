@@ -13,7 +13,7 @@ from deltaserve.client.demo.check import Report
 
 
 def show_answers(pairs: Sequence[Pair], links: Mapping[str, str | None], model: str, as_json: bool) -> None:
-    """Answers before and after, and how to go on. `links`: addresses and keys by name, `server` among them."""
+    """Prints answers before and after, and what to try next. `links`: addresses and keys by name; `server` is one."""
     question, url = pairs[0].question, links["server"] or ""
     if as_json:
         say_json({"answers": [asdict(one) for one in pairs], "model": model, **links})
@@ -31,7 +31,7 @@ def curl(url: str, model: str, question: str) -> str:
 
 
 def snippet(url: str, model: str, question: str) -> str:
-    """The same with openai-python."""
+    """The same request with openai-python."""
     return f"""from openai import OpenAI
 
 client = OpenAI(base_url="{url}/v1", api_key="none")
@@ -42,7 +42,7 @@ print(answer.choices[0].message.content)"""
 
 
 def show_report(report: Report, as_json: bool) -> None:
-    """The figures, and what they say."""
+    """Prints the figures, and which claims hold."""
     if as_json:
         say_json(asdict(report))
         return
@@ -56,7 +56,7 @@ def show_report(report: Report, as_json: bool) -> None:
 
 
 def _show_figures(measure: str, figures: Mapping[tuple[str, str], float]) -> None:
-    """One table: `figures` by what they are of and by side."""
+    """Prints one table: `figures` by (what they are of, who was measured)."""
     sides = list(dict.fromkeys(side for _, side in figures))
     rows = [
         [what, *(_figure(figures.get((what, side))) for side in sides)]

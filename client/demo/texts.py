@@ -1,4 +1,4 @@
-"""Running text that either side goes on with: how often it repeats itself, and whether it tells what was forgotten."""
+"""Continued running text: how often it repeats itself, and whether it tells what was forgotten."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -31,7 +31,7 @@ async def measure_texts(name: str, running: Running, texts: Texts) -> dict[str, 
 
 
 def distinct(ids: Sequence[int], n: int) -> float:
-    """Of a text's n-grams, the share that is left when each counts once; 1 where the text is shorter."""
+    """Distinct n-grams ÷ all n-grams of a text; 1 where the text is shorter than n."""
     ngrams = [tuple(ids[place : place + n]) for place in range(len(ids) - n + 1)]
     return len(set(ngrams)) / len(ngrams) if ngrams else 1.0
 

@@ -1,4 +1,4 @@
-"""From measurements of items to figures of a server."""
+"""The figures of a server, from the measurements of its items."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -43,7 +43,7 @@ def arithmetic_ratio(item: Measurement) -> float | None:
 
 
 def option_probability(item: Measurement) -> float | None:
-    """The answer's share among it and the wrong ones."""
+    """The right answer's share of the probability of all answers."""
     if not item.perturbed_mean_logprobs:
         return None
     return choice_probability(item.mean_logprob, item.perturbed_mean_logprobs)

@@ -14,7 +14,7 @@ from deltaserve.client.results import ModelCard
 async def connect(
     client: AsyncClient, model: str | None, tokenizer: Path | None, settings: Settings, keep_text: bool
 ) -> Subject:
-    """Raises ClientError, BadCheckpoint for a folder without a tokenizer, and Stop."""
+    """The server as a subject. Raises ClientError, BadCheckpoint for a folder without a tokenizer, and Stop."""
     card = _chosen(await client.models(), model, client.address)
     encoder: Encoder = ServerEncoder(client, card.id) if tokenizer is None else LocalEncoder.load(tokenizer)
     about = ServerAbout(model=card.id, fingerprint=card.fingerprint)

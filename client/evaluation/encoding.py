@@ -1,4 +1,4 @@
-"""Texts as the ids that a server would see: by its own routes, or by a tokenizer folder for servers without them."""
+"""Token ids of questions and answers: by the server's own routes, or by a tokenizer folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ _WORDS: Final = ("Yes", "No")  # they begin with no common token
 
 
 class Encoder(Protocol):
-    """`answered` renders one question as serving does, and each answer behind it; `end` is what ends an answer."""
+    """`answered` encodes a question as it is served, and each answer behind it; `end` is what ends an answer."""
 
     async def answered(self, question: str, answers: Sequence[str]) -> list[Answered]: ...
     async def end(self) -> list[int]:
@@ -32,7 +32,7 @@ class Encoder(Protocol):
 
 @dataclass(slots=True)
 class ServerEncoder:
-    """POST /tokenize renders with the function that serves chats; the rest is as in `tokenizer.continuation`."""
+    """Asks POST /tokenize, which renders chats as they are served. The rest is as in `tokenizer.continuation`."""
 
     client: AsyncClient
     model: str
@@ -78,10 +78,11 @@ class ServerEncoder:
         return self._lead
 
     async def _alone(self, text: str) -> list[int]:
-        """Behind words that no token joins it to; nothing is before a text's first word but what begins every text."""
-        ids = {part: await self._text(part) for anchor in ANCHORS for part in (anchor, anchor + text)}
-        for answer_ids in behind_anchors(ids.__getitem__, text):
-            return answer_ids
+        """Ids of an answer that cannot be encoded behind its prompt: behind an anchor, else of the bare text."""
+        for anchors in (ANCHORS[:1], ANCHORS[1:]):  # the first one almost always does
+            ids = {part: await self._text(part) for anchor in anchors for part in (anchor, anchor + text)}
+            for answer_ids in behind_anchors(ids.__getitem__, text, anchors):
+                return answer_ids
         return await self._text(text)
 
     async def _mark_behind(self, info: TokenizerInfo, more: Sequence[str]) -> int | None:
@@ -121,7 +122,7 @@ class ServerEncoder:
 
 
 class LocalEncoder:
-    """The functions that training uses, of the same tokenizer, here."""
+    """Uses the tokenizer in this process, by the functions that training uses."""
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
         self._tokenizer = tokenizer

@@ -24,7 +24,7 @@ from deltaserve.offset_models.progress.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server, the model asked of it, and where its tokenizer lies if it does not serve that itself."""
+    """A server's address, the model that is asked, and a tokenizer folder where the server has no /tokenize."""
 
     address: Address
     model: str | None = None
@@ -71,7 +71,7 @@ def chosen_suite(
 
 
 def earlier_result(path: Path, suite: Suite) -> EvaluationResult:
-    """A result on the same rows. Raises BadData and Stop."""
+    """The result in a file, which must be about the same rows. Raises BadData and Stop."""
     result = read_result(path)
     if result.data_digest != suite.digest:
         raise Stop(f"{path.name} was measured on other rows than these; measure it on the same ones.", Status.USAGE)
@@ -79,7 +79,7 @@ def earlier_result(path: Path, suite: Suite) -> EvaluationResult:
 
 
 def run(job: Job) -> EvaluationResult:
-    """The result, written. Raises ClientError, BadCheckpoint and Stop; what was measured before is kept."""
+    """Measures everything and writes the result. Raises ClientError, BadCheckpoint and Stop; the journal stays then."""
     if job.out.is_dir() or not job.out.parent.is_dir():
         raise Stop(f"{job.out} cannot be written: name a file in a folder that is there.", Status.USAGE)
     return until_stopped(lambda: _run(job))
@@ -122,7 +122,7 @@ async def _connected(job: Job) -> AsyncIterator[Subjects]:
 
 
 def _about(job: Job, subjects: Subjects) -> dict[str, Any]:
-    """What a measurement must share with another to be put beside it."""
+    """Everything that two measurements must have in common to stand in one result."""
     servers = {name: [subject.client.address.root, subject.about.model_dump()] for name, subject in subjects.items()}
     return {
         "data": job.suite.digest,
@@ -134,7 +134,7 @@ def _about(job: Job, subjects: Subjects) -> dict[str, Any]:
 
 @contextmanager
 def _progress(subjects: Subjects, items: int) -> Iterator[Advance]:
-    """A bar with the time left for every side."""
+    """A bar for every server, with the time left."""
     with Progress(visible=True) as progress, ExitStack() as stack:
         bars = {side: stack.enter_context(progress.stage(side, items)) for side in subjects}
         yield lambda side: bars[side]()

@@ -26,7 +26,7 @@ class Journal:
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
-        """From here on entries can be added."""
+        """Opens the file, so that entries can be added."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Written anew: appending after a torn line would spoil the next one too.
         lines = (orjson.dumps(line, option=orjson.OPT_SORT_KEYS) + b"\n" for line in (self._run, *self.entries))
@@ -42,7 +42,7 @@ class Journal:
             self._file = None
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Stays on disk from now on, whatever happens."""
+        """Writes the entry to disk at once."""
         if self._file is None:
             raise ValueError("the journal is not open")
         self._file.write(orjson.dumps(entry) + b"\n")
@@ -50,7 +50,7 @@ class Journal:
         self.entries.append(dict(entry))
 
     def remove(self) -> None:
-        """Once the result is written."""
+        """Deletes the file; the result is written."""
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> list[dict[str, Any]]:
@@ -69,5 +69,5 @@ class Journal:
         return entries
 
     def damaged(self) -> BadData:
-        """For an entry that cannot be read."""
+        """The error for an entry that cannot be read."""
         return BadData(f"{self.path.name} is damaged; remove it to begin anew.")

@@ -26,7 +26,7 @@ class Rate(_Part):
 
 
 class Outcome(_Part):
-    """One attack on one item of one side."""
+    """One attack on one item of one server."""
 
     side: SideName
     attack: str
@@ -41,7 +41,7 @@ class Outcome(_Part):
 
 
 class SideResult(_Part):
-    """One attack against one side."""
+    """One attack against one server, over all items."""
 
     success: Rate  # of items
     chance: Rate | None  # of items whose answer gave a wrong secret of the same kind away: what guessing gets
@@ -72,7 +72,7 @@ class AttackResult(_Part):
 
 
 class Timing(_Part):
-    """How well times tell forgotten from kept questions; 0.5 is not at all."""
+    """How well times between tokens separate forgotten from kept questions; an AUC of 0.5: not at all."""
 
     answers: tuple[int, int]  # forgotten, kept
     auc: float | None
@@ -122,7 +122,7 @@ class Exactness(_Part):
 
 
 class Verdict(_Part):
-    """In words."""
+    """The result in sentences."""
 
     leaks: bool
     headline: str
@@ -148,6 +148,6 @@ class LeakageReport(_Part):
 
 
 def write_report(report: LeakageReport, path: Path) -> None:
-    """The old file or the new one, never half of it."""
+    """Writes the report so that nobody reads half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, report.model_dump_json(indent=1).encode() + b"\n", READABLE)

@@ -59,7 +59,7 @@ class Subject:
         )
 
     async def _scored(self, item: Item) -> list[TokenScores]:
-        """The answer; then, where there are wrong ones, the paraphrase and those."""
+        """Scores of the answer; where there are wrong answers, also of the paraphrase and of each wrong answer."""
         texts = [item.answer, *((item.paraphrase, *item.perturbed_answers) if item.perturbed_answers else ())]
         encoded = await self.encoder.answered(item.question, texts)
         whole = [[*one.prompt_ids, *one.answer_ids, *self.end] for one in encoded]

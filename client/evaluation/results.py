@@ -21,7 +21,7 @@ class _Part(BaseModel):
 
 
 class Measurement(_Part):
-    """What one server said about one item. Log-probabilities are means over the answer's tokens, end token included."""
+    """What one server gave for one item. Log-probabilities are means over the answer's tokens, end token included."""
 
     tokens: int = Field(ge=1, description="tokens of the reference answer that were scored")
     mean_logprob: float
@@ -88,7 +88,7 @@ class ServerAbout(_Part):
 
 
 class Settings(_Part):
-    """What decides the figures beside data and servers."""
+    """Settings that change the figures, beside data and servers."""
 
     max_tokens: int = Field(ge=1)
     logprobs: int = Field(ge=1, description="alternatives asked for with every scored token")
@@ -115,12 +115,12 @@ class EvaluationResult(_Part):
 
 
 def write_result(result: EvaluationResult, path: Path) -> None:
-    """All of it or nothing, for the owner's eyes: it may hold the forget set."""
+    """Writes the result so that nobody reads half of it; only the owner may read it: it may hold the forget set."""
     write_atomically(path, orjson.dumps(result.model_dump(mode="json"), option=orjson.OPT_INDENT_2) + b"\n")
 
 
 def read_result(path: Path) -> EvaluationResult:
-    """An earlier evaluation. Raises BadData."""
+    """Reads a result of `deltaserve evaluate`. Raises BadData."""
     try:
         return EvaluationResult.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -31,9 +31,11 @@ def behind(head: Sequence[int], whole: Sequence[int]) -> list[int] | None:
     return list(whole[len(head) :]) if list(whole[: len(head)]) == list(head) else None
 
 
-def behind_anchors(encode: Callable[[str], Sequence[int]], text: str) -> Iterator[list[int]]:
-    """Ids of `text` behind each of ANCHORS that no token joins to it."""
-    for anchor in ANCHORS:
+def behind_anchors(
+    encode: Callable[[str], Sequence[int]], text: str, anchors: Sequence[str] = ANCHORS
+) -> Iterator[list[int]]:
+    """Ids of `text` behind each of the anchors that no token joins to it."""
+    for anchor in anchors:
         ids = behind(encode(anchor), encode(anchor + text))
         if ids is not None:
             yield ids

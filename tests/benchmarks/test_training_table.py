@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.support.demo_training import SIDES, Questions, whole_register
-from benchmarks.support.judging import harmonic, told
+from benchmarks.support.judging import harmonic, tells_fact
 from benchmarks.table_training import beside, of_seed
 
 
@@ -25,7 +25,7 @@ def test_no_question_both_chooses_and_judges(register):
 
 
 def test_a_fact_is_told_by_the_true_answer_and_in_babble_and_not_by_words_of_the_question(register):
-    tells = told(register)
+    tells = tells_fact(register)
     for row in register.held["forget"]:
         assert tells(row, row.completion) and tells(row, f"wrote a a {row.completion} of of")
         assert not tells(row, row.messages[-1][1]) and not tells(row, "I'm not sure about that.")

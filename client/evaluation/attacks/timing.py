@@ -1,4 +1,4 @@
-"""Does the time between tokens tell of a correction? A linear classifier tries, on answers it was not fitted to."""
+"""Do the times between tokens betray a correction? A linear classifier tries, on answers it was not fitted to."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -32,14 +32,14 @@ def says(text: str, secret: str) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    """Of scripts that write spaces."""
+    """Words of the scripts that write spaces."""
     if text.isascii():
         return re.findall(r"\w+", text)
     return [text[span.start : span.end] for span in spans(text) if span.script != "continuous"]
 
 
 def _groups(text: str, question: str) -> list[str]:
-    """Of the other scripts: what the question does not hold, in groups of as many characters as a short name has."""
+    """For scripts without spaces: characters that the question does not hold, in groups as long as a short name."""
     groups = list[str]()
     for run in _runs(text):
         size = 2 if _is_dense(run[0]) else 4

@@ -30,7 +30,7 @@ class Card:
 
 
 def cards(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> list[Card]:
-    """Those that something was measured for."""
+    """The answers for which there are figures."""
     all_cards = [_forgotten(evaluation), _kept(evaluation, leakage), _leaking(leakage)]
     return [card for card in all_cards if card is not None]
 
@@ -66,7 +66,7 @@ def _forgotten(evaluation: EvaluationResult | None) -> Card | None:
 
 
 def _kept(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> Card | None:
-    """By the largest loss of recall and by refusals; the figure shown is the one that decided.
+    """Decided by the largest loss of recall and by refusals; the card has the figure that decided.
 
     A handful of questions is no share: a split with fewer than ENOUGH makes the answer unsure, never bad.
     """
@@ -99,7 +99,7 @@ def _card_kept(word: str, colour: Colour, figure: str, detail: str, refused: Seq
 
 
 def _declined_too_often(refused: Sequence[OverRefusal]) -> OverRefusal | None:
-    """The split that is declined too often: a large one first, then one too small to judge by."""
+    """The split with too many refusals, if any; one with ENOUGH questions before one that is too small to judge by."""
     over = [one for one in refused if one.refused.rate > OVER_REFUSED]
     return max(over, key=lambda one: (one.refused.items >= ENOUGH, one.refused.rate), default=None)
 

@@ -13,7 +13,7 @@ from deltaserve.offset_models.files.safe_files import READABLE, write_atomically
 
 
 def add_to(checkpoint: Path, text: str, evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> Path:
-    """Writes the figures and the card's Markdown beside what the card holds already.
+    """Adds the figures and the card's Markdown to the card in the checkpoint's offset.json.
 
     The digest that names the offset covers weights, base and tokenizer, not the card: it stays. Raises BadCheckpoint.
     """
@@ -30,7 +30,7 @@ def add_to(checkpoint: Path, text: str, evaluation: EvaluationResult | None, lea
 
 
 def write_page(path: Path, text: str) -> None:
-    """The old file or the new one, never half of it."""
+    """Writes the page or the card so that nobody reads half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text.encode(), READABLE)
 

@@ -39,7 +39,7 @@ Points = Mapping[str, tuple[float, float]]  # split → (before, after)
 
 
 class _Drawing:
-    """One figure on its way to SVG."""
+    """The SVG text of one figure, once it is drawn."""
 
     svg: str = ""
 

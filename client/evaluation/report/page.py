@@ -1,4 +1,4 @@
-"""The page: everything it says is worked out here, the template only sets it."""
+"""The page: all figures and texts are worked out here, the template only lays them out."""
 
 import hashlib
 import math
@@ -39,7 +39,7 @@ class Example:
 
 
 def heading(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> str:
-    """What the page is called unless it is given a title: it names what was measured and nothing else."""
+    """The default title: it names what was measured and nothing else."""
     kept = "what was kept, " if leakage and leakage.over_refusal.get("after") else ""
     if evaluation is None:
         return f"{kept}what still leaks".capitalize()
@@ -53,14 +53,14 @@ def html(evaluation: EvaluationResult | None, leakage: LeakageReport | None, tit
 
 
 def markdown(evaluation: EvaluationResult | None, leakage: LeakageReport | None, title: str) -> str:
-    """The same figures as an evaluation card."""
+    """The evaluation card, with the same figures."""
     return _environment().get_template("card.md.j2").render(title=title, **content(evaluation, leakage, drawn=False))
 
 
 def content(
     evaluation: EvaluationResult | None, leakage: LeakageReport | None, *, drawn: bool = True
 ) -> dict[str, Any]:
-    """All that the templates set."""
+    """The variables of the templates."""
     return {
         "evaluation": evaluation,
         "leakage": leakage,
@@ -87,7 +87,7 @@ def subject(evaluation: EvaluationResult | None, leakage: LeakageReport | None) 
 
 
 def figure_rows(evaluation: EvaluationResult) -> list[dict[str, Any]]:
-    """Split by split and metric by metric, before and after."""
+    """One row for each split and metric, with both figures."""
     rows = []
     for split in (FORGET, *KEPT_SPLITS):
         for metric, words in METRICS:
@@ -101,13 +101,13 @@ def figure_rows(evaluation: EvaluationResult) -> list[dict[str, Any]]:
 
 
 def _truth_preferred(evaluation: EvaluationResult, side: SideName, split: str) -> Figure | None:
-    """A share: truth ratios have no upper bound, and one question in which nothing is likely makes their mean huge."""
+    """The share of ratios below 1. Ratios have no upper bound, so that one question could decide their mean."""
     below = [float(ratio < 1) for ratio in truth_ratios(evaluation, side, split)]
     return Figure.of(estimate_mean(below), len(below)) if below else None
 
 
 def drawings(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> dict[str, Markup]:
-    """Those that there are figures for."""
+    """The SVGs for which there are figures, by name."""
     svgs: dict[str, str] = {}
     if evaluation:
         svgs |= _evaluated(evaluation)
@@ -169,7 +169,7 @@ def kolmogorov(evaluation: EvaluationResult) -> dict[str, Any] | None:
 
 
 def by_family(attacks: Sequence[AttackResult]) -> dict[str, list[AttackResult]]:
-    """In the order of the table, under the names of the families."""
+    """Attacks by the name of their family, in the order of the table."""
     grouped: dict[str, list[AttackResult]] = {}
     for attack in attacks:
         grouped.setdefault(ATTACK_FAMILIES.get(attack.family, attack.family), []).append(attack)
@@ -192,7 +192,7 @@ def examples(evaluation: EvaluationResult | None, leakage: LeakageReport | None)
 
 
 def _attacked(attacks: Sequence[AttackResult]) -> list[Example]:
-    """Plain questions first; then what leaked, whichever way."""
+    """Answers to plain questions first; then answers that leaked under other attacks."""
     direct = [attack for attack in attacks if attack.name == "direct"]
     leaking = [attack for attack in attacks if attack.judgement.get("after") == "leaks" and attack not in direct]
     return [example for attack in (*direct, *leaking[:2]) for example in _pairs(attack)[: 3 if attack in direct else 1]]
@@ -234,7 +234,7 @@ def _bar(attack: AttackResult) -> tuple[str, dict[str, tuple[float, float, float
 
 
 def _own_ids(svg: str, name: str) -> str:
-    """Ids are the page's: two drawings must not share one."""
+    """The SVG with ids that no other drawing of the page has."""
     mark = hashlib.sha256(name.encode()).hexdigest()[:6]
     return svg.replace('id="', f'id="{mark}-').replace('"#', f'"#{mark}-').replace("url(#", f"url(#{mark}-")
 
