@@ -29,7 +29,8 @@ def report(
 
     It needs at least one of the two files, and matplotlib (the extra `report`).
     """
-    from deltaserve.client.evaluation.report.card import add_to, write_page
+    from deltaserve.client.evaluation.leakage_results import write_readable
+    from deltaserve.client.evaluation.report.card import add_to
     from deltaserve.client.evaluation.report.page import heading, html, markdown
     from deltaserve.client.evaluation.results import read_result
     from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
@@ -42,11 +43,11 @@ def report(
     measured = read_result(evaluation) if evaluation else None
     attacked = _read_leakage(leakage) if leakage else None
     title = title or heading(measured, attacked)
-    write_page(out, html(measured, attacked, title))
+    write_readable(out, html(measured, attacked, title))
     say(str(out))
     text = markdown(measured, attacked, title)
     if card is not None:
-        write_page(card, text)
+        write_readable(card, text)
         say(str(card))
     if checkpoint is not None:
         say(str(add_to(checkpoint, text, measured, attacked)))

@@ -105,10 +105,10 @@ async def server(
             yield Running(f"http://{HOST}:{port}", child, admin_key)
 
 
-async def ready(*sides: Running) -> None:
+async def ready(*servers: Running) -> None:
     """Waits for each of them. Raises Stop when one dies or takes too long."""
-    for side in sides:
-        await until_ready(side.child, side.url, READY_WITHIN_S)
+    for server in servers:
+        await until_ready(server.child, server.url, READY_WITHIN_S)
 
 
 def _port(port: int | None, what: str, option: str) -> int:

@@ -147,7 +147,7 @@ class LeakageReport(_Part):
     versions: dict[str, str]
 
 
-def write_report(report: LeakageReport, path: Path) -> None:
-    """Writes the report so that nobody reads half of it."""
+def write_readable(path: Path, text: str) -> None:
+    """Writes a file for everybody whom the umask allows, so that nobody reads half of it; makes missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, report.model_dump_json(indent=1).encode() + b"\n", READABLE)
+    write_atomically(path, text.encode(), READABLE)

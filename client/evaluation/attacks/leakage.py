@@ -9,7 +9,7 @@ from deltaserve.client.address import Address
 from deltaserve.client.evaluation.attacks.run import Progress, Run, Settings
 from deltaserve.client.evaluation.data.items import Suite
 from deltaserve.client.evaluation.journal import Journal
-from deltaserve.client.evaluation.leakage_results import LeakageReport, write_report
+from deltaserve.client.evaluation.leakage_results import LeakageReport, write_readable
 from deltaserve.client.evaluation.target import Target
 
 
@@ -32,6 +32,6 @@ async def measure(
         run = {"suite": suite.attack_digest, "settings": asdict(settings), "sides": identities}
         with Journal(out, run) as journal:
             report = await Run(suite, settings, targets, journal, progress).report()
-    write_report(report, out)
+    write_readable(out, report.model_dump_json(indent=1) + "\n")
     journal.remove()
     return report

@@ -29,12 +29,6 @@ def add_to(checkpoint: Path, text: str, evaluation: EvaluationResult | None, lea
     return place
 
 
-def write_page(path: Path, text: str) -> None:
-    """Writes the page or the card so that nobody reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.encode(), READABLE)
-
-
 def _figures(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> dict[str, JsonValue]:
     values: dict[str, JsonValue] = {}
     if evaluation:
