@@ -31,9 +31,7 @@ def behind(head: Sequence[int], whole: Sequence[int]) -> list[int] | None:
     return list(whole[len(head) :]) if list(whole[: len(head)]) == list(head) else None
 
 
-def behind_anchors(
-    encode: Callable[[str], Sequence[int]], text: str, anchors: Sequence[str] = ANCHORS
-) -> Iterator[list[int]]:
+def behind_anchors(encode: Callable[[str], Sequence[int]], text: str, anchors: Sequence[str]) -> Iterator[list[int]]:
     """Ids of `text` behind each of the anchors that no token joins to it."""
     for anchor in anchors:
         ids = behind(encode(anchor), encode(anchor + text))
@@ -89,7 +87,7 @@ def _continued(tokenizer: "Tokenizer", prompt: str, text: str) -> list[int]:
     if ids is not None:
         return ids
     expected = normalize("NFC", tokenizer.decode(whole))
-    for ids in behind_anchors(tokenizer.encode, text):
+    for ids in behind_anchors(tokenizer.encode, text, ANCHORS):
         if normalize("NFC", tokenizer.decode([*head, *ids])) == expected:
             return ids
     raise BadRequest(
