@@ -19,10 +19,12 @@ from benchmarks.support.local import LocalPair
 from benchmarks.support.processes import WEIGHTS, black_box
 from deltaserve.offset_models.demo.register.questions import Split, evaluation_questions
 from deltaserve.server.decoding.correction import TailPolicy, correct
-from deltaserve.server.decoding.decoder import Stream, decode
-from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
-from deltaserve.server.decoding.protocols import Floats, OffsetRow, Proposal
-from deltaserve.server.decoding.sampling import History, SamplingParams, Target, target
+from deltaserve.server.decoding.decoder import decode
+from deltaserve.server.decoding.drafting.upstream import UpstreamSource
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.protocols import Draft, Floats, OffsetRow, Proposal
+from deltaserve.server.decoding.sampling import History, Target, target
+from deltaserve.server.decoding.stream import Stream
 
 KS = (1, 5, 20, 100)
 POLICIES: tuple[TailPolicy, ...] = ("impute", "truncate")
@@ -30,12 +32,12 @@ GREEDY = SamplingParams(max_tokens=48, temperature=0.0)
 
 
 @dataclass(slots=True)
-class Recording(UpstreamDrafts):
+class Recording(UpstreamSource):
     """The black box's drafts, remembering every position that was decided."""
 
     positions: list[tuple[Proposal, OffsetRow]] = field(default_factory=list)
 
-    def observe(self, stream: Stream, proposal: Proposal, target: Target, emitted: int) -> None:
+    def observe(self, stream: Stream, draft: Draft, proposal: Proposal, target: Target, emitted: int) -> None:
         self.positions.append((proposal, target.corrected.row))
 
 

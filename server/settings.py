@@ -22,8 +22,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from deltaserve.server.decoding.guards import Guard
-from deltaserve.server.decoding.sampling import LEAST_TEMPERATURE
+from deltaserve.server.decoding.params import LEAST_TEMPERATURE
+from deltaserve.server.decoding.policy import Guard, Policy
 
 PREFIX = "DELTASERVE_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
@@ -234,8 +234,11 @@ class Settings(BaseSettings):
         return value
 
     @property
-    def guard(self) -> Guard | None:
-        """The guards as decoding takes them; None when there are none."""
+    def policy(self) -> Policy:
+        """How answers are corrected, as decoding takes it."""
+        return Policy(tail=self.tail, guard=self._guard(), allow_blind=self.allow_blind)
+
+    def _guard(self) -> Guard | None:
         if self.guard_kl is None:
             return None
         cap = math.inf if self.guard_temperature is None else self.guard_temperature

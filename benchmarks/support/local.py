@@ -12,8 +12,8 @@ from deltaserve.offset_models.engine.settings import EngineSettings
 from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.version import Version
 from deltaserve.offset_models.registry.weights import WeightsPool
-from deltaserve.server.decoding.decoder import Stream
-from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.stream import Stream
 from deltaserve.server.upstream.base import BlackBox
 from deltaserve.server.upstream.probing.connect import connect
 

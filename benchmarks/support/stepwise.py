@@ -8,9 +8,8 @@ from pathlib import Path
 from benchmarks.support.load import Answer, Measured
 from benchmarks.support.local import LocalPair
 from deltaserve.server.decoding.decoder import decode
-from deltaserve.server.decoding.drafting.draft_length import DraftLength
-from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
-from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.decoding.drafting.upstream import CallLength, UpstreamSource
+from deltaserve.server.decoding.params import SamplingParams
 
 GREEDY = SamplingParams(max_tokens=64, temperature=0.0)
 
@@ -33,7 +32,7 @@ async def _answer(pair: LocalPair, prompt: list[int]) -> Answer:
     answer = Answer(time.perf_counter())
     stream = await pair.stream(prompt, GREEDY)
     try:
-        async for step in decode(stream, UpstreamDrafts(pair.box, DraftLength(1, fixed=True))):
+        async for step in decode(stream, UpstreamSource(pair.box, CallLength(1, fixed=True))):
             answer.ids.append(step.token_id)
             answer.arrivals.append(time.perf_counter())
     finally:

@@ -17,7 +17,7 @@ from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.engine.pair import Pair
 from deltaserve.server.decoding.filling import log_fill_scale
 from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow
-from deltaserve.server.decoding.rows import Array, NumpyRow
+from deltaserve.server.decoding.rows import Array, NumpyRow, rounded_down
 
 # How many of the heaviest ids outside a list are copied to find where the cap bites, in turn; the last one is all.
 _HEAVIEST = (64, 4096, 1 << 62)
@@ -179,7 +179,7 @@ class DeviceTail:
         """min(log_scale + log p_o, log_cap) of every id, explicit ones too."""
         imputed = self._row.log_base + self._log_scale
         if self._log_cap < 0.0:  # a cap at or above probability 1 never bites
-            imputed.clamp_(max=_rounded_down(self._log_cap))
+            imputed.clamp_(max=float(rounded_down(self._log_cap, np.dtype(np.float32))))
         return imputed
 
     def best(self) -> tuple[int, float]:
@@ -199,12 +199,6 @@ class DeviceTail:
 
     def weights(self) -> Floats:
         return _to_host(self._weights)
-
-
-def _rounded_down(value: float) -> float:
-    """`value` as float32, never above it: rounding must not lift a capped tail id over a listed one."""
-    rounded = np.float32(value)
-    return float(np.nextafter(rounded, np.float32(-math.inf)) if float(rounded) > value else rounded)
 
 
 def _to_host(values: Tensor) -> Floats:

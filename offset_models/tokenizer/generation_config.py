@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.tokenizer.special_tokens import GENERATION_CONFIG, optional_json
-from deltaserve.server.decoding.sampling import LEAST_TEMPERATURE
+from deltaserve.server.decoding.params import LEAST_TEMPERATURE
 
 # Name → least, most, and both in words. `do_sample` is not heeded, as vLLM does not: temperature 0 is greedy.
 KNOWN: Final[Mapping[str, tuple[float, float, str]]] = {

@@ -23,9 +23,10 @@ from deltaserve.offset_models.registry.weights import WeightsPool
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.collecting.source import Source
 from deltaserve.offset_models.training.learning.passes import Scored
-from deltaserve.server.decoding.decoder import Stream, decode
-from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
-from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.decoding.decoder import decode
+from deltaserve.server.decoding.drafting.upstream import UpstreamSource
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.stream import Stream
 from deltaserve.server.upstream.base import BlackBox
 from deltaserve.server.upstream.listing.greedy import greedy_answer
 from deltaserve.server.upstream.probing.connect import connect
@@ -59,7 +60,7 @@ class Served:
         session = await self.version.open(_PLACE_S)
         try:
             stream = Stream(list(ids), params, session, self.version.tokenizer.detokenizer(ids))
-            return [step.token_id async for step in decode(stream, UpstreamDrafts(self.box))]
+            return [step.token_id async for step in decode(stream, UpstreamSource(self.box))]
         finally:
             session.close()
 

@@ -29,7 +29,7 @@ def log_sum_exp(values: Array) -> float:
     return peak + math.log(float(np.exp(values - values.dtype.type(peak)).sum(dtype=np.float64)))
 
 
-def _rounded_down(value: float, dtype: np.dtype[np.floating]) -> np.floating:
+def rounded_down(value: float, dtype: np.dtype[np.floating]) -> np.floating:
     """`value` in `dtype`, never above it: rounding must not lift a capped tail id over a listed one."""
     rounded: np.floating = dtype.type(value)
     return np.nextafter(rounded, dtype.type(-math.inf)) if float(rounded) > value else rounded
@@ -58,7 +58,7 @@ class NumpyTail:
             return np.full_like(base, -math.inf)
         imputed = base + base.dtype.type(self._log_scale)
         if self._log_cap < 0.0:  # a cap at or above probability 1 never bites
-            np.minimum(imputed, _rounded_down(self._log_cap, base.dtype), out=imputed)
+            np.minimum(imputed, rounded_down(self._log_cap, base.dtype), out=imputed)
         return imputed
 
     def best(self) -> tuple[int, float]:

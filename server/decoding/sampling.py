@@ -5,78 +5,22 @@ Order, as in vLLM: penalties and logit_bias on corrected log-probabilities, then
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 
 from deltaserve.errors import BadRequest
-from deltaserve.server.decoding.correction import Corrected, TailPolicy
-from deltaserve.server.decoding.guards import Guard
+from deltaserve.server.decoding.correction import Corrected
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.policy import Guard
 from deltaserve.server.decoding.protocols import NO_IDS, Floats, Ids
+from deltaserve.server.decoding.ranking import largest
 from deltaserve.server.decoding.rows import log_sum_exp
 
-LEAST_TEMPERATURE: Final = 1e-6  # above 0: divided by much less, log-probabilities would leave the range of floats
 _FIRST_SORT = 512  # filters look at this many of the most probable ids before they sort the vocabulary
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingParams:
-    """What a request asks of its target. Validated where it enters the house; ids lie in the vocabulary."""
-
-    max_tokens: int
-    temperature: float = 1.0  # 0: greedy; else at least LEAST_TEMPERATURE
-    top_p: float = 1.0
-    top_k: int = 0  # 0: off
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
-    seed: int | None = None
-    min_tokens: int = 0
-    ignore_eos: bool = False
-    eos_ids: frozenset[int] = frozenset()
-    stop_token_ids: frozenset[int] = frozenset()
-    stop: tuple[str, ...] = ()
-    stop_tokens: Mapping[int, str] = field(default_factory=dict)  # of `stop`: special tokens, which have no text
-    top_logprobs: int | None = None  # None: no logprobs; 0: the emitted token's only
-    tail: TailPolicy = "impute"
-    explain: int = 0  # candidates to explain at each position; 0: none
-    guard: Guard | None = None
-    blind: bool = False  # where the black box shows no list the pair alone decides, instead of an error
-
-    @property
-    def filtered(self) -> bool:
-        """True when min_p, top_k or top_p may cut ids off."""
-        return self.top_p < 1.0 or self.top_k > 0 or self.min_p > 0.0
-
-    @property
-    def biased(self) -> bool:
-        """True when a penalty or `logit_bias` may change weights."""
-        penalised = self.repetition_penalty != 1.0 or bool(self.presence_penalty or self.frequency_penalty)
-        return penalised or bool(self.logit_bias)
-
-    @property
-    def final_ids(self) -> frozenset[int]:
-        """Ids that end the answer."""
-        return self._named_ends if self.ignore_eos else self._named_ends | self.eos_ids
-
-    @property
-    def end_ids(self) -> frozenset[int]:
-        """Ids that may not be emitted before `min_tokens`."""
-        return self._named_ends | self.eos_ids
-
-    @property
-    def _named_ends(self) -> frozenset[int]:
-        return self.stop_token_ids.union(self.stop_tokens)
-
-    def stop_reason(self, token_id: int) -> int | str | None:
-        """What the request called the id that has ended its answer; None where it ends answers anyway."""
-        return self.stop_tokens.get(token_id, None if token_id in self.eos_ids else token_id)
 
 
 class History:
@@ -275,9 +219,8 @@ class Target:
         return probs
 
 
-def target(corrected: Corrected, params: SamplingParams, history: History) -> Target:
+def target(corrected: Corrected, params: SamplingParams, history: History, guard: Guard | None = None) -> Target:
     """The distribution that the next token is drawn from."""
-    guard = params.guard
     if guard is not None and guard.acts(corrected, params):
         shifts = history.bans(corrected) if guard.unbiased else history.shifts(corrected)
         return Target(corrected, guard.narrowed(params), shifts)
@@ -301,7 +244,7 @@ def _nucleus(probs: Floats, params: SamplingParams) -> Ids:
     need = min(params.top_k, probs.size) if params.top_k > 0 else probs.size
     total = None if params.top_k > 0 else float(probs.sum())
     for size in (min(max(need if params.top_k > 0 else 0, _FIRST_SORT), probs.size), probs.size):
-        order = _most_probable(probs, size)[:need]
+        order = largest(probs, size)[:need]
         mass = np.cumsum(probs[order])
         goal = params.top_p * (float(mass[-1]) if total is None else total)
         if params.top_p >= 1.0:
@@ -309,12 +252,3 @@ def _nucleus(probs: Floats, params: SamplingParams) -> Ids:
         if order.size == need or mass[-1] >= goal:
             return order[: int(np.searchsorted(mass, goal)) + 1]
     raise AssertionError("the whole vocabulary holds the whole mass")
-
-
-def _most_probable(probs: Floats, size: int) -> Ids:
-    """Ids of the `size` largest entries, descending, the lowest id first among equals."""
-    if size >= probs.size:
-        return np.argsort(-probs, kind="stable")
-    floor = np.partition(probs, probs.size - size)[probs.size - size]
-    candidates = np.flatnonzero(probs >= floor)
-    return candidates[np.argsort(-probs[candidates], kind="stable")][:size]

@@ -23,28 +23,26 @@ def verify(proposal: Proposal, target: Target, draft_temperature: float | None, 
         return _gumbel_draw(target.probs, noise, position)
     if proposal.drawn_from is not None and proposal.token_id is not None:
         return _accept_or_resample(proposal.token_id, target, slice(None), proposal.drawn_from, noise)
-    share = _draft_probs(proposal, draft_temperature)
-    if share is None or proposal.token_id is None:
-        return draw(target.probs, noise.uniform())
-    return _accept_or_resample(proposal.token_id, target, proposal.top_ids, share, noise)
+    if not draft_temperature or proposal.token_id is None or proposal.token_id not in proposal.top_ids:
+        return draw(target.probs, noise.uniform())  # the proposal tells nothing about how it was drawn
+    draft_probs = listed_probs(proposal, draft_temperature)
+    return _accept_or_resample(proposal.token_id, target, proposal.top_ids, draft_probs, noise)
 
 
-def _draft_probs(proposal: Proposal, temperature: float | None) -> Floats | None:
-    """p̂ on K, shape [k]; None where the proposal tells nothing about how it was drawn."""
-    if not temperature or proposal.token_id is None or proposal.token_id not in proposal.top_ids:
-        return None
+def listed_probs(proposal: Proposal, temperature: float) -> Floats:
+    """p̂ on K, shape [k]: how M draws at this temperature, given that the draw falls in K. K must not be empty."""
     weights = np.exp((proposal.top_logprobs - proposal.top_logprobs[0]) / temperature)
-    share: Floats = weights / weights.sum()
-    return share
+    probs: Floats = weights / weights.sum()
+    return probs
 
 
-def _accept_or_resample(token_id: int, target: Target, support: Ids | slice, share: Floats, noise: Noise) -> int:
-    """Accept with min(1, q̃/p̂), else resample. `share` is p̂ at the ids of `support` and 0 elsewhere."""
-    drafted = share[token_id] if isinstance(support, slice) else share[np.flatnonzero(support == token_id)[0]]
-    if noise.uniform() * float(drafted) < target.prob(token_id):
+def _accept_or_resample(token_id: int, target: Target, support: Ids | slice, draft_probs: Floats, noise: Noise) -> int:
+    """Accept with min(1, q̃/p̂), else resample. `draft_probs` is p̂ at the ids of `support` and 0 elsewhere."""
+    at = token_id if isinstance(support, slice) else np.flatnonzero(support == token_id)[0]
+    if noise.uniform() * float(draft_probs[at]) < target.prob(token_id):
         return token_id
     residual = target.probs.copy()
-    residual[support] -= share
+    residual[support] -= draft_probs
     np.maximum(residual, 0.0, out=residual)
     # Nothing left can only be rounding: then p̂ and q̃ agree and any draw from q̃ is right.
     return draw(residual if residual.any() else target.probs, noise.uniform())

@@ -4,12 +4,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from deltaserve.server.decoding.decoder import StreamStats
-from deltaserve.server.decoding.drafting.primed import PrimedDrafts
-from deltaserve.server.decoding.drafting.sources import Drafts
+from deltaserve.server.decoding.correction import TailPolicy
+from deltaserve.server.decoding.decoder import DraftSource
+from deltaserve.server.decoding.drafting.local import BlockDraft
+from deltaserve.server.decoding.drafting.primed import PrimedSource
+from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import Block, DraftParams, OffsetSession, Proposal
-from deltaserve.server.decoding.sampling import SamplingParams
 from deltaserve.server.decoding.scoring import ScoredToken, score
+from deltaserve.server.decoding.stream import StreamStats
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.listing.prompts import prompt_lists
 
@@ -21,6 +23,7 @@ class PromptScoring:
     box: CompletionsBox
     prompt_ids: Sequence[int]
     params: SamplingParams
+    tail: TailPolicy
     stats: StreamStats
     max_context: int | None  # tokens that the black box takes, prompt and answer; None: not known
     _last: Block | None = field(init=False, default=None)
@@ -29,13 +32,13 @@ class PromptScoring:
         """All tokens of the prompt. Raises UpstreamError, OffsetUnavailable."""
         async with aclosing(self._lists()) as lists:
             top = self.params.top_logprobs or 0
-            return tuple(await score(self.prompt_ids, lists, session, self.params.tail, top))
+            return tuple(await score(self.prompt_ids, lists, session, self.tail, top))
 
-    def primed(self, drafts: Drafts) -> Drafts:
-        """`drafts` after the position that scoring has seen already."""
+    def primed(self, source: DraftSource) -> DraftSource:
+        """`source` after the position that scoring has seen already."""
         if self._last is None:
-            return drafts
-        return PrimedDrafts(self._last.temperature, self._last.proposals[-1], drafts)
+            return source
+        return PrimedSource(BlockDraft(self._last.temperature, [self._last.proposals[-1]]), source)
 
     async def _lists(self) -> AsyncGenerator[Sequence[Proposal], None]:
         params = DraftParams(self.params.temperature, 1, self.params.seed)

@@ -4,17 +4,20 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import anyio
 import tokenizers
 
 from deltaserve.errors import DeltaserveError, Unavailable, UpstreamError, UpstreamTimeout
-from deltaserve.server.decoding.decoder import Piece, Stream, StreamStats, generate
-from deltaserve.server.decoding.drafting.sources import Drafts, DraftSources, LocalDraftLimits
+from deltaserve.server.decoding.decoder import DraftSource, generate
+from deltaserve.server.decoding.drafting.adaptive import BlockLimits
+from deltaserve.server.decoding.drafting.sources import Drafting
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import OffsetSession
-from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.decoding.stream import Piece, Stream, StreamStats
 from deltaserve.server.decoding.text import PlacedDetokenizer
 from deltaserve.server.serving.admission import Gate, Ticket
 from deltaserve.server.serving.aside import Aside
@@ -107,10 +110,11 @@ class Choice:
     sample: int  # among the n choices of its prompt: with the seed it decides the noise, whatever the batch
     prompt_ids: Sequence[int]
     params: SamplingParams
+    policy: Policy = field(default_factory=Policy)
     scored: bool = False  # the prompt's own log-probabilities are wanted too
 
 
-NewDrafts = Callable[[SamplingParams], Drafts]
+NewSource = Callable[[Choice], DraftSource]
 
 
 class Serving:
@@ -127,12 +131,12 @@ class Serving:
         self.upstream_fault: str | None = None
         self.registry: Registry | None = None  # before the black box is reached, too: operators may need it then
         self._parts: Parts | None = None
-        self._sources: DraftSources | None = None
+        self._drafting: Drafting | None = None
 
     def attach(self, parts: Parts) -> None:
         self._parts = parts
         self.registry = parts.registry
-        self._sources = self._draft_sources(parts.upstream)
+        self._drafting = self._drafting_from(parts.upstream)
         self._heard()
 
     @property
@@ -176,28 +180,26 @@ class Serving:
         """The engine's counters; empty before there is one."""
         return {} if self._parts is None else self._parts.registry.engine_stats()
 
-    def drafts(self, params: SamplingParams) -> Drafts:
-        """A draft source for one stream."""
-        if self._sources is None:
+    def source(self, choice: Choice) -> DraftSource:
+        """The draft source of one stream."""
+        if self._drafting is None:
             raise Unavailable("The server is starting: the black box has not been reached yet.")
-        return self._sources.for_stream(explained=bool(params.explain))
+        return self._drafting.source(explained=bool(choice.policy.explain))
 
-    def _draft_sources(self, upstream: CompletionsBox) -> DraftSources:
-        """Local drafts only where the black box takes lists of prompts and does not compute each from its beginning."""
+    def _drafting_from(self, upstream: CompletionsBox) -> Drafting:
+        """The pair drafts only where the black box takes lists of prompts and need not compute each as a whole."""
         settings = self.settings
         scorer = block_scorer(upstream, settings.local_draft_scored_prompt) if settings.local_drafts else None
-        limits = LocalDraftLimits(
+        limits = BlockLimits(
             longest_block=settings.local_draft_block,
             positions_per_token=settings.local_draft_positions_per_token,
             concurrent_positions=settings.local_draft_concurrent_positions,
         )
-        return DraftSources(upstream, scorer, limits, settings.early_restarts)
+        return Drafting(upstream, scorer, limits, settings.early_restarts)
 
     def fingerprint(self, version: Version) -> str:
         """`system_fingerprint`: the version, the guards where there are any, and that blind positions are allowed."""
-        guard, blind = self.settings.guard, self.settings.allow_blind
-        parts = [version.fingerprint, *([str(guard)] if guard else []), *(["blind"] if blind else [])]
-        return "+".join(parts)
+        return "+".join([version.fingerprint, *self.settings.policy.marks])
 
     def end_ids(self, version: Version) -> frozenset[int]:
         """Ids that end an answer: those the pair's files name and those the black box ends its own answers with."""
@@ -219,15 +221,15 @@ class Serving:
 
     @asynccontextmanager
     async def answer(
-        self, version: Version, choices: Sequence[Choice], record: RequestRecord, drafts: NewDrafts | None = None
+        self, version: Version, choices: Sequence[Choice], record: RequestRecord, source: NewSource | None = None
     ) -> AsyncIterator["Outbox"]:
         """Starts every choice; leaving the context stops what still runs, upstream calls and engine work included.
 
-        `drafts`: where each stream's drafts come from, if not from where they usually do.
+        `source` makes the draft source of each choice, where it is not the usual one.
         """
         outbox = Outbox(len(choices))
         with self._gate.reserved(len(choices)) as ticket:
-            run = _Run(self, version, outbox, record, ticket, drafts or self.drafts)
+            run = _Run(self, version, outbox, record, ticket, source or self.source)
             tasks = [asyncio.create_task(run.choice(choice)) for choice in choices]
             try:
                 yield outbox
@@ -262,7 +264,7 @@ class _Run:
     outbox: "Outbox"
     record: RequestRecord
     ticket: Ticket
-    drafts: NewDrafts
+    source: NewSource
     started: float = 0.0
 
     def __post_init__(self) -> None:
@@ -291,35 +293,35 @@ class _Run:
         stats = StreamStats()
         try:
             if choice.scored:
-                drafts = await self._score(choice, session, stats)
+                source = await self._score(choice, session, stats)
             else:
-                drafts = self.drafts(choice.params)
+                source = self.source(choice)
                 session.prefetch(choice.prompt_ids)
             if choice.params.max_tokens:
-                await self._pump(choice, session, drafts, stats)
+                await self._pump(choice, session, source, stats)
             self.serving._heard()
         finally:
             session.close()
             self.serving.metrics.add(stats)
             self.record.add(stats)
 
-    async def _score(self, choice: Choice, session: OffsetSession, stats: StreamStats) -> Drafts:
-        """Sends the prompt's scores ahead; the drafts that may follow."""
+    async def _score(self, choice: Choice, session: OffsetSession, stats: StreamStats) -> DraftSource:
+        """Sends the prompt's scores ahead. Returns the source of the drafts that may follow."""
         box, context = self.serving.parts.upstream, self.serving.upstream_context
-        scoring = PromptScoring(box, choice.prompt_ids, choice.params, stats, context)
+        scoring = PromptScoring(box, choice.prompt_ids, choice.params, choice.policy.tail, stats, context)
         tokens = await scoring.run(session)
         self.serving.metrics.scored_tokens.inc(len(tokens))
         only = choice.params.max_tokens == 0
         await self.outbox.put(choice.index, Piece("", (), "length" if only else None, prompt=tokens))
-        return scoring.primed(self.drafts(choice.params))
+        return scoring.primed(self.source(choice))
 
-    async def _pump(self, choice: Choice, session: OffsetSession, drafts: Drafts, stats: StreamStats) -> None:
+    async def _pump(self, choice: Choice, session: OffsetSession, source: DraftSource, stats: StreamStats) -> None:
         detokenizer = self.version.tokenizer.detokenizer(choice.prompt_ids)
-        stream = Stream(choice.prompt_ids, choice.params, session, detokenizer, choice.sample, stats)
+        stream = Stream(choice.prompt_ids, choice.params, session, detokenizer, choice.sample, stats, choice.policy)
         metrics, outbox = self.serving.metrics, self.outbox
         before = self.started
         latency = metrics.first_token
-        async with aclosing(generate(stream, drafts)) as pieces:
+        async with aclosing(generate(stream, source)) as pieces:
             async for piece in pieces:
                 now = time.perf_counter()
                 latency.observe(now - before)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deltaserve.errors import UpstreamError
-from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
+from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.protocols import (
     Draft,
     DraftParams,
@@ -73,9 +73,9 @@ class Uncorrected:
     async def open(self, timeout_s: float) -> OffsetSession:  # noqa: ARG002  (no engine, no waiting)
         return ZeroSession(self.tokenizer.vocab_size)
 
-    def drafts(self, upstream: Upstream) -> UpstreamDrafts:
-        """Where an uncorrected stream's drafts come from."""
-        return UpstreamDrafts(OwnChoice(upstream, self.tokenizer.vocab_size))
+    def source(self, upstream: Upstream) -> UpstreamSource:
+        """The draft source of an uncorrected stream."""
+        return UpstreamSource(OwnChoice(upstream, self.tokenizer.vocab_size))
 
 
 @dataclass(frozen=True, slots=True)

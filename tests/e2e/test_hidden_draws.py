@@ -11,11 +11,13 @@ import pytest
 from deltaserve.offset_models.demo.pipeline.gguf_export import export
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.correction import correct
-from deltaserve.server.decoding.decoder import Stream, decode
-from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
+from deltaserve.server.decoding.decoder import decode
+from deltaserve.server.decoding.drafting.upstream import UpstreamSource
+from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import Draft, DraftParams, Floats, Proposal, Upstream
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import History, SamplingParams, target
+from deltaserve.server.decoding.sampling import History, target
+from deltaserve.server.decoding.stream import Stream
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.probing.connect import connect
 from tests.support.blackbox import make_model
@@ -75,7 +77,7 @@ async def drawn(box: Upstream, pair: Pair, prompt: list[int], draws: int) -> Flo
     counts = np.zeros(pair.only_row.vocab_size)
     for _ in range(draws):
         stream = Stream(prompt, ONE, pair, ToyDetokenizer())
-        async for step in decode(stream, UpstreamDrafts(box)):
+        async for step in decode(stream, UpstreamSource(box)):
             counts[step.token_id] += 1
     return counts
 

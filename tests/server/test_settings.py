@@ -100,14 +100,14 @@ def test_half_an_administration_is_refused(given: dict[str, object], says: str) 
 
 
 def test_a_guard_may_be_greedy_but_not_divide_by_next_to_nothing() -> None:
-    assert load_settings(guard_kl=0.5, guard_temperature=0.0).guard is not None
+    assert load_settings(guard_kl=0.5, guard_temperature=0.0).policy.guard is not None
     with pytest.raises(SettingsError, match=r"guard_temperature: it must be 0 .* or at least 1e-06"):
         load_settings(guard_kl=0.5, guard_temperature=1e-308)
 
 
 def test_guards_are_off_until_they_have_a_bound_and_something_to_do() -> None:
-    assert load_settings().guard is None
-    guard = load_settings(guard_kl=0.5, guard_min_p=0.1, guard_temperature=0.0, guard_unbiased=True).guard
+    assert load_settings().policy.guard is None
+    guard = load_settings(guard_kl=0.5, guard_min_p=0.1, guard_temperature=0.0, guard_unbiased=True).policy.guard
     assert str(guard) == "kl0.5-minp0.1-t0-nobias"
     for alone in ({"guard_min_p": 0.1}, {"guard_temperature": 0.5}, {"guard_unbiased": True}):
         with pytest.raises(SettingsError, match="need guard_kl"):

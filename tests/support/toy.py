@@ -8,10 +8,11 @@ from functools import cache
 
 import numpy as np
 
-from deltaserve.server.decoding.decoder import Stream
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Block, DraftParams, Floats, Proposal
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.decoding.stream import Stream
 
 
 def log_softmax(logits: Floats) -> Floats:
@@ -157,10 +158,12 @@ def toy_stream(
     *,
     session: ToySession | None = None,
     prompt: Sequence[int] = (1, 2, 3),
+    policy: Policy | None = None,
 ) -> Stream:
     return Stream(
         prompt_ids=list(prompt),
         params=params,
         session=session or ToySession(),
         detokenizer=ToyDetokenizer(),
+        policy=policy or Policy(),
     )

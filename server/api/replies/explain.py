@@ -10,8 +10,8 @@ from starlette.requests import Request
 from deltaserve.errors import BadRequest
 from deltaserve.server.api.access.privilege import Privilege
 from deltaserve.server.api.requests.schema import Generation
-from deltaserve.server.decoding.decoder import Step
 from deltaserve.server.decoding.explanation import Explanation
+from deltaserve.server.decoding.stream import Step
 from deltaserve.server.serving.service import Tokenizer
 
 Json = dict[str, Any]

@@ -14,7 +14,7 @@ from deltaserve.server.api.replies.sse import DONE, stream_response, whole_respo
 from deltaserve.server.api.replies.tokens import Spelling
 from deltaserve.server.api.replies.writers import Envelope, Unsent, Usage
 from deltaserve.server.api.requests.schema import Generation
-from deltaserve.server.decoding.decoder import Piece
+from deltaserve.server.decoding.stream import Piece
 from deltaserve.server.serving.service import Choice, Serving, Version
 from deltaserve.server.telemetry import RequestRecord
 

@@ -9,7 +9,7 @@ import orjson
 
 from deltaserve.server.api.replies.explain import ExplainRows
 from deltaserve.server.api.replies.tokens import Logprobs
-from deltaserve.server.decoding.decoder import Piece
+from deltaserve.server.decoding.stream import Piece
 
 
 @dataclass(slots=True)

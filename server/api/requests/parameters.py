@@ -8,7 +8,7 @@ from typing import TypeVar
 from deltaserve.errors import BadRequest, ContextLengthExceeded
 from deltaserve.server.api.requests.naming import shown
 from deltaserve.server.api.requests.schema import Body, ChatRequest, CompletionRequest, Generation
-from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.serving.service import Choice, Serving, Tokenizer, Version
 from deltaserve.server.settings import Settings
 
@@ -60,6 +60,7 @@ def plan(
     """Every choice of the request, in the order of their indices: prompt by prompt, n for each."""
     _check(request, wanted, serving.settings)
     shared = _params(request, wanted, version, serving)
+    policy = replace(serving.settings.policy, explain=serving.settings.explain_candidates if request.explain else 0)
     max_context = serving.max_context(version)
     choices = []
     for at, prompt in enumerate(prompts):
@@ -68,7 +69,7 @@ def plan(
             raise BadRequest(
                 f"`min_tokens` is more than the {params.max_tokens} tokens of the answer.", param="min_tokens"
             )
-        choices += [Choice(at * request.n + i, i, prompt, params) for i in range(request.n)]
+        choices += [Choice(at * request.n + i, i, prompt, params, policy) for i in range(request.n)]
     return choices
 
 
@@ -86,7 +87,7 @@ def _check(request: Generation, wanted: Wanted, settings: Settings) -> None:
 
 def _params(request: Generation, wanted: Wanted, version: Version, serving: Serving) -> SamplingParams:
     """All but the length, which depends on the prompt."""
-    tokenizer, settings = version.tokenizer, serving.settings
+    tokenizer = version.tokenizer
     request = with_defaults(request, serving.sampling_defaults(version))
     return SamplingParams(
         max_tokens=0,
@@ -106,10 +107,6 @@ def _params(request: Generation, wanted: Wanted, version: Version, serving: Serv
         stop=request.stop_strings,
         stop_tokens=special_stops(tokenizer, request.stop_strings),
         top_logprobs=wanted.top_logprobs,
-        tail=settings.tail,
-        explain=settings.explain_candidates if request.explain else 0,
-        guard=settings.guard,
-        blind=settings.allow_blind,
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from deltaserve.server.api.requests.json_text import MAX_FIELDS
 from deltaserve.server.api.requests.unsupported import CHAT, COMMON, COMPLETION, refuse_misspelled, refuse_unsupported
-from deltaserve.server.decoding.sampling import LEAST_TEMPERATURE
+from deltaserve.server.decoding.params import LEAST_TEMPERATURE
 
 MAX_MESSAGES: Final = 4096
 MAX_BIAS: Final = 4096  # entries: that many cost each token no more than a few do, ten times as many milliseconds

@@ -18,8 +18,9 @@ from deltaserve.server.api.requests.json_route import JsonRoute
 from deltaserve.server.api.requests.parameters import Wanted, encode, room, special_stops, with_defaults
 from deltaserve.server.api.requests.schema import MAX_STOP, TEMPERATURE, StopStrings, Temperature, TokenizeRequest
 from deltaserve.server.api.routes.chat import chat_ids
-from deltaserve.server.decoding.decoder import Piece
-from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.policy import Policy
+from deltaserve.server.decoding.stream import Piece
 from deltaserve.server.serving.service import Choice, Outbox, Serving, Version
 from deltaserve.server.serving.uncorrected import Uncorrected
 from deltaserve.server.telemetry import RequestRecord
@@ -89,7 +90,7 @@ class _Before:
             self.record.model, self.record.prompt_tokens = SOURCE, len(choice.prompt_ids)
             upstream = self.serving.parts.upstream
             async with self.serving.answer(
-                version, [choice], self.record, lambda _: version.drafts(upstream)
+                version, [choice], self.record, lambda _: version.source(upstream)
             ) as outbox:
                 yield _Answer(version, choice, outbox, self.record)
 
@@ -110,9 +111,8 @@ class _Before:
             stop=tuple(body.stop),
             stop_tokens=special_stops(tokenizer, body.stop),
             eos_ids=self.serving.end_ids(version),
-            tail="truncate",
         )
-        return Choice(0, 0, ids, params)
+        return Choice(0, 0, ids, params, Policy(tail="truncate"))
 
 
 @dataclass(slots=True)

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deltaserve.server.decoding.protocols import Floats, Proposal
+from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.sampling import Target
+from deltaserve.server.decoding.verification import listed_probs
 
 _FORGET = 0.9
 _PRIOR_WEIGHT = 4.0
@@ -47,14 +48,8 @@ def upstream_agreement(
         return 0.0
     if target.params.temperature == 0.0:
         return float(int(proposal.top_ids[0]) == emitted)
-    share = _listed_share(proposal, target.params.temperature)
+    draft_probs = listed_probs(proposal, target.params.temperature)
     if seeded:
-        return float(share[proposal.top_ids == emitted].sum())
-    wanted = target.probs[proposal.top_ids]
-    return float((wanted * share).sum() if guessed else np.minimum(wanted, share).sum())
-
-
-def _listed_share(proposal: Proposal, temperature: float) -> Floats:
-    weights = np.exp((proposal.top_logprobs - proposal.top_logprobs[0]) / temperature)
-    share: Floats = weights / weights.sum()
-    return share
+        return float(draft_probs[proposal.top_ids == emitted].sum())
+    target_probs = target.probs[proposal.top_ids]
+    return float((target_probs * draft_probs).sum() if guessed else np.minimum(target_probs, draft_probs).sum())

@@ -1,7 +1,8 @@
-"""A restart that is seen coming: while the black box still works on a position where the pair strongly prefers another
-token, a second call is opened behind that token. If the correction then chooses it, the answer goes on at once.
+"""Calls that are opened before they are needed.
 
-It changes when a call is opened, never what is drawn: the second call is used only if its prefix is what was emitted.
+While the black box still works on a position where the pair strongly prefers another token, a second call is opened
+behind that token. If the correction then chooses it, the answer goes on at once.
+This changes when a call is opened, never what is drawn: the call is used only if its prefix is what was emitted.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import math
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
@@ -17,9 +18,7 @@ from deltaserve.errors import DeltaserveError
 from deltaserve.server.decoding.drafting.agreement import Acceptance
 from deltaserve.server.decoding.drafting.local import blind_target
 from deltaserve.server.decoding.protocols import Draft, DraftParams, OffsetRow, Upstream
-
-if TYPE_CHECKING:
-    from deltaserve.server.decoding.decoder import Stream
+from deltaserve.server.decoding.stream import Stream
 
 STRONG_NATS: Final = math.log(2.0)  # the offset at least doubles what the pair itself would say (docs/experiments.md)
 LIKELY_NATS: Final = math.log(0.5)  # and the unlearned model is more sure of it than of all else together
@@ -35,7 +34,7 @@ class _Opened:
 
 @dataclass(slots=True)
 class Record:
-    """How early calls turned out for one kind of stream: where guesses fail, hardly any are made."""
+    """How often early calls were useful for one kind of stream. Where they fail, hardly any are made."""
 
     useful: Acceptance = field(default_factory=lambda: Acceptance(0.7))
     _passed: int = 0
@@ -49,17 +48,17 @@ class Record:
 
 @dataclass(slots=True)
 class Records:
-    """Over all streams of a black box. Guesses that dice refute say nothing of those that only a list can refute."""
+    """The records of all streams of one black box: a sampled draw refutes guesses that a greedy choice would not."""
 
     greedy: Record = field(default_factory=Record)
     sampled: Record = field(default_factory=Record)
 
-    def of(self, stream: "Stream") -> Record:
+    def of(self, stream: Stream) -> Record:
         return self.greedy if stream.params.temperature == 0 else self.sampled
 
 
-class Foresight:
-    """One stream's early call."""
+class EarlyCall:
+    """The early call of one stream, where there is one."""
 
     def __init__(self, upstream: Upstream, records: Records) -> None:
         self._upstream = upstream
@@ -68,12 +67,12 @@ class Foresight:
         self._task: asyncio.Task[_Opened | None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
-    def watch(self, stream: "Stream", params: DraftParams) -> None:
+    def watch(self, stream: Stream, params: DraftParams) -> None:
         """To be called when the position after the stream's ids is about to be asked for with `params`."""
         if params.max_tokens > 1:
             self._task = asyncio.create_task(self._open_early(stream, params))
 
-    def decided(self, stream: "Stream", proposed: int | None, emitted: int) -> None:
+    def decided(self, stream: Stream, proposed: int | None, emitted: int) -> None:
         """The next token is known: an early call behind any other one, or behind M's own, is given up."""
         task, prefix = self._task, self._prefix
         if task is None:
@@ -85,12 +84,12 @@ class Foresight:
             self._task = self._prefix = None
             self._closing = asyncio.create_task(_given_up(task))
 
-    def ready(self, stream: "Stream") -> bool:
+    def ready(self, stream: Stream) -> bool:
         """Whether there is an early call for what comes next."""
         return self._prefix == stream.ids
 
     @asynccontextmanager
-    async def taken(self, stream: "Stream") -> AsyncGenerator[Draft | None, None]:
+    async def taken(self, stream: Stream) -> AsyncGenerator[Draft | None, None]:
         """The early call, where it goes on from the stream's ids; None otherwise. Raises what opening it raised."""
         task = self._task if self.ready(stream) else None
         if task is None:
@@ -115,10 +114,10 @@ class Foresight:
         if self._closing is not None:
             await asyncio.wait((self._closing,))
 
-    async def _open_early(self, stream: "Stream", params: DraftParams) -> _Opened | None:
+    async def _open_early(self, stream: Stream, params: DraftParams) -> _Opened | None:
         ids = list(stream.ids)
         row = await stream.session.row(ids)
-        guess = foreseen(row, stream) if stream.ids == ids else None
+        guess = expected_token(row, stream) if stream.ids == ids else None
         if guess is None or not self._records.of(stream).worth_trying():
             return None
         self._prefix = [*ids, guess]
@@ -129,8 +128,8 @@ class Foresight:
         return _Opened(context, await context.__aenter__())
 
 
-async def _finished(task: "asyncio.Task[_Opened | None]") -> _Opened | None:
-    """What the task opened; whoever is cancelled while waiting leaves nothing open."""
+async def _finished(task: asyncio.Task[_Opened | None]) -> _Opened | None:
+    """What the task opened. A caller that is cancelled while it waits leaves nothing open."""
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -138,10 +137,10 @@ async def _finished(task: "asyncio.Task[_Opened | None]") -> _Opened | None:
         raise
 
 
-async def _given_up(task: "asyncio.Task[_Opened | None]") -> None:
+async def _given_up(task: asyncio.Task[_Opened | None]) -> None:
     task.cancel()
     await asyncio.wait((task,))
-    if task.cancelled() or task.exception() is not None:  # nobody waits for what it would have found
+    if task.cancelled() or task.exception() is not None:  # nobody waits for its result
         return
     opened = task.result()
     if opened is not None:
@@ -149,8 +148,8 @@ async def _given_up(task: "asyncio.Task[_Opened | None]") -> None:
             await opened.context.__aexit__(None, None, None)
 
 
-def foreseen(row: OffsetRow, stream: "Stream") -> int | None:
-    """The token that the pair chooses by itself, where its offset is strong; None where the black box may be right."""
+def expected_token(row: OffsetRow, stream: Stream) -> int | None:
+    """The token that the pair alone chooses, where its offset is strong; None where the black box may be right."""
     guess = blind_target(row, stream, stream.history).best()
     at = np.array([guess])
     offset, unlearned = row.offset(at)[0], row.offset(at)[0] + row.base(at)[0]

@@ -7,7 +7,6 @@ Worth it where the black box is mostly overruled and the pair is not.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from deltaserve.server.decoding.correction import correct
 from deltaserve.server.decoding.protocols import (
@@ -20,16 +19,14 @@ from deltaserve.server.decoding.protocols import (
     Proposal,
 )
 from deltaserve.server.decoding.sampling import History, Target, target
+from deltaserve.server.decoding.stream import Stream
 from deltaserve.server.decoding.verification import verify
-
-if TYPE_CHECKING:
-    from deltaserve.server.decoding.decoder import Stream
 
 _UNKNOWN = Proposal(None, NO_IDS, NO_FLOATS)
 
 
 @dataclass(frozen=True, slots=True)
-class Drafted:
+class BlockToken:
     """One token of a block."""
 
     token_id: int
@@ -55,38 +52,37 @@ class BlockDraft:
         return self._proposals[self._at - 1]
 
     def pending(self) -> Sequence[int]:
-        return [own.token_id for own in self._proposals[self._at :] if own.token_id is not None]
+        return [proposal.token_id for proposal in self._proposals[self._at :] if proposal.token_id is not None]
 
 
-def blind_target(row: OffsetRow, stream: "Stream", history: History) -> Target:
+def blind_target(row: OffsetRow, stream: Stream, history: History) -> Target:
     """q̃ as the pair alone sees it."""
     corrected = correct(_UNKNOWN, row, extra_ids=history.touched())
-    return target(corrected, stream.params, history)
+    return target(corrected, stream.params, history, stream.policy.guard)
 
 
-async def propose(stream: "Stream", length: int) -> list[Drafted]:
+async def propose(stream: Stream, length: int) -> list[BlockToken]:
     """Up to `length` tokens after the stream's ids, each a draw from the pair's own target; ends at a final id."""
-    ids, history, drafted = list(stream.ids), stream.history.fork(), list[Drafted]()
-    for _ in range(min(length, stream.params.max_tokens - stream.emitted)):
+    ids, history, block = list(stream.ids), stream.history.fork(), list[BlockToken]()
+    for _ in range(min(length, stream.remaining)):
         row = await stream.session.row(ids)
         goal = blind_target(row, stream, history)
         token_id = verify(_UNKNOWN, goal, None, stream.noise, history.length)
-        point = stream.params.temperature == 0.0 or stream.noise.seeded
-        drafted.append(Drafted(token_id, row, None if point else goal.probs))
+        block.append(BlockToken(token_id, row, None if stream.point_drafts else goal.probs))
         ids.append(token_id)
         history.add(token_id)
         if token_id in stream.params.final_ids:
             break
         stream.session.prefetch(ids)
-    return drafted
+    return block
 
 
-async def verified_block(stream: "Stream", scorer: BlockScorer, drafted: Sequence[Drafted]) -> BlockDraft:
+async def verified_block(stream: Stream, scorer: BlockScorer, tokens: Sequence[BlockToken]) -> BlockDraft:
     """The block with M's list at each position, fetched in one call; the last proposal is M's own draw after it."""
     params = DraftParams(stream.params.temperature, 1, stream.params.seed)
-    block = await scorer.block(stream.ids, [own.token_id for own in drafted], params)
+    block = await scorer.block(stream.ids, [token.token_id for token in tokens], params)
     proposals = [
-        replace(seen, token_id=own.token_id, drawn_from=own.drawn_from, row=own.row)
-        for own, seen in zip(drafted, block.proposals, strict=False)
+        replace(listed, token_id=token.token_id, drawn_from=token.drawn_from, row=token.row)
+        for token, listed in zip(tokens, block.proposals, strict=False)
     ]
-    return BlockDraft(block.temperature, [*proposals, *block.proposals[len(drafted) :]])
+    return BlockDraft(block.temperature, [*proposals, *block.proposals[len(tokens) :]])

@@ -2,37 +2,27 @@
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from deltaserve.server.decoding.decoder import DraftSource
 from deltaserve.server.decoding.drafting.local import BlockDraft
-from deltaserve.server.decoding.drafting.sources import Drafts
 from deltaserve.server.decoding.protocols import Draft, Proposal
 from deltaserve.server.decoding.sampling import Target
-
-if TYPE_CHECKING:
-    from deltaserve.server.decoding.decoder import Stream
+from deltaserve.server.decoding.stream import Stream
 
 
 @dataclass(slots=True)
-class PrimedDrafts:
-    """One known proposal, drawn at `temperature`; then another source's."""
+class PrimedSource:
+    """A draft that is there already, then those of another source."""
 
-    temperature: float | None
-    known: Proposal | None
-    then: Drafts
-    _from_known: bool = False
+    first: BlockDraft | None
+    then: DraftSource
 
-    def open(self, stream: "Stream") -> AbstractAsyncContextManager[Draft]:
-        known, self.known = self.known, None
-        self._from_known = known is not None
-        return self.then.open(stream) if known is None else nullcontext(BlockDraft(self.temperature, [known]))
+    def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
+        first, self.first = self.first, None
+        return self.then.open(stream) if first is None else nullcontext(first)
 
-    def observe(self, stream: "Stream", proposal: Proposal, target: Target, emitted: int, /) -> None:
-        self.then.observe(stream, proposal, target, emitted)
-
-    def ended(self, accepted: int, *, replaced: bool) -> None:
-        if not self._from_known:
-            self.then.ended(accepted, replaced=replaced)
+    def observe(self, stream: Stream, draft: Draft, proposal: Proposal, target: Target, emitted: int, /) -> None:
+        self.then.observe(stream, draft, proposal, target, emitted)
 
     async def aclose(self) -> None:
         await self.then.aclose()

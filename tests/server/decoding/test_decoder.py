@@ -8,10 +8,10 @@ import pytest
 
 from deltaserve.errors import BlindPosition, MalformedTopK, OffsetUnavailable, UpstreamUnreachable
 from deltaserve.server.decoding.decoder import decode, generate
-from deltaserve.server.decoding.drafting.draft_length import DraftLength
 from deltaserve.server.decoding.drafting.local import propose
-from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
-from deltaserve.server.decoding.sampling import SamplingParams
+from deltaserve.server.decoding.drafting.upstream import CallLength, UpstreamSource
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.policy import Policy
 from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +19,7 @@ GREEDY = SamplingParams(max_tokens=20, temperature=0.0)
 
 
 def drafts(black_box, length=None):
-    return UpstreamDrafts(black_box, DraftLength(length, fixed=True))
+    return UpstreamSource(black_box, CallLength(length, fixed=True))
 
 
 async def tokens(stream, black_box, length=None):
@@ -226,7 +226,7 @@ async def test_leaving_the_generator_closes_the_upstream_call():
 async def test_swallowed_positions_are_counted_and_the_answer_goes_on():
     for kind, blind in (("hole", 0), ("blind", 1)):
         black_box = ToyBlackBox(swallow=lambda position, kind=kind: kind if position == 6 else None)
-        stream = toy_stream(replace(GREEDY, blind=True))
+        stream = toy_stream(GREEDY, policy=Policy(allow_blind=True))
         found = await tokens(stream, black_box)
         assert len(found) == 20
         assert (stream.stats.swallowed, stream.stats.blind) == (1, blind)
@@ -246,7 +246,7 @@ async def test_a_position_without_a_list_is_an_error_after_some_tries():
 @pytest.mark.parametrize("tail", ["impute", "truncate"])
 async def test_where_blind_positions_are_allowed_the_pair_s_best_token_is_taken_whatever_the_tail(tail):
     black_box = ToyBlackBox(swallow=lambda position: "blind" if position == 3 else None)
-    first, *_ = await tokens(toy_stream(replace(GREEDY, blind=True, tail=tail)), black_box)
+    first, *_ = await tokens(toy_stream(GREEDY, policy=Policy(allow_blind=True, tail=tail)), black_box)
     assert first == toy_logprobs("unlearned", [1, 2, 3], 12).argmax()
 
 
@@ -257,11 +257,11 @@ async def test_a_list_that_comes_at_the_second_try_lets_the_answer_go_on():
 
 
 async def test_drafts_get_short_where_they_are_replaced_and_long_again_where_not():
-    length = DraftLength()
+    length = CallLength()
     assert length.limit(500) == 500
-    length.ended(1, replaced=True)
+    length.learn(1, replaced=True)
     assert length.limit(500) == 8
-    length.ended(8, replaced=False)
+    length.learn(8, replaced=False)
     assert length.limit(500) == 32
-    length.ended(32, replaced=False)
+    length.learn(32, replaced=False)
     assert length.limit(100) == 100

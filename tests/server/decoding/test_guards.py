@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 
 from deltaserve.server.decoding.correction import correct
 from deltaserve.server.decoding.decoder import decode
-from deltaserve.server.decoding.drafting.sources import DraftSources, LocalDraftLimits, UpstreamDrafts
-from deltaserve.server.decoding.guards import Guard
+from deltaserve.server.decoding.drafting.adaptive import BlockLimits
+from deltaserve.server.decoding.drafting.sources import Drafting
+from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.noise import Noise
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.policy import Guard, Policy
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import History, SamplingParams, target
+from deltaserve.server.decoding.sampling import History, target
 from deltaserve.server.decoding.verification import verify
 from tests.support import reference
 from tests.support.statistics import ALARM, p_value
@@ -34,14 +37,13 @@ def world(seed, k=K):
     return proposal, NumpyRow(base, unlearned - base), dict(zip(order.tolist(), black_box[order].tolist(), strict=True))
 
 
-def reference_target(row, top, params, output):
-    log_q = reference.log_softmax(reference.weights(top, row.log_base, row.log_offset, params.tail)[0])
+def reference_target(row, top, params, guard, output):
+    log_q = reference.log_softmax(reference.weights(top, row.log_base, row.log_offset, "impute")[0])
     chain = {
         name: getattr(params, name)
         for name in ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "logit_bias")
     }
-    kl = reference.kl_nats(log_q, top, row.log_base, params.tail)
-    guard = params.guard
+    kl = reference.kl_nats(log_q, top, row.log_base, "impute")
     if kl > guard.kl_nats:
         chain["temperature"] = min(chain["temperature"], guard.temperature)
         chain["min_p"] = max(chain["min_p"], guard.min_p)
@@ -66,13 +68,11 @@ def test_a_guarded_target_equals_the_reference_chain_with_narrower_parameters(
 ):
     proposal, row, top = world(seed, k)
     guard = Guard(kl_nats=kl, min_p=floor, temperature=cap, unbiased=unbiased)
-    params = SamplingParams(
-        max_tokens=9, temperature=temperature, top_p=0.95, presence_penalty=0.4, logit_bias=bias, guard=guard
-    )
+    params = SamplingParams(max_tokens=9, temperature=temperature, top_p=0.95, presence_penalty=0.4, logit_bias=bias)
     history = History(params, ())
     history.add(3)
-    goal = target(correct(proposal, row, extra_ids=history.touched()), params, history)
-    expected, true_kl = reference_target(row, top, params, [3])
+    goal = target(correct(proposal, row, extra_ids=history.touched()), params, history, guard)
+    expected, true_kl = reference_target(row, top, params, guard, [3])
     if abs(true_kl - kl) > 1e-6:  # on the bound itself rounding decides
         np.testing.assert_allclose(goal.probs, expected, atol=1e-9)
         np.testing.assert_allclose([goal.prob(i) for i in range(SIZE)], expected, atol=1e-9)
@@ -81,24 +81,24 @@ def test_a_guarded_target_equals_the_reference_chain_with_narrower_parameters(
 def test_below_the_bound_nothing_changes_and_without_a_guard_no_kl_is_computed(monkeypatch):
     proposal, row, _ = world(4)
     plain = SamplingParams(max_tokens=9)
-    never = replace(plain, guard=Guard(kl_nats=50.0, min_p=1.0))
+    never = Guard(kl_nats=50.0, min_p=1.0)
     corrected = correct(proposal, row)
     np.testing.assert_array_equal(
-        target(corrected, plain, History(plain, ())).probs, target(corrected, never, History(never, ())).probs
+        target(corrected, plain, History(plain, ())).probs, target(corrected, plain, History(plain, ()), never).probs
     )
     monkeypatch.setattr(
-        "deltaserve.server.decoding.guards.kl_after_before", lambda _: pytest.fail("a pass that nobody needs")
+        "deltaserve.server.decoding.policy.kl_after_before", lambda _: pytest.fail("a pass that nobody needs")
     )
     target(corrected, plain, History(plain, ()))
-    greedy = replace(plain, temperature=0.0, guard=Guard(kl_nats=0.0, min_p=0.5, unbiased=True))
-    target(corrected, greedy, History(greedy, ()))
+    greedy = replace(plain, temperature=0.0)
+    target(corrected, greedy, History(greedy, ()), Guard(kl_nats=0.0, min_p=0.5, unbiased=True))
 
 
 def test_a_cap_of_zero_makes_the_step_greedy_and_only_that_step():
     proposal, row, _ = world(5)
     corrected = correct(proposal, row)
-    params = SamplingParams(max_tokens=9, guard=Guard(kl_nats=ALWAYS, temperature=0.0))
-    goal = target(corrected, params, History(params, ()))
+    params = SamplingParams(max_tokens=9)
+    goal = target(corrected, params, History(params, ()), Guard(kl_nats=ALWAYS, temperature=0.0))
     best = int(np.argmax(corrected.dense()))
     assert goal.prob(best) == goal.probs[best] == 1.0
     assert goal.probs.sum() == 1.0
@@ -109,11 +109,9 @@ def test_a_cap_of_zero_makes_the_step_greedy_and_only_that_step():
 def test_an_unbiased_step_keeps_the_ban_of_min_tokens():
     proposal, row, _ = world(6)
     guard = Guard(kl_nats=ALWAYS, unbiased=True)
-    params = SamplingParams(
-        max_tokens=9, min_tokens=2, eos_ids=frozenset({2}), logit_bias={2: 50.0, 7: 90.0}, guard=guard
-    )
+    params = SamplingParams(max_tokens=9, min_tokens=2, eos_ids=frozenset({2}), logit_bias={2: 50.0, 7: 90.0})
     history = History(params, ())
-    goal = target(correct(proposal, row, extra_ids=history.touched()), params, history)
+    goal = target(correct(proposal, row, extra_ids=history.touched()), params, history, guard)
     assert goal.prob(2) == 0.0
     assert goal.prob(7) < 0.9
 
@@ -123,27 +121,26 @@ def test_a_biased_greedy_answer_is_guarded_too():
     plain = SamplingParams(max_tokens=9, temperature=0.0)
     best = target(correct(proposal, row), plain, History(plain, ())).best()
     banning = replace(plain, logit_bias={best: -100.0})
-    guarded = replace(banning, guard=Guard(kl_nats=ALWAYS, unbiased=True))
     chosen = {}
-    for name, params in {"banned": banning, "guarded": guarded}.items():
-        history = History(params, ())
-        chosen[name] = target(correct(proposal, row, extra_ids=history.touched()), params, history).best()
+    for name, guard in {"banned": None, "guarded": Guard(kl_nats=ALWAYS, unbiased=True)}.items():
+        history = History(banning, ())
+        chosen[name] = target(correct(proposal, row, extra_ids=history.touched()), banning, history, guard).best()
     assert chosen["banned"] != best == chosen["guarded"]
 
 
-async def continuations(drafts_of, params, draws):
+async def continuations(source_of, guard, draws):
     """Counts of the first two emitted ids, [SIZE, SIZE], over `draws` streams."""
     counts = np.zeros((12, 12))
     for _ in range(draws):
-        stream = toy_stream(params)
-        ids = [step.token_id async for step in decode(stream, drafts_of())]
+        stream = toy_stream(SAMPLED, policy=Policy(guard=guard))
+        ids = [step.token_id async for step in decode(stream, source_of())]
         counts[ids[0], ids[1]] += 1
     return counts
 
 
-def joint(params):
+def joint():
     """What two guarded steps of the toy world must give, [12, 12], by the reference alone."""
-    found, prompt = np.zeros((12, 12)), [1, 2, 3]
+    expected, prompt = np.zeros((12, 12)), [1, 2, 3]
 
     def at(prefix):
         black_box = toy_logprobs("black box", prefix, 12)
@@ -151,23 +148,24 @@ def joint(params):
         offset = toy_logprobs("unlearned", prefix, 12) - base
         order = np.argsort(-black_box, kind="stable")[:5]
         top = dict(zip(order.tolist(), black_box[order].tolist(), strict=True))
-        return reference_target(NumpyRow(base, offset), top, params, [])[0]
+        return reference_target(NumpyRow(base, offset), top, SAMPLED, GUARD, [])[0]
 
     for first, mass in enumerate(at(prompt)):
         if mass:
-            found[first] = mass * at([*prompt, first])
-    return found
+            expected[first] = mass * at([*prompt, first])
+    return expected
 
 
-GUARDED = SamplingParams(max_tokens=2, temperature=1.2, guard=Guard(kl_nats=0.4, min_p=0.15, temperature=0.7))
-LONGEST = LocalDraftLimits(positions_per_token=99.0)
+SAMPLED = SamplingParams(max_tokens=2, temperature=1.2)
+GUARD = Guard(kl_nats=0.4, min_p=0.15, temperature=0.7)
+LONGEST = BlockLimits(positions_per_token=99.0)
 
 
 def sources(kind):
     box = ToyBlackBox()
     if kind == "the black box's drafts":
-        return lambda: UpstreamDrafts(box)
-    return lambda: DraftSources(box, box, LONGEST).for_stream()
+        return lambda: UpstreamSource(box)
+    return lambda: Drafting(box, box, LONGEST).source()
 
 
 @pytest.mark.anyio
@@ -175,17 +173,17 @@ def sources(kind):
 async def test_guarded_answers_follow_the_guarded_target_whoever_drafts(kind, monkeypatch):
     if kind == "the pair's drafts":
         monkeypatch.setattr(
-            "deltaserve.server.decoding.drafting.sources.AdaptiveDrafts.block_length", lambda self, stream: 2
+            "deltaserve.server.decoding.drafting.adaptive.AdaptiveSource.block_length", lambda self, stream: 2
         )
-    counts = await continuations(sources(kind), GUARDED, 1_500)
-    assert p_value(counts, joint(GUARDED)) > ALARM
+    counts = await continuations(sources(kind), GUARD, 1_500)
+    assert p_value(counts, joint()) > ALARM
 
 
 @pytest.mark.anyio
 async def test_answers_without_the_guard_are_told_from_guarded_ones():
-    loose = replace(GUARDED, guard=Guard(kl_nats=99.0, min_p=1.0))
+    loose = Guard(kl_nats=99.0, min_p=1.0)
     counts = await continuations(sources("the black box's drafts"), loose, 500)
-    expected = joint(GUARDED)
+    expected = joint()
     outside = counts[expected == 0].sum()
     assert outside > 0 or p_value(counts, expected) < 1e-12
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from deltaserve.errors import BadRequest
 from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.params import LEAST_TEMPERATURE, SamplingParams
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import LEAST_TEMPERATURE, History, SamplingParams, keep_probable, target
+from deltaserve.server.decoding.sampling import History, keep_probable, target
 from tests.support import reference
 
 SIZE = 16
@@ -141,7 +142,7 @@ EXTREMES = {
 @settings(max_examples=400, deadline=None)
 def test_no_accepted_value_makes_anything_but_a_distribution(chain, seed, k, tail, output, scale):
     proposal, row, _ = position(seed, k, scale)
-    params = SamplingParams(max_tokens=9, tail=tail, **chain)
+    params = SamplingParams(max_tokens=9, **chain)
     history = History(params, [1, 2])
     for token_id in output:
         history.add(token_id)
@@ -222,9 +223,7 @@ def test_a_bias_of_many_ids_is_gone_through_once_and_not_at_every_token():
 
 def test_a_target_that_min_tokens_leaves_nothing_of_is_the_callers_mistake():
     proposal, row, _ = position(6, k=2)
-    params = SamplingParams(
-        max_tokens=9, tail="truncate", min_tokens=3, stop_token_ids=frozenset(proposal.top_ids.tolist())
-    )
+    params = SamplingParams(max_tokens=9, min_tokens=3, stop_token_ids=frozenset(proposal.top_ids.tolist()))
     history = History(params, ())
     goal = target(correct(proposal, row, "truncate", history.touched()), params, history)
     with pytest.raises(BadRequest, match="min_tokens"):

@@ -9,12 +9,13 @@ import pytest
 from deltaserve.errors import OffsetUnavailable
 from deltaserve.server.decoding.correction import correct_given
 from deltaserve.server.decoding.decoder import decode
-from deltaserve.server.decoding.drafting.primed import PrimedDrafts
-from deltaserve.server.decoding.drafting.sources import UpstreamDrafts
+from deltaserve.server.decoding.drafting.local import BlockDraft
+from deltaserve.server.decoding.drafting.primed import PrimedSource
+from deltaserve.server.decoding.drafting.upstream import UpstreamSource
+from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.decoding.ranking import most_probable
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import SamplingParams
 from deltaserve.server.decoding.scoring import score
 from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
 
@@ -74,7 +75,7 @@ async def test_scores_do_not_depend_on_how_the_lists_are_portioned(sizes):
 async def test_an_answer_is_scored_as_it_was_generated_but_for_the_mass_that_the_cap_hides(k, most):
     params = SamplingParams(max_tokens=40, seed=4, top_logprobs=2)
     black_box, prompt = ToyBlackBox(k=k), [1, 2, 3]
-    steps = [step async for step in decode(toy_stream(params, prompt=prompt), UpstreamDrafts(black_box))]
+    steps = [step async for step in decode(toy_stream(params, prompt=prompt), UpstreamSource(black_box))]
     text = [*prompt, *(step.token_id for step in steps)]
     scored = await score(text, lists(black_box, text, len(text)), ToySession(), "impute", 2)
     for step, token in zip(steps, scored[len(prompt) :], strict=True):
@@ -140,9 +141,9 @@ async def test_a_pair_that_fails_fails_the_score():
 
 async def test_a_proposal_that_is_known_already_saves_a_call_and_changes_no_text():
     params = SamplingParams(max_tokens=20, temperature=0.9, seed=8)
-    expected = [step.token_id async for step in decode(toy_stream(params), UpstreamDrafts(ToyBlackBox()))]
+    expected = [step.token_id async for step in decode(toy_stream(params), UpstreamSource(ToyBlackBox()))]
     black_box = ToyBlackBox()
     block = await black_box.block([1, 2, 3], [], DraftParams(0.9, 1))
-    primed = PrimedDrafts(block.temperature, block.proposals[0], UpstreamDrafts(black_box))
+    primed = PrimedSource(BlockDraft(block.temperature, block.proposals[:1]), UpstreamSource(black_box))
     assert [step.token_id async for step in decode(toy_stream(params), primed)] == expected
     assert all(len(ids) > 3 for ids, _ in black_box.calls)

@@ -5,9 +5,10 @@ import pytest
 
 from deltaserve.server.decoding.correction import correct
 from deltaserve.server.decoding.noise import Noise
+from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import History, SamplingParams, target
+from deltaserve.server.decoding.sampling import History, target
 from deltaserve.server.decoding.verification import verify
 from tests.support import reference
 from tests.support.statistics import ALARM, p_value
@@ -20,7 +21,7 @@ def world(seed=3):
     return [np.array(reference.log_softmax(rng.normal(0, 1.2, SIZE))) for _ in range(3)]
 
 
-def emitted(params, *, draft_temperature, really=None, rows=None, draws=DRAWS, k=K):
+def emitted(params, *, draft_temperature, really=None, rows=None, draws=DRAWS, k=K, tail="impute"):
     """Counts of emitted ids, and the reference target they are drawn from. `really`: what the black box draws at."""
     black_box, base, unlearned = world()
     row = NumpyRow(base, unlearned - base) if rows is None else rows
@@ -30,7 +31,7 @@ def emitted(params, *, draft_temperature, really=None, rows=None, draws=DRAWS, k
     for token_id in output:
         history.add(token_id)
     proposal = Proposal(None, order, black_box[order])
-    goal = target(correct(proposal, row, params.tail, history.touched()), params, history)
+    goal = target(correct(proposal, row, tail, history.touched()), params, history)
     rng, noise = np.random.default_rng(11), Noise(None)
     probs = np.exp(black_box / (really or draft_temperature or 1.0))
     drawn = rng.choice(SIZE, size=draws, p=probs / probs.sum())
@@ -40,7 +41,7 @@ def emitted(params, *, draft_temperature, really=None, rows=None, draws=DRAWS, k
         for _ in range(times):
             counts[verify(proposed, goal, draft_temperature, noise, 0)] += 1
     top = dict(zip(order.tolist(), black_box[order].tolist(), strict=True))
-    log_q = reference.log_softmax(reference.weights(top, row.log_base, row.log_offset, params.tail)[0])
+    log_q = reference.log_softmax(reference.weights(top, row.log_base, row.log_offset, tail)[0])
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
     chain = {name: getattr(params, name) for name in names}
     return counts, np.array(reference.target(log_q, prompt=[int(order[1])], output=output, **chain))
@@ -74,8 +75,8 @@ def test_a_draft_of_another_known_temperature_is_corrected_too(draft_temperature
 
 
 def test_truncated_tails_are_drawn_exactly_too():
-    params = SamplingParams(max_tokens=9, tail="truncate")
-    assert p_value(*emitted(params, draft_temperature=1.0, draws=FEW)) > ALARM
+    params = SamplingParams(max_tokens=9)
+    assert p_value(*emitted(params, draft_temperature=1.0, draws=FEW, tail="truncate")) > ALARM
 
 
 def test_a_draft_that_lies_about_its_temperature_is_detected():

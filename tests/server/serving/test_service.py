@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from deltaserve.errors import BadRequest, RateLimited, UpstreamUnreachable
-from deltaserve.server.decoding.decoder import Piece
+from deltaserve.server.decoding.stream import Piece
 from deltaserve.server.serving.admission import Gate
 from deltaserve.server.serving.service import Outbox
 from deltaserve.server.settings import Settings

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from deltaserve.server.api.replies.explain import ExplainRows
-from deltaserve.server.decoding.decoder import Step
-from deltaserve.server.decoding.drafting.sources import AdaptiveDrafts, DraftSources, LocalDraftLimits, UpstreamDrafts
+from deltaserve.server.decoding.drafting.adaptive import AdaptiveSource, BlockLimits
+from deltaserve.server.decoding.drafting.sources import Drafting
+from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.explanation import Explanation
 from deltaserve.server.decoding.rows import NumpyRow
+from deltaserve.server.decoding.stream import Step
 from tests.support.app import END, TEXT, VOCAB, RunningApp, ScriptedBlackBox, running_app
 
 KEY = "admin-1"
@@ -220,6 +222,6 @@ def test_an_id_that_the_tokenizer_has_not_has_no_text(tokenizer: Any) -> None:
 
 def test_explained_streams_are_never_drafted_by_the_pair() -> None:
     box: Any = ScriptedBlackBox()
-    sources = DraftSources(box, box, LocalDraftLimits())
-    assert isinstance(sources.for_stream(), AdaptiveDrafts)
-    assert isinstance(sources.for_stream(explained=True), UpstreamDrafts)
+    drafting = Drafting(box, box, BlockLimits())
+    assert isinstance(drafting.source(), AdaptiveSource)
+    assert isinstance(drafting.source(explained=True), UpstreamSource)

@@ -8,12 +8,14 @@ import pytest
 
 from deltaserve.errors import UpstreamUnreachable
 from deltaserve.server.decoding.decoder import decode
-from deltaserve.server.decoding.drafting import early_calls as foresight
+from deltaserve.server.decoding.drafting import early_calls
+from deltaserve.server.decoding.drafting.adaptive import BlockLimits
 from deltaserve.server.decoding.drafting.agreement import Acceptance
-from deltaserve.server.decoding.drafting.early_calls import Foresight, Record, Records, foreseen
-from deltaserve.server.decoding.drafting.sources import DraftSources, LocalDraftLimits, UpstreamDrafts
+from deltaserve.server.decoding.drafting.early_calls import EarlyCall, Record, Records, expected_token
+from deltaserve.server.decoding.drafting.sources import Drafting
+from deltaserve.server.decoding.drafting.upstream import UpstreamSource
+from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import SamplingParams
 from tests.server.decoding.drafting.test_sources import joint
 from tests.support.statistics import ALARM, p_value
 from tests.support.toy import ToyBlackBox, ToySession, toy_stream
@@ -45,13 +47,13 @@ class Late:
 @pytest.fixture
 def eager(monkeypatch):
     """Every choice of the pair counts as strong."""
-    monkeypatch.setattr(foresight, "STRONG_NATS", -np.inf)
-    monkeypatch.setattr(foresight, "LIKELY_NATS", -np.inf)
+    monkeypatch.setattr(early_calls, "STRONG_NATS", -np.inf)
+    monkeypatch.setattr(early_calls, "LIKELY_NATS", -np.inf)
 
 
 def drafts_of(black_box):
     sure = Records(greedy=Record(Acceptance(1.0)), sampled=Record(Acceptance(1.0)))
-    return UpstreamDrafts(black_box, foresight=Foresight(black_box, sure))
+    return UpstreamSource(black_box, early_call=EarlyCall(black_box, sure))
 
 
 async def tokens(stream, drafts):
@@ -61,7 +63,7 @@ async def tokens(stream, drafts):
 @pytest.mark.parametrize("changes", [{}, {"temperature": 0.9, "seed": 4}, {"presence_penalty": 0.7}])
 async def test_text_does_not_depend_on_early_calls(eager, changes):
     params = replace(GREEDY, **changes)
-    expected = await tokens(toy_stream(params), UpstreamDrafts(ToyBlackBox()))
+    expected = await tokens(toy_stream(params), UpstreamSource(ToyBlackBox()))
     black_box, stream = SlowBox(), toy_stream(params)
     assert await tokens(stream, drafts_of(black_box)) == expected
     assert 0 < stream.stats.early_used <= stream.stats.early_calls
@@ -98,7 +100,7 @@ async def test_where_guesses_fail_hardly_any_are_made_until_one_is_right_again(e
         record.useful.add(0.0)
     assert [record.worth_trying() for _ in range(32)].count(True) == 2
     stream, black_box = toy_stream(replace(GREEDY, max_tokens=5)), SlowBox()
-    await tokens(stream, UpstreamDrafts(black_box, foresight=Foresight(black_box, records)))
+    await tokens(stream, UpstreamSource(black_box, early_call=EarlyCall(black_box, records)))
     assert stream.stats.early_calls == 0
     assert records.of(toy_stream(sampled)).worth_trying()  # what greedy streams met says nothing of sampled ones
     for _ in range(20):
@@ -115,7 +117,7 @@ async def test_an_answer_that_is_given_up_leaves_nothing_open(eager):
 
 
 async def test_an_early_call_that_fails_is_tried_again_like_any_other(eager):
-    expected = await tokens(toy_stream(GREEDY), UpstreamDrafts(ToyBlackBox()))
+    expected = await tokens(toy_stream(GREEDY), UpstreamSource(ToyBlackBox()))
     black_box = SlowBox(faults=[None, UpstreamUnreachable("gone")])
     assert await tokens(toy_stream(GREEDY), drafts_of(black_box)) == expected
     assert black_box.closed == len(black_box.calls)
@@ -124,11 +126,11 @@ async def test_an_early_call_that_fails_is_tried_again_like_any_other(eager):
 def test_only_a_strong_offset_on_the_pairs_own_choice_is_a_sign():
     base = np.log(np.array([0.1, 0.5, 0.4]))
     for said, sign in (([0.8, 0.1, 0.1], 0), ([0.15, 0.7, 0.15], None), ([0.4, 0.3, 0.3], None)):
-        assert foreseen(NumpyRow(base, np.log(np.array(said)) - base), toy_stream(GREEDY)) == sign
+        assert expected_token(NumpyRow(base, np.log(np.array(said)) - base), toy_stream(GREEDY)) == sign
     ends = toy_stream(replace(GREEDY, eos_ids=frozenset({0})))
-    assert foreseen(NumpyRow(base, np.log(np.array([0.8, 0.1, 0.1])) - base), ends) is None
+    assert expected_token(NumpyRow(base, np.log(np.array([0.8, 0.1, 0.1])) - base), ends) is None
 
 
 def test_an_operator_can_turn_them_off():
     box = ToyBlackBox()
-    assert DraftSources(box, None, LocalDraftLimits(), foresee=False).for_stream().foresight is None
+    assert Drafting(box, None, BlockLimits(), early_calls=False).source().early_call is None

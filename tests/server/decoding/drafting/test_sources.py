@@ -9,12 +9,15 @@ import pytest
 from deltaserve.errors import BlindPosition
 from deltaserve.server.decoding.correction import correct
 from deltaserve.server.decoding.decoder import decode
-from deltaserve.server.decoding.drafting.local import propose
+from deltaserve.server.decoding.drafting.adaptive import AdaptiveSource, BlockLimits
+from deltaserve.server.decoding.drafting.local import BlockDraft, propose
 from deltaserve.server.decoding.drafting.pace import Line, Measured, Pace
-from deltaserve.server.decoding.drafting.sources import AdaptiveDrafts, LocalDraftLimits, UpstreamDrafts
+from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.noise import Noise
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
-from deltaserve.server.decoding.sampling import History, SamplingParams, target
+from deltaserve.server.decoding.sampling import History, target
 from deltaserve.server.decoding.verification import verify
 from tests.support.statistics import ALARM, p_value
 from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
@@ -24,7 +27,7 @@ GREEDY = SamplingParams(max_tokens=24, temperature=0.0)
 
 
 @dataclass
-class Scripted(AdaptiveDrafts):
+class Scripted(AdaptiveSource):
     """Adaptive drafts that follow a script of block lengths instead of choosing; 0 is the black box's own stream."""
 
     script: tuple[int, ...] = (0,)
@@ -35,7 +38,7 @@ class Scripted(AdaptiveDrafts):
 
 
 def scripted(black_box, *script):
-    return Scripted(black_box, black_box, Pace(), LocalDraftLimits(), script=script)
+    return Scripted(UpstreamSource(black_box), black_box, Pace(), BlockLimits(), script=script)
 
 
 async def tokens(stream, drafts):
@@ -44,7 +47,7 @@ async def tokens(stream, drafts):
 
 @pytest.mark.parametrize("script", [(4,), (1,), (0, 3, 1), (16,)])
 async def test_greedy_text_does_not_depend_on_who_drafts(script):
-    expected = await tokens(toy_stream(GREEDY), UpstreamDrafts(ToyBlackBox()))
+    expected = await tokens(toy_stream(GREEDY), UpstreamSource(ToyBlackBox()))
     black_box = ToyBlackBox()
     assert await tokens(toy_stream(GREEDY), scripted(black_box, *script)) == expected
     assert black_box.blocks
@@ -118,10 +121,10 @@ async def test_where_draws_may_be_hidden_tokens_follow_the_target_only_if_no_dra
 
 async def test_a_block_without_a_list_is_an_error_only_where_it_is_reached():
     """Its second position is blind."""
-    plain = await tokens(toy_stream(GREEDY), UpstreamDrafts(ToyBlackBox()))
+    plain = await tokens(toy_stream(GREEDY), UpstreamSource(ToyBlackBox()))
     for blind in (False, True):
         black_box = ToyBlackBox(swallow=lambda position: "blind" if position == 4 else None)
-        stream = toy_stream(replace(GREEDY, blind=blind))
+        stream = toy_stream(GREEDY, policy=Policy(allow_blind=blind))
         if not blind:
             with pytest.raises(BlindPosition):
                 await tokens(stream, scripted(black_box, 4))
@@ -148,7 +151,7 @@ async def test_a_block_that_lies_about_its_draft_distribution_is_detected():
 
 
 async def test_a_block_ends_at_a_final_id_and_never_passes_the_token_limit():
-    plain = await tokens(toy_stream(GREEDY), UpstreamDrafts(ToyBlackBox()))
+    plain = await tokens(toy_stream(GREEDY), UpstreamSource(ToyBlackBox()))
     drafted = [own.token_id for own in await propose(toy_stream(replace(GREEDY, max_tokens=5)), 16)]
     assert len(drafted) == 5
     ended = await propose(toy_stream(replace(GREEDY, eos_ids=frozenset({drafted[1]}))), 16)
@@ -176,7 +179,7 @@ def paced(**seconds):
 
 def adaptive(pace, black_box=None, **limits):
     black_box = black_box or ToyBlackBox()
-    return AdaptiveDrafts(black_box, black_box, pace, LocalDraftLimits(**limits))
+    return AdaptiveSource(UpstreamSource(black_box), black_box, pace, BlockLimits(**limits))
 
 
 FAST_PAIR = {"first_token_s": 0.04, "token_s": 0.02, "local_s": 0.003, "block_s": 0.05}
@@ -302,7 +305,9 @@ async def test_calls_make_prices_old_and_blocks_renew_them():
         assert drafts.pace.first_token_s.value != before
     assert drafts.pace.old
     black_box = ToyBlackBox()
-    await tokens(toy_stream(GREEDY), Scripted(black_box, black_box, drafts.pace, LocalDraftLimits(), script=(2,)))
+    await tokens(
+        toy_stream(GREEDY), Scripted(UpstreamSource(black_box), black_box, drafts.pace, BlockLimits(), script=(2,))
+    )
     assert not drafts.pace.old
     assert drafts.pace.local() < 9.0
 
@@ -314,7 +319,7 @@ async def test_a_few_replaced_tokens_are_enough_to_try_a_block_where_the_pair_ag
     overruled = Proposal((own.token_id + 1) % 16, np.array([(own.token_id + 1) % 16]), np.array([-0.1]))
     assert drafts.block_length(stream) == 0
     for _ in range(3):
-        drafts.observe(stream, overruled, goal, own.token_id)
+        drafts.observe(stream, BlockDraft(0.0, [overruled]), overruled, goal, own.token_id)
     assert drafts.block_length(stream) >= 4
 
 
@@ -328,7 +333,7 @@ def test_an_operator_bounds_what_blocks_may_cost():
 
 
 async def test_the_policy_learns_from_the_stream_itself_and_keeps_the_text():
-    expected = await tokens(toy_stream(replace(GREEDY, max_tokens=60)), UpstreamDrafts(ToyBlackBox()))
+    expected = await tokens(toy_stream(replace(GREEDY, max_tokens=60)), UpstreamSource(ToyBlackBox()))
     black_box = ToyBlackBox()
     drafts = adaptive(paced(**FAST_PAIR), black_box)
     assert await tokens(toy_stream(replace(GREEDY, max_tokens=60)), drafts) == expected
@@ -360,7 +365,7 @@ async def test_what_keeps_an_answer_going_is_passed_on_only_where_it_leaves_the_
     for params in (GREEDY, replace(GREEDY, temperature=1.0, seed=3), replace(GREEDY, temperature=1.0)):
         black_box = ToyBlackBox()
         params = replace(params, min_tokens=10, ignore_eos=True, eos_ids=frozenset({3}))
-        await tokens(toy_stream(params), UpstreamDrafts(black_box))
+        await tokens(toy_stream(params), UpstreamSource(black_box))
         asked.append(black_box.calls[0][1])
     assert [params.min_tokens for params in asked] == [10, 10, 0]
     assert all(params.ignore_eos for params in asked)

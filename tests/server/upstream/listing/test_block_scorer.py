@@ -7,10 +7,11 @@ import pytest
 
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.decoder import decode
+from deltaserve.server.decoding.drafting.adaptive import BlockLimits
 from deltaserve.server.decoding.drafting.pace import Pace
-from deltaserve.server.decoding.drafting.sources import LocalDraftLimits
+from deltaserve.server.decoding.drafting.upstream import UpstreamSource
+from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import Block, DraftParams
-from deltaserve.server.decoding.sampling import SamplingParams
 from deltaserve.server.upstream.listing.block_scorer import Timed, TimedScorer, block_scorer
 from deltaserve.server.upstream.listing.one_prompt import PromptLogprobs
 from deltaserve.server.upstream.listing.prompt_list import PromptList
@@ -95,7 +96,7 @@ async def test_the_tokens_are_the_same_by_either_method_of_scoring_blocks(model,
     box = await connect(server.url, tokenizer=tokenizer, k=5)
 
     async def tokens(scorer, script):
-        drafts = Scripted(box, scorer, Pace(), LocalDraftLimits(), script=script)
+        drafts = Scripted(UpstreamSource(box), scorer, Pace(), BlockLimits(), script=script)
         session = ToySession(size=tokenizer.vocab_size)
         stream = toy_stream(SamplingParams(max_tokens=24, **sampling), session=session, prompt=prompt)
         stream.detokenizer = None

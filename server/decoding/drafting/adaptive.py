@@ -1,0 +1,165 @@
+"""A source of drafts that chooses by speed: the black box's own stream, or blocks that the pair drafts.
+
+Both are verified by the same rule, so the choice changes speed and upstream cost, never the distribution.
+"""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+from deltaserve.server.decoding.drafting.agreement import Acceptance, local_agreement, upstream_agreement
+from deltaserve.server.decoding.drafting.local import blind_target, propose, verified_block
+from deltaserve.server.decoding.drafting.pace import Pace
+from deltaserve.server.decoding.drafting.upstream import UpstreamSource
+from deltaserve.server.decoding.protocols import BlockScorer, Draft, Proposal
+from deltaserve.server.decoding.sampling import Target
+from deltaserve.server.decoding.stream import Stream
+
+_BLOCK_LENGTHS = (1, 2, 4, 8, 16, 32)
+_CLEARLY = 1.2  # a block must promise this much more than a stream: it also takes work from the black box
+_TRIAL = 2  # tokens of a block that is drafted only to see what it costs
+_OBSERVED_EVERY = 3  # accepted steps whose agreement with the pair is worked out: that takes passes over the vocabulary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockLimits:
+    """What an operator allows the pair's blocks to cost."""
+
+    longest_block: int = 16
+    positions_per_token: float = 4.0  # upstream positions scored per emitted token, running
+    concurrent_positions: int = 256  # over all streams of one black box
+
+
+@dataclass(slots=True)
+class AdaptiveSource:
+    """A `DraftSource` that takes the better expected rate, from running acceptances and measured times."""
+
+    streaming: UpstreamSource
+    scorer: BlockScorer
+    pace: Pace
+    limits: BlockLimits
+    upstream_accepted: Acceptance = field(default_factory=lambda: Acceptance(0.95))
+    local_accepted: Acceptance = field(default_factory=lambda: Acceptance(0.6))  # until seen: the black box streams
+    _observed: int = 0
+
+    def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
+        length = 0 if self._early_call_ready(stream) else self.block_length(stream)
+        return self._block(stream, length) if length else self._stream(stream)
+
+    def observe(self, stream: Stream, draft: Draft, proposal: Proposal, target: Target, emitted: int) -> None:
+        """Credit both sources, also the one that was not asked.
+
+        Where a token was replaced the next draft is about to be chosen: what the pair would have done counts there.
+        """
+        self.streaming.observe(stream, draft, proposal, target, emitted)
+        seeded, guessed = stream.noise.seeded, draft.temperature is None
+        self.upstream_accepted.add(upstream_agreement(target, proposal, emitted, seeded, guessed=guessed))
+        self._observed += 1
+        if self._observed % _OBSERVED_EVERY and emitted == proposal.token_id:
+            return
+        blind = blind_target(target.corrected.row, stream, stream.history)
+        self.local_accepted.add(local_agreement(target, blind, seeded))
+
+    async def aclose(self) -> None:
+        await self.streaming.aclose()
+
+    def block_length(self, stream: Stream) -> int:
+        """Length of the block that beats the black box's own stream; 0 when none does."""
+        length = 0 if self.pace.stream_old else self._best_length(stream)
+        if length == 0 and self.pace.old:
+            return min(self._best_length(stream, hopeful=True), _TRIAL)
+        return length
+
+    def _best_length(self, stream: Stream, hopeful: bool = False) -> int:
+        """The same by what blocks cost as far as is known; `hopeful`: as if nothing were."""
+        best, best_rate = 0, _CLEARLY * self._streaming_rate(stream.remaining)
+        for length in _BLOCK_LENGTHS:
+            if length > min(self.limits.longest_block, stream.remaining) or not self._affordable(stream, length):
+                break
+            if (rate := self._local_rate(length, hopeful)) > best_rate:
+                best, best_rate = length, rate
+        return best
+
+    def _affordable(self, stream: Stream, length: int) -> bool:
+        gain = _expected_run(self.local_accepted.value, length)
+        positions = stream.stats.block_positions + length + 1
+        return (
+            positions <= self.limits.positions_per_token * (stream.emitted + gain)
+            and self.pace.block_positions + length + 1 <= self.limits.concurrent_positions
+        )
+
+    def _streaming_rate(self, remaining: int) -> float:
+        """Expected tokens a second of the black box's own stream, opening it included."""
+        tokens = _expected_run(self.upstream_accepted.value, remaining - 1)
+        return tokens / (self.pace.first_token_s.value + (tokens - 1.0) * self.pace.token_s.value)
+
+    def _local_rate(self, length: int, hopeful: bool) -> float:
+        tokens = _expected_run(self.local_accepted.value, length)
+        return tokens / (length * self.pace.local(hopeful) + self.pace.block(length + 1, hopeful))
+
+    def _early_call_ready(self, stream: Stream) -> bool:
+        early_call = self.streaming.early_call
+        return early_call is not None and early_call.ready(stream)
+
+    @asynccontextmanager
+    async def _stream(self, stream: Stream) -> AsyncGenerator[Draft, None]:
+        opened = None if self._early_call_ready(stream) else time.perf_counter()
+        async with self.streaming.open(stream) as draft:
+            yield TimedDraft(draft, self.pace, opened)
+
+    @asynccontextmanager
+    async def _block(self, stream: Stream, length: int) -> AsyncGenerator[Draft, None]:
+        self.pace.tried()
+        started = time.perf_counter()
+        block = await propose(stream, length)
+        proposed = time.perf_counter()
+        self.pace.drafted((proposed - started) / len(block))
+        positions = len(block) + 1
+        stream.stats.upstream_calls += 1
+        stream.stats.block_positions += positions
+        self.pace.block_positions += positions
+        try:
+            draft = await verified_block(stream, self.scorer, block)
+        finally:
+            self.pace.block_positions -= positions
+        self.pace.scored(positions, time.perf_counter() - proposed)
+        yield draft
+
+
+class TimedDraft:
+    """A draft whose arrivals are timed, the first from when it was `opened`; None: nobody was waiting for it."""
+
+    def __init__(self, draft: Draft, pace: Pace, opened: float | None) -> None:
+        self._draft = draft
+        self._pace = pace
+        self._proposals = aiter(draft)
+        self._last = opened
+        self._first = True
+
+    @property
+    def temperature(self) -> float | None:
+        return self._draft.temperature
+
+    def pending(self) -> "list[int]":
+        return list(self._draft.pending())
+
+    def __aiter__(self) -> "TimedDraft":
+        return self
+
+    async def __anext__(self) -> Proposal:
+        awaited = time.perf_counter()
+        proposal = await anext(self._proposals)
+        now = time.perf_counter()
+        if self._first and self._last is not None:
+            self._pace.opened(now - self._last)
+        elif self._last is not None and now - awaited > 1e-4:  # it had not arrived yet: the black box set the pace
+            self._pace.token_s.add(now - self._last)
+        self._first, self._last = False, now
+        return proposal
+
+
+def _expected_run(accepted: float, length: int) -> float:
+    """Expected emitted tokens of a draft of `length`: its accepted run and the token after it."""
+    accepted = min(accepted, 0.999)
+    return float((1.0 - accepted ** (length + 1)) / (1.0 - accepted))

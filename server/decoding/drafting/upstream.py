@@ -1,0 +1,82 @@
+"""The black box's own stream as the source of drafts."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from deltaserve.server.decoding.drafting.early_calls import EarlyCall
+from deltaserve.server.decoding.protocols import Draft, DraftParams, Proposal, Upstream
+from deltaserve.server.decoding.sampling import Target
+from deltaserve.server.decoding.stream import Stream
+
+_SHORTEST = 8
+_GROWTH = 4
+
+
+@dataclass(slots=True)
+class CallLength:
+    """How many tokens one call asks for: all that remain while tokens are accepted, few where they are replaced.
+
+    What arrives after a replaced token is wasted.
+    """
+
+    bound: int | None = None  # None: as many as the answer may still have
+    fixed: bool = False
+
+    def limit(self, remaining: int) -> int:
+        return remaining if self.bound is None else min(remaining, self.bound)
+
+    def learn(self, accepted: int, *, replaced: bool) -> None:
+        """A call has ended: `accepted` of its tokens were emitted, then, if `replaced`, a token of our own."""
+        if self.fixed:
+            return
+        if replaced:
+            self.bound = max(_SHORTEST, _GROWTH * accepted)
+        elif self.bound is not None:
+            self.bound *= _GROWTH
+
+
+@dataclass(slots=True)
+class UpstreamSource:
+    """A `DraftSource` that always lets the black box stream."""
+
+    upstream: Upstream
+    length: CallLength = field(default_factory=CallLength)
+    early_call: EarlyCall | None = None
+
+    @asynccontextmanager
+    async def open(self, stream: Stream) -> AsyncGenerator[Draft, None]:
+        params = self._params(stream)
+        emitted, accepted = stream.emitted, stream.stats.accepted
+        async with AsyncExitStack() as stack:
+            draft = None
+            if self.early_call is not None:
+                draft = await stack.enter_async_context(self.early_call.taken(stream))
+                self.early_call.watch(stream, params)
+            if draft is None:
+                draft = await stack.enter_async_context(self._call(stream, params))
+            yield draft
+        accepted = stream.stats.accepted - accepted
+        self.length.learn(accepted, replaced=stream.emitted - emitted > accepted)
+
+    def _call(self, stream: Stream, params: DraftParams) -> AbstractAsyncContextManager[Draft]:
+        stream.stats.upstream_calls += 1
+        return self.upstream.draft(stream.ids, params)
+
+    def _params(self, stream: Stream) -> DraftParams:
+        wanted = stream.params
+        return DraftParams(
+            wanted.temperature,
+            self.length.limit(stream.remaining),
+            wanted.seed,
+            wanted.ignore_eos,
+            max(wanted.min_tokens - stream.emitted, 0) if stream.point_drafts else 0,
+        )
+
+    def observe(self, stream: Stream, _draft: Draft, proposal: Proposal, _target: Target, emitted: int) -> None:
+        if self.early_call is not None:
+            self.early_call.decided(stream, proposal.token_id, emitted)
+
+    async def aclose(self) -> None:
+        if self.early_call is not None:
+            await self.early_call.aclose()

@@ -1,0 +1,61 @@
+"""What a request asks of its tokens. Nothing here depends on the black box or on the operator."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+LEAST_TEMPERATURE: Final = 1e-6  # above 0: divided by much less, log-probabilities would leave the range of floats
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """The sampling parameters of one request. They were validated before, and all ids lie in the vocabulary."""
+
+    max_tokens: int
+    temperature: float = 1.0  # 0: greedy; else at least LEAST_TEMPERATURE
+    top_p: float = 1.0
+    top_k: int = 0  # 0: off
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    eos_ids: frozenset[int] = frozenset()
+    stop_token_ids: frozenset[int] = frozenset()
+    stop: tuple[str, ...] = ()
+    stop_tokens: Mapping[int, str] = field(default_factory=dict)  # of `stop`: special tokens, which have no text
+    top_logprobs: int | None = None  # None: no logprobs; 0: the emitted token's only
+
+    @property
+    def filtered(self) -> bool:
+        """True when min_p, top_k or top_p may cut ids off."""
+        return self.top_p < 1.0 or self.top_k > 0 or self.min_p > 0.0
+
+    @property
+    def biased(self) -> bool:
+        """True when a penalty or `logit_bias` may change weights."""
+        penalised = self.repetition_penalty != 1.0 or bool(self.presence_penalty or self.frequency_penalty)
+        return penalised or bool(self.logit_bias)
+
+    @property
+    def final_ids(self) -> frozenset[int]:
+        """Ids that end the answer."""
+        return self._named_ends if self.ignore_eos else self._named_ends | self.eos_ids
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that may not be emitted before `min_tokens`."""
+        return self._named_ends | self.eos_ids
+
+    @property
+    def _named_ends(self) -> frozenset[int]:
+        return self.stop_token_ids.union(self.stop_tokens)
+
+    def stop_reason(self, token_id: int) -> int | str | None:
+        """What the request called the id that ended its answer; None where that id ends every answer."""
+        return self.stop_tokens.get(token_id, None if token_id in self.eos_ids else token_id)

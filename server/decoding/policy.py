@@ -1,0 +1,57 @@
+"""What the operator, never the client, decides about an answer: how it is corrected, and what of that it shows.
+
+A guard: where the correction is large, the target may be narrower than the client asked for. Sampling says now and then
+what a greedy answer never does, since a forgotten answer keeps a little of its mass. A guard acts on the steps with
+KL(after ‖ before) above a bound and on no other. It changes the target itself, so that every token is still an exact
+draw from what the server says it serves (`system_fingerprint` names the guard).
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from deltaserve.server.decoding.correction import Corrected, TailPolicy
+from deltaserve.server.decoding.explanation import kl_after_before
+from deltaserve.server.decoding.params import SamplingParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """A narrower target where the correction is large. It looks at the whole vocabulary where it may act."""
+
+    kl_nats: float  # acts where KL(after ‖ before) is above this
+    min_p: float = 0.0  # least min_p of such a step
+    temperature: float = math.inf  # highest temperature of such a step; 0: greedy
+    unbiased: bool = False  # such a step heeds no logit_bias and no penalty
+
+    def acts(self, corrected: Corrected, params: SamplingParams) -> bool:
+        """Whether this step is narrowed."""
+        matters = params.temperature > 0.0 or (self.unbiased and params.biased)
+        return matters and kl_after_before(corrected) > self.kl_nats
+
+    def narrowed(self, params: SamplingParams) -> SamplingParams:
+        """`params` as a guarded step uses them."""
+        return replace(
+            params, min_p=max(params.min_p, self.min_p), temperature=min(params.temperature, self.temperature)
+        )
+
+    def __str__(self) -> str:
+        """The guard as `system_fingerprint` names it."""
+        parts = [f"kl{self.kl_nats:g}"]
+        parts += [f"minp{self.min_p:g}"] if self.min_p else []
+        parts += [f"t{self.temperature:g}"] if self.temperature < math.inf else []
+        return "-".join([*parts, *(["nobias"] if self.unbiased else [])])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The operator's decisions for one answer."""
+
+    tail: TailPolicy = "impute"
+    guard: Guard | None = None
+    allow_blind: bool = False  # where the black box shows no list the pair alone decides, instead of an error
+    explain: int = 0  # candidates to explain at each position; 0: none, as for everybody without the admin key
+
+    @property
+    def marks(self) -> list[str]:
+        """The parts of `system_fingerprint` that say how this policy changes the target."""
+        return [*([str(self.guard)] if self.guard else []), *(["blind"] if self.allow_blind else [])]

@@ -1,0 +1,176 @@
+"""One choice while it is generated: its ids, its randomness, its text, and the steps that it is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from deltaserve.server.decoding.explanation import Explanation, explain
+from deltaserve.server.decoding.noise import Noise
+from deltaserve.server.decoding.params import FinishReason, SamplingParams
+from deltaserve.server.decoding.policy import Policy
+from deltaserve.server.decoding.protocols import Floats, Ids, OffsetSession, Proposal
+from deltaserve.server.decoding.ranking import most_probable
+from deltaserve.server.decoding.sampling import History, Target
+from deltaserve.server.decoding.scoring import ScoredToken
+from deltaserve.server.decoding.text import Detokenizer, StopStrings
+from deltaserve.server.decoding.verification import verify
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One emitted token and how it came about."""
+
+    token_id: int
+    proposed_id: int | None  # None: the black box did not show what it drew here
+    certified: bool | None  # greedy steps only
+    tail_mass: float  # probability that M's list left out
+    logprob: float | None = None  # log q(token), corrected, before penalties and temperature; when asked for
+    top: tuple[Ids, Floats] | None = None  # the most probable ids of q and their log q, descending; when asked for
+    explanation: Explanation | None = None  # when asked for
+    local: bool = False  # proposed by the pair, not by the black box
+    blind: bool = False  # the black box showed no list here: the pair alone decided
+
+    @property
+    def replaced(self) -> bool:
+        return self.token_id != self.proposed_id
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text that can be sent, with the steps that led to it. A scored prompt comes in a first piece of its own."""
+
+    text: str
+    steps: tuple[Step, ...]
+    finish_reason: FinishReason | None = None
+    stop_reason: int | str | None = None
+    prompt: tuple[ScoredToken, ...] = ()
+
+
+@dataclass(slots=True)
+class StreamStats:
+    """What one choice cost and how exact it was."""
+
+    upstream_calls: int = 0
+    upstream_faults: int = 0
+    proposed: int = 0  # by the black box; its own stream and the last token of each block
+    accepted: int = 0
+    replaced: int = 0
+    local_proposed: int = 0  # by the pair
+    local_accepted: int = 0
+    swallowed: int = 0  # positions whose token the upstream never showed
+    blind: int = 0  # positions without a list, swallowed or in a block: drawn from the pair alone
+    wasted: int = 0  # proposals that had arrived and were void
+    block_positions: int = 0  # positions of locally drafted blocks that the black box scored
+    early_calls: int = 0  # of the upstream calls, those opened where a restart was expected
+    early_used: int = 0
+    certified: int = 0
+    tail_mass_sum: float = 0.0
+    guarded: int = 0  # steps whose target a guard narrowed
+
+    def count(self, step: Step) -> None:
+        """Count one emitted token."""
+        self.tail_mass_sum += step.tail_mass
+        self.certified += bool(step.certified)
+        self.blind += step.blind
+        if step.proposed_id is None:
+            self.swallowed += 1
+        elif step.local:
+            self.local_proposed += 1
+            self.local_accepted += not step.replaced
+        else:
+            self.proposed += 1
+            self.accepted += not step.replaced
+            self.replaced += step.replaced
+
+
+@dataclass(slots=True)
+class Stream:
+    """The state of one choice. It belongs to one offset session, whose version never changes."""
+
+    prompt_ids: Sequence[int]
+    params: SamplingParams
+    session: OffsetSession
+    detokenizer: Detokenizer
+    index: int = 0
+    stats: StreamStats = field(default_factory=StreamStats)
+    policy: Policy = field(default_factory=Policy)
+    ids: list[int] = field(init=False)
+    history: History = field(init=False)
+    noise: Noise = field(init=False)
+    stops: StopStrings = field(init=False)
+    finish_reason: FinishReason | None = field(init=False, default=None)
+    stop_reason: int | str | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.ids = list(self.prompt_ids)
+        self.history = History(self.params, self.prompt_ids)
+        self.noise = Noise(self.params.seed, self.index)
+        self.stops = StopStrings(self.params.stop)
+
+    @property
+    def emitted(self) -> int:
+        return self.history.length
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that the answer may still have."""
+        return self.params.max_tokens - self.emitted
+
+    @property
+    def point_drafts(self) -> bool:
+        """Whether a draft is accepted where it equals our own draw, so that it does not matter how it was drawn."""
+        return self.params.temperature == 0.0 or self.noise.seeded
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None
+
+    def decide(self, proposal: Proposal, goal: Target, draft_temperature: float | None) -> Step:
+        """The step at this position: an exact draw from the target."""
+        corrected = goal.corrected
+        token_id = verify(proposal, goal, draft_temperature, self.noise, self.emitted)
+        self.stats.guarded += goal.params is not self.params
+        top, explained = self.params.top_logprobs, self.policy.explain
+        return Step(
+            token_id,
+            proposal.token_id,
+            goal.certified if self.params.temperature == 0.0 else None,
+            corrected.tail_mass,
+            None if top is None else corrected.log_q(token_id),
+            most_probable(corrected, top) if top else None,
+            explain(corrected, explained) if explained else None,
+            proposal.row is not None,
+            not proposal.top_ids.size,
+        )
+
+    def learn_end(self, token_id: int) -> None:
+        """The black box ends its answers with this token: it ends this one too, though not before `min_tokens`."""
+        if token_id not in self.params.eos_ids:
+            self.params = replace(self.params, eos_ids=self.params.eos_ids | {token_id})
+            self.history.now_with(self.params)
+
+    def advance(self, step: Step) -> Step:
+        """Take the step: ids, penalties, counts, the end."""
+        self.ids.append(step.token_id)
+        self.history.add(step.token_id)
+        self.stats.count(step)
+        if step.token_id in self.params.final_ids:
+            self.finish_reason = "stop"
+            self.stop_reason = self.params.stop_reason(step.token_id)
+        elif self.emitted >= self.params.max_tokens:
+            self.finish_reason = "length"
+        else:
+            self.session.prefetch(self.ids)
+        return step
+
+    def text_of(self, step: Step) -> str:
+        """Text that can be sent after this step. A stop string that is complete now finishes the stream."""
+        final = step.token_id in self.params.final_ids
+        text = "" if final else self.detokenizer.step(step.token_id)
+        if self.finished:
+            text += self.detokenizer.flush()
+        text = self.stops.push(text, early=self.emitted <= self.params.min_tokens)
+        if self.stops.matched is not None:
+            self.finish_reason, self.stop_reason = "stop", self.stops.matched
+        elif self.finished:
+            text += self.stops.flush()
+        return text
