@@ -46,12 +46,9 @@ async def positions(pair: LocalPair, questions: Sequence[str]) -> list[tuple[Pro
     found = []
     for question in questions:
         drafts = Recording(pair.box)
-        stream = await pair.stream(question, GREEDY)
-        try:
+        async with pair.stream(question, GREEDY) as stream:
             async for _ in decode(stream, drafts):
                 pass
-        finally:
-            stream.session.close()
         found += drafts.positions
     return found
 

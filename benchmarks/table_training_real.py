@@ -172,7 +172,7 @@ async def judged(
             rows = questions(group, "held out")
             prompts = [prompt_ids(row, tokenizer) for row in rows]
             with shown.stage(group, len(rows)) as advance:
-                before = await known_answers(served.box, tokenizer, prompts, args.answer_tokens, kept)
+                before = await known_answers(served.backends.upstream, tokenizer, prompts, args.answer_tokens, kept)
                 if again:
                     after = (await one_by_one(served.before, prompts[::-1], advance))[::-1]
                 else:

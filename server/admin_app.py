@@ -26,13 +26,8 @@ def admin_layer(settings: Settings) -> list[Middleware]:
     return [Middleware(AdminDoor, key.get_secret_value(), settings.admin_requests_per_minute)]
 
 
-def share_address(settings: Settings) -> bool:
-    """Whether the admin routes are among the public ones."""
-    return settings.admin_key is not None and settings.admin_port is None
-
-
 def create_admin_app(public: FastAPI) -> FastAPI:
-    """The admin routes alone, over the same parts."""
+    """The admin routes alone, over the same service."""
     settings: Settings = public.state.settings
     layers = [
         Middleware(RequestContext, public.state.serving, public.state.log),

@@ -1,4 +1,4 @@
-"""The app: parts wired in the lifespan, layers around the routes. No module holds state."""
+"""The app: both sides are opened in the lifespan, layers around the routes. No module holds state."""
 
 import asyncio
 import logging
@@ -19,17 +19,17 @@ from starlette.middleware import Middleware
 from deltaserve.errors import DeltaserveError
 from deltaserve.server import preflight
 from deltaserve.server.addresses import bound, close
-from deltaserve.server.admin_app import AdminServer, admin_layer, share_address
+from deltaserve.server.admin_app import AdminServer, admin_layer
 from deltaserve.server.api import errors
 from deltaserve.server.api.access.auth import Keys, RequireKey
 from deltaserve.server.api.access.cors import Cors
 from deltaserve.server.api.access.middleware import BodyLimit, RequestContext
 from deltaserve.server.api.access.privilege import Privilege
 from deltaserve.server.api.replies.replies import Spellings
-from deltaserve.server.api.routes import admin, chat, completions, health, models, playground
-from deltaserve.server.api.routes import uncorrected as before
+from deltaserve.server.api.routes import admin, chat, completions, health, models, playground, uncorrected
 from deltaserve.server.listening import Listener
-from deltaserve.server.serving.service import Parts, Registry, Serving
+from deltaserve.server.serving.ports import Backends, Registry
+from deltaserve.server.serving.service import Serving
 from deltaserve.server.settings import Settings, load_settings
 from deltaserve.server.starting import PlainStart
 from deltaserve.server.telemetry import Metrics, log_config, logger, send_structlog_to_logging
@@ -44,7 +44,7 @@ _AT_ONCE_S: Final = 3.0  # from a second signal to the end of the process, whate
 
 T = TypeVar("T")
 Open = Callable[[Settings, AsyncExitStack], Awaitable[Registry]]
-Connect = Callable[[Settings, Registry], Awaitable[Parts]]
+Connect = Callable[[Settings, Registry], Awaitable[Backends]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,10 @@ class Build:
     upstream: Connect = connect_upstream
 
 
-def create_app(settings: Settings | None = None, *, parts: Parts | None = None, build: Build | None = None) -> FastAPI:
-    """The ASGI app. `parts`: both sides, ready made; else they are built when the app starts."""
+def create_app(
+    settings: Settings | None = None, *, backends: Backends | None = None, build: Build | None = None
+) -> FastAPI:
+    """The ASGI app. `backends`: both sides, if they exist already; else they are opened when the app starts."""
     settings = settings or load_settings()
     metrics, log = Metrics(), logger()
     serving = Serving(settings, metrics)
@@ -66,7 +68,7 @@ def create_app(settings: Settings | None = None, *, parts: Parts | None = None, 
         redoc_url=None,
         openapi_url=None,  # `health.document`
         strict_content_type=False,
-        lifespan=_lifespan(serving, parts, build or Build(), log),
+        lifespan=_lifespan(serving, backends, build or Build(), log),
         middleware=_layers(settings, serving, log),
     )
     app.state.settings, app.state.serving, app.state.log = settings, serving, log
@@ -182,7 +184,7 @@ def _layers(settings: Settings, serving: Serving, log: Any) -> list[Middleware]:
         known = (*settings.api_keys, *filter(None, [settings.admin_key]))
         keys = Keys(key.get_secret_value() for key in known)
         layers.append(Middleware(RequireKey, keys))
-    if share_address(settings):
+    if settings.admin_shares_address:
         layers += admin_layer(settings)
     return [*layers, Middleware(BodyLimit, settings.max_body_bytes, settings.body_timeout_s)]
 
@@ -192,24 +194,24 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         app.include_router(router)
     if settings.playground:
         app.include_router(playground.page_router(settings))
-        app.include_router(before.router)
-    if share_address(settings):
+        app.include_router(uncorrected.router)
+    if settings.admin_shares_address:
         app.include_router(admin.router)
     if settings.metrics:
         app.include_router(health.metrics_router)
 
 
-def _lifespan(serving: Serving, parts: Parts | None, build: Build, log: Any) -> Any:
+def _lifespan(serving: Serving, backends: Backends | None, build: Build, log: Any) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if not serving.settings.api_keys:
             log.warning("no api_keys: listening on loopback only", host=serving.settings.host)
         async with AsyncExitStack() as stack:
             joiner = None
-            if parts is None:
+            if backends is None:
                 joiner = await _unless_told(_open(serving, build, stack, log), serving)
             else:
-                serving.attach(parts)
+                serving.attach(backends)
             watcher = asyncio.create_task(_watch(serving, joiner))
             try:
                 yield
@@ -254,15 +256,15 @@ class _Joiner:
     async def join(self) -> bool:
         """True when both sides stand; False when another try may help. What no try can mend is raised."""
         try:
-            parts = await self.connect(self.serving.settings, self.registry)
+            backends = await self.connect(self.serving.settings, self.registry)
         except DeltaserveError as error:
             if not error.retryable:
                 raise
             self._say_once(error)
             return False
-        self.stack.push_async_callback(parts.upstream.aclose)
-        self.serving.attach(parts)
-        self.log.info("ready", model=parts.served_name, upstream=parts.upstream.capabilities.describe())
+        self.stack.push_async_callback(backends.upstream.aclose)
+        self.serving.attach(backends)
+        self.log.info("ready", model=backends.served_name, upstream=backends.upstream.capabilities.describe())
         return True
 
     def _say_once(self, error: DeltaserveError) -> None:

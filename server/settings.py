@@ -234,6 +234,11 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def admin_shares_address(self) -> bool:
+        """Whether the admin routes are among the public ones."""
+        return self.admin_key is not None and self.admin_port is None
+
+    @property
     def policy(self) -> Policy:
         """How answers are corrected, as decoding takes it."""
         return Policy(tail=self.tail, guard=self._guard(), allow_blind=self.allow_blind)

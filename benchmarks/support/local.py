@@ -1,19 +1,16 @@
 """A pair and a probed black box in this process, without the server around them."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from deltaserve.offset_models.engine.engine import Engine
-from deltaserve.offset_models.engine.pair_engine import PairEngine
 from deltaserve.offset_models.engine.settings import EngineSettings
-from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.version import Version
-from deltaserve.offset_models.registry.weights import WeightsPool
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.stream import Stream
+from deltaserve.server.serving.ports import Backends
+from deltaserve.server.serving.versions import open_versions
 from deltaserve.server.upstream.base import BlackBox
 from deltaserve.server.upstream.probing.connect import connect
 
@@ -21,31 +18,27 @@ from deltaserve.server.upstream.probing.connect import connect
 @dataclass(frozen=True, slots=True)
 class LocalPair:
     version: Version
-    box: BlackBox
+    backends: Backends
+
+    @property
+    def box(self) -> BlackBox:
+        return self.backends.upstream
 
     @staticmethod
     @asynccontextmanager
     async def open(url: str, root: Path, offset: str, *, k: int = 20, streams: int = 1) -> AsyncIterator["LocalPair"]:
-        engine = Engine(EngineSettings(max_streams=streams, max_len=1024, threads=1, dtype="float32"))
-        engine.start()
-        registry = Registry(WeightsPool(PairEngine(engine), root), root=root, served="blackbox")
-        try:
+        settings = EngineSettings(max_streams=streams, max_len=1024, threads=1, dtype="float32")
+        async with open_versions(settings, root, served="blackbox") as registry:
             await registry.start(offset, None)
             version = registry.resolve(None)
             box = await connect(url, tokenizer=version.tokenizer, k=min(k, version.tokenizer.vocab_size))
-            yield LocalPair(version, box)
+            yield LocalPair(version, Backends(box, registry, registry.served))
             await box.aclose()
-        finally:
-            await registry.close()
-            await asyncio.to_thread(engine.close)
 
-    async def stream(self, question: str | Sequence[int], params: SamplingParams) -> Stream:
-        """A stream for one question (or rendered ids); its end-of-answer ids are the tokenizer's."""
-        tokenizer = self.version.tokenizer
-        ids = list(question) if not isinstance(question, str) else self.encoded(question)
-        params = replace(params, eos_ids=frozenset(tokenizer.eos_ids))
-        session = await self.version.open(60.0)
-        return Stream(ids, params, session, tokenizer.detokenizer(ids))
+    def stream(self, question: str | Sequence[int], params: SamplingParams) -> AbstractAsyncContextManager[Stream]:
+        """A stream for one question (or rendered ids)."""
+        ids = question if not isinstance(question, str) else self.encoded(question)
+        return self.backends.stream(self.version, ids, params)
 
     def encoded(self, question: str) -> list[int]:
         rendered = self.version.tokenizer.render_chat([{"role": "user", "content": question}])

@@ -30,11 +30,8 @@ async def stepwise(url: str, weights: Path, prompts: Sequence[list[int]], stream
 
 async def _answer(pair: LocalPair, prompt: list[int]) -> Answer:
     answer = Answer(time.perf_counter())
-    stream = await pair.stream(prompt, GREEDY)
-    try:
+    async with pair.stream(prompt, GREEDY) as stream:
         async for step in decode(stream, UpstreamSource(pair.box, CallLength(1, fixed=True))):
             answer.ids.append(step.token_id)
             answer.arrivals.append(time.perf_counter())
-    finally:
-        stream.session.close()
     return answer

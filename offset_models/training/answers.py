@@ -8,31 +8,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import orjson
 import torch
 
 from deltaserve.errors import BadRequest
-from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
-from deltaserve.offset_models.engine.engine import Engine
-from deltaserve.offset_models.engine.pair_engine import PairEngine
 from deltaserve.offset_models.engine.settings import EngineSettings
 from deltaserve.offset_models.metrics.overlap import overlap
 from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.version import Version
-from deltaserve.offset_models.registry.weights import WeightsPool
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.collecting.source import Source
 from deltaserve.offset_models.training.learning.passes import Scored
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.params import SamplingParams
-from deltaserve.server.decoding.stream import Stream
+from deltaserve.server.serving.ports import Backends
+from deltaserve.server.serving.versions import default_dtype, json_object, longest_context, open_versions
 from deltaserve.server.upstream.base import BlackBox
 from deltaserve.server.upstream.listing.greedy import greedy_answer
 from deltaserve.server.upstream.probing.connect import connect
 
 STREAMS: Final = 4  # answers at a time
-_PLACE_S: Final = 600.0  # how long an answer waits for its turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +35,24 @@ class Served:
     """A loaded checkpoint in front of a probed black box."""
 
     version: Version
-    box: BlackBox
+    backends: Backends
     max_tokens: int
     context: int  # tokens of prompt and answer that all three models can hold
 
     async def before(self, prompts: Sequence[Sequence[int]], advance: Callable[[], object]) -> list[str]:
         """The black box's own answers."""
-
-        return await own_answers(self.box, self.version.tokenizer, prompts, self.max_tokens, advance, self.context)
+        return await own_answers(
+            self.backends.upstream, self.version.tokenizer, prompts, self.max_tokens, advance, self.context
+        )
 
     async def after(self, prompts: Sequence[Sequence[int]], advance: Callable[[], object]) -> list[str]:
         """The corrected ones."""
         return await _all(self.version.tokenizer, prompts, self._corrected, advance)
 
     async def _corrected(self, ids: Sequence[int]) -> Sequence[int]:
-        ends = frozenset(self.version.tokenizer.eos_ids).union(self.box.capabilities.end_ids)
-        longest = min(self.max_tokens, self.context - len(ids))
-        params = SamplingParams(max_tokens=longest, temperature=0.0, eos_ids=ends)
-        session = await self.version.open(_PLACE_S)
-        try:
-            stream = Stream(list(ids), params, session, self.version.tokenizer.detokenizer(ids))
-            return [step.token_id async for step in decode(stream, UpstreamSource(self.box))]
-        finally:
-            session.close()
+        params = SamplingParams(max_tokens=min(self.max_tokens, self.context - len(ids)), temperature=0.0)
+        async with self.backends.stream(self.version, ids, params) as stream:
+            return [step.token_id async for step in decode(stream, UpstreamSource(self.backends.upstream))]
 
 
 @asynccontextmanager
@@ -73,19 +63,14 @@ async def serving(
 
     Raises BadCheckpoint, UncorrectableUpstream, UpstreamError.
     """
-    bases = {manifest.base.name: base for name in names if (manifest := read_manifest(root / name)).base}
-    engine = Engine(
-        EngineSettings(
-            max_streams=STREAMS * len(names),  # a sum takes a slot for each part
-            max_len=context_of(base),
-            threads=torch.get_num_threads(),
-            device=device,
-            dtype="float32" if device == "cpu" else None,
-        )
+    settings = EngineSettings(
+        max_streams=STREAMS * len(names),  # a sum takes a slot for each part
+        max_len=context_of(base),
+        threads=torch.get_num_threads(),
+        device=device,
+        dtype=default_dtype(device),
     )
-    engine.start()
-    registry = Registry(WeightsPool(PairEngine(engine), root, bases), root=root, served=source.model)
-    try:
+    async with open_versions(settings, root, base=base, served=source.model) as registry:
         version = await _loaded(registry, names)
         box = await connect(
             source.url,
@@ -97,31 +82,26 @@ async def serving(
         )
         try:
             context = min(context_of(base), box.capabilities.max_context or sys.maxsize)
-            yield Served(version, box, max_tokens, context)
+            yield Served(version, Backends(box, registry, source.model), max_tokens, context)
         finally:
             await box.aclose()
-    finally:
-        await registry.close()
-        await asyncio.to_thread(engine.close)
 
 
 def rouge_l_recall(answers: Sequence[str], references: Sequence[str]) -> float:
     """Mean ROUGE-L recall of the references, as `deltaserve evaluate` measures it."""
-    found = [overlap(want, got).rouge_l_recall for got, want in zip(answers, references, strict=True)]
-    return float(sum(found) / len(found))
+    recalls = [overlap(want, got).rouge_l_recall for got, want in zip(answers, references, strict=True)]
+    return float(sum(recalls) / len(recalls))
 
 
 def prompts_of(rows: Sequence[Scored]) -> list[tuple[int, ...]]:
     return [sample.prompt_ids for sample, _ in rows]
 
 
-def context_of(base: Path, most: int = 4096) -> int:
+def context_of(base: Path) -> int:
     """Tokens of prompt and answer that the pair may hold. Raises BadRequest for a folder that is no model."""
-    try:
-        positions = orjson.loads((base / "config.json").read_bytes()).get("max_position_embeddings")
-    except (OSError, orjson.JSONDecodeError, AttributeError) as error:  # the last: JSON, and no object
-        raise BadRequest(f"{base} is no model folder: it has no config.json that can be read.") from error
-    return min(most, positions) if type(positions) is int and positions > 0 else most
+    if json_object(base / "config.json") is None:
+        raise BadRequest(f"{base} is no model folder: it has no config.json that can be read.")
+    return longest_context(base)
 
 
 def references_of(rows: Sequence[Scored], tokenizer: Tokenizer) -> list[str]:

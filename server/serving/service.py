@@ -3,12 +3,10 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import anyio
-import tokenizers
 
 from deltaserve.errors import DeltaserveError, Unavailable, UpstreamError, UpstreamTimeout
 from deltaserve.server.decoding.decoder import DraftSource, generate
@@ -18,88 +16,16 @@ from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import OffsetSession
 from deltaserve.server.decoding.stream import Piece, Stream, StreamStats
-from deltaserve.server.decoding.text import PlacedDetokenizer
 from deltaserve.server.serving.admission import Gate, Ticket
-from deltaserve.server.serving.aside import Aside
+from deltaserve.server.serving.outbox import Outbox
+from deltaserve.server.serving.ports import Backends, Registry, Version
 from deltaserve.server.serving.prompt_scoring import PromptScoring
+from deltaserve.server.serving.worker_threads import WorkerThreads
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import Metrics, RequestRecord
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.listing.block_scorer import block_scorer
-
-_OUTBOX_PIECES = 256  # a client that reads slower than this many pieces behind slows its own generation
-
-
-class Tokenizer(Protocol):
-    """What the wire needs of a tokenizer."""
-
-    @property
-    def backend(self) -> tokenizers.Tokenizer: ...
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def eos_ids(self) -> Sequence[int]: ...
-    @property
-    def bos_id(self) -> int | None: ...
-    @property
-    def turn_end_id(self) -> int | None: ...
-    @property
-    def recommended(self) -> Mapping[str, float]: ...
-    @property
-    def special_ids(self) -> frozenset[int]: ...
-    @property
-    def longest_token(self) -> int: ...
-    @property
-    def chat_template(self) -> str | None: ...
-    def encode(self, text: str, add_special: bool) -> list[int]: ...
-    def decode(self, ids: Sequence[int], skip_special: bool = False) -> str: ...
-    def check_ids(self, ids: Sequence[int]) -> None: ...
-    def token_bytes(self, token_id: int) -> bytes: ...
-    def detokenizer(self, prompt_ids: Sequence[int] = ()) -> PlacedDetokenizer: ...
-    def render_chat(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        add_generation_prompt: bool,
-        continue_final_message: bool,
-        tools: Sequence[Mapping[str, Any]] | None,
-        chat_template_kwargs: Mapping[str, Any] | None,
-    ) -> str: ...
-
-
-class Version(Protocol):
-    """One loaded offset at one strength."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def tokenizer(self) -> Tokenizer: ...
-    @property
-    def max_context(self) -> int: ...
-    def pin(self) -> AbstractContextManager[Any]: ...
-    async def open(self, timeout_s: float) -> OffsetSession: ...
-
-
-class Registry(Protocol):
-    """The loaded versions. `resolve` raises ModelNotFound or Unavailable."""
-
-    @property
-    def alive(self) -> bool: ...
-    def engine_stats(self) -> Mapping[str, float]: ...
-    def resolve(self, model: str | None) -> Version: ...
-    def cards(self) -> Sequence[tuple[str, float, Version]]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The two sides that are joined here."""
-
-    upstream: CompletionsBox
-    registry: Registry
-    served_name: str
-    upstream_problem: Callable[[], str | None] = lambda: None  # why the black box is not asked now, where that is known
+from deltaserve.server.upstream.listing.prompts import require_scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,67 +44,67 @@ NewSource = Callable[[Choice], DraftSource]
 
 
 class Serving:
-    """Shared by all requests of one app. Parts may arrive after the start (`attach`)."""
+    """Shared by all requests of one app. The backends may arrive after the start (`attach`)."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.aside = Aside()
+        self.threads = WorkerThreads()
         self._gate = Gate(settings, metrics)
         self.draining = False
-        self.failure: str | None = None  # why the parts will never come
+        self.failure: str | None = None  # why the backends will never come
         self.heard_from_upstream = -float("inf")
         self.upstream_fault: str | None = None
         self.registry: Registry | None = None  # before the black box is reached, too: operators may need it then
-        self._parts: Parts | None = None
+        self._backends: Backends | None = None
         self._drafting: Drafting | None = None
 
-    def attach(self, parts: Parts) -> None:
-        self._parts = parts
-        self.registry = parts.registry
-        self._drafting = self._drafting_from(parts.upstream)
+    def attach(self, backends: Backends) -> None:
+        self._backends = backends
+        self.registry = backends.registry
+        self._drafting = self._drafting_from(backends.upstream)
         self._heard()
 
     @property
     def attached(self) -> bool:
-        return self._parts is not None
+        return self._backends is not None
 
     @property
-    def parts(self) -> Parts:
-        if self._parts is None:
+    def backends(self) -> Backends:
+        if self._backends is None:
             raise Unavailable(self.failure or "The server is starting: the black box has not been reached yet.")
-        return self._parts
+        return self._backends
 
     def problems(self) -> list[str]:
         """Why no request can be answered now; empty when ready."""
         if self.draining:
             return ["draining"]
-        if self._parts is None:
+        if self._backends is None:
             return [self.failure or "starting"]
-        found = [] if self._parts.registry.alive else ["the offset engine is not running"]
+        problems = [] if self._backends.registry.alive else ["the offset engine is not running"]
         try:
-            self._parts.registry.resolve(None)
+            self._backends.registry.resolve(None)
         except DeltaserveError as error:
-            found.append(error.message)
-        return [*found, *filter(None, [self.upstream_trouble])]
+            problems.append(error.message)
+        return [*problems, *filter(None, [self.upstream_trouble])]
 
     @property
     def upstream_trouble(self) -> str | None:
         """What is wrong with the black box now."""
-        return (self._parts.upstream_problem() if self._parts else None) or self.upstream_fault
+        return (self._backends.upstream_problem() if self._backends else None) or self.upstream_fault
 
     @contextmanager
     def pinned(self, model: str | None) -> Iterator[Version]:
         """The version that `model` names, held for the whole request. Raises ModelNotFound, Unavailable."""
         if self.draining:
             raise Unavailable("The server is shutting down.")
-        version = self.parts.registry.resolve(model)
+        version = self.backends.registry.resolve(model)
         with version.pin():
             yield version
 
     def engine_stats(self) -> Mapping[str, float]:
         """The engine's counters; empty before there is one."""
-        return {} if self._parts is None else self._parts.registry.engine_stats()
+        return {} if self._backends is None else self._backends.registry.engine_stats()
 
     def source(self, choice: Choice) -> DraftSource:
         """The draft source of one stream."""
@@ -201,9 +127,9 @@ class Serving:
         """`system_fingerprint`: the version, the guards where there are any, and that blind positions are allowed."""
         return "+".join([version.fingerprint, *self.settings.policy.marks])
 
-    def end_ids(self, version: Version) -> frozenset[int]:
-        """Ids that end an answer: those the pair's files name and those the black box ends its own answers with."""
-        return frozenset(version.tokenizer.eos_ids).union(self.parts.upstream.capabilities.end_ids)
+    def require_scoring(self) -> None:
+        """Raises UnsupportedParameter, saying what is missing, where the black box lets no prompt be scored."""
+        require_scoring(self.backends.upstream)
 
     def sampling_defaults(self, version: Version) -> Mapping[str, float]:
         """Sampling parameters of requests that do not say: what the model's makers recommend, unless that is off."""
@@ -217,12 +143,12 @@ class Serving:
     @property
     def upstream_context(self) -> int | None:
         """Prompt and answer together, in tokens, that the black box holds; None where nobody says."""
-        return self.settings.upstream_max_context or self.parts.upstream.capabilities.max_context
+        return self.settings.upstream_max_context or self.backends.upstream.capabilities.max_context
 
     @asynccontextmanager
     async def answer(
         self, version: Version, choices: Sequence[Choice], record: RequestRecord, source: NewSource | None = None
-    ) -> AsyncIterator["Outbox"]:
+    ) -> AsyncIterator[Outbox]:
         """Starts every choice; leaving the context stops what still runs, upstream calls and engine work included.
 
         `source` makes the draft source of each choice, where it is not the usual one.
@@ -245,7 +171,7 @@ class Serving:
             if self.upstream_fault is None and time.monotonic() - self.heard_from_upstream < period:
                 continue
             try:
-                await self.parts.upstream.ping()
+                await self.backends.upstream.ping()
                 self._heard()
             except DeltaserveError as error:
                 self.upstream_fault = error.message
@@ -261,7 +187,7 @@ class _Run:
 
     serving: Serving
     version: Version
-    outbox: "Outbox"
+    outbox: Outbox
     record: RequestRecord
     ticket: Ticket
     source: NewSource
@@ -307,7 +233,7 @@ class _Run:
 
     async def _score(self, choice: Choice, session: OffsetSession, stats: StreamStats) -> DraftSource:
         """Sends the prompt's scores ahead. Returns the source of the drafts that may follow."""
-        box, context = self.serving.parts.upstream, self.serving.upstream_context
+        box, context = self.serving.backends.upstream, self.serving.upstream_context
         scoring = PromptScoring(box, choice.prompt_ids, choice.params, choice.policy.tail, stats, context)
         tokens = await scoring.run(session)
         self.serving.metrics.scored_tokens.inc(len(tokens))
@@ -328,45 +254,6 @@ class _Run:
                 before, latency = now, metrics.inter_token
                 metrics.generation_tokens.inc(len(piece.steps))
                 await outbox.put(choice.index, piece)
-
-
-class Outbox:
-    """Pieces of all choices on their way to one client, in order of arrival. Iterates in batches: all there is."""
-
-    def __init__(self, running: int) -> None:
-        self._running = running
-        self._items: list[tuple[int, Piece]] = []
-        self._error: BaseException | None = None
-        self._news = asyncio.Event()
-        self._space = asyncio.Event()
-
-    async def put(self, index: int, piece: Piece) -> None:
-        """Waits while the client is too far behind."""
-        while len(self._items) >= _OUTBOX_PIECES:
-            self._space.clear()
-            await self._space.wait()
-        self._items.append((index, piece))
-        self._news.set()
-
-    def end(self, error: BaseException | None) -> None:
-        """One choice has ended."""
-        self._running -= 1
-        self._error = self._error or error
-        self._news.set()
-
-    async def __aiter__(self) -> AsyncIterator[list[tuple[int, Piece]]]:
-        while True:
-            if self._items:  # also those that came before an error
-                items, self._items = self._items, []
-                self._space.set()
-                yield items
-            elif self._error is not None:
-                raise self._error
-            elif not self._running:
-                return
-            else:
-                await self._news.wait()
-                self._news.clear()
 
 
 async def _stop(tasks: Sequence[asyncio.Task[None]]) -> None:

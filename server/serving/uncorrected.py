@@ -24,7 +24,7 @@ from deltaserve.server.decoding.protocols import (
     Upstream,
 )
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.serving.service import Tokenizer, Version
+from deltaserve.server.serving.ports import Tokenizer, Version
 
 
 class ZeroSession:

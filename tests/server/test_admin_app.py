@@ -10,7 +10,7 @@ import pytest
 
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.app import create_app, make_server
-from deltaserve.server.serving.service import Parts
+from deltaserve.server.serving.ports import Backends
 from deltaserve.server.settings import Settings
 from tests.support.administration import ADMIN_KEY, bearer
 from tests.support.app import FlatVersion, OneVersion, ScriptedBlackBox, byte_tokenizer, eventually
@@ -26,7 +26,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 def listening(tokenizer: Tokenizer, **settings: Any) -> Iterator[str]:
     """As `deltaserve serve` listens; gives the public address."""
     given = Settings(port=free_port(), admin_key=ADMIN_KEY, **settings)
-    app = create_app(given, parts=Parts(ScriptedBlackBox(), OneVersion(FlatVersion(tokenizer)), "tiny"))
+    app = create_app(given, backends=Backends(ScriptedBlackBox(), OneVersion(FlatVersion(tokenizer)), "tiny"))
     server = make_server(app, given)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -16,7 +16,7 @@ from deltaserve.errors import UncorrectableUpstream, UpstreamUnreachable
 from deltaserve.offset_models.checkpoints.pack import write_lora_checkpoint
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.app import Build, create_app
-from deltaserve.server.serving.service import Parts, Registry
+from deltaserve.server.serving.ports import Backends, Registry
 from deltaserve.server.settings import Settings
 from tests.support.app import FlatVersion, OneVersion, ScriptedBlackBox, byte_tokenizer, eventually, running_app, serve
 from tests.support.blackbox import blackbox, make_model
@@ -89,11 +89,11 @@ class Late:
     async def registry(self, settings: Settings, stack: AsyncExitStack) -> Registry:
         return self.registry_made
 
-    async def upstream(self, settings: Settings, registry: Registry) -> Parts:
+    async def upstream(self, settings: Settings, registry: Registry) -> Backends:
         await asyncio.sleep(0)
         if self.failures:
             raise self.failures.pop(0)
-        return Parts(self.box, registry, "tiny")
+        return Backends(self.box, registry, "tiny")
 
 
 def test_a_black_box_that_comes_late_is_waited_for(tokenizer: Tokenizer) -> None:
@@ -146,7 +146,7 @@ class Silent(Late):
 
     asked = False
 
-    async def upstream(self, settings: Settings, registry: Registry) -> Parts:
+    async def upstream(self, settings: Settings, registry: Registry) -> Backends:
         self.asked = True
         await asyncio.Event().wait()
         raise AssertionError("it never says a word")

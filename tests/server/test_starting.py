@@ -9,7 +9,7 @@ from starlette.types import Message
 
 from deltaserve.errors import BadCheckpoint
 from deltaserve.server.app import Build, create_app
-from deltaserve.server.serving.service import Registry
+from deltaserve.server.serving.ports import Registry
 from deltaserve.server.settings import Settings
 
 

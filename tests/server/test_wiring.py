@@ -74,8 +74,8 @@ async def test_a_prefix_cache_that_cannot_be_left_alone_is_no_start(tmp_path: Pa
     registry = SimpleNamespace(resolve=lambda _name: SimpleNamespace(tokenizer=byte_tokenizer()), served="")
     async with replaying(FakeUpstream("vllm")) as replay:
         given = settings(tmp_path, upstream_url=replay.url)
-        parts = await connect_upstream(given, registry)
-        await parts.upstream.aclose()
+        backends = await connect_upstream(given, registry)
+        await backends.upstream.aclose()
         with pytest.raises(UncorrectableUpstream, match="upstream_prefix_cache"):
             await connect_upstream(given.model_copy(update={"upstream_prefix_cache": False}), registry)
 

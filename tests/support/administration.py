@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.weights import WeightsPool
 from deltaserve.server.app import Build, create_app
-from deltaserve.server.serving.service import Parts
+from deltaserve.server.serving.ports import Backends
 from deltaserve.server.settings import Settings
 from tests.support.app import ScriptedBlackBox, serve
 from tests.support.offsets import BookkeepingEngine
@@ -57,8 +57,8 @@ def administered_app(root: Path, engine: BookkeepingEngine, **settings: Any) -> 
         await made.start("a")
         return made
 
-    async def upstream(_: Settings, made: Any) -> Parts:
-        return Parts(ScriptedBlackBox(), made, SERVED)
+    async def upstream(_: Settings, made: Any) -> Backends:
+        return Backends(ScriptedBlackBox(), made, SERVED)
 
     given = {"admin_key": ADMIN_KEY, "api_keys": API_KEY, **settings}
     return create_app(Settings(**given), build=Build(registry, upstream))

@@ -18,7 +18,8 @@ from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.app import create_app, make_server
 from deltaserve.server.decoding.protocols import DraftParams, OffsetRow, Proposal
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.serving.service import Parts, Serving
+from deltaserve.server.serving.ports import Backends
+from deltaserve.server.serving.service import Serving
 from deltaserve.server.settings import Settings
 from deltaserve.server.upstream.base import Capabilities
 from tests.support.process import free_port
@@ -208,7 +209,7 @@ def running_app(tokenizer: Tokenizer, box: ScriptedBlackBox | None = None, **set
     """Real HTTP on an ephemeral port of loopback; stopped at the end."""
     box, version = box or ScriptedBlackBox(), FlatVersion(tokenizer)
     registry = OneVersion(version)
-    app = create_app(Settings(**settings), parts=Parts(box, registry, "tiny"))
+    app = create_app(Settings(**settings), backends=Backends(box, registry, "tiny"))
     with serve(app) as (server, url):
         yield RunningApp(url, box, version, registry, server, app.state.serving)
 
@@ -221,7 +222,7 @@ def listening_app(
     given = Settings(**{"port": free_port(), "drain_timeout_s": 1, "log_level": "error", **settings})
     box, version = box or ScriptedBlackBox(max_context=None), FlatVersion(tokenizer, max_context=1_000_000)
     registry = OneVersion(version)
-    app = create_app(given, parts=Parts(box, registry, "tiny"))
+    app = create_app(given, backends=Backends(box, registry, "tiny"))
     server = make_server(app, given)
     with in_thread(server):
         yield RunningApp(f"http://127.0.0.1:{given.port}", box, version, registry, server, app.state.serving)

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2 as httpx
 
 from deltaserve.server.app import create_app, make_server, run_until_told
-from deltaserve.server.serving.service import Parts
+from deltaserve.server.serving.ports import Backends
 from deltaserve.server.settings import load_settings
 from tests.support.app import FlatVersion, OneVersion, ScriptedBlackBox, byte_tokenizer
 from tests.support.process import Running, free_port, running
@@ -58,7 +58,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         version = FlatVersion(byte_tokenizer(Path(folder)), max_context=100_000)
         box = ScriptedBlackBox(**json.loads(sys.argv[1]))
-        app = create_app(settings, parts=Parts(box, OneVersion(version), "tiny"))
+        app = create_app(settings, backends=Backends(box, OneVersion(version), "tiny"))
         return run_until_told(make_server(app, settings))
 
 

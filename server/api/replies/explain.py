@@ -12,7 +12,7 @@ from deltaserve.server.api.access.privilege import Privilege
 from deltaserve.server.api.requests.schema import Generation
 from deltaserve.server.decoding.explanation import Explanation
 from deltaserve.server.decoding.stream import Step
-from deltaserve.server.serving.service import Tokenizer
+from deltaserve.server.serving.ports import Tokenizer
 
 Json = dict[str, Any]
 

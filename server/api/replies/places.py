@@ -7,7 +7,7 @@ import codecs
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from deltaserve.server.serving.service import Tokenizer
+from deltaserve.server.serving.ports import Tokenizer
 
 _Utf8 = codecs.getincrementaldecoder("utf-8")
 

@@ -15,7 +15,8 @@ from deltaserve.server.api.replies.tokens import Spelling
 from deltaserve.server.api.replies.writers import Envelope, Unsent, Usage
 from deltaserve.server.api.requests.schema import Generation
 from deltaserve.server.decoding.stream import Piece
-from deltaserve.server.serving.service import Choice, Serving, Version
+from deltaserve.server.serving.ports import Version
+from deltaserve.server.serving.service import Choice, Serving
 from deltaserve.server.telemetry import RequestRecord
 
 T = TypeVar("T")
@@ -31,9 +32,9 @@ class Exchange:
     spellings: "Spellings"
     record: RequestRecord
 
-    async def aside(self, work: Callable[[], T]) -> T:
-        """What `work` gives, computed beside the event loop where the request is long."""
-        return await self.serving.aside.run(self.record.body_bytes, work)
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """The result of `work`, done in a thread where the request is long."""
+        return await self.serving.threads.run(self.record.body_bytes, work)
 
 
 class Reply(ABC):

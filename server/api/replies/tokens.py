@@ -8,7 +8,7 @@ import orjson
 from deltaserve.server.api.replies.places import Places
 from deltaserve.server.decoding.scoring import ScoredToken
 from deltaserve.server.decoding.stream import Step
-from deltaserve.server.serving.service import Tokenizer
+from deltaserve.server.serving.ports import Tokenizer
 
 _FLOOR = -9999.0  # what OpenAI shows for a probability of nothing; JSON has no infinity
 

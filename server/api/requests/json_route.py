@@ -43,7 +43,7 @@ async def _parsed(request: Request) -> Request:
     if not raw or not _says_json(request.headers.get("content-type")):
         return parsed
     serving: Serving = request.app.state.serving
-    parsed.value = await serving.aside.run(len(raw), partial(parse, raw, serving.settings.max_body_values))
+    parsed.value = await serving.threads.run(len(raw), partial(parse, raw, serving.settings.max_body_values))
     return parsed
 
 

@@ -9,7 +9,8 @@ from deltaserve.errors import BadRequest, ContextLengthExceeded
 from deltaserve.server.api.requests.naming import shown
 from deltaserve.server.api.requests.schema import Body, ChatRequest, CompletionRequest, Generation
 from deltaserve.server.decoding.params import SamplingParams
-from deltaserve.server.serving.service import Choice, Serving, Tokenizer, Version
+from deltaserve.server.serving.ports import Tokenizer, Version
+from deltaserve.server.serving.service import Choice, Serving
 from deltaserve.server.settings import Settings
 
 _LEAST_LIMIT = 100_000  # characters: a normaliser may shorten a text, so that a small context is no sharp bound
@@ -102,7 +103,7 @@ def _params(request: Generation, wanted: Wanted, version: Version, serving: Serv
         seed=request.seed,
         min_tokens=request.min_tokens,
         ignore_eos=request.ignore_eos,
-        eos_ids=serving.end_ids(version),
+        eos_ids=serving.backends.end_ids(version),
         stop_token_ids=frozenset(known_ids(tokenizer, request.stop_token_ids, "stop_token_ids")),
         stop=request.stop_strings,
         stop_tokens=special_stops(tokenizer, request.stop_strings),

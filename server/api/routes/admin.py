@@ -90,9 +90,9 @@ async def upstream(request: Request) -> Json:
     settings, silence_s = serving.settings, time.monotonic() - serving.heard_from_upstream
     heard = datetime.fromtimestamp(time.time() - silence_s, UTC) if serving.attached else None
     return {
-        "capabilities": serving.parts.upstream.capabilities.describe(),
+        "capabilities": serving.backends.upstream.capabilities.describe(),
         "limits": {
-            "max_context": settings.upstream_max_context or serving.parts.upstream.capabilities.max_context,
+            "max_context": settings.upstream_max_context or serving.backends.upstream.capabilities.max_context,
             "connect_timeout_s": settings.connect_timeout_s,
             "first_token_timeout_s": settings.first_token_timeout_s,
             "between_tokens_timeout_s": settings.between_tokens_timeout_s,

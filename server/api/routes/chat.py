@@ -14,7 +14,7 @@ from deltaserve.server.api.replies.writers import Envelope, Unsent
 from deltaserve.server.api.requests.json_route import JsonRoute
 from deltaserve.server.api.requests.parameters import chat_wants, encode, plan
 from deltaserve.server.api.requests.schema import ChatRequest, JsonObject, Message, TokenizeRequest
-from deltaserve.server.serving.service import Tokenizer, Version
+from deltaserve.server.serving.ports import Tokenizer, Version
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -34,7 +34,7 @@ async def _prepare(body: ChatRequest, exchange: Exchange, version: Version) -> R
     wanted = chat_wants(body)
     opens_turn = not body.continue_final_message if body.add_generation_prompt is None else body.add_generation_prompt
     longest = serving.max_context(version)
-    ids = await exchange.aside(lambda: chat_ids(body, tokenizer, opens_turn, longest))
+    ids = await exchange.in_thread(lambda: chat_ids(body, tokenizer, opens_turn, longest))
     choices = plan(body, wanted, [ids], version, serving)
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
     unsent = [
@@ -47,14 +47,14 @@ async def _prepare(body: ChatRequest, exchange: Exchange, version: Version) -> R
         for choice in choices
     ]
     kind = "chat.completion.chunk" if body.stream else "chat.completion"
-    envelope = Envelope("chatcmpl", kind, body.model or serving.parts.served_name, serving.fingerprint(version))
+    envelope = Envelope("chatcmpl", kind, body.model or serving.backends.served_name, serving.fingerprint(version))
     return ChatReply(exchange, envelope, choices, unsent)
 
 
 def chat_ids(
     body: ChatRequest | TokenizeRequest, tokenizer: Tokenizer, opens_turn: bool, max_context: int
 ) -> list[int]:
-    """The conversation through the model's template, encoded once. Long ones are work for `Aside`."""
+    """The conversation through the model's template, encoded once. Long ones are work for a thread."""
     text = tokenizer.render_chat(
         [_plain(message, at) for at, message in enumerate(body.messages or ())],
         add_generation_prompt=opens_turn,

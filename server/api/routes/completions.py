@@ -16,9 +16,9 @@ from deltaserve.server.api.replies.writers import Envelope, Unsent
 from deltaserve.server.api.requests.json_route import JsonRoute
 from deltaserve.server.api.requests.parameters import completion_wants, encode, known_ids, plan, refuse_longer
 from deltaserve.server.api.requests.schema import CompletionRequest
-from deltaserve.server.serving.service import Choice, Tokenizer, Version
+from deltaserve.server.serving.ports import Tokenizer, Version
+from deltaserve.server.serving.service import Choice
 from deltaserve.server.settings import Settings
-from deltaserve.server.upstream.listing.prompts import require_scoring
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -67,15 +67,15 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
     if not texts:
         raise BadRequest("`prompt` is an empty list.", param="prompt")
     longest = serving.max_context(version)
-    ids = await exchange.aside(lambda: [_ids(prompt, body, tokenizer, longest) for prompt in texts])
+    ids = await exchange.in_thread(lambda: [_ids(prompt, body, tokenizer, longest) for prompt in texts])
     choices = plan(body, completion_wants(body), ids, version, serving)
     if _scores(body):
-        require_scoring(serving.parts.upstream)
+        serving.require_scoring()
         choices = [replace(choice, scored=True) for choice in choices]
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
-    echoed = await exchange.aside(lambda: [_text(prompt, tokenizer) if body.echo else "" for prompt in texts])
+    echoed = await exchange.in_thread(lambda: [_text(prompt, tokenizer) if body.echo else "" for prompt in texts])
     unsent = [_unsent(body, choice, spelling, tokenizer, echoed[choice.index // body.n]) for choice in choices]
-    model = body.model or serving.parts.served_name
+    model = body.model or serving.backends.served_name
     envelope = Envelope("cmpl", "text_completion", model, serving.fingerprint(version))
     return CompletionReply(exchange, envelope, choices, unsent)
 

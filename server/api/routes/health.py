@@ -7,8 +7,8 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from deltaserve.server.serving.aside import SHORT_BYTES
 from deltaserve.server.serving.service import Serving
+from deltaserve.server.serving.worker_threads import SHORT_BYTES
 
 health_router = APIRouter()
 metrics_router = APIRouter()
@@ -38,9 +38,9 @@ async def version() -> dict[str, Any]:
 
 @document_router.get("/openapi.json")
 async def document(request: Request) -> Response:
-    """The OpenAPI document. Making it takes long, the first time, so it is made beside the event loop."""
+    """The OpenAPI document. Making it takes long the first time, so a thread does it."""
     serving: Serving = request.app.state.serving
-    body = await serving.aside.run(SHORT_BYTES + 1, lambda: orjson.dumps(request.app.openapi()))
+    body = await serving.threads.run(SHORT_BYTES + 1, lambda: orjson.dumps(request.app.openapi()))
     return Response(body, media_type="application/json")
 
 

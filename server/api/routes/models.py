@@ -13,7 +13,8 @@ from deltaserve.server.api.requests.json_route import JsonRoute
 from deltaserve.server.api.requests.parameters import encode, known_ids
 from deltaserve.server.api.requests.schema import DetokenizeRequest, TokenizeRequest
 from deltaserve.server.api.routes.chat import chat_ids
-from deltaserve.server.serving.service import Serving, Tokenizer, Version
+from deltaserve.server.serving.ports import Tokenizer, Version
+from deltaserve.server.serving.service import Serving
 
 router = APIRouter(route_class=JsonRoute)
 Json = dict[str, Any]
@@ -48,7 +49,7 @@ def _cards(serving: Serving) -> list[dict[str, Any]]:
             "system_fingerprint": serving.fingerprint(version),
             "sampling_defaults": dict(serving.sampling_defaults(version)),
         }
-        for name, created, version in serving.parts.registry.cards()
+        for name, created, version in serving.backends.registry.cards()
     ]
 
 
@@ -60,7 +61,7 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
         raise BadRequest("Send either `prompt` or `messages`.", param="prompt")
     with serving.pinned(body.model) as version:
         longest = serving.max_context(version)
-        return await _aside(request, lambda: _tokenized(body, version.tokenizer, longest))
+        return await _in_thread(request, lambda: _tokenized(body, version.tokenizer, longest))
 
 
 def _tokenized(body: TokenizeRequest, tokenizer: Tokenizer, max_context: int) -> Json:
@@ -78,17 +79,17 @@ def _tokenized(body: TokenizeRequest, tokenizer: Tokenizer, max_context: int) ->
 async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     """Text of token ids."""
     with request.app.state.serving.pinned(body.model) as version:
-        return await _aside(request, lambda: _detokenized(body, version.tokenizer))
+        return await _in_thread(request, lambda: _detokenized(body, version.tokenizer))
 
 
 def _detokenized(body: DetokenizeRequest, tokenizer: Tokenizer) -> Json:
     return {"prompt": tokenizer.decode(known_ids(tokenizer, body.tokens, "tokens"))}
 
 
-async def _aside(request: Request, work: Callable[[], Json]) -> Response:
-    """What `work` gives as a document, both made beside the event loop where the request is long."""
+async def _in_thread(request: Request, work: Callable[[], Json]) -> Response:
+    """The result of `work` as a JSON document, both made in a thread where the request is long."""
     serving: Serving = request.app.state.serving
-    content = await serving.aside.run(request.state.record.body_bytes, lambda: orjson.dumps(work()))
+    content = await serving.threads.run(request.state.record.body_bytes, lambda: orjson.dumps(work()))
     return Response(content, media_type="application/json")
 
 

@@ -8,7 +8,6 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from deltaserve.server.admin_app import share_address
 from deltaserve.server.api.access.privilege import Privilege
 from deltaserve.server.settings import Settings
 
@@ -50,7 +49,7 @@ def page_router(settings: Settings) -> APIRouter:
         return {
             "needs_api_key": bool(settings.api_keys),
             "has_admin_key": privilege.exists,
-            "admin_routes": share_address(settings),
+            "admin_routes": settings.admin_shares_address,
             "examples": list(settings.playground_examples),
         }
 

@@ -21,7 +21,9 @@ from deltaserve.server.api.routes.chat import chat_ids
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.stream import Piece
-from deltaserve.server.serving.service import Choice, Outbox, Serving, Version
+from deltaserve.server.serving.outbox import Outbox
+from deltaserve.server.serving.ports import Version
+from deltaserve.server.serving.service import Choice, Serving
 from deltaserve.server.serving.uncorrected import Uncorrected
 from deltaserve.server.telemetry import RequestRecord
 
@@ -88,7 +90,7 @@ class _Before:
             version = Uncorrected(pinned)
             choice = await self._choice(pinned)
             self.record.model, self.record.prompt_tokens = SOURCE, len(choice.prompt_ids)
-            upstream = self.serving.parts.upstream
+            upstream = self.serving.backends.upstream
             async with self.serving.answer(
                 version, [choice], self.record, lambda _: version.source(upstream)
             ) as outbox:
@@ -103,14 +105,14 @@ class _Before:
                 return encode(tokenizer, body.prompt, body.add_special_tokens is not False, longest)
             return chat_ids(body, tokenizer, opens_turn, longest)
 
-        ids = await self.serving.aside.run(self.record.body_bytes, read)
+        ids = await self.serving.threads.run(self.record.body_bytes, read)
         params = SamplingParams(
             max_tokens=room(ids, Wanted(body.max_tokens, None, None, ""), longest),
             temperature=with_defaults(body, self.serving.sampling_defaults(version)).temperature,
             seed=body.seed,
             stop=tuple(body.stop),
             stop_tokens=special_stops(tokenizer, body.stop),
-            eos_ids=self.serving.end_ids(version),
+            eos_ids=self.serving.backends.end_ids(version),
         )
         return Choice(0, 0, ids, params, Policy(tail="truncate"))
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.api.requests.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from deltaserve.server.app import create_app
-from deltaserve.server.serving.service import Parts
+from deltaserve.server.serving.ports import Backends
 from deltaserve.server.settings import Settings
 from tests.support.administration import ADMIN_KEY, administered_app
 from tests.support.app import FlatVersion, OneVersion, ScriptedBlackBox
@@ -136,8 +136,8 @@ SEGMENTS = st.one_of(STRINGS, st.text(max_size=4))
 def public(tokenizer: Tokenizer) -> Iterator[Asked]:
     """Two routes more than by default: those that the admin key opens."""
     given_settings = Settings(admin_key=ADMIN_KEY, admin_requests_per_minute=10**9)
-    parts = Parts(ScriptedBlackBox(), OneVersion(FlatVersion(tokenizer)), "tiny")
-    with asked(create_app(given_settings, parts=parts)) as app:
+    backends = Backends(ScriptedBlackBox(), OneVersion(FlatVersion(tokenizer)), "tiny")
+    with asked(create_app(given_settings, backends=backends)) as app:
         yield app
 
 

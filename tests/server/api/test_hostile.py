@@ -18,8 +18,8 @@ from deltaserve.server.api.requests import unsupported
 from deltaserve.server.api.requests.json_text import MAX_FIELDS
 from deltaserve.server.api.requests.schema import MAX_BIAS, MAX_MESSAGES, MAX_STOP
 from deltaserve.server.app import create_app
-from deltaserve.server.serving.aside import SHORT_BYTES
-from deltaserve.server.serving.service import Parts
+from deltaserve.server.serving.ports import Backends
+from deltaserve.server.serving.worker_threads import SHORT_BYTES
 from deltaserve.server.settings import Settings
 from tests.support.app import FlatVersion, OneVersion, RunningApp, ScriptedBlackBox, byte_tokenizer
 from tests.support.asgi import JSON, Answer, Asked, asked
@@ -37,8 +37,8 @@ def own_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def door(own_tokenizer: Tokenizer) -> Iterator[Asked]:
-    parts = Parts(ScriptedBlackBox(), OneVersion(FlatVersion(own_tokenizer)), "tiny")
-    with asked(create_app(Settings(), parts=parts)) as app:
+    backends = Backends(ScriptedBlackBox(), OneVersion(FlatVersion(own_tokenizer)), "tiny")
+    with asked(create_app(Settings(), backends=backends)) as app:
         yield app
 
 
@@ -149,9 +149,9 @@ def test_a_content_length_that_is_none_is_a_400(door: Asked, length: bytes) -> N
 
 
 def test_where_no_token_is_left_to_choose_the_caller_is_told_so(own_tokenizer: Tokenizer) -> None:
-    parts = Parts(ScriptedBlackBox(), OneVersion(FlatVersion(own_tokenizer)), "tiny")
+    backends = Backends(ScriptedBlackBox(), OneVersion(FlatVersion(own_tokenizer)), "tiny")
     listed = [*b"abcdefghijklmxyz!"]
-    with asked(create_app(Settings(tail="truncate"), parts=parts)) as app:
+    with asked(create_app(Settings(tail="truncate"), backends=backends)) as app:
         for temperature in (0, 1):
             body = {"prompt": "a", "temperature": temperature, "min_tokens": 2, "stop_token_ids": listed}
             assert refusal(app.post("/v1/completions", **body))["param"] == "min_tokens"

@@ -7,7 +7,7 @@ import pytest
 from deltaserve.errors import BadRequest, RateLimited, UpstreamUnreachable
 from deltaserve.server.decoding.stream import Piece
 from deltaserve.server.serving.admission import Gate
-from deltaserve.server.serving.service import Outbox
+from deltaserve.server.serving.outbox import Outbox
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import Metrics
 

@@ -12,7 +12,7 @@ import pytest
 from deltaserve.errors import UncorrectableUpstream
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.app import Build, create_app
-from deltaserve.server.serving.service import Parts, Registry
+from deltaserve.server.serving.ports import Backends, Registry
 from deltaserve.server.settings import Settings
 from deltaserve.server.upstream.http.transport import Limits
 from deltaserve.server.upstream.probing.connect import connect
@@ -73,9 +73,9 @@ def in_front_of(replay: Replay, tokenizer: Tokenizer) -> Iterator[httpx.Client]:
     async def versions(_: Settings, __: AsyncExitStack) -> Registry:
         return registry
 
-    async def upstream(_: Settings, known: Registry) -> Parts:
+    async def upstream(_: Settings, known: Registry) -> Backends:
         box = await connect(replay.url, tokenizer=tokenizer, k=K, limits=Limits(attempts=1))
-        return Parts(box, known, "tiny", box.problem)
+        return Backends(box, known, "tiny", box.problem)
 
     app = create_app(Settings(admin_key="admin"), build=Build(versions, upstream))
     with serve(app) as (_, url), httpx.Client(base_url=url, timeout=20) as client:

@@ -1,4 +1,4 @@
-"""Long computations of single requests beside the event loop: a few threads, a bounded queue before them."""
+"""Threads for the long computations of single requests, so that the event loop goes on: a few, with a bounded queue."""
 
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -17,8 +17,8 @@ _THREADS: Final = 2
 _WAITING: Final = 64
 
 
-class Aside:
-    """One app's threads. What runs in them gives way to the loop only between calls into C: those must be short."""
+class WorkerThreads:
+    """The threads of one app. Their work lets the loop run only between calls into C, so those calls must be short."""
 
     def __init__(self, threads: int = _THREADS, waiting: int = _WAITING) -> None:
         self._limiter = anyio.CapacityLimiter(threads)
@@ -26,7 +26,7 @@ class Aside:
         self._held = 0
 
     async def run(self, size: int, work: Callable[[], T]) -> T:
-        """What `work` gives; on the loop where `size`, in bytes of the request, is short. Raises RateLimited."""
+        """The result of `work`, done on the loop where the request has few bytes (`size`). Raises RateLimited."""
         if size <= SHORT_BYTES:
             return work()
         if self._held >= self._most:

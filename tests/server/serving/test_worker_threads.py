@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from deltaserve.errors import RateLimited
-from deltaserve.server.serving import aside
-from deltaserve.server.serving.aside import SHORT_BYTES, Aside
+from deltaserve.server.serving import worker_threads
+from deltaserve.server.serving.worker_threads import SHORT_BYTES, WorkerThreads
 
 LONG = SHORT_BYTES + 1
 
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.anyio
 
 async def test_short_work_is_done_on_the_loop_and_long_work_in_a_thread() -> None:
     here = threading.get_ident()
-    assert await Aside().run(SHORT_BYTES, threading.get_ident) == here
-    assert await Aside().run(LONG, threading.get_ident) != here
+    assert await WorkerThreads().run(SHORT_BYTES, threading.get_ident) == here
+    assert await WorkerThreads().run(LONG, threading.get_ident) != here
 
 
 async def test_beyond_its_threads_and_its_queue_the_server_is_busy() -> None:
-    gate, work = threading.Event(), Aside(threads=1, waiting=1)
+    gate, work = threading.Event(), WorkerThreads(threads=1, waiting=1)
     running = [asyncio.create_task(work.run(LONG, gate.wait)) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(RateLimited):
@@ -33,7 +33,7 @@ async def test_beyond_its_threads_and_its_queue_the_server_is_busy() -> None:
 
 
 async def test_what_the_work_raises_is_raised_and_its_place_is_free_again() -> None:
-    work = Aside(threads=1, waiting=0)
+    work = WorkerThreads(threads=1, waiting=0)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
             await work.run(LONG, lambda: 1 // 0)
@@ -44,6 +44,6 @@ async def test_the_memory_of_very_long_work_is_given_back(
     size: int, given_back: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    monkeypatch.setattr(aside, "give_back", lambda: calls.append(1))
-    await Aside().run(size, lambda: None)
+    monkeypatch.setattr(worker_threads, "give_back", lambda: calls.append(1))
+    await WorkerThreads().run(size, lambda: None)
     assert len(calls) == given_back

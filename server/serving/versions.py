@@ -1,0 +1,104 @@
+"""The offset engine with the versions it serves, put together in one way for the server, training and benchmarks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+
+from deltaserve.errors import BadCheckpoint
+
+if TYPE_CHECKING:
+    from deltaserve.offset_models.checkpoints.checkpoint import Checkpoint
+    from deltaserve.offset_models.engine.settings import EngineSettings
+    from deltaserve.offset_models.registry.registry import Registry
+
+_LONGEST_CONTEXT = 4096  # of one stream in the pair, where neither the operator nor the base says less
+
+
+@asynccontextmanager
+async def open_versions(
+    engine_settings: "EngineSettings",
+    root: Path,
+    *,
+    served: str,
+    base: Path | None = None,
+    folder: Path | None = None,
+    target: Mapping[str, Any] | None = None,
+) -> AsyncIterator["Registry"]:
+    """A running engine and its registry, which still has to be started. Imports torch. The rest is as `Registry` says.
+
+    `base`: the folder of the base model, for checkpoints that do not bring their own.
+    """
+    from deltaserve.offset_models.engine.engine import Engine
+    from deltaserve.offset_models.engine.pair_engine import PairEngine
+    from deltaserve.offset_models.registry.registry import Registry
+    from deltaserve.offset_models.registry.weights import WeightsPool
+
+    engine = Engine(engine_settings)
+    engine.start()
+    try:
+        bases = OneBase(base) if base else {}
+        pool = WeightsPool(PairEngine(engine), root, bases, accept=lambda new: _refuse_other_ids(new, registry))
+        registry = Registry(pool, root=root, served=served, folder=folder, target=target)
+        try:
+            yield registry
+        finally:
+            await registry.close()
+    finally:
+        await asyncio.to_thread(engine.close)
+
+
+def _refuse_other_ids(new: "Checkpoint", registry: "Registry") -> None:
+    """All loaded offsets share the tokenizer that the black box was, or will be, probed with. Raises BadCheckpoint."""
+    for _, _, version in registry.cards():
+        if differing := version.tokenizer.fingerprint.mismatch(new.tokenizer.fingerprint):
+            raise BadCheckpoint(
+                f"The tokenizer of {new.manifest.name!r} is not the one of the offsets that are loaded and of the "
+                f"black box ({differing}); its ids would mean other tokens."
+            )
+
+
+class OneBase(Mapping[str, Path]):
+    """One folder under every name. The checkpoint compares its digest, so the name need not be checked here."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> Path:
+        return self._folder
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self._folder.name,))
+
+    def __len__(self) -> int:
+        return 1
+
+
+def default_dtype(device: str) -> Literal["float32"] | None:
+    """As stored on accelerators; float32 on CPUs, where half precision is slower and only less exact."""
+    return "float32" if device == "cpu" else None
+
+
+def longest_context(*models: Path) -> int:
+    """Tokens of prompt and answer that a stream may hold, by those of the model folders that can be read."""
+    return min([_LONGEST_CONTEXT, *filter(None, map(_positions, models))])
+
+
+def _positions(model: Path) -> int | None:
+    positions = (json_object(model / "config.json") or {}).get("max_position_embeddings")
+    return positions if type(positions) is int and positions > 0 else None
+
+
+def json_object(file: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is none or it cannot be read."""
+    try:
+        value = orjson.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
