@@ -33,10 +33,10 @@ def in_use(port: int, what: str, option: str) -> AddressUnusable:
 
 def _addresses(host: str, port: int, option: str) -> list[tuple[int, tuple[object, ...]]]:
     try:
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        resolved = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError):
         raise AddressUnusable(_no_address(host, option)) from None
-    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in resolved))
 
 
 def _bound(family: int, address: tuple[object, ...]) -> list[socket.socket]:

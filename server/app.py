@@ -251,7 +251,7 @@ class _Joiner:
     connect: Connect
     stack: AsyncExitStack
     log: Any
-    said: str = ""  # why not yet
+    reason: str = ""  # why not yet, as it was logged last
 
     async def join(self) -> bool:
         """True when both sides stand; False when another try may help. What no try can mend is raised."""
@@ -270,9 +270,9 @@ class _Joiner:
     def _say_once(self, error: DeltaserveError) -> None:
         """A line when the reason changes, not one for every try."""
         reason = preflight.advised(error, self.serving.settings)
-        if reason != self.said:
+        if reason != self.reason:
             self.log.warning("not ready", reason=reason)
-        self.said = reason
+        self.reason = reason
 
     async def keep_trying(self) -> None:
         """Until it stands, or cannot."""

@@ -125,10 +125,10 @@ def schema_error(errors: Sequence[Any], fields: Mapping[str, Any]) -> BadRequest
 
 def _spelled(path: Sequence[Any], name: str) -> str:
     """`messages[0].content` from ('messages', 0, 'content', ...): field names and indices, no type names."""
-    shown = name
+    path = name
     for part in path[1:]:
         if isinstance(part, int):
-            shown += f"[{part}]"
+            path += f"[{part}]"
         elif part.isidentifier() and part not in ("str", "int", "float", "list", "dict", "bool"):
-            shown += f".{part}"
-    return shown
+            path += f".{part}"
+    return path

@@ -47,5 +47,5 @@ def _before(corrected: Corrected, ids: Ids) -> Floats:
     dense = np.full(corrected.row.vocab_size, -np.inf)
     dense[ids] = corrected.imputed(ids)
     dense[corrected.ids] = corrected.log_black_box
-    found: Floats = dense[ids]
-    return found
+    before: Floats = dense[ids]
+    return before

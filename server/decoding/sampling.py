@@ -24,9 +24,9 @@ _FIRST_SORT = 512  # filters look at this many of the most probable ids before t
 
 
 class History:
-    """What has been said so far, as penalties need it.
+    """The text so far, as penalties need it.
 
-    Which ids are touched, and by how much, is kept in arrays by id: a step costs some array operations however many
+    Which ids are touched, and by how much, lies in arrays by id: a step costs a few array operations, however many
     ids a bias or a long prompt names.
     """
 
@@ -38,9 +38,9 @@ class History:
         self._biased = _id_array(params.logit_bias)
         prompt = _id_array(set(prompt_ids)) if self._repeating else NO_IDS
         size = 1 + max((int(ids.max()) for ids in (self._final, self._biased, prompt) if ids.size), default=0)
-        self._said = np.zeros(size, np.bool_)  # [n] or in the prompt of a repetition penalty
-        self._said[prompt] = True
-        self._touched = self._said.copy()  # [n] or biased
+        self._in_text = np.zeros(size, np.bool_)  # [n] or in the prompt of a repetition penalty
+        self._in_text[prompt] = True
+        self._touched = self._in_text.copy()  # [n] or biased
         self._touched[self._biased] = True
         self._additive = np.zeros(size)  # [n] bias less presence and frequency penalty
         self._additive[self._biased] = np.fromiter(params.logit_bias.values(), np.float64, self._biased.size)
@@ -52,7 +52,7 @@ class History:
         ahead = copy(self)
         if self._counting:  # else nothing of it changes
             ahead.counts, ahead._additive = self.counts.copy(), self._additive.copy()
-            ahead._said, ahead._touched = self._said.copy(), self._touched.copy()
+            ahead._in_text, ahead._touched = self._in_text.copy(), self._touched.copy()
         return ahead
 
     def now_with(self, params: SamplingParams) -> None:
@@ -65,18 +65,18 @@ class History:
         if not self._counting:
             return
         self.counts[token_id] += 1
-        if token_id >= self._said.size:
+        if token_id >= self._in_text.size:
             self._grow(2 * token_id + 1)
-        self._said[token_id] = self._touched[token_id] = True
+        self._in_text[token_id] = self._touched[token_id] = True
         self._additive[token_id] = self._params.logit_bias.get(token_id, 0.0) - self._penalty(self.counts[token_id])
 
     def _cover(self, ids: Ids) -> None:
-        if ids.size and ids.max() >= self._said.size:
+        if ids.size and ids.max() >= self._in_text.size:
             self._grow(int(ids.max()) + 1)
 
     def _grow(self, size: int) -> None:
-        more = (0, size - self._said.size)
-        self._said, self._touched = np.pad(self._said, more), np.pad(self._touched, more)
+        more = (0, size - self._in_text.size)
+        self._in_text, self._touched = np.pad(self._in_text, more), np.pad(self._touched, more)
         self._additive = np.pad(self._additive, more)
 
     def _penalty(self, count: int) -> float:
@@ -105,19 +105,19 @@ class History:
         """What penalties and bias add to the weights of the explicit ids, shape [h]; None when they add nothing."""
         if not (self._counting or self._biased.size or self._banning):
             return None
-        known = corrected.ids < self._said.size
+        known = corrected.ids < self._in_text.size
         at = corrected.ids[known]
         shifts = np.zeros(corrected.ids.size)
         shifts[known] = self._additive[at]
         if self._repeating:
-            said = np.zeros(corrected.ids.size, np.bool_)
-            said[known] = self._said[at]
-            shifts[said] += self._repetition(corrected)[said]
+            repeated = np.zeros(corrected.ids.size, np.bool_)
+            repeated[known] = self._in_text[at]
+            shifts[repeated] += self._repetition(corrected)[repeated]
         bans = self.bans(corrected)
         return shifts if bans is None else shifts + bans
 
     def _repetition(self, corrected: Corrected) -> Floats:
-        """What the repetition penalty adds to an id that was said: log q is never positive, so it multiplies."""
+        """What the repetition penalty adds to an id that is in the text: log q is never positive, so it multiplies."""
         log_q = corrected.log_weights - corrected.log_z
         return np.where(np.isfinite(log_q), log_q * (self._params.repetition_penalty - 1.0), 0.0)
 
@@ -233,10 +233,10 @@ def keep_probable(probs: Floats, params: SamplingParams) -> None:
         probs[probs < params.min_p * probs.max()] = 0.0
     if params.top_k <= 0 and params.top_p >= 1.0:
         return
-    kept = _nucleus(probs, params)
-    survivors = probs[kept]
+    ids = _nucleus(probs, params)
+    survivors = probs[ids]
     probs[:] = 0.0
-    probs[kept] = survivors
+    probs[ids] = survivors
 
 
 def _nucleus(probs: Floats, params: SamplingParams) -> Ids:

@@ -35,20 +35,20 @@ class PlacedDetokenizer(Detokenizer, Protocol):
 class ByteDetokenizer:
     """Joins the bytes of tokens and decodes them as UTF-8; bytes that are none become U+FFFD.
 
-    `said`: the bytes that an id adds to a text, none for a special token. `leading`: spaces that a text loses at its
-    beginning. The prompt decides whether the answer begins a text, and its last character may be half said: the answer
-    then shows it whole.
+    `bytes_of`: the bytes that an id adds to a text, none for a special token. `leading`: spaces that a text loses at
+    its beginning. The prompt decides whether the answer begins a text. Where the prompt ends inside a character, the
+    answer shows it whole.
     """
 
-    def __init__(self, said: Callable[[int], bytes], prompt_ids: Sequence[int] = (), leading: int = 0) -> None:
-        self._said = said
+    def __init__(self, bytes_of: Callable[[int], bytes], prompt_ids: Sequence[int] = (), leading: int = 0) -> None:
+        self._bytes_of = bytes_of
         self._utf8 = _Utf8("replace")
-        before = _last_bytes(said, prompt_ids)
+        before = _last_bytes(bytes_of, prompt_ids)
         self._begun = _begun_character(before)  # of the prompt; no longer needed once the answer has a byte
         self._leading = 0 if before else leading
 
     def step(self, token_id: int) -> str:
-        raw = self._said(token_id)
+        raw = self._bytes_of(token_id)
         if raw and self._leading:
             raw = self._without_leading(raw)
         if raw and self._begun:
@@ -69,14 +69,14 @@ class ByteDetokenizer:
         return raw[spaces:]
 
 
-def _last_bytes(said: Callable[[int], bytes], ids: Sequence[int]) -> bytes:
+def _last_bytes(bytes_of: Callable[[int], bytes], ids: Sequence[int]) -> bytes:
     """The end of a text, long enough for every beginning of a character."""
-    found = b""
+    end = b""
     for token_id in reversed(ids):
-        found = said(token_id) + found
-        if len(found) >= _LONGEST_CHARACTER:
+        end = bytes_of(token_id) + end
+        if len(end) >= _LONGEST_CHARACTER:
             break
-    return found
+    return end
 
 
 def _begun_character(raw: bytes) -> bytes:
@@ -174,10 +174,10 @@ class StopStrings:
         self._held += text
         if early:
             self._early = len(self._held)
-        if (found := self._first_match()) is not None:
-            at, self.matched = found
-            shown, self._held = self._held[:at], ""
-            return shown
+        if (match := self._first_match()) is not None:
+            at, self.matched = match
+            certain, self._held = self._held[:at], ""
+            return certain
         return self._let_go(len(self._held) - self._longest_prefix_at_end())
 
     def flush(self) -> str:
@@ -187,13 +187,13 @@ class StopStrings:
     def _first_match(self) -> tuple[int, str] | None:
         """(where it begins, the stop string) of the earliest that ends past the early text; of equals the longest."""
         at_least = [(max(0, self._early - len(stop) + 1), stop) for stop in self._stops]
-        found = [(at, stop) for start, stop in at_least if (at := self._held.find(stop, start)) >= 0]
-        return min(found, key=lambda hit: (hit[0], -len(hit[1])), default=None)
+        matches = [(at, stop) for start, stop in at_least if (at := self._held.find(stop, start)) >= 0]
+        return min(matches, key=lambda hit: (hit[0], -len(hit[1])), default=None)
 
     def _let_go(self, cut: int) -> str:
-        shown, self._held = self._held[:cut], self._held[cut:]
+        certain, self._held = self._held[:cut], self._held[cut:]
         self._early = max(0, self._early - cut)
-        return shown
+        return certain
 
     def _longest_prefix_at_end(self) -> int:
         longest = min(len(self._held), max(map(len, self._stops)) - 1)

@@ -35,10 +35,10 @@ class Privilege:
             return
         if (wait_s := self._refusals.take()) is not None:
             raise RateLimited("Too many wrong admin keys; see admin_requests_per_minute.", retry_after_s=wait_s)
-        said = (
+        reason = (
             "The admin key in X-Admin-Key is not the right one" if HEADER in headers else f"{what} needs the admin key"
         )
-        raise AdminUnauthorized(f"{said}: send X-Admin-Key: <admin key>.", param=param)
+        raise AdminUnauthorized(f"{reason}: send X-Admin-Key: <admin key>.", param=param)
 
     def _held(self, headers: Headers) -> bool:
         """A key in X-Admin-Key is the one that counts: a wrong one is not made good by the bearer's."""

@@ -17,7 +17,7 @@ from deltaserve.server.serving.ports import Tokenizer
 Json = dict[str, Any]
 
 
-def refuse_strangers(request: Request, body: Generation) -> None:
+def check_explain_allowed(request: Request, body: Generation) -> None:
     """Raises Forbidden, AdminUnauthorized or RateLimited when `explain` is asked for by one who may not see it."""
     if body.explain:
         privilege: Privilege = request.app.state.privilege
@@ -35,17 +35,17 @@ class ExplainRows:
         self._rows.extend(map(self._row, steps))
 
     def flush(self) -> bytes:
-        made = orjson.dumps(self._rows)  # infinities become null
+        rows = orjson.dumps(self._rows)  # infinities become null
         self._rows.clear()
-        return made
+        return rows
 
     def _row(self, step: Step) -> Json:
-        seen, proposed, explanation = step.token_id, step.proposed_id, step.explanation
+        emitted, proposed, explanation = step.token_id, step.proposed_id, step.explanation
         return {
-            **token_json(self._tokenizer, seen),
+            **token_json(self._tokenizer, emitted),
             "black_box": None if proposed is None else self._named(proposed),
-            "accepted": proposed == seen,
-            "replaced": proposed is not None and proposed != seen,
+            "accepted": proposed == emitted,
+            "replaced": proposed is not None and proposed != emitted,
             "certified": step.certified,
             "kl_nats": None if explanation is None else explanation.kl_nats,
             "tail_mass": step.tail_mass,

@@ -38,13 +38,13 @@ class Places:
 
     def _laid_out(self, dropped: bool) -> list[int]:
         """Where every token begins and the last one ends, if the first one's space is `dropped`."""
-        utf8, places, shown = _Utf8("replace"), [0], 0
+        utf8, places, length = _Utf8("replace"), [0], 0
         for token_id in self._prompt_ids:
             raw, at = self._tokenizer.token_bytes(token_id), places[-1]
             if token_id in self._tokenizer.special_ids:  # in the text, or put around it by encoding
                 raw = raw if self._echoed_text.startswith(raw.decode(), at) else b""
             elif (dropped and not at) or not self._echoed_text.startswith(" ", at):
                 dropped, raw = dropped and not raw.startswith(b" "), raw.removeprefix(b" ")
-            shown += len(utf8.decode(raw))
-            places.append(shown + bool(utf8.getstate()[0]))
+            length += len(utf8.decode(raw))
+            places.append(length + bool(utf8.getstate()[0]))
         return places

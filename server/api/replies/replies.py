@@ -9,10 +9,10 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deltaserve.server.api.replies.explain import refuse_strangers
+from deltaserve.server.api.replies.explain import check_explain_allowed
 from deltaserve.server.api.replies.sse import DONE, stream_response, whole_response
 from deltaserve.server.api.replies.tokens import Spelling
-from deltaserve.server.api.replies.writers import Envelope, Unsent, Usage
+from deltaserve.server.api.replies.writers import ChoiceBuffer, Envelope, Usage
 from deltaserve.server.api.requests.schema import Generation
 from deltaserve.server.decoding.stream import Piece
 from deltaserve.server.serving.ports import Version
@@ -41,11 +41,11 @@ class Reply(ABC):
     """The wire form of one request's choices."""
 
     def __init__(
-        self, exchange: Exchange, envelope: Envelope, choices: Sequence[Choice], unsent: Sequence[Unsent]
+        self, exchange: Exchange, envelope: Envelope, choices: Sequence[Choice], buffers: Sequence[ChoiceBuffer]
     ) -> None:
         self.choices = choices
         self.envelope = envelope
-        self.unsent = unsent
+        self.buffers = buffers
         self._request = exchange.request
         self._record = exchange.record
         # The n choices of a prompt share it: it is read, and counted, once.
@@ -57,32 +57,32 @@ class Reply(ABC):
         """Frames before the first token."""
 
     @abstractmethod
-    def delta(self, unsent: Unsent) -> bytes:
+    def delta(self, buffer: ChoiceBuffer) -> bytes:
         """A choice of a streamed chunk."""
 
     @abstractmethod
-    def choice(self, unsent: Unsent) -> bytes:
+    def choice(self, buffer: ChoiceBuffer) -> bytes:
         """A choice of a whole answer."""
 
     @abstractmethod
     def document(self) -> bytes:
         """The whole answer."""
 
-    def add(self, index: int, piece: Piece) -> Unsent:
-        unsent = self.unsent[index]
-        unsent.add(piece)
+    def add(self, index: int, piece: Piece) -> ChoiceBuffer:
+        buffer = self.buffers[index]
+        buffer.add(piece)
         self.usage.completion_tokens += len(piece.steps)
         self._record.completion_tokens = self.usage.completion_tokens
-        return unsent
+        return buffer
 
-    def frame(self, unsent: Unsent) -> bytes:
+    def frame(self, buffer: ChoiceBuffer) -> bytes:
         """One chunk; its `usage` as the client asked: running, null, or absent."""
         usage = b""
         if self._request.usage_in_chunks:
             usage = b',"usage":' + self.usage.json()
         elif self._request.usage_chunk:
             usage = b',"usage":null'
-        return self.envelope.frame(self.delta(unsent), usage)
+        return self.envelope.frame(self.delta(buffer), usage)
 
     def closing(self) -> bytes:
         if not self._request.usage_chunk:
@@ -94,14 +94,14 @@ class Spellings:
     """One `Spelling` per tokenizer and form, shared by all requests of an app."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[int, bool], tuple[object, Spelling]] = {}
+        self._by_tokenizer: dict[tuple[int, bool], tuple[object, Spelling]] = {}
 
     def of(self, version: Version, as_ids: bool) -> Spelling:
         tokenizer = version.tokenizer
         key = (id(tokenizer), as_ids)
-        if key not in self._made:  # the tokenizer is kept with it, so that its id stays its own
-            self._made[key] = (tokenizer, Spelling(tokenizer, as_ids))
-        return self._made[key][1]
+        if key not in self._by_tokenizer:  # the tokenizer is kept with it, so that its id stays its own
+            self._by_tokenizer[key] = (tokenizer, Spelling(tokenizer, as_ids))
+        return self._by_tokenizer[key][1]
 
 
 Prepare = Callable[[Exchange, Version], Awaitable[Reply]]
@@ -109,7 +109,7 @@ Prepare = Callable[[Exchange, Version], Awaitable[Reply]]
 
 async def respond(request: Request, body: Generation, prepare: Prepare) -> Response:
     """The answer to a generation request, streamed or whole."""
-    refuse_strangers(request, body)
+    check_explain_allowed(request, body)
     state = request.app.state
     exchange = Exchange(body, state.serving, state.spellings, request.state.record)
     if body.stream:
@@ -121,7 +121,7 @@ async def _frames(exchange: Exchange, prepare: Prepare) -> AsyncGenerator[bytes,
     with exchange.serving.pinned(exchange.request.model) as version:
         reply = await _prepared(exchange, version, prepare)
         if not _generates(reply):
-            yield reply.opening() + b"".join(map(reply.frame, reply.unsent)) + reply.closing()
+            yield reply.opening() + b"".join(map(reply.frame, reply.buffers)) + reply.closing()
             return
         ahead = reply.opening()
         async with exchange.serving.answer(version, reply.choices, exchange.record) as outbox:
@@ -142,7 +142,7 @@ async def _document(exchange: Exchange, prepare: Prepare) -> bytes:
         return reply.document()
 
 
-async def _added(reply: Reply, index: int, piece: Piece) -> Unsent:
+async def _added(reply: Reply, index: int, piece: Piece) -> ChoiceBuffer:
     """The choice with `piece` added. The scores of a long prompt are spelled in turns: the loop has other streams."""
     while len(piece.prompt) > _SPELLED_AT_ONCE:
         reply.add(index, Piece("", (), prompt=piece.prompt[:_SPELLED_AT_ONCE]))

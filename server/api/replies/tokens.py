@@ -93,21 +93,21 @@ class LegacyLogprobs:
         """The most probable tokens and this one; of two with one spelling the more probable stays."""
         if step.logprob is None:
             return b"null"
-        shown: dict[bytes, bytes] = {}
+        alternatives: dict[bytes, bytes] = {}
         for token_id, value in _alternatives(step):
-            shown.setdefault(self._spelling.name(token_id), _number(value))
-        shown.setdefault(name, logprob)
-        return b"{%b}" % b",".join(b"%b:%b" % pair for pair in shown.items())
+            alternatives.setdefault(self._spelling.name(token_id), _number(value))
+        alternatives.setdefault(name, logprob)
+        return b"{%b}" % b",".join(b"%b:%b" % pair for pair in alternatives.items())
 
     def flush(self) -> bytes:
-        made = b'{"text_offset":[%b],"token_logprobs":[%b],"tokens":[%b],"top_logprobs":[%b]}' % (
+        logprobs = b'{"text_offset":[%b],"token_logprobs":[%b],"tokens":[%b],"top_logprobs":[%b]}' % (
             b",".join(self._offsets),
             b",".join(self._logprobs),
             b",".join(self._names),
             b",".join(self._tops),
         )
         self._clear()
-        return made
+        return logprobs
 
 
 class ChatLogprobs:
@@ -124,9 +124,9 @@ class ChatLogprobs:
             self._entries.append(b'%b%b,"top_logprobs":[%b]}' % (entry(step.token_id), _number(step.logprob), top))
 
     def flush(self) -> bytes:
-        made = b'{"content":[%b],"refusal":null}' % b",".join(self._entries)
+        logprobs = b'{"content":[%b],"refusal":null}' % b",".join(self._entries)
         self._entries.clear()
-        return made
+        return logprobs
 
 
 def _alternatives(step: Step | ScoredToken) -> list[tuple[int, float]]:

@@ -29,8 +29,8 @@ class Usage:
 
 
 @dataclass(slots=True)
-class Unsent:
-    """What one choice has to say and has not said yet."""
+class ChoiceBuffer:
+    """What there is of one choice and has not been sent yet."""
 
     index: int
     logprobs: Logprobs
@@ -53,9 +53,9 @@ class Unsent:
         self.finish_reason, self.stop_reason = piece.finish_reason, piece.stop_reason
 
     def take_text(self) -> bytes:
-        made = orjson.dumps("".join(self.text))
+        text = orjson.dumps("".join(self.text))
         self.text.clear()
-        return made
+        return text
 
     def take_rest(self) -> bytes:
         """Logprobs, the reasons, ids and `explain`: fields that both kinds of answer and both ways of sending share."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from deltaserve.errors import BadRequest
-from deltaserve.server.api.requests.naming import shown
+from deltaserve.server.api.requests.naming import quoted
 
 MAX_FIELDS: Final = 128  # of the body itself; more than twice what any route knows
 MAX_DEPTH: Final = 64
@@ -63,10 +63,10 @@ def _refuse_costly(raw: bytes, max_values: int) -> None:
         )
 
 
-def _refuse_more(found: int, most: int, what: str) -> None:
-    if found > most:
+def _refuse_more(count: int, most: int, what: str) -> None:
+    if count > most:
         raise BadRequest(
-            f"The body holds {found:,} {what}; at most {most:,} are accepted (see the setting max_body_values)."
+            f"The body holds {count:,} {what}; at most {most:,} are accepted (see the setting max_body_values)."
         )
 
 
@@ -87,11 +87,11 @@ def _too_deep() -> BadRequest:
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object. One of two values under one name would be dropped silently: that is refused."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise BadRequest(f"The body is not accepted: one object in it names {shown(name)} twice.")
-    return made
+        raise BadRequest(f"The body is not accepted: one object in it names {quoted(name)} twice.")
+    return values
 
 
 def _refuse_half_pairs(value: Any) -> None:

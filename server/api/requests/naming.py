@@ -6,7 +6,7 @@ MAX_NAME: Final = 64
 MAX_SENTENCE: Final = 1000
 
 
-def shown(name: object) -> str:
+def quoted(name: object) -> str:
     """A name in backquotes, cut where it is long."""
     text = str(name)
     return f"`{plain(text, MAX_NAME)}`"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from deltaserve.errors import BadRequest, ContextLengthExceeded
-from deltaserve.server.api.requests.naming import shown
+from deltaserve.server.api.requests.naming import quoted
 from deltaserve.server.api.requests.schema import Body, ChatRequest, CompletionRequest, Generation
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.serving.ports import Tokenizer, Version
@@ -18,7 +18,7 @@ _ID = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AnswerShape:
     """How long an answer may be, and which logprobs it carries."""
 
     max_tokens: int | None  # None: what fits
@@ -27,16 +27,16 @@ class Wanted:
     logprobs_field: str
 
 
-def completion_wants(request: CompletionRequest) -> Wanted:
-    return Wanted(request.max_tokens, 16, request.logprobs, "logprobs")
+def completion_shape(request: CompletionRequest) -> AnswerShape:
+    return AnswerShape(request.max_tokens, 16, request.logprobs, "logprobs")
 
 
-def chat_wants(request: ChatRequest) -> Wanted:
+def chat_shape(request: ChatRequest) -> AnswerShape:
     if request.top_logprobs is not None and not request.logprobs:
         raise BadRequest("`top_logprobs` needs `logprobs` to be true.", param="top_logprobs")
     top = (request.top_logprobs or 0) if request.logprobs else None
-    asked = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
-    return Wanted(asked, None, top, "top_logprobs")
+    most = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
+    return AnswerShape(most, None, top, "top_logprobs")
 
 
 def encode(tokenizer: Tokenizer, text: str, add_special: bool, max_context: int) -> list[int]:
@@ -53,19 +53,19 @@ def encode(tokenizer: Tokenizer, text: str, add_special: bool, max_context: int)
 
 def plan(
     request: Generation,
-    wanted: Wanted,
+    shape: AnswerShape,
     prompts: Sequence[Sequence[int]],
     version: Version,
     serving: Serving,
 ) -> list[Choice]:
     """Every choice of the request, in the order of their indices: prompt by prompt, n for each."""
-    _check(request, wanted, serving.settings)
-    shared = _params(request, wanted, version, serving)
+    _check(request, shape, serving.settings)
+    shared = _params(request, shape, version, serving)
     policy = replace(serving.settings.policy, explain=serving.settings.explain_candidates if request.explain else 0)
     max_context = serving.max_context(version)
     choices = []
     for at, prompt in enumerate(prompts):
-        params = replace(shared, max_tokens=room(prompt, wanted, max_context))
+        params = replace(shared, max_tokens=room(prompt, shape, max_context))
         if params.min_tokens > params.max_tokens:
             raise BadRequest(
                 f"`min_tokens` is more than the {params.max_tokens} tokens of the answer.", param="min_tokens"
@@ -74,19 +74,19 @@ def plan(
     return choices
 
 
-def _check(request: Generation, wanted: Wanted, settings: Settings) -> None:
+def _check(request: Generation, shape: AnswerShape, settings: Settings) -> None:
     if request.n > settings.max_n:
         raise BadRequest(f"`n` must be a whole number from 1 to {settings.max_n}.", param="n")
-    if wanted.top_logprobs is not None and not settings.max_logprobs:
+    if shape.top_logprobs is not None and not settings.max_logprobs:
         raise BadRequest("This server gives no log-probabilities: leave `logprobs` out.", param="logprobs")
-    if (wanted.top_logprobs or 0) > settings.max_logprobs:
-        name = wanted.logprobs_field
+    if (shape.top_logprobs or 0) > settings.max_logprobs:
+        name = shape.logprobs_field
         raise BadRequest(f"`{name}` must be a whole number from 0 to {settings.max_logprobs}.", param=name)
     if request.stream_options is not None and not request.stream:
         raise BadRequest("`stream_options` needs `stream` to be true.", param="stream_options")
 
 
-def _params(request: Generation, wanted: Wanted, version: Version, serving: Serving) -> SamplingParams:
+def _params(request: Generation, shape: AnswerShape, version: Version, serving: Serving) -> SamplingParams:
     """All but the length, which depends on the prompt."""
     tokenizer = version.tokenizer
     request = with_defaults(request, serving.sampling_defaults(version))
@@ -107,14 +107,14 @@ def _params(request: Generation, wanted: Wanted, version: Version, serving: Serv
         stop_token_ids=frozenset(known_ids(tokenizer, request.stop_token_ids, "stop_token_ids")),
         stop=request.stop_strings,
         stop_tokens=special_stops(tokenizer, request.stop_strings),
-        top_logprobs=wanted.top_logprobs,
+        top_logprobs=shape.top_logprobs,
     )
 
 
-Asked = TypeVar("Asked", bound=Body)
+AnyBody = TypeVar("AnyBody", bound=Body)
 
 
-def with_defaults(request: Asked, defaults: Mapping[str, float]) -> Asked:
+def with_defaults(request: AnyBody, defaults: Mapping[str, float]) -> AnyBody:
     """The request with `defaults` for those of its fields that the client left out; null is left out too."""
     left_out = request.__class__.model_fields.keys() - request.model_fields_set
     return request.model_copy(update={name: defaults[name] for name in left_out & defaults.keys()})
@@ -151,7 +151,8 @@ def _bias(request: Generation, tokenizer: Tokenizer) -> dict[int, float]:
     strange = next((key for key in request.logit_bias if not _ID.fullmatch(key)), None)
     if strange is not None:
         raise BadRequest(
-            f'`logit_bias`: every key must be a token id in plain decimal digits, as in "17"; {shown(strange)} is not.',
+            '`logit_bias`: every key must be a token id in plain decimal digits, as in "17"; '
+            f"{quoted(strange)} is not.",
             param="logit_bias",
         )
     bias = {int(key): value for key, value in request.logit_bias.items()}
@@ -167,18 +168,18 @@ def refuse_longer(prompt: Sequence[int], max_tokens: int | None, max_context: in
         )
 
 
-def room(prompt: Sequence[int], wanted: Wanted, max_context: int) -> int:
+def room(prompt: Sequence[int], shape: AnswerShape, max_context: int) -> int:
     """Tokens of the answer. Raises ContextLengthExceeded."""
     if not prompt:
         raise BadRequest("The prompt is empty: it needs at least one token.", param="prompt")
-    refuse_longer(prompt, wanted.max_tokens, max_context)
+    refuse_longer(prompt, shape.max_tokens, max_context)
     left = max_context - len(prompt)
-    if wanted.max_tokens is None:
-        return left if wanted.default_tokens is None else min(left, wanted.default_tokens)
-    if wanted.max_tokens > left:
+    if shape.max_tokens is None:
+        return left if shape.default_tokens is None else min(left, shape.default_tokens)
+    if shape.max_tokens > left:
         raise ContextLengthExceeded(
             f"The context holds {max_context} tokens: {len(prompt)} of prompt leave {left} for the answer,"
-            f" and {wanted.max_tokens} were asked for.",
+            f" and {shape.max_tokens} were asked for.",
             param="max_tokens",
         )
-    return wanted.max_tokens
+    return shape.max_tokens

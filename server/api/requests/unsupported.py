@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from deltaserve.errors import UnsupportedParameter
-from deltaserve.server.api.requests.naming import shown
+from deltaserve.server.api.requests.naming import quoted
 
 _CLOSE = 0.82  # difflib ratio from which an unknown name is taken for a misspelled one
 
@@ -91,4 +91,4 @@ def refuse_misspelled(data: Mapping[str, Any], known: Collection[str]) -> None:
     for name in data.keys() - set(known):
         near = get_close_matches(name, known, n=1, cutoff=_CLOSE) if len(name) <= longest else []
         if near:
-            raise UnsupportedParameter(f"Unknown field {shown(name)}: did you mean `{near[0]}`?", param=name)
+            raise UnsupportedParameter(f"Unknown field {quoted(name)}: did you mean `{near[0]}`?", param=name)

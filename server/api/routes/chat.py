@@ -10,9 +10,9 @@ from deltaserve.errors import BadRequest, UnsupportedParameter
 from deltaserve.server.api.replies.explain import ExplainRows
 from deltaserve.server.api.replies.replies import Exchange, Reply, respond
 from deltaserve.server.api.replies.tokens import ChatLogprobs, NoLogprobs
-from deltaserve.server.api.replies.writers import Envelope, Unsent
+from deltaserve.server.api.replies.writers import ChoiceBuffer, Envelope
 from deltaserve.server.api.requests.json_route import JsonRoute
-from deltaserve.server.api.requests.parameters import chat_wants, encode, plan
+from deltaserve.server.api.requests.parameters import chat_shape, encode, plan
 from deltaserve.server.api.requests.schema import ChatRequest, JsonObject, Message, TokenizeRequest
 from deltaserve.server.serving.ports import Tokenizer, Version
 
@@ -31,14 +31,14 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
 
 async def _prepare(body: ChatRequest, exchange: Exchange, version: Version) -> Reply:
     serving, tokenizer = exchange.serving, version.tokenizer
-    wanted = chat_wants(body)
+    shape = chat_shape(body)
     opens_turn = not body.continue_final_message if body.add_generation_prompt is None else body.add_generation_prompt
     longest = serving.max_context(version)
     ids = await exchange.in_thread(lambda: chat_ids(body, tokenizer, opens_turn, longest))
-    choices = plan(body, wanted, [ids], version, serving)
+    choices = plan(body, shape, [ids], version, serving)
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
-    unsent = [
-        Unsent(
+    buffers = [
+        ChoiceBuffer(
             choice.index,
             ChatLogprobs(spelling) if body.logprobs else NoLogprobs(),
             body.return_token_ids,
@@ -48,7 +48,7 @@ async def _prepare(body: ChatRequest, exchange: Exchange, version: Version) -> R
     ]
     kind = "chat.completion.chunk" if body.stream else "chat.completion"
     envelope = Envelope("chatcmpl", kind, body.model or serving.backends.served_name, serving.fingerprint(version))
-    return ChatReply(exchange, envelope, choices, unsent)
+    return ChatReply(exchange, envelope, choices, buffers)
 
 
 def chat_ids(
@@ -67,18 +67,18 @@ def chat_ids(
 
 def _plain(message: Message, at: int) -> dict[str, Any]:
     """A message as it was sent: content is a string, a list of text parts, or null beside an assistant's tool calls."""
-    made = message.model_dump(exclude_unset=True)
+    plain = message.model_dump(exclude_unset=True)
     if isinstance(message.content, list):
         for number, part in enumerate(message.content):
             _check_part(part, f"messages[{at}].content[{number}]")
-    made["content"] = message.content
-    if made["content"] is None and not made.get("tool_calls"):
+    plain["content"] = message.content
+    if plain["content"] is None and not plain.get("tool_calls"):
         if message.role != "assistant":
             raise BadRequest(
                 f"`messages[{at}].content` is required: only an assistant's message may go without.", param="messages"
             )
-        made["content"] = ""  # what clients keep of a turn in which nothing was said
-    return made
+        plain["content"] = ""  # what clients keep of a turn in which nothing was said
+    return plain
 
 
 def _check_part(part: JsonObject, path: str) -> None:
@@ -97,26 +97,26 @@ class ChatReply(Reply):
         """The role of every choice; ahead of the first token, never alone."""
         roles = [
             b'{"index":%d,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}'
-            % unsent.index
-            for unsent in self.unsent
+            % buffer.index
+            for buffer in self.buffers
         ]
         usage = b',"usage":null' if self._request.usage_chunk else b""
         return b"".join(
             self.envelope.frame(role, usage + (b"" if at else self._prompt_ids())) for at, role in enumerate(roles)
         )
 
-    def delta(self, unsent: Unsent) -> bytes:
-        return b'{"index":%d,"delta":{"content":%b},%b}' % (unsent.index, unsent.take_text(), unsent.take_rest())
+    def delta(self, buffer: ChoiceBuffer) -> bytes:
+        return b'{"index":%d,"delta":{"content":%b},%b}' % (buffer.index, buffer.take_text(), buffer.take_rest())
 
-    def choice(self, unsent: Unsent) -> bytes:
+    def choice(self, buffer: ChoiceBuffer) -> bytes:
         return b'{"index":%d,"message":{"role":"assistant","content":%b,"refusal":null},%b}' % (
-            unsent.index,
-            unsent.take_text(),
-            unsent.take_rest(),
+            buffer.index,
+            buffer.take_text(),
+            buffer.take_rest(),
         )
 
     def document(self) -> bytes:
-        return self.envelope.document([self.choice(unsent) for unsent in self.unsent], self.usage, self._prompt_ids())
+        return self.envelope.document([self.choice(buffer) for buffer in self.buffers], self.usage, self._prompt_ids())
 
     def _prompt_ids(self) -> bytes:
         if not self._request.return_token_ids:

@@ -12,9 +12,9 @@ from deltaserve.server.api.replies.explain import ExplainRows
 from deltaserve.server.api.replies.places import Places
 from deltaserve.server.api.replies.replies import Exchange, Reply, respond
 from deltaserve.server.api.replies.tokens import LegacyLogprobs, NoLogprobs, Spelling
-from deltaserve.server.api.replies.writers import Envelope, Unsent
+from deltaserve.server.api.replies.writers import ChoiceBuffer, Envelope
 from deltaserve.server.api.requests.json_route import JsonRoute
-from deltaserve.server.api.requests.parameters import completion_wants, encode, known_ids, plan, refuse_longer
+from deltaserve.server.api.requests.parameters import completion_shape, encode, known_ids, plan, refuse_longer
 from deltaserve.server.api.requests.schema import CompletionRequest
 from deltaserve.server.serving.ports import Tokenizer, Version
 from deltaserve.server.serving.service import Choice
@@ -68,16 +68,16 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
         raise BadRequest("`prompt` is an empty list.", param="prompt")
     longest = serving.max_context(version)
     ids = await exchange.in_thread(lambda: [_ids(prompt, body, tokenizer, longest) for prompt in texts])
-    choices = plan(body, completion_wants(body), ids, version, serving)
+    choices = plan(body, completion_shape(body), ids, version, serving)
     if _scores(body):
         serving.require_scoring()
         choices = [replace(choice, scored=True) for choice in choices]
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
     echoed = await exchange.in_thread(lambda: [_text(prompt, tokenizer) if body.echo else "" for prompt in texts])
-    unsent = [_unsent(body, choice, spelling, tokenizer, echoed[choice.index // body.n]) for choice in choices]
+    buffers = [_buffer(body, choice, spelling, tokenizer, echoed[choice.index // body.n]) for choice in choices]
     model = body.model or serving.backends.served_name
     envelope = Envelope("cmpl", "text_completion", model, serving.fingerprint(version))
-    return CompletionReply(exchange, envelope, choices, unsent)
+    return CompletionReply(exchange, envelope, choices, buffers)
 
 
 def _ids(prompt: str | list[int], body: CompletionRequest, tokenizer: Tokenizer, max_context: int) -> Sequence[int]:
@@ -94,14 +94,16 @@ def _text(prompt: str | list[int], tokenizer: Tokenizer) -> str:
     return prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
 
 
-def _unsent(body: CompletionRequest, choice: Choice, spelling: Spelling, tokenizer: Tokenizer, echoed: str) -> Unsent:
+def _buffer(
+    body: CompletionRequest, choice: Choice, spelling: Spelling, tokenizer: Tokenizer, echoed: str
+) -> ChoiceBuffer:
     places = Places(tokenizer, choice.prompt_ids, echoed)
     logprobs = NoLogprobs() if body.logprobs is None else LegacyLogprobs(spelling, places)
     explain = ExplainRows(tokenizer) if body.explain else None
-    made = Unsent(choice.index, logprobs, body.return_token_ids, explain, [echoed])
+    buffer = ChoiceBuffer(choice.index, logprobs, body.return_token_ids, explain, [echoed])
     if body.max_tokens == 0:
-        made.finish_reason = "length"
-    return made
+        buffer.finish_reason = "length"
+    return buffer
 
 
 class CompletionReply(Reply):
@@ -110,22 +112,22 @@ class CompletionReply(Reply):
     def opening(self) -> bytes:
         return b""
 
-    def delta(self, unsent: Unsent) -> bytes:
+    def delta(self, buffer: ChoiceBuffer) -> bytes:
         return b'{"index":%d,"text":%b,%b%b}' % (
-            unsent.index,
-            unsent.take_text(),
-            unsent.take_rest(),
-            self._prompt_ids(unsent),
+            buffer.index,
+            buffer.take_text(),
+            buffer.take_rest(),
+            self._prompt_ids(buffer),
         )
 
     choice = delta
 
     def document(self) -> bytes:
-        return self.envelope.document([self.choice(unsent) for unsent in self.unsent], self.usage)
+        return self.envelope.document([self.choice(buffer) for buffer in self.buffers], self.usage)
 
-    def _prompt_ids(self, unsent: Unsent) -> bytes:
+    def _prompt_ids(self, buffer: ChoiceBuffer) -> bytes:
         """Once per choice, in its first chunk."""
-        if not unsent.with_ids or unsent.prompt_ids_sent:
+        if not buffer.with_ids or buffer.prompt_ids_sent:
             return b""
-        unsent.prompt_ids_sent = True
-        return b',"prompt_token_ids":' + orjson.dumps(list(self.choices[unsent.index].prompt_ids))
+        buffer.prompt_ids_sent = True
+        return b',"prompt_token_ids":' + orjson.dumps(list(self.choices[buffer.index].prompt_ids))

@@ -15,7 +15,7 @@ from deltaserve.server.api.access.privilege import Privilege
 from deltaserve.server.api.replies.explain import token_json
 from deltaserve.server.api.replies.sse import DONE, stream_response, whole_response
 from deltaserve.server.api.requests.json_route import JsonRoute
-from deltaserve.server.api.requests.parameters import Wanted, encode, room, special_stops, with_defaults
+from deltaserve.server.api.requests.parameters import AnswerShape, encode, room, special_stops, with_defaults
 from deltaserve.server.api.requests.schema import MAX_STOP, TEMPERATURE, StopStrings, Temperature, TokenizeRequest
 from deltaserve.server.api.routes.chat import chat_ids
 from deltaserve.server.decoding.params import SamplingParams
@@ -57,14 +57,14 @@ async def before(body: BeforeRequest, request: Request) -> Response:
     """What the black box itself says to the same messages or prompt, nothing corrected."""
     if (body.prompt is None) == (body.messages is None):
         raise BadRequest("Send either `prompt` or `messages`.", param="prompt")
-    work = _Before(body, request.app.state.serving, request.state.record)
+    work = _Answering(body, request.app.state.serving, request.state.record)
     if body.stream:
         return await stream_response(request, work.frames())
     return await whole_response(request, work.document())
 
 
 @dataclass(slots=True)
-class _Before:
+class _Answering:
     """One request being answered."""
 
     body: BeforeRequest
@@ -74,7 +74,7 @@ class _Before:
     async def frames(self) -> AsyncGenerator[bytes, None]:
         async with self._answering() as answer:
             async for batch in answer.outbox:
-                yield b"".join([b"data: %b\n\n" % orjson.dumps(answer.shown([piece])) for _, piece in batch])
+                yield b"".join([b"data: %b\n\n" % orjson.dumps(answer.json([piece])) for _, piece in batch])
         yield DONE
 
     async def document(self) -> bytes:
@@ -82,7 +82,7 @@ class _Before:
         async with self._answering() as answer:
             async for batch in answer.outbox:
                 pieces += [piece for _, piece in batch]
-            return orjson.dumps(answer.shown(pieces) | {"usage": answer.usage(pieces)})
+            return orjson.dumps(answer.json(pieces) | {"usage": answer.usage(pieces)})
 
     @asynccontextmanager
     async def _answering(self) -> AsyncIterator["_Answer"]:
@@ -107,7 +107,7 @@ class _Before:
 
         ids = await self.serving.threads.run(self.record.body_bytes, read)
         params = SamplingParams(
-            max_tokens=room(ids, Wanted(body.max_tokens, None, None, ""), longest),
+            max_tokens=room(ids, AnswerShape(body.max_tokens, None, None, ""), longest),
             temperature=with_defaults(body, self.serving.sampling_defaults(version)).temperature,
             seed=body.seed,
             stop=tuple(body.stop),
@@ -127,7 +127,7 @@ class _Answer:
     record: RequestRecord
     _counted: int = field(init=False, default=0)
 
-    def shown(self, pieces: Sequence[Piece]) -> dict[str, Any]:
+    def json(self, pieces: Sequence[Piece]) -> dict[str, Any]:
         steps = [step for piece in pieces for step in piece.steps]
         self._counted += len(steps)
         self.record.completion_tokens = self._counted

@@ -89,7 +89,7 @@ def test_text_and_id_prompts_in_lists_are_scored_each_for_itself(app: RunningApp
     assert together["usage"]["prompt_tokens"] == 6
 
 
-def test_one_token_has_nothing_before_it_and_asks_nothing(app: RunningApp) -> None:
+def test_scoring_one_token_needs_no_upstream_call(app: RunningApp) -> None:
     before = app.box.calls
     assert lists(score(app, "a", max_tokens=0))["token_logprobs"] == [None]
     assert app.box.calls == before
@@ -159,7 +159,7 @@ def test_a_malformed_list_fails_the_score_and_nothing_of_it_is_sent(tokenizer: T
         eventually(app.idle)
 
 
-def test_a_pair_that_fails_fails_the_score(tokenizer: Tokenizer) -> None:
+def test_an_error_of_the_pair_is_raised_by_scoring(tokenizer: Tokenizer) -> None:
     with running_app(tokenizer) as app:
         app.version.row_fault = OffsetUnavailable("The engine is gone.")
         response = httpx.post(f"{app.url}/v1/completions", json={**SCORE, "prompt": "abx", "max_tokens": 0})

@@ -94,12 +94,12 @@ def test_a_special_token_in_stop_ends_the_answer(
     assert ended(asked(marked, route, **prompt, stream=stream)) == (12, "length", None)
 
 
-def test_each_of_several_choices_ends_so(marked: RunningApp) -> None:
+def test_each_of_several_choices_ends_at_a_special_token_in_stop(marked: RunningApp) -> None:
     choices = asked(marked, "completions", **TEXT, stop="<|im_start|>", n=3)
     assert [ended(choice) for choice in choices.values()] == [(4, "stop", "<|im_start|>")] * 3
 
 
-def test_before_min_tokens_it_is_not_said(marked: RunningApp) -> None:
+def test_a_special_token_in_stop_is_not_emitted_before_min_tokens(marked: RunningApp) -> None:
     choice = asked(marked, "completions", **TEXT, stop="<|im_start|>", min_tokens=6)
     assert START not in choice["token_ids"][:6]
     assert ended(choice) == (9, "stop", "<|im_start|>")
@@ -135,12 +135,12 @@ def test_an_end_that_only_the_black_box_knows_ends_the_answer(tokenizer: Tokeniz
     assert ended(ignored) == (12, "length", None)
 
 
-def test_what_was_learned_of_the_black_box_ends_answers_before_it_is_seen_again(tokenizer: Tokenizer) -> None:
+def test_an_end_token_found_by_the_probe_ends_answers_from_the_start(tokenizer: Tokenizer) -> None:
     with running_app(tokenizer, MarkedBox(known=(START,))) as app:
         assert ended(asked(app, "completions", **TEXT)) == (4, "stop", None)
         assert ended(asked(app, "chat/completions", **CHAT)) == (4, "stop", None)
 
 
-def test_the_end_of_a_turn_is_told(marked: RunningApp) -> None:
+def test_tokenizer_info_names_the_end_of_a_turn(marked: RunningApp) -> None:
     info = httpx.get(f"{marked.url}/tokenizer_info").json()
     assert (info["eos_token"], info["turn_end_token"]) == ("<|im_end|>", "<|im_end|>")

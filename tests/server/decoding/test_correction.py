@@ -85,7 +85,7 @@ def test_corrected_distribution_equals_the_full_vocabulary_reference(world, poli
 
 @given(worlds(), st.data())
 @settings(max_examples=150, deadline=None)
-def test_ids_made_explicit_change_nothing(world, data):
+def test_making_unlisted_ids_explicit_leaves_the_distribution_unchanged(world, data):
     extra = data.draw(st.sets(st.integers(0, world.size - 1), max_size=world.size))
     plain = correct(world.proposal, world.row)
     named = correct(world.proposal, world.row, extra_ids=np.array(sorted(extra), np.int64))
@@ -215,7 +215,7 @@ def test_a_row_that_is_not_a_distribution_corrects_nothing():
             NumpyRow(np.array(base), np.array(offset))
 
 
-def test_corrected_is_made_without_touching_the_tail():
+def test_correcting_does_not_compute_the_tail():
     class HeadOnly:
         vocab_size = 4
         max_offset = 0.0

@@ -149,7 +149,7 @@ async def test_an_end_of_the_black_box_ends_the_answer_where_it_is_emitted_and_n
             assert stream.finish_reason == ("stop" if ends and said[-1] == end else "length")
 
 
-async def test_an_end_that_the_black_box_shows_waits_for_min_tokens():
+async def test_an_end_token_learned_from_the_black_box_is_not_emitted_before_min_tokens():
     plain = await tokens(toy_stream(GREEDY, session=ToySession(strength=0.0)), ToyBlackBox())
     end, params = plain[2], replace(GREEDY, min_tokens=8)
     stream = toy_stream(params, session=ToySession(strength=0.0))
@@ -158,7 +158,7 @@ async def test_an_end_that_the_black_box_shows_waits_for_min_tokens():
     assert len(said) >= 8
 
 
-async def test_a_draft_of_the_pairs_ends_where_the_black_box_was_seen_to_end():
+async def test_a_local_block_ends_at_an_end_token_learned_from_the_black_box():
     plain = await tokens(toy_stream(GREEDY), ToyBlackBox())
     stream = toy_stream(GREEDY)
     stream.learn_end(plain[3])
@@ -256,7 +256,7 @@ async def test_a_list_that_comes_at_the_second_try_lets_the_answer_go_on():
     assert await tokens(toy_stream(GREEDY), black_box) == await tokens(toy_stream(GREEDY), ToyBlackBox())
 
 
-async def test_drafts_get_short_where_they_are_replaced_and_long_again_where_not():
+async def test_calls_become_short_after_replaced_tokens_and_long_again_after_accepted_ones():
     length = CallLength()
     assert length.limit(500) == 500
     length.learn(1, replaced=True)

@@ -180,7 +180,7 @@ async def test_guarded_answers_follow_the_guarded_target_whoever_drafts(kind, mo
 
 
 @pytest.mark.anyio
-async def test_answers_without_the_guard_are_told_from_guarded_ones():
+async def test_the_test_detects_answers_without_the_guard():
     loose = Guard(kl_nats=99.0, min_p=1.0)
     counts = await continuations(sources("the black box's drafts"), loose, 500)
     expected = joint()
@@ -188,6 +188,6 @@ async def test_answers_without_the_guard_are_told_from_guarded_ones():
     assert outside > 0 or p_value(counts, expected) < 1e-12
 
 
-def test_a_guard_says_what_it_is():
+def test_a_guard_has_a_short_name_for_the_fingerprint():
     assert str(Guard(kl_nats=0.5, min_p=0.1, temperature=0.3, unbiased=True)) == "kl0.5-minp0.1-t0.3-nobias"
     assert str(Guard(kl_nats=2, temperature=0.0)) == "kl2-t0"

@@ -165,7 +165,7 @@ def test_ids_beyond_those_named_so_far_are_counted_like_any_other():
     assert {i: shift for i, shift in shifts.items() if shift} == {2: 1.5, 14: -2.0}
 
 
-def test_what_a_fork_says_its_origin_did_not():
+def test_adding_to_a_forked_history_leaves_the_original_unchanged():
     params = SamplingParams(max_tokens=9, presence_penalty=1.0, repetition_penalty=1.2)
     history = History(params, [1])
     history.add(3)
@@ -208,7 +208,7 @@ class _Watched(dict):
         return super().items()
 
 
-def test_a_bias_of_many_ids_is_gone_through_once_and_not_at_every_token():
+def test_a_large_logit_bias_is_read_once_per_stream_not_once_per_token():
     bias = _Watched(dict.fromkeys(range(SIZE), 1.0))
     proposal, row, _ = position(5)
     params = SamplingParams(max_tokens=9, logit_bias=bias, frequency_penalty=0.5)
@@ -221,7 +221,7 @@ def test_a_bias_of_many_ids_is_gone_through_once_and_not_at_every_token():
     assert bias.passes == before
 
 
-def test_a_target_that_min_tokens_leaves_nothing_of_is_the_callers_mistake():
+def test_min_tokens_that_bans_every_possible_token_is_a_bad_request():
     proposal, row, _ = position(6, k=2)
     params = SamplingParams(max_tokens=9, min_tokens=3, stop_token_ids=frozenset(proposal.top_ids.tolist()))
     history = History(params, ())

@@ -72,7 +72,7 @@ async def test_scores_do_not_depend_on_how_the_lists_are_portioned(sizes):
 
 
 @pytest.mark.parametrize(("k", "most"), [(12, 1e-12), (4, 0.2)])
-async def test_an_answer_is_scored_as_it_was_generated_but_for_the_mass_that_the_cap_hides(k, most):
+async def test_scoring_an_answer_gives_its_generated_logprobs_except_where_the_tail_is_capped(k, most):
     params = SamplingParams(max_tokens=40, seed=4, top_logprobs=2)
     black_box, prompt = ToyBlackBox(k=k), [1, 2, 3]
     steps = [step async for step in decode(toy_stream(params, prompt=prompt), UpstreamSource(black_box))]
@@ -84,7 +84,7 @@ async def test_an_answer_is_scored_as_it_was_generated_but_for_the_mass_that_the
 
 
 @pytest.mark.parametrize("k", [1, 3, 11, 12])
-async def test_at_strength_zero_every_number_that_the_black_box_told_comes_out_as_it_went_in(k):
+async def test_at_strength_zero_every_logprob_of_the_black_box_is_returned_unchanged(k):
     black_box, expected, outside = ToyBlackBox(k=k), [], 0
     told = []
     async for proposals in portions(black_box):
@@ -114,7 +114,7 @@ async def test_a_number_told_beside_the_list_is_corrected_like_a_listed_one():
     assert found.k == 10
 
 
-async def test_a_token_among_the_best_has_the_very_number_that_the_list_shows():
+async def test_a_listed_token_has_the_same_logprob_as_its_entry_in_the_list():
     black_box, session = ToyBlackBox(k=2), ToySession()
     scored = await score(TEXT, portions(black_box), session, "impute", 12)
     for token in scored[1:]:
@@ -125,7 +125,7 @@ async def test_a_token_among_the_best_has_the_very_number_that_the_list_shows():
     assert scored[1].top[1][0] == best[1][0]
 
 
-async def test_lists_that_are_missing_are_not_made_up_for():
+async def test_a_missing_list_is_an_error():
     async def cut():
         async for portion in portions(ToyBlackBox()):
             yield portion[:5]
@@ -134,12 +134,12 @@ async def test_lists_that_are_missing_are_not_made_up_for():
         await score(TEXT, cut(), ToySession(), "impute", 0)
 
 
-async def test_a_pair_that_fails_fails_the_score():
+async def test_an_error_of_the_pair_is_raised_by_scoring():
     with pytest.raises(OffsetUnavailable):
         await score(TEXT, portions(ToyBlackBox()), ToySession(fails=OffsetUnavailable("gone")), "impute", 0)
 
 
-async def test_a_proposal_that_is_known_already_saves_a_call_and_changes_no_text():
+async def test_a_first_proposal_known_from_scoring_saves_a_call_and_leaves_the_text_unchanged():
     params = SamplingParams(max_tokens=20, temperature=0.9, seed=8)
     expected = [step.token_id async for step in decode(toy_stream(params), UpstreamSource(ToyBlackBox()))]
     black_box = ToyBlackBox()

@@ -39,7 +39,7 @@ def test_half_a_character_is_held_back_and_shown_as_a_replacement_at_the_end(tok
 
 @pytest.mark.parametrize("held", [1, 2, 3])
 @pytest.mark.parametrize("before", ["", "a", "some longer text "])
-def test_a_prompt_that_ends_inside_a_character_costs_no_letter(tokenizer, held, before):
+def test_a_character_that_begins_in_the_prompt_is_shown_whole(tokenizer, held, before):
     ids = tokenizer.encode(f"{before}🦙").ids
     detokenizer = IncrementalDetokenizer(tokenizer, ids[:-held])
     said = "".join(map(detokenizer.step, [*ids[-held:], *tokenizer.encode("xy").ids])) + detokenizer.flush()
@@ -156,7 +156,7 @@ def test_a_stop_string_ends_the_answer_only_if_its_last_character_comes_after_mi
         (["ab", "abcd"], "abab", 2, "ab", "ab"),
     ],
 )
-def test_stop_strings_about_the_end_of_min_tokens(stops, tokens, min_tokens, shown, matched):
+def test_a_stop_string_counts_only_if_it_is_complete_after_min_tokens(stops, tokens, min_tokens, shown, matched):
     stop_strings = StopStrings(stops)
     said = [stop_strings.push(letter, early=number <= min_tokens) for number, letter in enumerate(tokens, start=1)]
     assert ("".join(said) + stop_strings.flush(), stop_strings.matched) == (shown, matched)

@@ -78,7 +78,7 @@ async def test_places_are_given_in_the_order_of_arrival() -> None:
     assert order == list(range(5))
 
 
-async def test_beyond_the_queue_nobody_gets_in_and_room_comes_back() -> None:
+async def test_a_full_queue_refuses_requests_until_a_place_is_free() -> None:
     door = gate(max_streams=1, max_queue=1)
     with door.reserved(2), pytest.raises(RateLimited), door.reserved(1):
         pass

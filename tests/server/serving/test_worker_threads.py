@@ -20,7 +20,7 @@ async def test_short_work_is_done_on_the_loop_and_long_work_in_a_thread() -> Non
     assert await WorkerThreads().run(LONG, threading.get_ident) != here
 
 
-async def test_beyond_its_threads_and_its_queue_the_server_is_busy() -> None:
+async def test_work_beyond_the_threads_and_their_queue_is_refused() -> None:
     gate, work = threading.Event(), WorkerThreads(threads=1, waiting=1)
     running = [asyncio.create_task(work.run(LONG, gate.wait)) for _ in range(2)]
     await asyncio.sleep(0)

@@ -17,7 +17,7 @@ def guarded(tokenizer: Any) -> Iterator[RunningApp]:
 
 
 @pytest.mark.parametrize("key", ["first", "second"])
-def test_each_key_opens_the_door(guarded: RunningApp, key: str) -> None:
+def test_each_api_key_is_accepted(guarded: RunningApp, key: str) -> None:
     with openai.OpenAI(base_url=f"{guarded.url}/v1", api_key=key) as client:
         assert client.models.list().data[0].id == "tiny"
 

@@ -53,7 +53,7 @@ def test_the_admin_routes_and_the_page_never_take_part(opened: RunningApp, path:
     assert "access-control-allow-origin" not in answer.headers
 
 
-def test_by_default_no_page_of_another_origin_gets_in(app: RunningApp) -> None:
+def test_by_default_no_other_origin_is_allowed(app: RunningApp) -> None:
     assert "access-control-allow-origin" not in preflight(app, "/v1/chat/completions").headers
     answer = httpx.get(f"{app.url}/v1/models", headers={"origin": ORIGIN})
     assert answer.status_code == 200 and "access-control-allow-origin" not in answer.headers

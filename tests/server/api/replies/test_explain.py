@@ -185,7 +185,7 @@ def test_beside_api_keys_the_admin_key_opens_what_an_api_key_does_not(tokenizer:
         assert post(app, "/v1/completions", COMPLETION, user).status_code == 200
 
 
-def test_who_tries_many_keys_must_wait(tokenizer: Any) -> None:
+def test_many_wrong_admin_keys_are_rate_limited(tokenizer: Any) -> None:
     with running_app(tokenizer, admin_key=KEY, admin_requests_per_minute=2) as app:
         asked = {**COMPLETION, "explain": True}
         codes = [post(app, "/v1/completions", asked, {"x-admin-key": f"guess {i}"}).status_code for i in range(3)]

@@ -162,7 +162,7 @@ def test_paths_out_of_the_root_are_refused(admin: Administered, path: str) -> No
         ({"sum": [{"name": "a", "weight": 1}]}, "`sum` must be"),
     ],
 )
-def test_an_order_at_fault_is_refused_as_a_whole(admin: Administered, body: dict[str, object], says: str) -> None:
+def test_an_order_with_one_fault_changes_nothing(admin: Administered, body: dict[str, object], says: str) -> None:
     answer = admin.call("POST", "/offsets", **{"name": "x", **body})
     assert answer.status_code == 400 and says in answer.json()["error"]["message"], answer.text
     assert admin.states() == {"a": "active"}
@@ -214,7 +214,7 @@ def test_activation_rollback_strength_and_unloading_answer_what_came_of_them(adm
     assert admin.states() == {"a": "active"}
 
 
-def test_what_cannot_be_done_is_said_with_its_own_status(admin: Administered) -> None:
+def test_each_impossible_change_has_its_own_status(admin: Administered) -> None:
     calls = {
         ("POST", "/offsets/zzz/activate"): 404,
         ("DELETE", "/offsets/zzz"): 404,

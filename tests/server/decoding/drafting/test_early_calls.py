@@ -71,7 +71,7 @@ async def test_text_does_not_depend_on_early_calls(eager, changes):
     assert black_box.closed == len(black_box.calls)
 
 
-async def test_an_early_call_is_for_what_is_left_behind_the_expected_token(eager):
+async def test_an_early_call_asks_for_the_tokens_after_the_expected_one(eager):
     black_box, stream = SlowBox(), toy_stream(replace(GREEDY, min_tokens=6))
     await tokens(stream, drafts_of(black_box))
     (first, asked), (early, rest) = black_box.calls[:2]
@@ -92,7 +92,7 @@ async def test_sampled_tokens_follow_the_exact_joint_distribution_with_early_cal
     assert p_value(counts, joint(sampling, size, k=2)) > ALARM
 
 
-async def test_where_guesses_fail_hardly_any_are_made_until_one_is_right_again(eager):
+async def test_early_calls_become_rare_while_they_are_not_useful(eager):
     records, sampled = Records(), replace(GREEDY, temperature=0.9, seed=4)
     record = records.of(toy_stream(GREEDY))
     assert record.worth_trying()
@@ -123,7 +123,7 @@ async def test_an_early_call_that_fails_is_tried_again_like_any_other(eager):
     assert black_box.closed == len(black_box.calls)
 
 
-def test_only_a_strong_offset_on_the_pairs_own_choice_is_a_sign():
+def test_a_token_is_expected_only_where_the_offset_of_the_pairs_choice_is_strong():
     base = np.log(np.array([0.1, 0.5, 0.4]))
     for said, sign in (([0.8, 0.1, 0.1], 0), ([0.15, 0.7, 0.15], None), ([0.4, 0.3, 0.3], None)):
         assert expected_token(NumpyRow(base, np.log(np.array(said)) - base), toy_stream(GREEDY)) == sign
@@ -131,6 +131,6 @@ def test_only_a_strong_offset_on_the_pairs_own_choice_is_a_sign():
     assert expected_token(NumpyRow(base, np.log(np.array([0.8, 0.1, 0.1])) - base), ends) is None
 
 
-def test_an_operator_can_turn_them_off():
+def test_an_operator_can_turn_early_calls_off():
     box = ToyBlackBox()
     assert Drafting(box, None, BlockLimits(), early_calls=False).source().early_call is None

@@ -235,7 +235,7 @@ CHEAP = {name: FAST_PAIR[name] for name in ("local_s", "block_s")}
 DEAR = {"local_s": 0.2, "block_s": 1.0}
 
 
-def test_a_price_from_when_the_machine_was_busy_does_not_stand_for_good():
+def test_an_old_price_of_blocks_is_replaced_by_a_trial():
     drafts = priced_when_busy()
     opened(drafts.pace, 15)
     assert drafts.block_length(toy_stream(GREEDY)) == 0
@@ -262,7 +262,7 @@ def test_trials_that_find_blocks_dear_become_rare_until_one_pays():
     assert drafts.pace.old
 
 
-def test_one_stream_makes_the_trial():
+def test_only_one_stream_at_a_time_drafts_a_trial_block():
     drafts = priced_when_busy()
     opened(drafts.pace, 16)
     drafts.pace.tried()
@@ -272,7 +272,7 @@ def test_one_stream_makes_the_trial():
     assert drafts.pace.local() == pytest.approx(CHEAP["local_s"])
 
 
-def test_a_streams_price_from_when_the_machine_was_busy_does_not_stand_for_good():
+def test_an_old_price_of_streaming_is_replaced_by_streaming_once():
     """Where every draft is a block nothing tells how fast the black box streams by now."""
     drafts = adaptive(paced(**{**FAST_PAIR, "token_s": 0.5}))
     for number in range(16):
@@ -295,7 +295,7 @@ def test_no_trial_where_blocks_would_not_pay_at_any_price():
     assert drafts.block_length(toy_stream(GREEDY)) == 0
 
 
-async def test_calls_make_prices_old_and_blocks_renew_them():
+async def test_the_price_of_blocks_becomes_old_with_calls_and_is_renewed_by_a_block():
     drafts = adaptive(paced(**{**FAST_PAIR, "local_s": 9.0}))
     for _ in range(16):  # answers, of one call or more
         if drafts.pace.old:
@@ -332,7 +332,7 @@ def test_an_operator_bounds_what_blocks_may_cost():
     assert adaptive(eager.pace, concurrent_positions=1).block_length(stream) == 0
 
 
-async def test_the_policy_learns_from_the_stream_itself_and_keeps_the_text():
+async def test_the_adaptive_source_learns_from_its_stream_and_does_not_change_the_text():
     expected = await tokens(toy_stream(replace(GREEDY, max_tokens=60)), UpstreamSource(ToyBlackBox()))
     black_box = ToyBlackBox()
     drafts = adaptive(paced(**FAST_PAIR), black_box)
@@ -360,7 +360,7 @@ def test_the_first_measurement_replaces_the_guess():
     assert mean.value == pytest.approx(0.1)
 
 
-async def test_what_keeps_an_answer_going_is_passed_on_only_where_it_leaves_the_draws_as_they_are():
+async def test_min_tokens_is_passed_upstream_only_where_the_draft_distribution_does_not_matter():
     asked = []
     for params in (GREEDY, replace(GREEDY, temperature=1.0, seed=3), replace(GREEDY, temperature=1.0)):
         black_box = ToyBlackBox()
