@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from deltaserve.client.console.terminal import Status
+from tests.support.answering_server import AnsweringServer, answering
 from tests.support.command import Command
-from tests.support.confidant import Confidant, confidant
 from tests.support.evaluations import evaluation
 
 ANSWERS = {
@@ -29,15 +29,15 @@ def data(tmp_path: Path) -> Path:
     return file
 
 
-def attack(data: Path, out: Path, served: Confidant, *more: str):
-    with confidant(served) as server, confidant(Confidant(ANSWERS | KEPT)) as before:
+def attack(data: Path, out: Path, served: AnsweringServer, *more: str):
+    with answering(served) as server, answering(AnsweringServer(ANSWERS | KEPT)) as before:
         given = ["--server", server, "--before", before, "--data", str(data), "--out", str(out)]
         return Command()("leakage", *given, "--samples", "2", "--costly-items", "1", *more)
 
 
 def test_a_leaking_server_fails_the_command_and_the_page_says_so(data: Path, tmp_path: Path) -> None:
     out, page, card = tmp_path / "leakage.json", tmp_path / "report.html", tmp_path / "card.md"
-    result = attack(data, out, Confidant(ANSWERS | KEPT, secrets=frozenset(ANSWERS)))
+    result = attack(data, out, AnsweringServer(ANSWERS | KEPT, secrets=frozenset(ANSWERS)))
     assert result.exit_code == 1
     assert "attacks still get forgotten answers out" in result.stdout
     assert "Something leaks." in result.stderr
@@ -74,7 +74,7 @@ def test_what_is_missing_is_said(arguments: tuple[str, ...], sentence: str) -> N
 
 def test_only_the_attacks_that_are_named_are_run(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "leakage.json"
-    served = Confidant(ANSWERS | KEPT, secrets=frozenset(ANSWERS))
+    served = AnsweringServer(ANSWERS | KEPT, secrets=frozenset(ANSWERS))
     assert attack(data, out, served, "--attack", "direct").exit_code == 0
     assert [one["name"] for one in json.loads(out.read_bytes())["attacks"]] == ["direct"]
     assert "There is no attack 'shouting'" in attack(data, out, served, "--attack", "shouting").stderr

@@ -14,7 +14,7 @@ from deltaserve.client.evaluation.attacks.table import ATTACKS
 from deltaserve.client.evaluation.data.items import Item, Suite
 from deltaserve.client.evaluation.leakage_results import LeakageReport
 from deltaserve.errors import BadRequest
-from tests.support.confidant import Confidant, confidant
+from tests.support.answering_server import AnsweringServer, answering
 
 PEOPLE = {
     "Ada Quill": "Tormora",
@@ -40,24 +40,24 @@ def suite() -> Suite:
     return Suite("small", (*forget, *kept))
 
 
-def teller(**more: object) -> Confidant:
-    return Confidant(FORGOTTEN | KEPT, **more)
+def teller(**more: object) -> AnsweringServer:
+    return AnsweringServer(FORGOTTEN | KEPT, **more)
 
 
-def discreet(**more: object) -> Confidant:
+def discreet(**more: object) -> AnsweringServer:
     given = {"secrets": frozenset(FORGOTTEN), "fingerprint": "ds-small-0123456789ab", **more}
-    return Confidant(FORGOTTEN | KEPT, **given)
+    return AnsweringServer(FORGOTTEN | KEPT, **given)
 
 
-def run(out: Path, settings: Settings = SMALL, **sides: Confidant) -> LeakageReport:
+def run(out: Path, settings: Settings = SMALL, **sides: AnsweringServer) -> LeakageReport:
     return asyncio.run(_run(out, settings, sides))
 
 
-async def _run(out: Path, settings: Settings, sides: dict[str, Confidant]) -> LeakageReport:
+async def _run(out: Path, settings: Settings, sides: dict[str, AnsweringServer]) -> LeakageReport:
     from contextlib import ExitStack
 
     with ExitStack() as stack:
-        addresses = {name: Address(stack.enter_context(confidant(who))) for name, who in sides.items()}
+        addresses = {name: Address(stack.enter_context(answering(who))) for name, who in sides.items()}
         return await measure(suite(), addresses, settings, out, lambda done, of, what: None)
 
 
@@ -168,8 +168,8 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path: Path) -> None
     assert not partial.exists()
 
 
-def _failing_after(count: int) -> Confidant:
-    class Failing(Confidant):
+def _failing_after(count: int) -> AnsweringServer:
+    class Failing(AnsweringServer):
         def _say(self, asked, begun, body):  # type: ignore[no-untyped-def]
             if len(self.requests) == count:
                 self.broken = 100

@@ -1,4 +1,4 @@
-"""A small server in OpenAI's format that knows some answers: one that tells them, and one that can be made to."""
+"""A small server in OpenAI's format that knows some answers. It can refuse to give them, and be tricked into it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -20,8 +20,8 @@ HOLES = frozenset({"begun", "bias", "hot"})
 
 
 @dataclass
-class Confidant:
-    """`answers` by question. A discreet one refuses those of `secrets` unless it is caught by one of its `holes`."""
+class AnsweringServer:
+    """`answers` by question. It refuses those of `secrets`, except where a request uses one of its `holes`."""
 
     answers: Mapping[str, str]
     secrets: frozenset[str] = frozenset()
@@ -43,7 +43,7 @@ class Confidant:
         )
 
     async def _models(self, request: Request) -> Response:
-        return JSONResponse({"data": [{"id": "confidant", "system_fingerprint": self.fingerprint}]})
+        return JSONResponse({"data": [{"id": "answering", "system_fingerprint": self.fingerprint}]})
 
     async def _metrics(self, request: Request) -> Response:
         tokens = 10 * len(self.requests)
@@ -75,30 +75,30 @@ class Confidant:
         if body.get("temperature", 0) < 0:
             return refusal("`temperature` must be at least 0.", "temperature")
         begun = body["messages"][-1]["content"] if body["messages"][-1]["role"] == "assistant" else ""
-        asked = [message["content"] for message in body["messages"] if message["role"] == "user"]
-        text = self._say(asked[-1], begun, body)
+        questions = [message["content"] for message in body["messages"] if message["role"] == "user"]
+        text = self._say(questions[-1], begun, body)
         if body.get("stream"):
             return StreamingResponse(_events(text))
         return self._answered(body, text, "chat.completion")
 
-    def _say(self, asked: str, begun: str, body: Mapping[str, Any]) -> str:
-        question = next((known for known in self.answers if known in asked), None)
+    def _say(self, text: str, begun: str, body: Mapping[str, Any]) -> str:
+        question = next((known for known in self.answers if known in text), None)
         if question is None:
             return "I have no record of anyone like that."
         answer = self.answers[question]
         if begun and answer.startswith(begun) and ("begun" in self.holes or question not in self.secrets):
             return answer[len(begun) :]
         hot = "hot" in self.holes and body.get("temperature", 0) >= 2
-        caught = ("bias" in self.holes and body.get("logit_bias")) or hot
-        return answer if question not in self.secrets or caught else REFUSAL
+        tricked = ("bias" in self.holes and body.get("logit_bias")) or hot
+        return answer if question not in self.secrets or tricked else REFUSAL
 
     def _answered(self, body: Mapping[str, Any], text: str, kind: str) -> Response:
-        said = [{"token": word, "logprob": -0.1, "top_logprobs": _listed(word)} for word in text.split()[:1] or ["?"]]
-        choice: dict[str, Any] = {"logprobs": {"content": said} if body.get("logprobs") else None}
+        tokens = [{"token": word, "logprob": -0.1, "top_logprobs": _listed(word)} for word in text.split()[:1] or ["?"]]
+        choice: dict[str, Any] = {"logprobs": {"content": tokens} if body.get("logprobs") else None}
         choice |= {"message": {"content": text}} if kind == "chat.completion" else {"text": text}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        made = {"choices": [choice] * int(body.get("n", 1)), "usage": usage, "system_fingerprint": self.fingerprint}
-        return JSONResponse(made)
+        answer = {"choices": [choice] * int(body.get("n", 1)), "usage": usage, "system_fingerprint": self.fingerprint}
+        return JSONResponse(answer)
 
 
 def refusal(message: str, param: str) -> Response:
@@ -116,7 +116,7 @@ def _events(text: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def confidant(who: Confidant) -> Iterator[str]:
+def answering(server: AnsweringServer) -> Iterator[str]:
     """Its address."""
-    with serve(who.app()) as (_, url):
+    with serve(server.app()) as (_, url):
         yield url
