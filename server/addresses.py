@@ -40,7 +40,7 @@ def _addresses(host: str, port: int, option: str) -> list[tuple[int, tuple[objec
 
 
 def _bound(family: int, address: tuple[object, ...]) -> list[socket.socket]:
-    """None where this machine has no such address: `localhost` may name an IPv6 one that it lacks."""
+    """The bound socket in a list, which is empty where this machine lacks the address (as `localhost` may)."""
     try:
         one = socket.socket(family, socket.SOCK_STREAM)
     except OSError:  # a family that is switched off

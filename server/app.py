@@ -1,4 +1,4 @@
-"""The app: both sides are opened in the lifespan, layers around the routes. No module holds state."""
+"""The app: routes, the layers around them, and a lifespan that opens the backends. No module holds state."""
 
 import asyncio
 import logging
@@ -49,7 +49,7 @@ Connect = Callable[[Settings, Registry], Awaitable[Backends]]
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """How the two sides are made: the registry first, since the black box is probed with its tokenizer."""
+    """How the backends are opened: the registry first, since the black box is probed with its tokenizer."""
 
     registry: Open = open_registry
     upstream: Connect = connect_upstream
@@ -58,7 +58,7 @@ class Build:
 def create_app(
     settings: Settings | None = None, *, backends: Backends | None = None, build: Build | None = None
 ) -> FastAPI:
-    """The ASGI app. `backends`: both sides, if they exist already; else they are opened when the app starts."""
+    """The ASGI app. `backends` is given where they exist already; else they are opened when the app starts."""
     settings = settings or load_settings()
     metrics, log = Metrics(), logger()
     serving = Serving(settings, metrics)
@@ -223,7 +223,7 @@ def _lifespan(serving: Serving, backends: Backends | None, build: Build, log: An
 
 
 async def _unless_told(work: Coroutine[Any, Any, T], serving: Serving) -> T | None:
-    """Its result; None when a signal that ends the server came first: that ends the start, too."""
+    """The result of `work`; None when a signal to end the server came first, which ends the start too."""
     task = asyncio.create_task(work)
     while not task.done() and not serving.draining:
         await asyncio.wait({task}, timeout=0.1)
@@ -254,7 +254,7 @@ class _Joiner:
     reason: str = ""  # why not yet, as it was logged last
 
     async def join(self) -> bool:
-        """True when both sides stand; False when another try may help. What no try can mend is raised."""
+        """True when the black box is connected; False when another try may help. Raises what no try can mend."""
         try:
             backends = await self.connect(self.serving.settings, self.registry)
         except DeltaserveError as error:

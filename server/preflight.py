@@ -80,7 +80,7 @@ async def check_state(settings: Settings) -> None:
 
 
 async def check_state_unchanged(settings: Settings) -> None:
-    """The same, as far as it can be known without making the folder or a file in it."""
+    """Checks the state folder without making it or a file in it."""
     folder = state_folder(settings)
     if folder is None:
         return
@@ -95,7 +95,7 @@ async def check_state_unchanged(settings: Settings) -> None:
 
 
 async def check_upstream(settings: Settings) -> None:
-    """Its address, the key and the model, by what it says of itself. Raises DeltaserveError; retryable: it is away."""
+    """Checks the black box's address, key and model by what it says of itself. A retryable error means: it is away."""
     if not settings.upstream_url:
         raise NotConfigured(
             "No black box is configured: give --upstream-url (DELTASERVE_UPSTREAM_URL), for example "
@@ -144,7 +144,7 @@ def advised(error: DeltaserveError, settings: Settings) -> str:
 
 
 def state_folder(settings: Settings) -> Path | None:
-    """None where nothing is kept: offsets that cannot change have no state."""
+    """Where the registry keeps its state; None where the offsets cannot change and so have none."""
     if settings.state_folder is not None:
         return settings.state_folder
     kept = settings.admin_key or settings.watch_offsets
@@ -207,7 +207,7 @@ def _check_checkpoint(settings: Settings, root: Path, path: str) -> None:
 
 
 def _check_base(settings: Settings, folder: Path, manifest: "Manifest") -> None:
-    """Its digest is compared when it is read."""
+    """Checks that the base model's folder is there. Its digest is compared when it is read."""
     if manifest.base is None:
         return
     base = settings.base if manifest.base.path is None else folder / manifest.base.path

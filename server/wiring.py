@@ -1,4 +1,4 @@
-"""The two sides, built from settings: the registry of offset versions, and the probed black box."""
+"""Opens what the settings name: the registry of offset versions, and the probed black box."""
 
 import asyncio
 import gc

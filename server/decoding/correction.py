@@ -95,7 +95,7 @@ def correct(proposal: Proposal, row: OffsetRow, policy: TailPolicy = "impute", e
 
 
 def correct_given(proposal: Proposal, row: OffsetRow, policy: TailPolicy = "impute") -> Corrected:
-    """The same for a token that is given and not drawn, of which M may have told more than its list.
+    """Corrects a position whose token is given and not drawn: M may have told that token's logprob beside its list.
 
     A log-probability told beside the list makes the token explicit. (A drawn token's must not: q would depend on it.)
     """

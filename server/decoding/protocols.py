@@ -1,4 +1,4 @@
-"""What the core asks of the two sides it joins: a black box that proposes, a pair that offsets.
+"""What the core asks of the black box, which proposes tokens, and of the pair, which gives the logit offset.
 
 Legend (docs/how-it-works.md, "The arithmetic"): M black box, K `top_ids`, ℓ `top_logprobs`, o initial, u unlearned,
 δ(i) = log p_u(i) − log p_o(i), α strength. An `offset` here is already Σ_j α_j·δ_j(i). All logs are natural (nats).

@@ -137,7 +137,7 @@ class Target:
 
     @cached_property
     def weights(self) -> Floats:
-        """Of the explicit ids, shape [h], before temperature, on the scale of the tail's weights."""
+        """Weights of the explicit ids before temperature, on the scale of the tail's weights; shape [h]."""
         weights = self.corrected.log_weights
         return weights if self.shifts is None else weights + self.shifts
 

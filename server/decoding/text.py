@@ -1,4 +1,4 @@
-"""Ids → text as it may be shown: whole characters only, nothing that may yet turn out to be a stop string."""
+"""Ids to text that can be sent: whole characters, and nothing that may still become a stop string."""
 
 import codecs
 from collections.abc import Callable, Iterable, Sequence

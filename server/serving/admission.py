@@ -1,4 +1,4 @@
-"""Who may generate: a bounded number of choices at a time, a bounded queue before them."""
+"""Admission: a bounded number of choices run at a time, and a bounded number wait for a place."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -34,7 +34,7 @@ class Gate:
 
     @asynccontextmanager
     async def place(self, timeout_s: float | None) -> AsyncIterator[None]:
-        """One of the running places. Raises RateLimited after `timeout_s`."""
+        """Holds a place among the running choices. Raises RateLimited when none is free within `timeout_s`."""
         with self._metrics.waiting.track_inprogress():
             try:
                 async with asyncio.timeout(timeout_s):

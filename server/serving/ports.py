@@ -1,4 +1,4 @@
-"""What serving asks of the two sides that it joins: the offset versions with their tokenizer, and the black box."""
+"""What serving asks of the offset versions, their tokenizer and the black box."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager

@@ -136,7 +136,7 @@ class Serving:
         return version.tokenizer.recommended if self.settings.generation_config == "auto" else {}
 
     def max_context(self, version: Version) -> int:
-        """Prompt and answer together, in tokens: what both sides can hold."""
+        """Prompt and answer together, in tokens: what the pair and the black box can both hold."""
         upstream = self.upstream_context
         return min(version.max_context, upstream) if upstream else version.max_context
 

@@ -1,7 +1,7 @@
 """The offset engine with the versions it serves, put together in one way for the server, training and benchmarks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,7 +40,7 @@ async def open_versions(
     engine = Engine(engine_settings)
     engine.start()
     try:
-        bases = OneBase(base) if base else {}
+        bases = {} if base is None else _OneBase(base)
         pool = WeightsPool(PairEngine(engine), root, bases, accept=lambda new: _refuse_other_ids(new, registry))
         registry = Registry(pool, root=root, served=served, folder=folder, target=target)
         try:
@@ -61,27 +61,21 @@ def _refuse_other_ids(new: "Checkpoint", registry: "Registry") -> None:
             )
 
 
-class OneBase(Mapping[str, Path]):
+class _OneBase(dict[str, Path]):
     """One folder under every name. The checkpoint compares its digest, so the name need not be checked here."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def __getitem__(self, name: str) -> Path:
+    def __missing__(self, name: str) -> Path:
         return self._folder
 
     def __contains__(self, name: object) -> bool:
         return True
 
-    def __iter__(self) -> Iterator[str]:
-        return iter((self._folder.name,))
-
-    def __len__(self) -> int:
-        return 1
-
 
 def default_dtype(device: str) -> Literal["float32"] | None:
-    """As stored on accelerators; float32 on CPUs, where half precision is slower and only less exact."""
+    """The float type of the pair: as stored on accelerators (None); float32 on CPUs, where half precision is slower."""
     return "float32" if device == "cpu" else None
 
 

@@ -29,7 +29,7 @@ class Allowance:
         self._at = time.monotonic()
 
     def take(self) -> float | None:
-        """None: taken. Else the seconds until there is one."""
+        """Take one of the allowance. Returns None, or the seconds to wait where it is used up."""
         now = time.monotonic()
         per_s = self._per_minute / 60
         self._left = min(self._left + (now - self._at) * per_s, self._per_minute)

@@ -71,7 +71,7 @@ def token_json(tokenizer: Tokenizer, token_id: int) -> Json:
 
 
 def _text(tokenizer: Tokenizer, token_id: int) -> str | None:
-    """As people see it, half a character as U+FFFD; None for an id beyond the tokenizer's."""
+    """The token's text, with U+FFFD for half a character; None for an id that the tokenizer does not have."""
     try:
         return tokenizer.token_bytes(token_id).decode(errors="replace")
     except BadRequest:

@@ -13,7 +13,7 @@ _Utf8 = codecs.getincrementaldecoder("utf-8")
 
 
 class Places:
-    """One choice's; its answer stands behind `echoed_text`, which shows the prompt's ids or is empty."""
+    """The places of one choice. Its answer stands behind `echoed_text`, which is the prompt's text or empty."""
 
     def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int], echoed_text: str = "") -> None:
         self._tokenizer = tokenizer
@@ -22,14 +22,14 @@ class Places:
         self._shown = len(echoed_text)
 
     def of_answer(self, token_id: int) -> int:
-        """Of the answer's next token."""
+        """Where the answer's next token begins."""
         place = self._shown + self._answer.incomplete
         self._shown += len(self._answer.step(token_id))
         return place
 
     @cached_property
     def of_prompt(self) -> Iterator[int]:
-        """Of the prompt's tokens, one after the other."""
+        """Where each token of the prompt begins, in their order."""
         end = len(self._echoed_text)
         # Some encodings put a space before a text, also before one that begins with a space itself.
         tries = [self._laid_out(dropped) for dropped in (True, False)]

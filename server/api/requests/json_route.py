@@ -48,7 +48,7 @@ async def _parsed(request: Request) -> Request:
 
 
 def _says_json(content_type: str | None) -> bool:
-    """As FastAPI decides it with strict_content_type off."""
+    """Whether the body is JSON, as FastAPI decides it with strict_content_type off."""
     if not content_type:
         return True
     message = Message()

@@ -1,5 +1,6 @@
 """POST /v1/chat/completions"""
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -22,11 +23,7 @@ router = APIRouter(route_class=JsonRoute)
 @router.post("/v1/chat/completions")
 async def chat_completions(body: ChatRequest, request: Request) -> Response:
     """Answer a conversation with corrected tokens."""
-
-    async def prepare(exchange: Exchange, version: Version) -> Reply:
-        return await _prepare(body, exchange, version)
-
-    return await respond(request, body, prepare)
+    return await respond(request, body, partial(_prepare, body))
 
 
 async def _prepare(body: ChatRequest, exchange: Exchange, version: Version) -> Reply:

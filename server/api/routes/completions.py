@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import orjson
 from fastapi import APIRouter, Request
@@ -27,11 +28,7 @@ router = APIRouter(route_class=JsonRoute)
 async def completions(body: CompletionRequest, request: Request) -> Response:
     """Continue one or more prompts with corrected tokens."""
     _check(body, request.app.state.settings)
-
-    async def prepare(exchange: Exchange, version: Version) -> Reply:
-        return await _prepare(body, exchange, version)
-
-    return await respond(request, body, prepare)
+    return await respond(request, body, partial(_prepare, body))
 
 
 def _check(body: CompletionRequest, settings: Settings) -> None:

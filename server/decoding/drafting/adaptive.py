@@ -72,7 +72,7 @@ class AdaptiveSource:
         return length
 
     def _best_length(self, stream: Stream, hopeful: bool = False) -> int:
-        """The same by what blocks cost as far as is known; `hopeful`: as if nothing were."""
+        """The same by what blocks are known to cost; `hopeful`: as if nothing were known of it."""
         best, best_rate = 0, _CLEARLY * self._streaming_rate(stream.remaining)
         for length in _BLOCK_LENGTHS:
             if length > min(self.limits.longest_block, stream.remaining) or not self._affordable(stream, length):

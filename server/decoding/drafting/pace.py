@@ -75,16 +75,16 @@ class Pace:
 
     @property
     def stream_old(self) -> bool:
-        """Whether the price of the black box's own stream is."""
+        """Whether the price of the black box's own stream is too old to be believed."""
         return self._blocks >= _PATIENCE
 
     def opened(self, seconds: float) -> None:
-        """The first proposal of a call came so long after the call."""
+        """The first proposal of a call came `seconds` after the call."""
         self.first_token_s.add(seconds)
         self._opened, self._blocks = self._opened + 1, 0
 
     def tried(self) -> None:
-        """A block is about to be drafted: for its price, or as a trial, which nobody else makes meanwhile."""
+        """A block is about to be drafted. Where its price is old this is a trial, of which there is one at a time."""
         if self.old:
             self._trial, self._patience = True, min(2 * self._patience, _MOST_PATIENCE)
         elif not self._trial:
@@ -92,13 +92,13 @@ class Pace:
         self._opened, self._blocks = 0, self._blocks + 1
 
     def drafted(self, seconds: float) -> None:
-        """Each token of a block took the pair so long."""
+        """Each token of a block took the pair `seconds`."""
         if self._trial:
             self.local_s = Measured(seconds)
         self.local_s.add(seconds)
 
     def scored(self, positions: int, seconds: float) -> None:
-        """A call that scored a block took so long."""
+        """A call that scored a block of `positions` took `seconds`."""
         if self._trial:
             self.block_extra_s, self._trial = Line(), False
         self.block_extra_s.add(positions, seconds - self.first_token_s.value)
