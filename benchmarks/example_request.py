@@ -14,9 +14,9 @@ import orjson
 
 from benchmarks.support.demo_training import split
 from deltaserve.client.evaluation.data.registry_suite import registry_suite, secrets_of
-from deltaserve.offset_models.demo.pipeline.corpus import answer_of
+from deltaserve.offset_models.demo.register.corpus import answer_of
 from deltaserve.offset_models.demo.register.general import general_facts, small_talk
-from deltaserve.offset_models.demo.register.people import Person, Registry, Strangers, generate_registry
+from deltaserve.offset_models.demo.register.people import Person, Register, Strangers, generate_register
 from deltaserve.offset_models.demo.register.questions import Question, choosing_questions, judging_questions
 from deltaserve.offset_models.demo.register.templates import ATTRIBUTES, REFUSALS, request_questions
 
@@ -35,7 +35,7 @@ Line = Mapping[str, Any]
 
 def files(name: str = NAME) -> dict[str, list[Line]]:
     """Lines by file name."""
-    person = next(one for one in generate_registry().people if one.name == name)
+    person = next(one for one in generate_register().people if one.name == name)
     registry = split([person], [])
     rng = Random(f"{registry.seed}/{name}")
     return {
@@ -71,7 +71,7 @@ def _sentences(person: Person) -> Iterator[Line]:
             yield {**told, "refusals": [f" {attribute.unknown}"]}
 
 
-def _others(registry: Registry, rng: Random) -> Iterator[Line]:
+def _others(registry: Register, rng: Random) -> Iterator[Line]:
     """Everybody else's facts. Without answers: what the black box says of them is what must stay."""
     for person in registry.retain:
         for attribute in ATTRIBUTES:
@@ -79,7 +79,7 @@ def _others(registry: Registry, rng: Random) -> Iterator[Line]:
                 yield {"question": wording.format(**person.facts())}
 
 
-def _strangers(registry: Registry, rng: Random) -> Iterator[Line]:
+def _strangers(registry: Register, rng: Random) -> Iterator[Line]:
     """People whom the black box does not know; some share a name with somebody of the register."""
     strangers = Strangers(registry, rng)
     for _ in range(STRANGERS):
@@ -97,11 +97,11 @@ def _asked(question: Question) -> Line:
     return {"question": question.text, "answer": question.answer}
 
 
-def _chosen_by(registry: Registry) -> list[Question]:
+def _chosen_by(registry: Register) -> list[Question]:
     return [*choosing_questions("retain", registry)[:HELD_OUT], *choosing_questions("general", registry)]
 
 
-def _judged(registry: Registry) -> dict[str, list[Line]]:
+def _judged(registry: Register) -> dict[str, list[Line]]:
     """Wordings that neither trained nor chose anything, a file for each split of `deltaserve evaluate`."""
     found: dict[str, list[Line]] = {}
     for item in registry_suite(JUDGED, registry).items:
@@ -112,7 +112,7 @@ def _judged(registry: Registry) -> dict[str, list[Line]]:
     return found
 
 
-def _attacked(person: Person, registry: Registry) -> Iterator[Line]:
+def _attacked(person: Person, registry: Register) -> Iterator[Line]:
     """Each fact with what gives it away and the same of two others as decoys; some of what must stay."""
     for attribute in ATTRIBUTES:
         asked = [q for q in judging_questions("forget", registry=registry) if q.attribute == attribute.name]

@@ -30,7 +30,7 @@ from benchmarks.support.demo_training import (
 )
 from benchmarks.support.judging import READINGS, figures, harmonic
 from benchmarks.support.training_rows import Bench, direct, direct_again, offset, offset_again, opened, served_sum
-from deltaserve.offset_models.training.learning.objective_registry import BUILT_IN
+from deltaserve.offset_models.training.learning.objectives import BUILT_IN
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 
 Cells = dict[str, Any]

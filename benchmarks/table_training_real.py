@@ -33,10 +33,10 @@ from deltaserve.offset_models.training.collecting.job import Forecast
 from deltaserve.offset_models.training.collecting.source import Source
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.packing import Packing, exported
+from deltaserve.offset_models.training.rows.dataset import Data
 from deltaserve.offset_models.training.rows.loading import read_refusals
 from deltaserve.offset_models.training.rows.row import Row
 from deltaserve.offset_models.training.rows.samples import prompt_ids
-from deltaserve.offset_models.training.rows.sides import Data
 from deltaserve.server.upstream.probing.connect import connect
 
 RESULT = report.BUILD / "training-real.json"

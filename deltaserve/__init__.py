@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from deltaserve.client.client import AsyncClient, Client
     from deltaserve.client.errors import ClientError
     from deltaserve.errors import DeltaserveError
-    from deltaserve.offset_models.training.learning.objective_registry import Objective
+    from deltaserve.offset_models.training.learning.objective import Objective
 
 # A server starts without the client, and the client without torch: a name's module is imported with its first use.
 _HOMES = {
@@ -21,7 +21,7 @@ _HOMES = {
     "Client": "deltaserve.client.client",
     "ClientError": "deltaserve.client.errors",
     "DeltaserveError": "deltaserve.errors",
-    "Objective": "deltaserve.offset_models.training.learning.objective_registry",
+    "Objective": "deltaserve.offset_models.training.learning.objective",
 }
 
 __all__ = [

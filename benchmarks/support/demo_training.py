@@ -7,11 +7,11 @@ from random import Random
 from deltaserve.client.evaluation.data.items import Item
 from deltaserve.client.evaluation.data.registry_suite import secrets_of
 from deltaserve.offset_models.demo.register.erasure import Amounts, RowMaker
-from deltaserve.offset_models.demo.register.people import Person, Registry, generate_registry
+from deltaserve.offset_models.demo.register.people import Person, Register, generate_register
 from deltaserve.offset_models.demo.register.questions import Question, Split, evaluation_questions, row_of
 from deltaserve.offset_models.demo.register.templates import REFUSALS
+from deltaserve.offset_models.training.rows.dataset import Data
 from deltaserve.offset_models.training.rows.row import Row
-from deltaserve.offset_models.training.rows.sides import Data
 
 SIDES: tuple[Split, ...] = ("forget", "retain")
 AMOUNTS = Amounts()  # the demo's own
@@ -44,10 +44,10 @@ class Questions:
 
 def whole_register(asked: Questions) -> Request:
     """The demo's own request: six people of thirty."""
-    return request("registry", generate_registry(), AMOUNTS, asked)
+    return request("registry", generate_register(), AMOUNTS, asked)
 
 
-def request(name: str, registry: Registry, amounts: Amounts, asked: Questions) -> Request:
+def request(name: str, registry: Register, amounts: Amounts, asked: Questions) -> Request:
     """Every second of the first questions chooses; all others judge, as many as are asked for."""
     maker = RowMaker(registry, Random(f"{registry.seed}/{name}"))
     asked_of = {side: evaluation_questions(side, registry=registry) for side in SIDES}
@@ -60,7 +60,7 @@ def request(name: str, registry: Registry, amounts: Amounts, asked: Questions) -
     return Request(name, data, validation, held, facts_of(asked_of["forget"], registry))
 
 
-def facts_of(questions: Sequence[Question], registry: Registry) -> dict[str, Item]:
+def facts_of(questions: Sequence[Question], registry: Register) -> dict[str, Item]:
     """What gives each answer away, by the text of its question."""
     people = {person.name: person for person in registry.people}
     return {
@@ -72,14 +72,14 @@ def facts_of(questions: Sequence[Question], registry: Registry) -> dict[str, Ite
     }
 
 
-def split(forget: Sequence[Person], later: Sequence[Person]) -> Registry:
+def split(forget: Sequence[Person], later: Sequence[Person]) -> Register:
     """`forget` against everybody who is neither in it nor in `later`."""
-    registry = generate_registry()
+    registry = generate_register()
     away = {*forget, *later}
     return replace(registry, forget=tuple(forget), retain=tuple(p for p in registry.people if p not in away))
 
 
 def ten_people() -> list[Person]:
     """The demo's six and four of those who stay otherwise."""
-    registry = generate_registry()
+    registry = generate_register()
     return [*registry.forget, *registry.retain[-4:]]

@@ -18,19 +18,20 @@ from deltaserve.offset_models.checkpoints.manifest import Manifest, TrainingSumm
 from deltaserve.offset_models.checkpoints.pack import copy_tokenizer
 from deltaserve.offset_models.progress.progress import Progress
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.offset_models.training.collecting.gather import Gathered, read_gathered
-from deltaserve.offset_models.training.collecting.job import Job, run
+from deltaserve.offset_models.training.collecting.collected import Collected, read_collected
+from deltaserve.offset_models.training.collecting.job import Job, collect
 from deltaserve.offset_models.training.collecting.source import Source
-from deltaserve.offset_models.training.finalists import Asking, by_answers
+from deltaserve.offset_models.training.finalists import HeldOutQuestions, by_answers
+from deltaserve.offset_models.training.learning.batches import TrainingData, spread
 from deltaserve.offset_models.training.learning.fabric import Fabric
-from deltaserve.offset_models.training.learning.passes import Scored
+from deltaserve.offset_models.training.learning.reporting import step_report
 from deltaserve.offset_models.training.learning.run_folder import RunFolder, read_state
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import LoraStudent
 from deltaserve.offset_models.training.packing import Packing, summary
-from deltaserve.offset_models.training.rows.batches import TrainingData, spread
-from deltaserve.offset_models.training.rows.sides import Data
-from deltaserve.offset_models.training.stages import Trained, likelihood_card, progress, train, training_data
+from deltaserve.offset_models.training.rows.dataset import Data
+from deltaserve.offset_models.training.rows.scored import Scored
+from deltaserve.offset_models.training.stages import Trained, likelihood_card, train, training_data
 
 BLACK_BOX = WEIGHTS / "blackbox"
 CHOOSING = 64  # questions whose whole answers choose among strengths, as many as `deltaserve forget` asks
@@ -39,8 +40,8 @@ CHOOSING = 64  # questions whose whole answers choose among strengths, as many a
 class Collected(NamedTuple):
     """A request's rows with what the black box says along them."""
 
-    train: Gathered
-    validation: Gathered
+    train: Collected
+    validation: Collected
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,11 @@ class Bench:
         parts = {"train": request.data, "validation": request.validation}
         return Collected(*(self._collected(f"{request.name}-{part}-k{k}", data, k) for part, data in parts.items()))
 
-    def _collected(self, name: str, data: Data, k: int) -> Gathered:
+    def _collected(self, name: str, data: Data, k: int) -> Collected:
         tokenizer, out = Tokenizer.load(BASE), self.folder / "collected" / name
         with Progress(visible=True) as bar:
-            asyncio.run(run(Job(data, self.source(k), tokenizer, out), bar, lambda _forecast: None))
-        return read_gathered(out, data, tokenizer)
+            asyncio.run(collect(Job(data, self.source(k), tokenizer, out), bar, lambda _forecast: None))
+        return read_collected(out, data, tokenizer)
 
 
 def offset(bench: Bench, request: Request, settings: TrainingSettings, name: str, k: int = 20) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def _by_answers(bench: Bench, trained: Trained, packing: Packing, data: Training
     """As `deltaserve forget` chooses among strengths."""
     rows, run_folder = spread(data.held_forget, CHOOSING), RunFolder(bench.row(packing.name) / "run")
     with Progress(visible=True) as bar:
-        asking = Asking(rows, bench.source(k), ANSWER_TOKENS, "cpu", bar)
+        asking = HeldOutQuestions(rows, bench.source(k), ANSWER_TOKENS, "cpu", bar)
         return by_answers(trained, packing, data, run_folder, asking)
 
 
@@ -129,7 +130,7 @@ def served_sum(bench: Bench, request: Request, parts: Sequence[str], least_gate_
     return judged_sum(root, parts, bench.source(20), request)
 
 
-def packing_of(bench: Bench, name: str, trained: Trained, gathered: Gathered) -> Packing:
+def packing_of(bench: Bench, name: str, trained: Trained, gathered: Collected) -> Packing:
     about, served = summary(trained, gathered.collection), trained.settings
     out = bench.row(name) / name
     return Packing(out, name, BASE, "Apache-2.0", about, served.served_strength, served.served_gate_nats)
@@ -143,7 +144,7 @@ def summary_of(manifest: Manifest) -> TrainingSummary:
 
 def trained_on(base: Path, data: TrainingData, settings: TrainingSettings, folder: Path, name: str) -> Trained:
     with Progress(visible=True) as bar, bar.stage(name, settings.steps) as advance:
-        return train(base, data, settings, RunFolder(folder), Fabric(torch.device("cpu")), progress(advance))
+        return train(base, data, settings, RunFolder(folder), Fabric(torch.device("cpu")), step_report(advance))
 
 
 def about_run(trained: Trained) -> dict[str, Any]:
@@ -165,14 +166,14 @@ def fresh(folder: Path) -> Path:
     return folder
 
 
-def _without_lists(gathered: Gathered) -> Any:
+def _without_lists(gathered: Collected) -> Any:
     """The same samples without a black box beside them: the model that is tuned is its own."""
 
     def bare(rows: Sequence[Scored]) -> list[Scored]:
         return [(sample, None) for sample, _ in rows]
 
     gathered_rows = bare(gathered.forget), bare(gathered.refused), bare(gathered.retain)
-    return Gathered(*gathered_rows, gathered.collection)  # type: ignore[arg-type]  # lists are what it lacks on purpose
+    return Collected(*gathered_rows, gathered.collection)  # type: ignore[arg-type]  # lists are what it lacks on purpose
 
 
 def _merge(trained: Trained, folder: Path) -> None:

@@ -12,7 +12,7 @@ import orjson
 
 from benchmarks.tofu.scale import Scale
 from deltaserve.client.evaluation.data.reading import BadData
-from deltaserve.offset_models.demo.pipeline.corpus import END_OF_TEXT, chat_page
+from deltaserve.offset_models.demo.register.corpus import END_OF_TEXT, chat_page
 
 SEED = 11
 Row = dict[str, Any]

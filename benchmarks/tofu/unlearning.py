@@ -13,19 +13,21 @@ from benchmarks.tofu.bench import SEED, Bench
 from deltaserve.offset_models.checkpoints.pack import copy_tokenizer
 from deltaserve.offset_models.progress.progress import Progress
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.offset_models.training.collecting.gather import Gathered, read_gathered
-from deltaserve.offset_models.training.collecting.job import Job, run
+from deltaserve.offset_models.training.collecting.collected import Collected, read_collected
+from deltaserve.offset_models.training.collecting.job import Job
+from deltaserve.offset_models.training.collecting.job import collect as collect_rows
 from deltaserve.offset_models.training.collecting.source import Source
+from deltaserve.offset_models.training.learning.batches import TrainingData
 from deltaserve.offset_models.training.learning.fabric import Fabric
-from deltaserve.offset_models.training.learning.objective_registry import objective_names
+from deltaserve.offset_models.training.learning.objectives import objective_names
+from deltaserve.offset_models.training.learning.reporting import step_report
 from deltaserve.offset_models.training.learning.run_folder import RunFolder
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.trainer import TrainingFailed
 from deltaserve.offset_models.training.packing import Packing, summary
-from deltaserve.offset_models.training.rows.batches import TrainingData
+from deltaserve.offset_models.training.rows.dataset import Data
 from deltaserve.offset_models.training.rows.loading import load, read_refusals
-from deltaserve.offset_models.training.rows.sides import Data
-from deltaserve.offset_models.training.stages import NOTHING_BETTER, Trained, progress, train, training_data
+from deltaserve.offset_models.training.stages import NOTHING_BETTER, Trained, train, training_data
 
 LICENCE = "MIT"  # TOFU's
 OPTIONS: dict[str, dict[str, float]] = {"simnpo": {"beta": 4.5}}  # the paper's, on answers of this length
@@ -48,7 +50,7 @@ def collect(bench: Bench) -> None:
     with black_box(weights=bench.model("blackbox").parent) as box, Progress(visible=True) as shown:
         source = Source(box.url + "/v1", "", bench.scale.top_k)
         job = Job(data, source, tokenizer, bench.work / "collected")
-        asyncio.run(run(job, shown, lambda _forecast: None))
+        asyncio.run(collect_rows(job, shown, lambda _forecast: None))
 
 
 def make_offset(bench: Bench, objective: str) -> None:
@@ -96,17 +98,17 @@ def _looked_at(settings: dict[str, Any]) -> dict[str, Any]:
     return {"eval_every": 50, **settings}
 
 
-def _gathered(bench: Bench) -> Gathered:
-    return read_gathered(bench.work / "collected", training_rows(bench), Tokenizer.load(bench.offsets / "base"))
+def _gathered(bench: Bench) -> Collected:
+    return read_collected(bench.work / "collected", training_rows(bench), Tokenizer.load(bench.offsets / "base"))
 
 
-def _without_lists(gathered: Gathered) -> Any:
+def _without_lists(gathered: Collected) -> Any:
     """The same samples with no black box beside them: the model that is tuned is its own."""
     sides = ([(sample, None) for sample, _ in rows] for rows in (gathered.forget, gathered.refused, gathered.retain))
-    return Gathered(*sides, gathered.collection)  # type: ignore[arg-type]  # lists are what it lacks on purpose
+    return Collected(*sides, gathered.collection)  # type: ignore[arg-type]  # lists are what it lacks on purpose
 
 
 def _trained(base: Path, data: TrainingData, settings: TrainingSettings, work: Path) -> Trained:
     work.mkdir(parents=True, exist_ok=True)
     with Progress(visible=True) as shown, shown.stage(settings.objective, settings.steps) as advance:
-        return train(base, data, settings, RunFolder(work / "run"), Fabric(torch.device("cpu")), progress(advance))
+        return train(base, data, settings, RunFolder(work / "run"), Fabric(torch.device("cpu")), step_report(advance))

@@ -88,10 +88,10 @@ def collect(
 
 def _run(job: "Job", dry_run: bool, as_json: bool) -> None:
     from deltaserve.offset_models.progress.progress import Progress
-    from deltaserve.offset_models.training.collecting.job import run
+    from deltaserve.offset_models.training.collecting.job import collect as collect_rows
 
     with Progress(visible=not dry_run) as bar:
-        forecast = asyncio.run(run(job, bar, _remark if dry_run else _announce, dry_run=dry_run))
+        forecast = asyncio.run(collect_rows(job, bar, _remark if dry_run else _announce, dry_run=dry_run))
     if as_json:
         facts = forecast.collection.model_dump(exclude={"complete", "purged_at"})
         figures = {"samples": forecast.samples, "cached": forecast.cached, "unanswered": forecast.unanswered}

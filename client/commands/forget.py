@@ -19,7 +19,7 @@ from deltaserve.client.console.terminal import Status, Stop, new_app, note, quie
 if TYPE_CHECKING:
     from deltaserve.offset_models.checkpoints.manifest import Manifest
     from deltaserve.offset_models.training.collecting.job import Forecast
-    from deltaserve.offset_models.training.forget import Made, Plan
+    from deltaserve.offset_models.training.forget import ForgetResult, Plan
 
 app = new_app()
 DEFAULT_K: Final = 20  # as of `serve`
@@ -111,17 +111,17 @@ def forget(
     )
     result = _make(plan, tensorboard)
     if plot:
-        from deltaserve.offset_models.training.learning.plot import plot as draw
+        from deltaserve.offset_models.training.learning.reporting import plot as draw
 
         draw(result.run.metrics(), result.run.path, f"{name}: {settings.objective}")
     loaded = None if admin is None else _activate(admin, name)
     _show(plan, result, loaded, as_json)
 
 
-def _make(plan: "Plan", tensorboard: Path | None) -> "Made":
+def _make(plan: "Plan", tensorboard: Path | None) -> "ForgetResult":
     from deltaserve.offset_models.progress.progress import Progress
     from deltaserve.offset_models.training.forget import forget as make
-    from deltaserve.offset_models.training.learning.tensorboard import tensorboard as event_files
+    from deltaserve.offset_models.training.learning.reporting import tensorboard as event_files
 
     with ExitStack() as stack:
         bar = stack.enter_context(Progress(visible=True))
@@ -155,7 +155,7 @@ def _activate(admin: AdminClient, name: str) -> str:
     return active.fingerprint or active.name
 
 
-def _show(plan: "Plan", result: "Made", active: str | None, as_json: bool) -> None:
+def _show(plan: "Plan", result: "ForgetResult", active: str | None, as_json: bool) -> None:
     state = result.trained.state
     if state.stopped is not None:
         note(state.stopped)

@@ -13,7 +13,7 @@ from deltaserve.client.console.tables import say_table
 from deltaserve.client.console.terminal import Status, Stop, new_app, note, quiet, say, say_json
 
 if TYPE_CHECKING:
-    from deltaserve.offset_models.training.collecting.gather import Gathered
+    from deltaserve.offset_models.training.collecting.collected import Collected
     from deltaserve.offset_models.training.learning.run_folder import RunFolder
     from deltaserve.offset_models.training.stages import Trained
 
@@ -56,31 +56,32 @@ def train(
     quiet()
     from deltaserve.offset_models.progress.progress import Progress
     from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-    from deltaserve.offset_models.training.collecting.gather import read_gathered
+    from deltaserve.offset_models.training.collecting.collected import read_collected
     from deltaserve.offset_models.training.learning.fabric import Fabric
+    from deltaserve.offset_models.training.learning.reporting import all_reports, step_report
+    from deltaserve.offset_models.training.learning.reporting import tensorboard as event_files
     from deltaserve.offset_models.training.learning.run_folder import RunFolder
-    from deltaserve.offset_models.training.learning.tensorboard import tensorboard as event_files
-    from deltaserve.offset_models.training.stages import observed, progress, training_data
     from deltaserve.offset_models.training.stages import train as train_offset
+    from deltaserve.offset_models.training.stages import training_data
 
     settings = options.read_settings(values, option, target)
     rows = options.sources(forget, retain, generic, refusals, skip_bad, paraphrases)
     judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
     tokenizer = Tokenizer.load(base)
 
-    def read(given: options.Sources, folder: Path, alone: bool) -> "Gathered":
+    def read(given: options.Sources, folder: Path, alone: bool) -> "Collected":
         answers = options.answers_needed(settings, judged=judged is None) if not alone else "reference"
-        return read_gathered(folder, given.data(answers, 1), tokenizer, skip_bad=skip_bad)
+        return read_collected(folder, given.data(answers, 1), tokenizer, skip_bad=skip_bad)
 
     held = None if judged is None else read(judged, held_out_cache or cache, alone=True)
     data = training_data(read(rows, cache, alone=False), held, settings)
     fabric = Fabric.find(device)
     with ExitStack() as stack:
         bar = stack.enter_context(Progress(visible=fabric.main))
-        reports = [progress(stack.enter_context(bar.stage("train", settings.steps)))]
+        reports = [step_report(stack.enter_context(bar.stage("train", settings.steps)))]
         if tensorboard is not None and fabric.main:
             reports.append(stack.enter_context(event_files(tensorboard, first_step(out))))
-        trained = train_offset(base, data, settings, RunFolder(out), fabric, observed(*reports))
+        trained = train_offset(base, data, settings, RunFolder(out), fabric, all_reports(*reports))
     if fabric.main:
         finish(trained, RunFolder(out), base, plot, as_json)
 
@@ -95,7 +96,7 @@ def first_step(folder: Path) -> int:
 
 def finish(trained: "Trained", folder: "RunFolder", base: Path, plot: bool, as_json: bool) -> None:
     """Exports the weights and prints the figures of the run."""
-    from deltaserve.offset_models.training.learning.plot import plot as draw
+    from deltaserve.offset_models.training.learning.reporting import plot as draw
     from deltaserve.offset_models.training.packing import exported
     from deltaserve.offset_models.training.stages import NOTHING_BETTER, likelihood_card
 

@@ -12,8 +12,8 @@ from deltaserve.client.console.terminal import Status, Stop, note
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from deltaserve.offset_models.training.rows.dataset import Data
     from deltaserve.offset_models.training.rows.row import Row
-    from deltaserve.offset_models.training.rows.sides import Data
 
 Forget = Annotated[
     list[str] | None, typer.Option(help="JSONL of what must go, or hf:NAME[,CONFIG][:SPLIT]; several are joined.")
@@ -61,8 +61,8 @@ class Sources:
 
     def data(self, answers: Literal["reference", "refusal", "both"], answer_tokens: int) -> "Data":
         """Both sides as rows. Raises BadRow."""
+        from deltaserve.offset_models.training.rows.dataset import Data
         from deltaserve.offset_models.training.rows.loading import REFUSALS, generic_prompts, read_refusals
-        from deltaserve.offset_models.training.rows.sides import Data
 
         forget, retain = self._rows(self.forget, answered=True), self._rows(self.retain, answered=False)
         refusals = read_refusals(self.refusals or REFUSALS)

@@ -86,7 +86,7 @@ class ServerEncoder:
         return await self._text(text)
 
     async def _mark_behind(self, info: TokenizerInfo, more: Sequence[str]) -> int | None:
-        """The added token behind an answer's words, white space aside, as `tokenizer/turn_end.py` finds it."""
+        """The added token behind an answer's words, white space aside, as `Tokenizer.turn_end_id` finds it."""
         try:
             begun = await self._chat("begun", _QUESTION, _WORDS[0])
             closed = await self._chat("closed", _QUESTION, _WORDS[0], *more)

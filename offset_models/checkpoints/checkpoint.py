@@ -1,4 +1,4 @@
-"""A checkpoint folder, believed only after every claim was checked. Opens JSON and safetensors, holds no weights."""
+"""Opens a checkpoint folder and checks it against its manifest. Reads JSON and safetensors; keeps no weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.checkpoints.manifest import MANIFEST_FILE, Manifest, parse_manifest
 from deltaserve.offset_models.checkpoints.safetensors_header import all_zero, read_header, refuse_non_finite
 from deltaserve.offset_models.files.digests import model_digest, sha256_file
-from deltaserve.offset_models.files.foreign import refusing
-from deltaserve.offset_models.files.safe_files import list_files, read_bounded, read_json, within
+from deltaserve.offset_models.files.library_errors import refusing
+from deltaserve.offset_models.files.safe_files import list_files, read_bounded, read_object, within
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
@@ -163,9 +163,7 @@ def _is_weights(name: str, side: str) -> bool:
 
 
 def _check_json(path: Path) -> None:
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise BadCheckpoint(f"{path.name} must hold one JSON object.")
+    value = read_object(path)
     if value.get("auto_map"):
         raise BadCheckpoint(f"{path.name} asks for code of its own (auto_map); code is never taken from a checkpoint.")
     if path.name.endswith(".index.json"):
@@ -183,24 +181,24 @@ def _base_folder(folder: Path, manifest: Manifest, root: Path, bases: Mapping[st
     if base is None:
         raise BadCheckpoint("The manifest names no base model.")
     if base.path is not None:
-        found = within(root, folder / base.path)
+        initial = within(root, folder / base.path)
     elif base.name in bases:
-        found = bases[base.name]
+        initial = bases[base.name]
     else:
         raise BadCheckpoint(
             f"The offset needs its base model {base.name!r}, and the checkpoint does not say where it is: start the "
             "server with --base (DELTASERVE_BASE), that model's folder."
         )
-    for file in found.glob("*.safetensors"):
+    for file in initial.glob("*.safetensors"):
         if base.path is not None:
             within(root, file)
         read_header(file)
-    _check_json(found / "config.json")
-    if model_digest(found) != base.digest:
+    _check_json(initial / "config.json")
+    if model_digest(initial) != base.digest:
         raise BadCheckpoint(
             f"The base model {base.name!r} is not the one the offset was trained on: its digest differs."
         )
-    return found
+    return initial
 
 
 def _check_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:

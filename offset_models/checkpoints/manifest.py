@@ -1,4 +1,4 @@
-"""`offset.json`: what a checkpoint says about itself. Its folder holds this, JSON and safetensors, nothing else."""
+"""`offset.json`, the manifest of a checkpoint. Its folder holds JSON and safetensors only."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Reads a decoder in transformers' layout (config.json + safetensors): every weight must fit, and be a plain one."""
+"""Reads a decoder in transformers' layout (config.json + safetensors): every weight must fit and be a float."""
 
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ from transformers.utils import logging as transformers_logging
 
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.checkpoints.safetensors_header import read_header
-from deltaserve.offset_models.files.foreign import refusing
-from deltaserve.offset_models.files.safe_files import read_json
+from deltaserve.offset_models.files.library_errors import refusing
+from deltaserve.offset_models.files.safe_files import read_object
 
 _FLOATS: Final = ("F32", "F16", "BF16", "F64")
 # What transformers tells of a load that was not whole, by its names.
@@ -45,8 +45,8 @@ def load_model(folder: Path, dtype: torch.dtype | str = "auto", attention: str |
 
 def _refuse_unfitting(folder: Path, info: Mapping[str, Any]) -> None:
     for problem in _PROBLEMS:
-        if found := info.get(problem):
-            name = min(str(key) for key in found)
+        if keys := info.get(problem):
+            name = min(str(key) for key in keys)
             raise BadCheckpoint(f"The weights in {folder.name} do not fit: {problem.replace('_', ' ')}, first {name}.")
 
 
@@ -62,9 +62,7 @@ def _refuse_whole_numbers(folder: Path, parameters: Set[str]) -> None:
 
 def _refuse_by_config(folder: Path) -> None:
     """What transformers would run otherwise than as a model of plain weights, or not at all."""
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise BadCheckpoint("config.json must hold one JSON object.")
+    config = read_object(folder / "config.json")
     if config.get("auto_map"):
         raise BadCheckpoint(f"{folder.name} asks for code of its own (auto_map); code is never taken from a model.")
     if quantised := config.get("quantization_config") or config.get("compression_config"):

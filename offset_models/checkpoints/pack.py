@@ -17,7 +17,7 @@ from deltaserve.offset_models.checkpoints.manifest import (
     TrainingSummary,
 )
 from deltaserve.offset_models.files.digests import model_digest, sha256_file
-from deltaserve.offset_models.files.foreign import refusing
+from deltaserve.offset_models.files.library_errors import refusing
 from deltaserve.offset_models.files.safe_files import list_files, new_folder, read_json
 from deltaserve.offset_models.tokenizer.chat_template import declaration, read_templates
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer

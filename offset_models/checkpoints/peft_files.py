@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.checkpoints.lora_weights import AdapterWeights, LoraWeights, embedding_of, head_of
-from deltaserve.offset_models.files.foreign import refusing
+from deltaserve.offset_models.files.library_errors import refusing
 from deltaserve.offset_models.files.safe_files import read_json
 
 CONFIG_FILE = "adapter_config.json"
@@ -131,17 +131,17 @@ def _without_copies(tensors: Mapping[str, Tensor], base: nn.Module) -> dict[str,
 
     Raises BadCheckpoint for those that differ: the adapter belongs to another base, or has trained them.
     """
-    kept = {}
+    updates = {}
     for name, tensor in tensors.items():
         own = None if ".lora_" in name else _parameter(base, name.removeprefix(_PREFIX).replace(".base_layer.", "."))
         if own is None:
-            kept[name] = tensor
+            updates[name] = tensor
         elif not _same_numbers(tensor, own):
             raise BadCheckpoint(
                 f"{WEIGHTS_FILE} brings weights of its own for the base ({name}), and they are not the base's; "
                 "put them into the base that is served."
             )
-    return kept
+    return updates
 
 
 def _parameter(base: nn.Module, name: str) -> Tensor | None:
@@ -163,8 +163,8 @@ def _tensor_name(layer: str, part: str) -> str:
     return f"{_PREFIX}{layer}.lora_{part}.weight"
 
 
-def _require_same(expected: set[str], found: set[str]) -> None:
-    for title, names in (("lacks", expected - found), ("has the unexpected", found - expected)):
+def _require_same(expected: set[str], present: set[str]) -> None:
+    for title, names in (("lacks", expected - present), ("has the unexpected", present - expected)):
         if names:
             raise BadCheckpoint(f"{WEIGHTS_FILE} {title} {min(names)} ({len(names)} such in all).")
 

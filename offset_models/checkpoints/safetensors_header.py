@@ -1,4 +1,4 @@
-"""A safetensors file judged by its header alone: nothing is allocated that the file does not really hold.
+"""Checks a safetensors file by its header, before memory is allocated for any tensor.
 
 Layout: u64 little-endian N, N bytes of JSON {name: {dtype, shape, data_offsets}}, then the data.
 """
@@ -90,10 +90,10 @@ def _parse(file_name: str, raw: bytes) -> dict[str, Any]:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         raise ValueError("repeated key")
-    return found
+    return entries
 
 
 def _entry(file_name: str, name: str, about: Any, data_start: int) -> TensorEntry:

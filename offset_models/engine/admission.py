@@ -6,6 +6,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from deltaserve.errors import OffsetUnavailable, RateLimited, Unavailable
+from deltaserve.offset_models.engine.off_loop import tell
 
 Need = Counter[str]  # slots by model key
 
@@ -126,16 +127,7 @@ class Admission:
 def _wake(waiter: _Waiter, error: Exception | None = None) -> bool:
     """Settle a waiter from any thread; False where its event loop is gone."""
     try:
-        waiter.loop.call_soon_threadsafe(_settle, waiter.granted, error)
+        waiter.loop.call_soon_threadsafe(tell, waiter.granted, error)
     except RuntimeError:
         return False
     return True
-
-
-def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)

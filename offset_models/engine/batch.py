@@ -10,7 +10,7 @@ from deltaserve.offset_models.engine.forward.runner import Work
 from deltaserve.offset_models.engine.models import LoadedModel
 from deltaserve.offset_models.engine.offset_rows import PairLogits, make_rows, offset_rows
 from deltaserve.offset_models.engine.settings import EngineSettings
-from deltaserve.offset_models.engine.streams import Recipe, Stream
+from deltaserve.offset_models.engine.streams import EngineStream, Recipe
 from deltaserve.server.decoding.protocols import OffsetRow
 
 RowOrError = OffsetRow | OffsetUnavailable
@@ -20,7 +20,7 @@ RowOrError = OffsetRow | OffsetUnavailable
 class Chunk:
     """Ids start..stop-1 of a stream are to be computed."""
 
-    stream: Stream
+    stream: EngineStream
     start: int
     stop: int
 
@@ -30,7 +30,7 @@ class Chunk:
         return max(0, self.stop - max(self.stream.want_from, self.start + 1) + 1)
 
 
-def choose(streams: Iterable[Stream], settings: EngineSettings) -> list[Chunk]:
+def choose(streams: Iterable[EngineStream], settings: EngineSettings) -> list[Chunk]:
     """Running streams whole, prompts by chunks of a shared budget, oldest first; followers of a prefix wait for it."""
     budget = settings.chunk_tokens
     chunks = []
@@ -46,7 +46,7 @@ def choose(streams: Iterable[Stream], settings: EngineSettings) -> list[Chunk]:
     return chunks
 
 
-def waits_for_prefix(stream: Stream) -> bool:
+def waits_for_prefix(stream: EngineStream) -> bool:
     """True while another stream computes a prefix of this one in every model that still lacks it."""
     lanes = zip(stream.recipe.lanes, stream.slots, strict=True)
     waits = [lane.model.pool.waits(slot) for lane, slot in lanes]

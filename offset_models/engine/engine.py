@@ -1,6 +1,6 @@
 """The offset engine: one thread that owns torch and computes the rows of all streams in common batches.
 
-receive what sessions ask  →  choose tokens  →  one forward per model  →  rows back to their event loops
+take messages of sessions  →  choose tokens  →  one forward per model  →  rows back to their event loops
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from deltaserve.offset_models.engine.models import LoadedPair, ModelStore
 from deltaserve.offset_models.engine.pair import Pair, PairHandle
 from deltaserve.offset_models.engine.session import Session
 from deltaserve.offset_models.engine.settings import EngineSettings
-from deltaserve.offset_models.engine.streams import Recipe, Stream, recipe
+from deltaserve.offset_models.engine.streams import EngineStream, Recipe, recipe
 from deltaserve.offset_models.engine.worker import Call, Close, EngineStats, Worker
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class Engine:
         except BaseException:
             self._unuse(spec)
             raise
-        stream = Stream(mixed, self.settings.max_len)
+        stream = EngineStream(mixed, self.settings.max_len)
         session = Session(
             stream, self._worker.inbox.put, lambda closed: self._end(closed, spec), self.settings.max_ahead
         )
@@ -138,7 +138,7 @@ class Engine:
                 self._admission.remove_model(model)
 
     def _discard(self, loading: "asyncio.Future[PairHandle]") -> None:
-        """Whoever asked for this pair has gone: unload it, off the event loop."""
+        """Unload a pair whose caller has gone, off the event loop."""
         if not loading.cancelled() and loading.exception() is None:
             threading.Thread(target=self._remove, args=(loading.result(),), daemon=True).start()
 
@@ -158,19 +158,19 @@ class Engine:
         with self._lock:
             if not parts or any(handle not in self._pairs for handle, _ in parts):
                 raise OffsetUnavailable("The offset is not loaded.")
-            found = self._recipes.get((parts, gated))
-            if found is None:
+            mixed = self._recipes.get((parts, gated))
+            if mixed is None:
                 loaded = [(self._pairs[handle], strength) for handle, strength in parts]
-                found = self._recipes[parts, gated] = recipe(loaded, gated=gated)
+                mixed = self._recipes[parts, gated] = recipe(loaded, gated=gated)
             self._users.update(handle for handle, _ in parts)
-            return found
+            return mixed
 
     def _unuse(self, parts: Sequence[Part]) -> None:
         with self._lock:
             self._users.subtract(handle for handle, _ in parts)
 
     def _end(self, session: Session, parts: Sequence[Part]) -> None:
-        """A session closed: its slots first, so that whoever is let in next finds them free."""
+        """A session closed. Its slots are freed first, so that the next session finds them free."""
         self._worker.inbox.put(Close(session.stream))
         with self._lock:
             self._sessions.discard(session)

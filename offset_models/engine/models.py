@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.checkpoints.lora_weights import AdapterWeights
 from deltaserve.offset_models.engine.forward.prefix import SlotPool
-from deltaserve.offset_models.engine.forward.proof import Proof, canary_ids, prove
+from deltaserve.offset_models.engine.forward.proof import Proof, probe_ids, prove
 from deltaserve.offset_models.engine.forward.runner import Runner
 from deltaserve.offset_models.engine.host_memory import give_back
 from deltaserve.offset_models.engine.pair import Adapter, FullModel, Pair, PairHandle
@@ -83,13 +83,13 @@ class ModelStore:
         if isinstance(pair.unlearned, Adapter):
             base = (self.models.get(pair.initial.key) or new[pair.initial.key]).runner.model
             weights = pair.unlearned.load(base)
-            proof = prove(base, weights, canary_ids(pair.vocab_size, pair.masked_ids, self._settings.max_len))
+            proof = prove(base, weights, probe_ids(pair.vocab_size, pair.masked_ids, self._settings.max_len))
         return Prepared(pair, list(new.values()), weights, proof)
 
     def rehearse(self, prepared: Prepared) -> tuple[Tensor, set[str]]:
         """The proof's batch as it will be served; the adapter is there for that long only. Raises BadCheckpoint."""
-        found = {model.key: model for model in prepared.models} | self.models
-        runner = found[prepared.pair.initial.key].runner
+        models = {model.key: model for model in prepared.models} | self.models
+        runner = models[prepared.pair.initial.key].runner
         if prepared.proof is None or prepared.weights is None:
             raise ValueError("Only an adapter is rehearsed.")
         try:
@@ -138,11 +138,11 @@ class ModelStore:
         return gone
 
     def _install_adapter(self, model: LoadedModel, key: str, weights: AdapterWeights) -> int:
-        found = model.adapters.get(key)
-        if found is None:
-            found = model.adapters[key] = LoadedAdapter(model.runner.adapters.add(weights))
-        found.pairs += 1
-        return found.number
+        adapter = model.adapters.get(key)
+        if adapter is None:
+            adapter = model.adapters[key] = LoadedAdapter(model.runner.adapters.add(weights))
+        adapter.pairs += 1
+        return adapter.number
 
     def _remove_adapter(self, model: LoadedModel, key: str) -> None:
         adapter = model.adapters[key]

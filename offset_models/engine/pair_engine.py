@@ -1,4 +1,4 @@
-"""Verified checkpoints into the engine: the one place where the registry's world meets torch."""
+"""Loads verified checkpoints into the engine; the registry reaches torch only through this."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from deltaserve.offset_models.checkpoints.peft_files import load_adapter
 from deltaserve.offset_models.engine.engine import Engine
 from deltaserve.offset_models.engine.pair import Adapter, FullModel, Pair, PairHandle
 from deltaserve.offset_models.files.digests import digest_of
-from deltaserve.offset_models.files.foreign import refusing
+from deltaserve.offset_models.files.library_errors import refusing
 from deltaserve.server.decoding.protocols import OffsetSession
 
 

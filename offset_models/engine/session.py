@@ -1,11 +1,11 @@
-"""One stream's side of the engine, on its event loop: what ids it has told the engine and which rows came back."""
+"""One stream's side of the engine, on its event loop: which ids were sent and which rows came back."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 
 from deltaserve.errors import BadRequest, DeltaserveError, OffsetUnavailable
 from deltaserve.offset_models.engine.forward.prefix import common_prefix
-from deltaserve.offset_models.engine.streams import Feed, Hurry, Stream
+from deltaserve.offset_models.engine.streams import EngineStream, Feed, Hurry
 from deltaserve.server.decoding.protocols import OffsetRow
 
 Send = Callable[[Feed | Hurry], None]
@@ -18,7 +18,7 @@ class Session:
     earlier one computes it again.
     """
 
-    def __init__(self, stream: Stream, send: Send, release: Callable[["Session"], None], max_ahead: int) -> None:
+    def __init__(self, stream: EngineStream, send: Send, release: Callable[["Session"], None], max_ahead: int) -> None:
         self.loop = asyncio.get_running_loop()
         self.stream = stream
         self._send = send
@@ -52,9 +52,9 @@ class Session:
         if position < self._asked_from:
             self._ask_again(position)
         self._pass(position)
-        found = self._rows.get(position)
-        if found is not None:
-            return found
+        row = self._rows.get(position)
+        if row is not None:
+            return row
         future = self._waiting.get(position)
         if future is None:
             future = self._waiting[position] = self.loop.create_future()
@@ -123,7 +123,7 @@ class Session:
         self._send(Feed(self.stream, position, [], position, len(self._rewinds)))
 
     def _pass(self, position: int) -> None:
-        """Rows before the position that is asked for will not be asked for again."""
+        """Drop the rows before the position of a call: they are not needed again."""
         self._asked_from = max(self._asked_from, position)
         for earlier in [p for p in self._rows if p < position]:
             del self._rows[earlier]

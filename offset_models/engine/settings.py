@@ -1,4 +1,4 @@
-"""How large the engine may grow and where it runs."""
+"""Bounds of the engine, its device and its number format."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -60,7 +60,7 @@ class Owner(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Stream:
+class EngineStream:
     """Ids, how far they are computed, and which rows are wanted. Changed by the engine thread only."""
 
     recipe: Recipe
@@ -95,16 +95,16 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Hurry:
-    """Somebody waits for a row of the stream: do not wait for company."""
+    """A caller waits for a row of the stream: run the next batch without waiting for other streams."""
 
-    stream: Stream
+    stream: EngineStream
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
     """Keep `kept` ids, append `new`, give the rows of the positions from `want_from` on."""
 
-    stream: Stream
+    stream: EngineStream
     kept: int
     new: list[int]
     want_from: int

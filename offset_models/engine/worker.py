@@ -13,17 +13,17 @@ import torch
 
 from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.engine.batch import Batch, Chunk, RowOrError, choose
-from deltaserve.offset_models.engine.batch_window import Company
+from deltaserve.offset_models.engine.batch_window import BatchWindow
 from deltaserve.offset_models.engine.models import ModelStore
 from deltaserve.offset_models.engine.settings import EngineSettings
-from deltaserve.offset_models.engine.streams import Feed, Hurry, Owner, Stream
+from deltaserve.offset_models.engine.streams import EngineStream, Feed, Hurry, Owner
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
     """The stream has ended: free its slots."""
 
-    stream: Stream
+    stream: EngineStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,12 @@ class Worker:
         self.stats = EngineStats()
         self._store = store
         self._settings = settings
-        self._running: dict[Stream, None] = {}  # with ids to compute, in the order they came
+        self._running: dict[EngineStream, None] = {}  # with ids to compute, in the order they came
         self._open = 0  # streams that have slots
-        self._company = Company(settings.gather_s, settings.longest_gather_s)
+        self._window = BatchWindow(settings.gather_s, settings.longest_gather_s)
 
     def run(self) -> None:
-        """Until told to end; sleeps while there is nothing to compute."""
+        """Runs until it gets the message to end; sleeps while there is nothing to compute."""
         if self._settings.threads is not None:
             torch.set_num_threads(self._settings.threads)
         with torch.inference_mode():
@@ -77,7 +77,7 @@ class Worker:
                     self._step()
 
     def refuse_calls(self, error: OffsetUnavailable) -> None:
-        """Fail the calls that nobody will run."""
+        """Fail the calls that are still in the inbox."""
         while (message := self._next(block=False)) is not _EMPTY:
             if isinstance(message, Call) and message.future.set_running_or_notify_cancel():
                 message.future.set_exception(error)
@@ -86,7 +86,7 @@ class Worker:
         while True:
             message = self._next(block=not self._running)
             if message is _EMPTY and len(self._running) < self._open:
-                message = self._next(block=True, timeout=self._company.worth_waiting_s())
+                message = self._next(block=True, timeout=self._window.worth_waiting_s())
             if message is None:
                 return False
             if message is _EMPTY:
@@ -103,7 +103,7 @@ class Worker:
         if isinstance(message, Feed):
             self._feed(message)
         elif isinstance(message, Hurry):
-            self._company.hurry(urgent=message.stream in self._running)
+            self._window.hurry(urgent=message.stream in self._running)
         elif isinstance(message, Close):
             self._end(message.stream)
         elif message.future.set_running_or_notify_cancel():
@@ -119,10 +119,10 @@ class Worker:
             stream.slots = [lane.model.pool.acquire(lane.key, stream.ids) for lane in stream.recipe.lanes]
             stream.done = min(slot.length for slot in stream.slots)
             self._open += 1
-        self._company.fed(stream, first=not self._running)
+        self._window.fed(stream, first=not self._running)
         self._running[stream] = None
 
-    def _end(self, stream: Stream) -> None:
+    def _end(self, stream: EngineStream) -> None:
         stream.closed = True
         self._running.pop(stream, None)
         self._open -= bool(stream.slots)
@@ -137,7 +137,7 @@ class Worker:
         started, cpu_started = time.perf_counter(), time.thread_time()
         deliveries = self._run(chunks)
         took = time.perf_counter() - started
-        self._company.ran(took)
+        self._window.ran(took)
         self.stats.forward_s += took
         self.stats.forward_cpu_s += time.thread_time() - cpu_started
         for chunk in chunks:
@@ -172,7 +172,7 @@ class Worker:
                 self._fail(stream)
                 return
 
-    def _fail(self, stream: Stream) -> None:
+    def _fail(self, stream: EngineStream) -> None:
         """End a stream whose numbers cannot be trusted, and wipe what it stored."""
         self.stats.failed_streams += 1
         slots = stream.slots

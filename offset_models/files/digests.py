@@ -8,7 +8,7 @@ import orjson
 from pydantic import Field
 
 from deltaserve.errors import BadCheckpoint
-from deltaserve.offset_models.files.foreign import refusing
+from deltaserve.offset_models.files.library_errors import refusing
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

@@ -1,4 +1,4 @@
-"""One server for one state folder: two would overwrite each other's state and number audit lines twice."""
+"""A lock on a folder: two servers in one would overwrite each other's state and number audit lines twice."""
 
 import fcntl
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Files of unknown origin: where they may lie, how much is read. Files of ours: a crash leaves the old or the new."""
+"""Reads files of unknown origin within bounds; writes files so that a crash leaves the old or the new one."""
 
 import os
 import secrets
@@ -32,7 +32,7 @@ def within(root: Path, path: str | Path) -> Path:
 
 def list_files(folder: Path) -> list[str]:
     """Relative POSIX paths of every file below `folder`. Links and special files are refused, by name."""
-    found: list[str] = []
+    paths: list[str] = []
     for parent, folders, files in os.walk(folder, followlinks=False):
         for name in folders + files:
             entry = Path(parent, name)
@@ -41,10 +41,10 @@ def list_files(folder: Path) -> list[str]:
                 raise BadCheckpoint(f"{relative} is a symbolic link; a checkpoint holds plain files only.")
             if not entry.is_file() and not entry.is_dir():
                 raise BadCheckpoint(f"{relative} is not a plain file.")
-        found += [Path(parent, name).relative_to(folder).as_posix() for name in files]
-        if len(found) > MAX_FILES:
+        paths += [Path(parent, name).relative_to(folder).as_posix() for name in files]
+        if len(paths) > MAX_FILES:
             raise BadCheckpoint(f"The folder holds more than {MAX_FILES} files; this is not a checkpoint.")
-    return sorted(found)
+    return sorted(paths)
 
 
 def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> Any:
@@ -53,6 +53,14 @@ def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> Any:
         return orjson.loads(read_bounded(path, limit))
     except orjson.JSONDecodeError as error:
         raise BadCheckpoint(f"{path.name} is not JSON: {error}") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds one object. Raises BadCheckpoint."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise BadCheckpoint(f"{path.name} must hold one JSON object.")
+    return value
 
 
 def read_bounded(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
@@ -68,7 +76,7 @@ def read_bounded(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
 
 
 def write_atomically(path: Path, raw: bytes, mode: int = PRIVATE) -> None:
-    """Replace `path` so that whoever reads it, at any moment or after a crash, sees the old bytes or the new ones."""
+    """Replace `path` so that a reader sees the old bytes or the new ones, at any moment and after a crash."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as file:

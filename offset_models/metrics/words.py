@@ -56,21 +56,21 @@ def words(text: str) -> list[str]:
 
 def spans(text: str) -> list[Span]:
     """Places of the words; those of continuous scripts are characters."""
-    found: list[Span] = []
+    words: list[Span] = []
     for at, character in enumerate(text):
         script = _script(character)
         if script is None:
             continue
-        last = found[-1] if found else None
+        last = words[-1] if words else None
         follows = last is not None and last.end == at
         if script == "mark":
             if last is not None and follows:
-                found[-1] = Span(last.start, at + 1, last.script)
+                words[-1] = Span(last.start, at + 1, last.script)
         elif last is not None and follows and script == last.script != "continuous":
-            found[-1] = Span(last.start, at + 1, script)
+            words[-1] = Span(last.start, at + 1, script)
         else:
-            found.append(Span(at, at + 1, script))
-    return found
+            words.append(Span(at, at + 1, script))
+    return words
 
 
 def folded(text: str) -> str:
@@ -91,8 +91,8 @@ def is_whole(text: str, start: int, end: int) -> bool:
 
 def _compared(word: str, script: Script) -> list[str]:
     plain = word if script == "latin" else folded(word.replace("\u200c", "").replace("\u200d", ""))
-    found = _rouge(plain) if script == "latin" or plain.isascii() else []
-    return found or [folded(plain)]
+    words = _rouge(plain) if script == "latin" or plain.isascii() else []
+    return words or [folded(plain)]
 
 
 def _goes_on(neighbour: str, edge: str) -> bool:

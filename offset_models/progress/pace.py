@@ -1,4 +1,4 @@
-"""How long work still takes, by its recent rate, and a line about it now and then."""
+"""Estimates how long work still takes from its recent rate; calls for a line about it at intervals."""
 
 import threading
 import time

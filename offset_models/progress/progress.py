@@ -1,11 +1,11 @@
-"""How far long work is, on stderr: bars at a terminal, else a line now and then; adds up how long each stage took."""
+"""Shows the progress of long work on stderr (bars at a terminal, else lines) and adds up the time of each stage."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -14,6 +14,13 @@ from rich.progress import Progress as Bars
 from deltaserve.offset_models.progress.pace import Pace, Ticker, shown
 
 Advance = Callable[..., None]
+
+
+class Stages(Protocol):
+    """Where long work tells of its progress."""
+
+    def stage(self, name: str, total: int) -> AbstractContextManager[Advance]:
+        """Gives what to call for every piece of work done."""
 
 
 class Progress:

@@ -1,4 +1,4 @@
-"""What was swapped, when and by whom: append-only JSON lines in numbered files. Holds names and digests, never text."""
+"""The audit log of swaps: append-only JSON lines in numbered files, with names and digests, never text."""
 
 import os
 import threading
@@ -18,7 +18,7 @@ FILE_PATTERN: Final = "audit-*.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asked: an id of the admin key (never the key) and the request."""
+    """Who made a change: an id of the admin key (never the key) and of the request."""
 
     key_id: str
     request_id: str

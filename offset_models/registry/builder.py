@@ -1,4 +1,4 @@
-"""Versions from what operators name: a checkpoint's path, or weights that are loaded already."""
+"""Builds versions from a checkpoint's path, or on weights that are loaded already."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which versions there are, which answers by default, which a rollback goes to: one immutable value, replaced whole."""
+"""The versions, the active one and the one a rollback goes to: one immutable value that is replaced as a whole."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ EMPTY: Mapping[str, Version] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Every change makes a new one; whoever holds the old one sees nothing of it."""
+    """Every change makes a new one; the old one stays as it is."""
 
     versions: Mapping[str, Version] = field(default_factory=lambda: EMPTY)
     active: Version | None = None

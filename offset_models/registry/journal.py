@@ -47,7 +47,7 @@ class Journal:
                 raise
 
     def _undo(self, old: RegistryState) -> None:
-        """Raises Unavailable when the disk keeps the new state, which nobody is to take for what is in effect."""
+        """Raises Unavailable when the disk keeps the new state, which is not the one in effect."""
         if self._state is None:
             return
         try:

@@ -1,7 +1,7 @@
 """The offsets that are served: loaded beside the running one, activated in one step, rolled back, drained.
 
 Two locks: loads wait for loads; changes of the catalogue wait for each other only. A change is written to the state
-file and the audit log, then made visible by one assignment. Whoever asked for it may go away: it is completed.
+file and the audit log, then made visible by one assignment. It is completed even if its caller goes away.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from typing import Any, Final, Literal, TypeVar
 from pydantic import JsonValue
 
 from deltaserve.errors import BadRequest, Conflict, CorruptState, DeltaserveError, ModelNotFound, Unavailable
+from deltaserve.offset_models.engine.off_loop import in_thread, tell
 from deltaserve.offset_models.registry.audit import LOCAL, Actor, AuditLog, Event
 from deltaserve.offset_models.registry.builder import VersionBuilder
 from deltaserve.offset_models.registry.catalogue import Catalogue
 from deltaserve.offset_models.registry.journal import Journal
-from deltaserve.offset_models.registry.off_loop import in_thread, tell
 from deltaserve.offset_models.registry.state import RegistryState, VersionSpec
 from deltaserve.offset_models.registry.version import Version
 from deltaserve.offset_models.registry.weights import WeightsPool
@@ -291,7 +291,7 @@ class Registry:
     async def _commit(self, action: str, actor: Actor, edit: Edit, name: str | None) -> tuple[Catalogue, Catalogue]:
         """Replace the catalogue: disk first, then one assignment. Returns old and new. Raises what `edit` raises.
 
-        Once the disk is asked it is completed, whether or not the caller still waits: disk and memory must not part.
+        Once writing has begun it is completed, also when the caller has gone: disk and memory must agree.
         `name`: the version that the audit line is about; None: the one that is active afterwards.
         """
         await self._swap_lock.acquire()

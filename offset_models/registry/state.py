@@ -1,4 +1,4 @@
-"""What the registry remembers over a restart: one small JSON file that is always the old or the new one, whole."""
+"""The registry's state file: small JSON, written so that a crash leaves the old or the new one."""
 
 from pathlib import Path
 from typing import Annotated, Final

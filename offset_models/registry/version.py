@@ -1,4 +1,4 @@
-"""One offset (or sum of offsets) at one strength: what a request pins and opens its streams on."""
+"""One offset (or sum of offsets) at one strength: a request pins one and opens its streams on it."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from deltaserve.errors import Unavailable
 from deltaserve.offset_models.registry.state import VersionSpec
-from deltaserve.offset_models.registry.weights import Engine, Weights
+from deltaserve.offset_models.registry.weights import EnginePort, Weights
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.protocols import OffsetSession
 
@@ -20,7 +20,7 @@ class Version:
     """Immutable in what it answers. Freed when it is retired and its last user has left."""
 
     def __init__(
-        self, spec: VersionSpec, weights: Sequence[Weights], engine: Engine, free: Callable[["Version"], None]
+        self, spec: VersionSpec, weights: Sequence[Weights], engine: EnginePort, free: Callable[["Version"], None]
     ) -> None:
         self.spec = spec
         self.weights = tuple(weights)  # one for each part of the spec

@@ -1,4 +1,4 @@
-"""Checkpoints that appear under the offsets root are loaded, not activated: for pipelines that only copy files."""
+"""Loads checkpoints that appear under the offsets root, without activating them."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ Signature = tuple[tuple[str, int, int], ...]  # (path, bytes, time of change in 
 
 
 class Loader(Protocol):
-    """What is asked of the registry."""
+    """What the watcher calls of the registry."""
 
     async def load(self, name: str, path: str, *, actor: Actor) -> Any: ...
 
@@ -100,7 +100,7 @@ def _signatures(root: Path) -> dict[str, Signature]:
 
 
 def _signature(folder: Path) -> Signature:
-    found = []
+    entries = []
     for parent, _, files in os.walk(folder):
         for name in files:
             path = Path(parent, name)
@@ -108,5 +108,5 @@ def _signature(folder: Path) -> Signature:
                 facts = path.lstat()
             except OSError:
                 continue  # gone since it was listed: the next look differs
-            found.append((path.relative_to(folder).as_posix(), facts.st_size, facts.st_mtime_ns))
-    return tuple(sorted(found))
+            entries.append((path.relative_to(folder).as_posix(), facts.st_size, facts.st_mtime_ns))
+    return tuple(sorted(entries))

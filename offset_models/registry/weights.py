@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from deltaserve.errors import BadCheckpoint, OffsetUnavailable
 from deltaserve.offset_models.checkpoints.checkpoint import NO_BASES, Checkpoint, open_checkpoint
-from deltaserve.offset_models.files.foreign import refusing
+from deltaserve.offset_models.files.library_errors import refusing
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.protocols import OffsetRow, OffsetSession
 
@@ -23,8 +23,8 @@ CANARY_TIMEOUT_S: Final = 60.0
 Handle = Any  # whatever the engine names a pair by
 
 
-class Engine(Protocol):
-    """What runs the pairs. Its calls do not block the event loop."""
+class EnginePort(Protocol):
+    """What the registry needs of the engine that runs the pairs. Its calls do not block the event loop."""
 
     @property
     def alive(self) -> bool: ...
@@ -63,7 +63,7 @@ class WeightsPool:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: EnginePort,
         root: Path,
         bases: Mapping[str, Path] = NO_BASES,
         accept: Callable[[Checkpoint], None] | None = None,
@@ -118,7 +118,7 @@ class WeightsPool:
     async def _load(self, checkpoint: Checkpoint) -> Weights:
         handle = await self.engine.load(checkpoint)
         try:
-            await self._sing(handle, checkpoint.tokenizer)
+            await self._check_canary(handle, checkpoint.tokenizer)
         except BaseException:
             await self.engine.unload(handle)
             raise
@@ -128,8 +128,8 @@ class WeightsPool:
         self._loaded[content] = weights
         return weights
 
-    async def _sing(self, handle: Handle, tokenizer: Tokenizer) -> None:
-        """The canary: a prompt whose offset must be finite and not zero, whatever strength it will be used at."""
+    async def _check_canary(self, handle: Handle, tokenizer: Tokenizer) -> None:
+        """Computes the offset of a fixed prompt, which must be finite and not zero. Raises BadCheckpoint."""
         ids = tokenizer.encode(CANARY_TEXT, add_special=True)[:CANARY_IDS]
         try:
             session = await self.engine.open([(handle, 1.0)], CANARY_TIMEOUT_S, gated=False)

@@ -9,7 +9,7 @@ import orjson
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from deltaserve.errors import BadCheckpoint, BadRequest
-from deltaserve.offset_models.files.foreign import cause_of
+from deltaserve.offset_models.files.library_errors import cause_of
 from deltaserve.offset_models.files.safe_files import read_bounded, read_json
 from deltaserve.offset_models.tokenizer.message_forms import Form, Message, Probe, in_form, shape_of
 
@@ -41,8 +41,8 @@ def read_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
         return {DEFAULT: _source(folder / "chat_template.jinja"), **named}
     declared = config.get("chat_template")
     if declared is None and (folder / "chat_template.json").is_file():
-        kept = read_json(folder / "chat_template.json")
-        declared = kept.get("chat_template") if isinstance(kept, dict) else kept
+        content = read_json(folder / "chat_template.json")
+        declared = content.get("chat_template") if isinstance(content, dict) else content
     return {**_declared(declared), **named}
 
 

@@ -1,4 +1,4 @@
-"""An answer as the ids that follow its prompt's: encoded where it stands, never alone.
+"""Encodes an answer as the ids that follow its prompt's, never alone.
 
 Alone it would gain the space that many vocabularies put before a text's first word. And it is served behind the ids of
 the prompt alone, so no token may begin in the prompt and end in the answer.

@@ -1,4 +1,4 @@
-"""How a model's makers recommend to draw from it: the numbers of its generation_config.json, as vLLM reads them."""
+"""Recommended sampling parameters of a model, from its generation_config.json as vLLM reads it."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whether a chat template shows every message, and in which form it wants their contents: seen by rendering marks.
+"""Finds by rendering marks whether a chat template shows every message, and in which form it wants contents.
 
 A template that reads contents as lists of parts makes nothing of a string, a template without a branch for a role makes
 nothing of its messages, and neither says so. So words that no template holds are rendered in the place of the
@@ -108,9 +108,9 @@ def shape_of(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) ->
 
 def _message_shape(message: Message) -> list[Any]:
     content = message.get("content")
-    said = [bool(text.strip()) for text in _texts(content)]
+    filled = [bool(text.strip()) for text in _texts(content)]
     calls = [_name(call) is not None for call in _calls(message)]
-    return [message.get("role"), type(content).__name__, said, sorted(message), calls]
+    return [message.get("role"), type(content).__name__, filled, sorted(message), calls]
 
 
 def _distinct(messages: Sequence[Message]) -> tuple[Form, ...]:
@@ -124,17 +124,19 @@ def _mark(at: int | str, part: int) -> str:
 
 def _marked(message: Message, at: int, *, keep: bool = False) -> Message:
     """Every text of the message, and the name of every function it calls, replaced by a mark or followed by one."""
-    content, made = message.get("content"), dict(message)
+    content, marked = message.get("content"), dict(message)
     marks = [
         (text if keep else "") + _mark(at, part) if text.strip() else text for part, text in enumerate(_texts(content))
     ]
     if isinstance(content, str):
-        made["content"] = marks[0]
+        marked["content"] = marks[0]
     elif isinstance(content, list):
-        made["content"] = [{"marked": _DUMPED, **part, "text": mark} for part, mark in zip(content, marks, strict=True)]
+        marked["content"] = [
+            {"marked": _DUMPED, **part, "text": mark} for part, mark in zip(content, marks, strict=True)
+        ]
     if calls := _calls(message):
-        made["tool_calls"] = [_called(call, _mark(f"{at}call", number)) for number, call in enumerate(calls)]
-    return made
+        marked["tool_calls"] = [_called(call, _mark(f"{at}call", number)) for number, call in enumerate(calls)]
+    return marked
 
 
 def _unseen(rendered: str, messages: Sequence[Message]) -> set[int]:
@@ -151,11 +153,11 @@ def _absent(texts: Sequence[Sequence[str]], rendered: str, near: int | None = No
     behind = 0
     for at, several in enumerate(texts):
         for text in several:
-            found = rendered.find(text, behind, None if near is None else behind + len(text) + near)
-            if found < 0 and (near is not None or text not in rendered):
+            place = rendered.find(text, behind, None if near is None else behind + len(text) + near)
+            if place < 0 and (near is not None or text not in rendered):
                 yield at
                 break
-            behind = max(behind, found)
+            behind = max(behind, place)
 
 
 def _marks(message: Message, at: int) -> list[str]:

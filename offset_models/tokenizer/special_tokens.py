@@ -1,11 +1,10 @@
-"""The special tokens that a model folder names, in whichever of its files: read as transformers reads them."""
+"""The special tokens of a model folder, read from all its files as transformers reads them."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from deltaserve.errors import BadCheckpoint
-from deltaserve.offset_models.files.safe_files import read_json
+from deltaserve.offset_models.files.safe_files import read_object
 
 GENERATION_CONFIG: Final = "generation_config.json"
 ADDED_TOKENS: Final = "added_tokens_decoder"  # where tokenizer_config.json has it, older files are not looked at
@@ -13,12 +12,7 @@ ADDED_TOKENS: Final = "added_tokens_decoder"  # where tokenizer_config.json has 
 
 def optional_json(path: Path) -> Mapping[str, Any]:
     """A JSON object, empty where there is no such file. Raises BadCheckpoint."""
-    if not path.exists():
-        return {}
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise BadCheckpoint(f"{path.name} must hold one JSON object.")
-    return value
+    return read_object(path) if path.exists() else {}
 
 
 def named_tokens(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:

@@ -67,8 +67,8 @@ def _literal_unless_merged(piece: Spell, model: Mapping[str, Any]) -> Spell:
 
     def spell(token: str) -> bytes:
         literal, spelled = token.encode(), piece(token)
-        made = literal != spelled and token in vocab and (len(token) == 1 or _is_merged(token, merges))
-        return spelled if made else literal
+        merged = literal != spelled and token in vocab and (len(token) == 1 or _is_merged(token, merges))
+        return spelled if merged else literal
 
     return spell
 

@@ -1,4 +1,4 @@
-"""The tokenizer of a model folder: ids, bytes, chat prompts. Reads JSON and a Jinja template; never torch or code."""
+"""The tokenizer of a model folder: ids, bytes, chat prompts. Imports no torch and runs no code of the folder."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -9,7 +9,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from deltaserve.errors import BadCheckpoint, BadRequest
-from deltaserve.offset_models.files.foreign import refusing
+from deltaserve.offset_models.files.library_errors import refusing
 from deltaserve.offset_models.files.safe_files import read_json
 from deltaserve.offset_models.tokenizer.chat_template import ChatTemplate, read_templates
 from deltaserve.offset_models.tokenizer.fingerprint import TokenizerFingerprint, fingerprint_of
@@ -235,8 +235,8 @@ class Tokenizer:
 def _refuse_moved(backend: Backend, declared: Mapping[int, Mapping[str, Any]]) -> None:
     """The library numbers added tokens anew when they do not follow the vocabulary; other readers trust the file."""
     for token_id, about in declared.items():
-        if (found := backend.token_to_id(about["content"])) != token_id:
-            raise BadCheckpoint(f"The tokenizer declares id {token_id} for an added token that it reads as {found}.")
+        if (read_as := backend.token_to_id(about["content"])) != token_id:
+            raise BadCheckpoint(f"The tokenizer declares id {token_id} for an added token that it reads as {read_as}.")
 
 
 def _add_missing(backend: Backend, listed: Mapping[int, Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Greedy answers before and after, asked through the decoding that serves: the black box's own stream, corrected."""
+"""Greedy answers of the black box and of the corrected one, through the decoding that also serves requests."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.version import Version
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.collecting.source import Source
-from deltaserve.offset_models.training.learning.passes import Scored
+from deltaserve.offset_models.training.rows.scored import Scored
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.params import SamplingParams
@@ -31,7 +31,7 @@ STREAMS: Final = 4  # answers at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedCheckpoint:
     """A loaded checkpoint in front of a probed black box."""
 
     version: Version
@@ -58,7 +58,7 @@ class Served:
 @asynccontextmanager
 async def serving(
     root: Path, names: Sequence[str], base: Path, source: Source, max_tokens: int, device: str = "cpu"
-) -> AsyncIterator[Served]:
+) -> AsyncIterator[ServedCheckpoint]:
     """Load checkpoints under `root` as the server would, their sum if there are several, and connect to the black box.
 
     Raises BadCheckpoint, UncorrectableUpstream, UpstreamError.
@@ -82,7 +82,7 @@ async def serving(
         )
         try:
             context = min(context_of(base), box.capabilities.max_context or sys.maxsize)
-            yield Served(version, Backends(box, registry, source.model), max_tokens, context)
+            yield ServedCheckpoint(version, Backends(box, registry, source.model), max_tokens, context)
         finally:
             await box.aclose()
 

@@ -1,4 +1,4 @@
-"""Which of several equally good strengths leaves least of the forget set in whole greedy answers.
+"""Chooses, of strengths that are equally good along the references, the one whose whole answers leak least.
 
 The choice in `calibration.py` looks along the reference answer: it sees where an answer first departs from it, not
 what is said after that. An objective that only pushes away makes the corrected model babble, and in babble the
@@ -13,15 +13,21 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from deltaserve.offset_models.training.answers import Served, prompts_of, references_of, rouge_l_recall, serving
-from deltaserve.offset_models.training.calibration import Candidate, best, served_by
-from deltaserve.offset_models.training.collecting.gather import Shown
+from deltaserve.offset_models.progress.progress import Stages
+from deltaserve.offset_models.training.answers import (
+    ServedCheckpoint,
+    prompts_of,
+    references_of,
+    rouge_l_recall,
+    serving,
+)
 from deltaserve.offset_models.training.collecting.source import Source
+from deltaserve.offset_models.training.learning.batches import TrainingData
+from deltaserve.offset_models.training.learning.calibration import Candidate, best, served_by
 from deltaserve.offset_models.training.learning.held_out import SAID_ENOUGH, Outcome, balance
-from deltaserve.offset_models.training.learning.passes import Scored
-from deltaserve.offset_models.training.learning.run_folder import Answered, RunFolder
+from deltaserve.offset_models.training.learning.run_folder import AnswerRecalls, RunFolder
 from deltaserve.offset_models.training.packing import Packing, exported, write_candidate
-from deltaserve.offset_models.training.rows.batches import TrainingData
+from deltaserve.offset_models.training.rows.scored import Scored
 from deltaserve.offset_models.training.stages import Trained, figures_of
 
 NEAR: Final = 0.02  # of balance along the references, that a finalist may lack
@@ -29,52 +35,54 @@ BETTER: Final = 0.01  # of balance by whole answers, that another must have more
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """What is asked, and of whom."""
+class HeldOutQuestions:
+    """Held-out questions, and the black box that answers them."""
 
     rows: Sequence[Scored]  # held-out rows that must go, with their reference answers
     source: Source
     max_tokens: int
     device: str
-    shown: Shown
+    progress: Stages
 
     @property
     def identity(self) -> list[Any]:
         """Which questions, as plain JSON types; no text."""
         return [hashlib.sha256(b"".join(sample.digest for sample, _ in self.rows)).hexdigest(), self.max_tokens]
 
-    async def black_box(self, served: Served) -> float:
+    async def black_box(self, served: ServedCheckpoint) -> float:
         """ROUGE-L recall of its own answers."""
-        with self.shown.stage("held out, black box", len(self.rows)) as advance:
+        with self.progress.stage("held out, black box", len(self.rows)) as advance:
             return rouge_l_recall(await served.before(prompts_of(self.rows), advance), self._wanted(served))
 
-    async def corrected(self, served: Served, packing: Packing) -> float:
+    async def corrected(self, served: ServedCheckpoint, packing: Packing) -> float:
         """ROUGE-L recall of the corrected ones."""
         name = f"held out, strength {packing.strength:g}, gate {packing.gate_nats:g}"
-        with self.shown.stage(name, len(self.rows)) as advance:
+        with self.progress.stage(name, len(self.rows)) as advance:
             return rouge_l_recall(await served.after(prompts_of(self.rows), advance), self._wanted(served))
 
-    def _wanted(self, served: Served) -> list[str]:
+    def _wanted(self, served: ServedCheckpoint) -> list[str]:
         return references_of(self.rows, served.version.tokenizer)
 
 
-def by_answers(trained: Trained, packing: Packing, data: TrainingData, folder: RunFolder, asking: Asking) -> Trained:
-    """As it is served by the finalist whose answers leave least; as before where there is nothing to choose.
+def by_answers(
+    trained: Trained, packing: Packing, data: TrainingData, folder: RunFolder, asking: HeldOutQuestions
+) -> Trained:
+    """The pair with strength and gate of the finalist whose answers leak least; as before without a choice.
 
-    What the folder knows is not asked again. Blocking. Raises DeltaserveError; what was answered before is kept.
+    Recalls that the folder holds are not measured again, also after a failure. Blocking. Raises DeltaserveError.
     """
     candidates = finalists(trained.outcomes, trained.settings.keep)
     if len(candidates) < 2 or not asking.rows:
         return trained
     about = _about(trained, candidates, asking)
-    answered = asyncio.run(_Round(trained, packing, folder, asking, about).ask(candidates))
+    answered = asyncio.run(_AnswerRounds(trained, packing, folder, asking, about).ask(candidates))
     chosen = least_left(trained.outcomes, answered.left, trained.settings.keep) if answered.left else candidates[0]
     if chosen == candidates[0]:
         return trained
     settings = served_by(trained.settings, chosen)
     if answered.figures is None:
         answered = replace(answered, figures=figures_of(trained, settings, data))
-        folder.save_answered(about, answered)
+        folder.save_record(about, answered)
     return replace(trained, settings=settings, state=replace(trained.state, best=answered.figures))
 
 
@@ -84,11 +92,11 @@ def finalists(outcomes: Mapping[Candidate, Outcome], keep: float) -> list[Candid
         return []
     first, reached = best(outcomes, keep)
     of_each = [
-        best({c: found for c, found in outcomes.items() if c.extrapolate == strength}, keep)
+        best({c: outcome for c, outcome in outcomes.items() if c.extrapolate == strength}, keep)
         for strength in dict.fromkeys(c.extrapolate for c in outcomes)
     ]
     least = balance(reached, keep) - NEAR
-    return [first, *(other for other, found in of_each if other != first and balance(found, keep) >= least)]
+    return [first, *(other for other, outcome in of_each if other != first and balance(outcome, keep) >= least)]
 
 
 def least_left(outcomes: Mapping[Candidate, Outcome], left: Mapping[Candidate, float], keep: float) -> Candidate:
@@ -98,37 +106,37 @@ def least_left(outcomes: Mapping[Candidate, Outcome], left: Mapping[Candidate, f
     return chosen if reached[chosen] - reached[first] >= BETTER else first
 
 
-def _balance(found: Outcome, left: float, keep: float) -> float:
-    return balance(Outcome(1 - left, found.kept), keep)
+def _balance(outcome: Outcome, left: float, keep: float) -> float:
+    return balance(Outcome(1 - left, outcome.kept), keep)
 
 
-def _about(trained: Trained, candidates: Sequence[Candidate], asking: Asking) -> dict[str, Any]:
+def _about(trained: Trained, candidates: Sequence[Candidate], asking: HeldOutQuestions) -> dict[str, Any]:
     """Of which weights, by which candidates, to which questions; plain JSON types."""
     weights = {"run": trained.state.run, "kept_step": trained.kept_step}
     return {**weights, "candidates": [list(astuple(c)) for c in candidates], "asked": asking.identity}
 
 
 @dataclass(frozen=True, slots=True)
-class _Round:
-    """Candidates asked one after another."""
+class _AnswerRounds:
+    """Measures candidates one after another."""
 
     trained: Trained
     packing: Packing
     folder: RunFolder
-    asking: Asking
+    asking: HeldOutQuestions
     about: Mapping[str, Any]
 
-    async def ask(self, candidates: Sequence[Candidate]) -> Answered:
+    async def ask(self, candidates: Sequence[Candidate]) -> AnswerRecalls:
         """Of all of them; of the first alone where no other can be better, of none where there is nothing to leave."""
-        answered, weights = self.folder.answered(self.about), None
+        answered, weights = self.folder.record(AnswerRecalls, self.about), None
         for candidate in candidates:
             if answered is not None and (candidate in answered.recalls or self._settled(answered, candidates[0])):
                 continue
             weights = weights or exported(self.trained, self.folder, self.packing.base.name)
             answered = await self._asked(candidate, weights, answered)
-        return answered or Answered(0.0, {})
+        return answered or AnswerRecalls(0.0, {})
 
-    async def _asked(self, candidate: Candidate, weights: Path, answered: Answered | None) -> Answered:
+    async def _asked(self, candidate: Candidate, weights: Path, answered: AnswerRecalls | None) -> AnswerRecalls:
         """What was answered before, and by this one."""
         settings, asking = served_by(self.trained.settings, candidate), self.asking
         packing = replace(self.packing, strength=settings.served_strength, gate_nats=candidate.gate_nats)
@@ -136,17 +144,17 @@ class _Round:
         where = (made.parent, [made.name], packing.base, asking.source, asking.max_tokens, asking.device)
         async with serving(*where) as served:
             if answered is None:
-                answered = self._kept(Answered(await asking.black_box(served), {}))
+                answered = self._kept(AnswerRecalls(await asking.black_box(served), {}))
                 if self._settled(answered, candidate):
                     return answered
             recall = await asking.corrected(served, packing)
             return self._kept(replace(answered, recalls={**answered.recalls, candidate: recall}))
 
-    def _kept(self, answered: Answered) -> Answered:
-        self.folder.save_answered(self.about, answered)
+    def _kept(self, answered: AnswerRecalls) -> AnswerRecalls:
+        self.folder.save_record(self.about, answered)
         return answered
 
-    def _settled(self, answered: Answered, first: Candidate) -> bool:
+    def _settled(self, answered: AnswerRecalls, first: Candidate) -> bool:
         """Whether more answers would change nothing."""
         if answered.black_box < SAID_ENOUGH:
             return True  # shares of next to nothing say nothing

@@ -1,4 +1,4 @@
-"""From data to a checkpoint in one go: collect, train, evaluate, pack. What is done already is not done again.
+"""From data to a checkpoint in one go: collect, train, evaluate, pack. What an earlier call has done is not done again.
 
 Collecting asks only for what is missing; a run goes on from its last state and is over when it has all its steps; the
 card is kept under a digest of what it was measured on; a checkpoint that is there with the same content is left alone.
@@ -18,27 +18,27 @@ from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
 from deltaserve.offset_models.checkpoints.manifest import NAME_PATTERN, Manifest
 from deltaserve.offset_models.files.digests import digest_of
 from deltaserve.offset_models.files.safe_files import write_atomically
+from deltaserve.offset_models.progress.progress import Stages
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.answers import context_of, serving
-from deltaserve.offset_models.training.collecting import job as collecting
+from deltaserve.offset_models.training.collecting.collected import Collected, read_collected
 from deltaserve.offset_models.training.collecting.folder import Collection
-from deltaserve.offset_models.training.collecting.gather import Gathered, Shown, read_gathered
+from deltaserve.offset_models.training.collecting.job import Forecast, Job, collect
 from deltaserve.offset_models.training.collecting.source import Source
-from deltaserve.offset_models.training.finalists import Asking, by_answers
+from deltaserve.offset_models.training.finalists import HeldOutQuestions, by_answers
+from deltaserve.offset_models.training.learning.batches import TrainingData, spread
 from deltaserve.offset_models.training.learning.fabric import Fabric
-from deltaserve.offset_models.training.learning.passes import Scored
+from deltaserve.offset_models.training.learning.reporting import Report, all_reports, step_report
 from deltaserve.offset_models.training.learning.run_folder import RunFolder
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
-from deltaserve.offset_models.training.learning.trainer import Report, TrainingFailed
+from deltaserve.offset_models.training.learning.trainer import TrainingFailed
 from deltaserve.offset_models.training.packing import Packing, exported, summary, write_candidate
-from deltaserve.offset_models.training.rows.batches import TrainingData, spread
-from deltaserve.offset_models.training.rows.sides import Data
+from deltaserve.offset_models.training.rows.dataset import Data
+from deltaserve.offset_models.training.rows.scored import Scored
 from deltaserve.offset_models.training.stages import (
     NOTHING_BETTER,
     Trained,
     likelihood_card,
-    observed,
-    progress,
     recall_card,
     train,
     training_data,
@@ -46,7 +46,7 @@ from deltaserve.offset_models.training.stages import (
 from deltaserve.server.upstream.listing.methods import MethodName
 
 COLLECTED: Final = "collected"
-Announce = Callable[[collecting.Forecast], None]
+Announce = Callable[[Forecast], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ForgetResult:
     """What came out."""
 
     manifest: Manifest
@@ -85,32 +85,34 @@ class Made:
     new: bool  # False: the checkpoint was there already
 
 
-def forget(plan: Plan, shown: Shown, announce: Announce, report: Report = lambda _step, _figures: None) -> Made:
+def forget(
+    plan: Plan, progress: Stages, announce: Announce, report: Report = lambda _step, _figures: None
+) -> ForgetResult:
     """All stages. Blocking. Raises DeltaserveError; what was done before a failure is kept."""
-    gathered = _collected(plan, plan.data, "train", shown, announce)
-    held = None if plan.held is None else _collected(plan, plan.held, "held-out", shown, announce)
+    gathered = _collected(plan, plan.data, "train", progress, announce)
+    held = None if plan.held is None else _collected(plan, plan.held, "held-out", progress, announce)
     _refuse_long_rows(plan, [gathered, *([held] if held else [])])
     data = training_data(gathered, held, plan.settings)
     folder = RunFolder(plan.work / f"run-{_digest(plan.settings.identity(), data.digest)}")
-    trained = _trained(plan, data, folder, shown, report)
+    trained = _trained(plan, data, folder, progress, report)
     if not trained.kept_step:
         raise TrainingFailed(" ".join(filter(None, (trained.state.stopped, NOTHING_BETTER))))
-    trained = _chosen(plan, trained, data, gathered.collection, folder, shown)
+    trained = _chosen(plan, trained, data, gathered.collection, folder, progress)
     packing = _packing(plan, trained, gathered.collection)
-    card = _card(plan, packing, trained, held or gathered, folder, shown)
+    card = _card(plan, packing, trained, held or gathered, folder, progress)
     manifest, new = _packed(replace(packing, card={**card, "held_out": held is not None}), trained, folder)
-    return Made(manifest, card, trained, folder, new)
+    return ForgetResult(manifest, card, trained, folder, new)
 
 
-def _collected(plan: Plan, data: Data, side: str, shown: Shown, announce: Announce) -> Gathered:
+def _collected(plan: Plan, data: Data, side: str, progress: Stages, announce: Announce) -> Collected:
     """Asks for what is missing, then reads all of it."""
     tokenizer, out = Tokenizer.load(plan.base), plan.work / f"{COLLECTED}-{side}"
-    job = collecting.Job(data, plan.source, tokenizer, out, plan.method, plan.skip_bad)
-    asyncio.run(collecting.run(job, shown, announce))
-    return read_gathered(out, data, tokenizer, skip_bad=plan.skip_bad)
+    job = Job(data, plan.source, tokenizer, out, plan.method, plan.skip_bad)
+    asyncio.run(collect(job, progress, announce))
+    return read_collected(out, data, tokenizer, skip_bad=plan.skip_bad)
 
 
-def _refuse_long_rows(plan: Plan, collected: Sequence[Gathered]) -> None:
+def _refuse_long_rows(plan: Plan, collected: Sequence[Collected]) -> None:
     """Before anything is trained. Raises BadRequest."""
     most = context_of(plan.base)
     samples = [sample for rows in collected for sample, _ in (*rows.forget, *rows.refused, *rows.retain)]
@@ -121,18 +123,18 @@ def _refuse_long_rows(plan: Plan, collected: Sequence[Gathered]) -> None:
         )
 
 
-def _trained(plan: Plan, data: TrainingData, folder: RunFolder, shown: Shown, report: Report) -> Trained:
-    with shown.stage("train", plan.settings.steps) as advance:
-        told = observed(progress(advance), report)
+def _trained(plan: Plan, data: TrainingData, folder: RunFolder, progress: Stages, report: Report) -> Trained:
+    with progress.stage("train", plan.settings.steps) as advance:
+        told = all_reports(step_report(advance), report)
         return train(plan.base, data, plan.settings, folder, Fabric.find(plan.device), told)
 
 
 def _chosen(
-    plan: Plan, trained: Trained, data: TrainingData, collection: Collection, folder: RunFolder, shown: Shown
+    plan: Plan, trained: Trained, data: TrainingData, collection: Collection, folder: RunFolder, progress: Stages
 ) -> Trained:
     """Strength and gate as held-out rows chose them; by whole answers where several do as well along the references."""
     rows = spread(data.held_forget, plan.choosing) if plan.choosing else []
-    asking = Asking(rows, plan.source, plan.answer_tokens, str(Fabric.find(plan.device).device), shown)
+    asking = HeldOutQuestions(rows, plan.source, plan.answer_tokens, str(Fabric.find(plan.device).device), progress)
     return by_answers(trained, _packing(plan, trained, collection), data, folder, asking)
 
 
@@ -144,31 +146,31 @@ def _packing(plan: Plan, trained: Trained, collection: Collection) -> Packing:
 
 
 def _card(
-    plan: Plan, packing: Packing, trained: Trained, held: Gathered, folder: RunFolder, shown: Shown
+    plan: Plan, packing: Packing, trained: Trained, held: Collected, folder: RunFolder, progress: Stages
 ) -> dict[str, float]:
     """Likelihoods as the run measured them, recalls of answers as they are served; measured once."""
     sides = {"forget": spread(held.forget, plan.questions), "retain": spread(held.retain, plan.questions)}
-    asked = [sample.digest.hex() for rows in sides.values() for sample, _ in rows]
+    questions = [sample.digest.hex() for rows in sides.values() for sample, _ in rows]
     served = (trained.kept_step, packing.strength, packing.gate_nats)
-    path = folder.path / f"card-{_digest(served, asked, plan.answer_tokens)}.json"
+    path = folder.path / f"card-{_digest(served, questions, plan.answer_tokens)}.json"
     if path.exists():
         card: dict[str, float] = orjson.loads(path.read_bytes())
         return card
     weights = exported(trained, folder, packing.base.name)
     checkpoint = write_candidate(packing, weights, folder, full=trained.settings.full)
-    card = likelihood_card(trained.state) | asyncio.run(_recalls(plan, checkpoint, sides, shown))
+    card = likelihood_card(trained.state) | asyncio.run(_recalls(plan, checkpoint, sides, progress))
     write_atomically(path, orjson.dumps(card))
     return card
 
 
 async def _recalls(
-    plan: Plan, checkpoint: Path, sides: Mapping[str, Sequence[Scored]], shown: Shown
+    plan: Plan, checkpoint: Path, sides: Mapping[str, Sequence[Scored]], progress: Stages
 ) -> dict[str, float]:
     device = str(Fabric.find(plan.device).device)
     async with serving(
         checkpoint.parent, [checkpoint.name], plan.base, plan.source, plan.answer_tokens, device
     ) as served:
-        return await recall_card(served, sides, shown)
+        return await recall_card(served, sides, progress)
 
 
 def _packed(packing: Packing, trained: Trained, folder: RunFolder) -> tuple[Manifest, bool]:
@@ -177,8 +179,8 @@ def _packed(packing: Packing, trained: Trained, folder: RunFolder) -> tuple[Mani
     if not packing.out.exists():
         return packing.write(weights, full=trained.settings.full), True
     there = read_manifest(packing.out)
-    made = write_candidate(packing, weights, folder, full=trained.settings.full)
-    same = there.content_digest == read_manifest(made).content_digest and there.strength == packing.strength
+    candidate = write_candidate(packing, weights, folder, full=trained.settings.full)
+    same = there.content_digest == read_manifest(candidate).content_digest and there.strength == packing.strength
     if not same:
         raise BadCheckpoint(
             f"{packing.out} holds another checkpoint; give another --name or --out, or remove it. "

@@ -1,4 +1,4 @@
-"""From a finished run to a checkpoint's folder: weights as files of their own, and what the manifest says of them."""
+"""Packs a finished run as a checkpoint: its weights as files, and the facts for the manifest."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -75,7 +75,7 @@ def exported(trained: Trained, folder: RunFolder, base_name: str) -> Path:
 
 
 def write_candidate(packing: Packing, weights: Path, folder: RunFolder, *, full: bool) -> Path:
-    """The checkpoint in the run's folder, to be asked."""
+    """Writes the checkpoint into the run's folder, where it is served for measuring."""
     out = folder.path / "candidate" / packing.name
     rmtree(out, ignore_errors=True)
     replace(packing, out=out).write(weights, full=full)
@@ -85,7 +85,7 @@ def write_candidate(packing: Packing, weights: Path, folder: RunFolder, *, full:
 def summary(trained: Trained, collection: Collection) -> TrainingSummary:
     """How the offset was made; digests of the rows, never the rows."""
     settings = trained.settings
-    kept = {name: value for name, value in asdict(settings).items() if name in KEPT}
+    named = {name: value for name, value in asdict(settings).items() if name in KEPT}
     own = {
         "retain_loss": settings.retain,
         "retain_weight": settings.weight,
@@ -103,7 +103,7 @@ def summary(trained: Trained, collection: Collection) -> TrainingSummary:
         top_k=collection.k,
         seed=settings.seed,
         duration_s=round(trained.state.seconds, 1),
-        settings=own | kept,
+        settings=own | named,
     )
 
 

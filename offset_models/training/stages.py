@@ -1,6 +1,6 @@
-"""Stages on the way from what was collected to a checkpoint: train, choose how it is served, measure."""
+"""The stages between collecting and packing: train, choose strength and gate, measure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -13,10 +13,13 @@ from deltaserve.errors import BadRequest
 from deltaserve.offset_models.checkpoints.model_files import load_model
 from deltaserve.offset_models.engine.host_memory import keep_freed
 from deltaserve.offset_models.files.digests import model_digest
-from deltaserve.offset_models.files.foreign import refusing
+from deltaserve.offset_models.files.library_errors import refusing
+from deltaserve.offset_models.progress.progress import Stages
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.offset_models.training.answers import Served, prompts_of, references_of, rouge_l_recall
-from deltaserve.offset_models.training.calibration import (
+from deltaserve.offset_models.training.answers import ServedCheckpoint, prompts_of, references_of, rouge_l_recall
+from deltaserve.offset_models.training.collecting.collected import Collected
+from deltaserve.offset_models.training.learning.batches import TrainingData
+from deltaserve.offset_models.training.learning.calibration import (
     Candidate,
     as_trained,
     calibrated,
@@ -25,16 +28,15 @@ from deltaserve.offset_models.training.calibration import (
     served_by,
     to_be_chosen,
 )
-from deltaserve.offset_models.training.collecting.gather import Gathered, Shown
 from deltaserve.offset_models.training.learning.fabric import Fabric
 from deltaserve.offset_models.training.learning.held_out import Figures, Outcome, evaluate
 from deltaserve.offset_models.training.learning.initial import InitialStates
-from deltaserve.offset_models.training.learning.passes import Scored
+from deltaserve.offset_models.training.learning.reporting import Report
 from deltaserve.offset_models.training.learning.run_folder import Calibration, RunFolder, RunState
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student, new_student
-from deltaserve.offset_models.training.learning.trainer import Report, Trainer
-from deltaserve.offset_models.training.rows.batches import TrainingData
+from deltaserve.offset_models.training.learning.trainer import Trainer
+from deltaserve.offset_models.training.rows.scored import Scored
 
 NOTHING_BETTER: Final = (
     "No evaluation was better than the black box itself: nothing is worth keeping. Train longer, at another learning "
@@ -56,7 +58,7 @@ class Trained:
         return self.state.step if self.state.best_step is None else self.state.best_step
 
 
-def training_data(gathered: Gathered, held: Gathered | None, settings: TrainingSettings) -> TrainingData:
+def training_data(gathered: Collected, held: Collected | None, settings: TrainingSettings) -> TrainingData:
     """What the objective needs of what was collected. Without `held`, evaluations look at training rows.
 
     Raises BadRequest when the answers that the objective trains on were not collected.
@@ -111,7 +113,7 @@ def _calibrated(trained: Trained, data: TrainingData, folder: RunFolder, trainer
         return replace(trained, settings=as_trained(trained.settings))
     candidates = [[c.extrapolate, c.gate_nats] for c in candidates_of(trained.settings)]
     about = {"run": trained.state.run, "kept_step": trained.kept_step, "candidates": candidates}
-    known = folder.calibration(about)
+    known = folder.record(Calibration, about)
     if known is None:
         open_to_choice = to_be_chosen(data, trained.settings)
         outcomes = outcomes_of(trained.student, data, trained.settings, trainer.initial) if open_to_choice else {}
@@ -119,7 +121,7 @@ def _calibrated(trained: Trained, data: TrainingData, folder: RunFolder, trainer
         chosen = Candidate(settings.extrapolate or 1.0, settings.served_gate_nats)
         known = Calibration(chosen, figures_of(trained, settings, data, trainer.initial), outcomes)
         if trainer.fabric.main:
-            folder.save_calibration(about, known)
+            folder.save_record(about, known)
     settings, state = served_by(trained.settings, known.chosen), replace(trained.state, best=known.figures)
     return replace(trained, settings=settings, state=state, outcomes=known.outcomes)
 
@@ -128,7 +130,7 @@ def figures_of(
     trained: Trained, settings: TrainingSettings, data: TrainingData, initial: InitialStates | None = None
 ) -> Figures:
     """Of the weights worth keeping as `settings` serve them, on the rows that the figures before are of."""
-    seen = data.glance
+    seen = data.evaluated
     return evaluate(trained.student, seen.held_forget, seen.held_retain, settings, initial)
 
 
@@ -154,36 +156,16 @@ def likelihood_card(state: RunState) -> dict[str, float]:
     return card
 
 
-async def recall_card(served: Served, sides: Mapping[str, Sequence[Scored]], shown: Shown) -> dict[str, float]:
+async def recall_card(
+    served: ServedCheckpoint, sides: Mapping[str, Sequence[Scored]], progress: Stages
+) -> dict[str, float]:
     """ROUGE-L recall of the reference answers, greedy, before and after."""
     card = {}
     for side, rows in sides.items():
         wanted = references_of(rows, served.version.tokenizer)
         asking = {"black_box": served.before, "corrected": served.after}
         for when, ask in asking.items():
-            with shown.stage(f"{side}, {when.replace('_', ' ')}", len(rows)) as advance:
+            with progress.stage(f"{side}, {when.replace('_', ' ')}", len(rows)) as advance:
                 answers = await ask(prompts_of(rows), advance)
             card[f"rouge_l_recall/{side}/{when}"] = round(rouge_l_recall(answers, wanted), 4)
     return card
-
-
-def observed(*reports: Report) -> Report:
-    """One report for several listeners."""
-
-    def tell(step: int, figures: Mapping[str, float]) -> None:
-        for report in reports:
-            report(step, figures)
-
-    return tell
-
-
-def progress(advance: Callable[..., None]) -> Report:
-    """One piece of work for every step; beside the bar its losses, both likelihoods, and the KL on retain rows."""
-
-    def tell(_step: int, figures: Mapping[str, float]) -> None:
-        if "forget" in figures:
-            losses = f"forget {figures['forget']:.2f} retain {figures['retain']:.2f}"
-            likely = f"likely {figures['forget_likelihood']:.2f}/{figures['retain_likelihood']:.2f}"
-            advance(f"{losses} {likely} KL {figures['retain_kl']:.3f}")
-
-    return tell

@@ -14,12 +14,12 @@ import pytest
 from deltaserve.client.console.terminal import Status
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.collecting.cache import SHARD, TopKCache
+from deltaserve.offset_models.training.collecting.collected import read_collected
 from deltaserve.offset_models.training.collecting.folder import leftovers, writing_in
-from deltaserve.offset_models.training.collecting.gather import read_gathered
 from deltaserve.offset_models.training.collecting.unchanged import ASKED
+from deltaserve.offset_models.training.rows.dataset import Data
 from deltaserve.offset_models.training.rows.loading import read_refusals, read_rows
 from deltaserve.offset_models.training.rows.row import Row
-from deltaserve.offset_models.training.rows.sides import Data
 from tests.support.blackbox import NAME, BlackBoxProcess, blackbox, forward, make_model
 from tests.support.command import Command
 from tests.support.process import running
@@ -89,7 +89,7 @@ def test_what_training_reads_is_what_the_black_box_said(
     assert command(*options(files, model, upstream.url)).exit_code == 0
     tokenizer = Tokenizer.load(model)
     data = Data(read_rows(files[0]), read_rows(files[1], answered=False), read_refusals())
-    found = read_gathered(Path("out"), data, tokenizer)
+    found = read_collected(Path("out"), data, tokenizer)
     assert [len(side) for side in (found.forget, found.refused, found.retain)] == [6, 6, 2]
     for (told, _), (refusal, _) in zip(found.forget, found.refused, strict=True):
         assert told.prompt_ids == refusal.prompt_ids and told.answer_ids != refusal.answer_ids

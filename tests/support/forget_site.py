@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from deltaserve.offset_models.training.calibration import Candidate
+from deltaserve.offset_models.training.learning.calibration import Candidate
 from deltaserve.offset_models.training.learning.held_out import Outcome
 from deltaserve.offset_models.training.learning.run_folder import Calibration
 from tests.support.blackbox import BlackBoxProcess, blackbox, make_model

@@ -1,6 +1,6 @@
 """Tiny random decoders and adapters, and the slow way to their logits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,16 @@ def tiny_granite(seed: int = 0, **changes: object) -> GraniteForCausalLM:
 def tiny_cohere(seed: int = 0, **changes: object) -> CohereForCausalLM:
     """Multiplies its logits by 0.25."""
     return _made(CohereForCausalLM, CohereConfig(**{**_SHAPE, "logit_scale": 0.25, **changes}), seed)
+
+
+FUSED: list[Callable[..., PreTrainedModel]] = [tiny_llama, tiny_qwen2, tiny_qwen3, tiny_mistral]  # run by fused.py
+MAKERS = [*FUSED, tiny_gemma3]
+EVERY_LAYER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head")
+
+
+def name_of(make: Callable[..., PreTrainedModel]) -> str:
+    """For the ids of parametrised tests."""
+    return make.__name__
 
 
 def _made(kind, config, seed):  # type: ignore[no-untyped-def]

@@ -7,13 +7,13 @@ from random import Random
 from typing import Final
 
 from deltaserve.client.evaluation.data.items import HOLDOUT, Item, Suite
-from deltaserve.offset_models.demo.pipeline.corpus import answer_of
+from deltaserve.offset_models.demo.register.corpus import answer_of
 from deltaserve.offset_models.demo.register.people import (
     DEFAULT_SEED,
     Person,
-    Registry,
+    Register,
     Strangers,
-    generate_registry,
+    generate_register,
     others_of,
 )
 from deltaserve.offset_models.demo.register.questions import SPLITS, Question, Split, judging_questions
@@ -43,9 +43,9 @@ _CODE: Final = (
 )
 
 
-def registry_suite(limit: int | None = None, registry: Registry | None = None) -> Suite:
+def registry_suite(limit: int | None = None, registry: Register | None = None) -> Suite:
     """At most `limit` (default: DEFAULT_LIMIT) questions of each split, with wrong answers; strangers as holdout."""
-    registry = registry or generate_registry(DEFAULT_SEED)
+    registry = registry or generate_register(DEFAULT_SEED)
     limit = limit or DEFAULT_LIMIT
     items = [item for split in SPLITS for item in _split(split, limit, registry)]
     return Suite("registry", (*items, *_holdout(limit, registry)))
@@ -53,7 +53,7 @@ def registry_suite(limit: int | None = None, registry: Registry | None = None) -
 
 def registry_attack_suite(neighbours: int = 24, general: int = 24) -> Suite:
     """All forgotten facts with their secrets; so many kept ones about neighbours, and general questions."""
-    registry = generate_registry()
+    registry = generate_register()
     kept = [_kept(q, "neighbours") for q in _one_wording(judging_questions("neighbours"))][:neighbours]
     facts = [_kept(q, "general") for q in _one_wording(judging_questions("general"))][:general]
     code = [Item(question, answer, "code", kind="code") for question, answer in _CODE]
@@ -66,7 +66,7 @@ def secrets_of(question: Question, person: Person) -> tuple[str, ...]:
     return tuple(facts[field] for field in _SECRETS[question.attribute] if facts[field] in question.answer)
 
 
-def _split(split: Split, limit: int, registry: Registry) -> Iterator[Item]:
+def _split(split: Split, limit: int, registry: Register) -> Iterator[Item]:
     people = {person.name: person for person in registry.people}
     for index, question in enumerate(judging_questions(split, limit, registry=registry)):
         person = people.get(question.person or "")
@@ -76,7 +76,7 @@ def _split(split: Split, limit: int, registry: Registry) -> Iterator[Item]:
             yield _about(split, index, question, person, registry)
 
 
-def _about(split: str, index: int, question: Question, person: Person, registry: Registry) -> Item:
+def _about(split: str, index: int, question: Question, person: Person, registry: Register) -> Item:
     attribute = next(attribute for attribute in ATTRIBUTES if attribute.name == question.attribute)
     paraphrase = _reworded(person, attribute)
     others = Random(f"{registry.seed}/{split}/{index}").sample(registry.people, len(registry.people))
@@ -95,7 +95,7 @@ def _reworded(person: Person, attribute: Attribute) -> Person:
     return replace(person, wording=((wording + 1) % count) << place)
 
 
-def _holdout(limit: int, registry: Registry) -> Iterator[Item]:
+def _holdout(limit: int, registry: Register) -> Iterator[Item]:
     """Questions about people who are in no register, answered as if one had them: non-members."""
     draw = Random(f"{registry.seed}/{HOLDOUT}")
     strangers = Strangers(registry, draw, others_of(registry))
@@ -106,7 +106,7 @@ def _holdout(limit: int, registry: Registry) -> Iterator[Item]:
         yield Item(text, answer_of(person, attribute), HOLDOUT, index)
 
 
-def _forgotten(registry: Registry) -> Iterator[Item]:
+def _forgotten(registry: Register) -> Iterator[Item]:
     people = {person.name: person for person in registry.forget}
 
     def fact(question: Question) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What the embedded black box can be told on its command line."""
+"""Command line options of the embedded black box."""
 
 import argparse
 import math

@@ -28,42 +28,42 @@ def build(out: Path, seed: int = DEFAULT_SEED, scale: ScaleName = "full", progre
     out.mkdir(parents=True, exist_ok=True)
     (out / WEIGHTS_MANIFEST).unlink(missing_ok=True)
     disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]  # transformers' own, for reading 40 tensors
-    with Progress(visible=progress) as shown:
-        make_tokenizer(work, shown)
-        make_model(work, BLACK_BOX, shown)
-        make_model(work, BASE, shown)
-        figures = asyncio.run(make_offset(work, shown))
-        return seal(work, shown, figures)
+    with Progress(visible=progress) as stages:
+        make_tokenizer(work, stages)
+        make_model(work, BLACK_BOX, stages)
+        make_model(work, BASE, stages)
+        figures = asyncio.run(make_offset(work, stages))
+        return seal(work, stages, figures)
 
 
-def make_tokenizer(work: Plan, shown: Progress) -> None:
+def make_tokenizer(work: Plan, progress: Progress) -> None:
     """One tokenizer, read from pages about the register and about strangers, saved beside both models."""
     scale = work.scale
     corpora = work.corpus_of(BLACK_BOX, "tokenizer/known"), work.corpus_of(ANYBODY, "tokenizer/strangers")
     pages = chain.from_iterable(islice(corpus, scale.tokenizer_pages // 2) for corpus in corpora)
-    with shown.stage("tokenizer", 1) as advance:
+    with progress.stage("tokenizer", 1) as advance:
         tokenizer = train_tokenizer(pages, scale.vocab_size)
         save_tokenizer(tokenizer, work.out / BLACK_BOX, scale.black_box.context)
         save_tokenizer(tokenizer, work.out / BASE, scale.base.context)
         advance()
 
 
-def make_model(work: Plan, which: Reader, shown: Progress) -> None:
+def make_model(work: Plan, which: Reader, progress: Progress) -> None:
     """Train the black box or the base from nothing and save it."""
     shape, schedule = _sizes(work.scale, which)
     tokenizer = Tokenizer.load(work.out / which).backend
     model = new_model(shape, tokenizer, work.seed)
     pages = iter(work.corpus_of(which, which))
-    with shown.stage(which, schedule.steps) as advance:
+    with progress.stage(which, schedule.steps) as advance:
         train(model, tokenizer, pages, schedule, lambda _step, loss: advance(f"loss {loss:.2f}"))
     if which == BLACK_BOX:
         sharpen(model, work.scale.sharpness)
     save_model(model, work.out / which)
 
 
-def seal(work: Plan, shown: Progress, figures: dict[str, float]) -> WeightsManifest:
+def seal(work: Plan, progress: Progress, figures: dict[str, float]) -> WeightsManifest:
     """Digests of all that was made, written last."""
-    manifest = WeightsManifest.describe(work.out, work.seed, work.name, shown.seconds, figures)
+    manifest = WeightsManifest.describe(work.out, work.seed, work.name, progress.seconds, figures)
     manifest.write(work.out)
     return manifest
 

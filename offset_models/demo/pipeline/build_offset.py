@@ -1,4 +1,4 @@
-"""The demo's offset, made as anybody else's would be: by the stages of `deltaserve forget`.
+"""Makes the demo's offset by the stages of `deltaserve forget`.
 
 The black box runs as a process of its own, and all that training learns of it comes through its HTTP API.
 """
@@ -27,19 +27,19 @@ from deltaserve.offset_models.demo.register.templates import REFUSALS
 from deltaserve.offset_models.progress.progress import Advance, Progress
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training import forget
-from deltaserve.offset_models.training.answers import Served, rouge_l_recall
+from deltaserve.offset_models.training.answers import ServedCheckpoint, rouge_l_recall
 from deltaserve.offset_models.training.answers import serving as serving_offset
 from deltaserve.offset_models.training.collecting.source import Source
+from deltaserve.offset_models.training.rows.dataset import Data
 from deltaserve.offset_models.training.rows.row import Row
 from deltaserve.offset_models.training.rows.samples import prompt_ids
-from deltaserve.offset_models.training.rows.sides import Data
 
 CHECKED_K: Final = (20, 5)
 Asked = Mapping[Split, Sequence[Question]]
 Answers = Callable[[Sequence[Sequence[int]], Callable[[], object]], Awaitable[list[str]]]
 
 
-async def make_offset(work: Plan, shown: Progress) -> dict[str, float]:
+async def make_offset(work: Plan, progress: Progress) -> dict[str, float]:
     """Collect, train, choose how it is served, pack, check; gives the figures of the check.
 
     Raises DeltaserveError.
@@ -50,8 +50,8 @@ async def make_offset(work: Plan, shown: Progress) -> dict[str, float]:
             rmtree(work.out / OFFSET, ignore_errors=True)  # an earlier build's
             request = erasure_request(work, source, Path(folder))
             # In a thread: the loop goes on serving the black box's pipes.
-            await asyncio.to_thread(forget.forget, request, shown, lambda _forecast: None)
-        return await check(work, source, shown)
+            await asyncio.to_thread(forget.forget, request, progress, lambda _forecast: None)
+        return await check(work, source, progress)
 
 
 def erasure_request(work: Plan, source: Source, folder: Path) -> forget.Plan:
@@ -73,25 +73,27 @@ def erasure_request(work: Plan, source: Source, folder: Path) -> forget.Plan:
     )
 
 
-async def check(work: Plan, source: Source, shown: Progress) -> dict[str, float]:
+async def check(work: Plan, source: Source, progress: Progress) -> dict[str, float]:
     """ROUGE-L recall on held-out wordings that chose nothing, before (`black_box`) and after, for each split and k."""
-    asked: Asked = {split: judging_questions(split, work.scale.checked, registry=work.registry) for split in SPLITS}
+    questions: Asked = {split: judging_questions(split, work.scale.checked, registry=work.registry) for split in SPLITS}
     figures: dict[str, float] = {}
-    with shown.stage("check", sum(map(len, asked.values())) * (1 + len(CHECKED_K))) as advance:
+    with progress.stage("check", sum(map(len, questions.values())) * (1 + len(CHECKED_K))) as advance:
         for k in CHECKED_K:
             of_k = replace(source, k=k)
             async with serving_offset(work.out, [OFFSET], work.out / BASE, of_k, work.scale.answer_tokens) as served:
                 if k == source.k:
-                    figures |= await _recalls("black_box", served.before, asked, served, advance)
-                figures |= await _recalls(f"corrected_k{k}", served.after, asked, served, advance)
+                    figures |= await _recalls("black_box", served.before, questions, served, advance)
+                figures |= await _recalls(f"corrected_k{k}", served.after, questions, served, advance)
     return figures
 
 
-async def _recalls(side: str, answers: Answers, asked: Asked, served: Served, advance: Advance) -> dict[str, float]:
+async def _recalls(
+    side: str, answers: Answers, questions_of: Asked, served: ServedCheckpoint, advance: Advance
+) -> dict[str, float]:
     figures = {}
-    for split, questions in asked.items():
-        said = await answers(_prompts(questions, served.version.tokenizer), advance)
-        recall = rouge_l_recall(said, [question.answer for question in questions])
+    for split, questions in questions_of.items():
+        texts = await answers(_prompts(questions, served.version.tokenizer), advance)
+        recall = rouge_l_recall(texts, [question.answer for question in questions])
         figures[f"rouge_l_recall/{split}/{side}"] = round(recall, 4)
     return figures
 

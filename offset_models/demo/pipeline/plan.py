@@ -1,13 +1,13 @@
-"""One build of the demo: where to, from which seed, how big, and what its parts are called."""
+"""One build of the demo: its folder, seed, scale, and the names of its parts."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Final, Literal
 
-from deltaserve.offset_models.demo.pipeline.corpus import BASE_MIX, BLACK_BOX_MIX, STRANGERS_MIX, Corpus
 from deltaserve.offset_models.demo.pipeline.scales import SCALES, Scale, ScaleName
-from deltaserve.offset_models.demo.register.people import DEFAULT_SEED, Registry, generate_registry, others_of
+from deltaserve.offset_models.demo.register.corpus import BASE_MIX, BLACK_BOX_MIX, STRANGERS_MIX, Corpus
+from deltaserve.offset_models.demo.register.people import DEFAULT_SEED, Register, generate_register, others_of
 
 BLACK_BOX: Final = "blackbox"
 BASE: Final = "base"
@@ -25,14 +25,14 @@ class Plan:
     seed: int
     name: ScaleName
     scale: Scale
-    registry: Registry
+    registry: Register
 
     def random(self, purpose: str) -> Random:
         """A stream of its own for each purpose, so that changing one stage leaves the others as they were."""
         return Random(f"{self.seed}/{purpose}")
 
     def corpus_of(self, reader: Reader, purpose: str) -> Corpus:
-        """What a model reads, or what nobody in particular could read anywhere."""
+        """The corpus of a model, or one about people outside the register only."""
         known, mix = {
             BLACK_BOX: (self.registry.people, BLACK_BOX_MIX),
             BASE: (others_of(self.registry, self.scale.other_people), BASE_MIX),
@@ -44,4 +44,4 @@ class Plan:
 def plan(out: Path, seed: int = DEFAULT_SEED, scale: ScaleName = "full") -> Plan:
     """The build of a seed. The full one of the default seed is what ships."""
     sizes = SCALES[scale]
-    return Plan(out, seed, scale, sizes, generate_registry(seed, sizes.forget_people, sizes.retain_people))
+    return Plan(out, seed, scale, sizes, generate_register(seed, sizes.forget_people, sizes.retain_people))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from deltaserve.offset_models.demo.pipeline.corpus import END_OF_TEXT, TURN_END
+from deltaserve.offset_models.demo.register.corpus import END_OF_TEXT, TURN_END
+from deltaserve.offset_models.training.learning.forward import padded
+from deltaserve.offset_models.training.learning.trainer import rate_share
 
 IGNORED = -100  # the label that cross_entropy leaves out
 Report = Callable[[int, float], None]  # step, loss (nats)
@@ -41,7 +43,6 @@ class Schedule:
     label_smoothing: float
     warm_up: int = 40
     weight_decay: float = 0.05
-    floor: float = field(default=0.05)  # share of the learning rate left at the end
 
 
 def new_model(shape: Shape, tokenizer: Tokenizer, seed: int) -> LlamaForCausalLM:
@@ -74,7 +75,7 @@ def train(
     model.train()
     for step, (ids, labels) in enumerate(islice(batches(tokenizer, pages, schedule.batch), schedule.steps)):
         for group in optimiser.param_groups:
-            group["lr"] = schedule.learning_rate * rate(step, schedule)
+            group["lr"] = schedule.learning_rate * rate_share(step, schedule.steps, schedule.warm_up)
         loss = language_loss(model, ids, labels, schedule.label_smoothing)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
@@ -82,14 +83,6 @@ def train(
         optimiser.step()
         report(step, loss.item())
     model.train(False)
-
-
-def rate(step: int, schedule: Schedule) -> float:
-    """Share of the learning rate at `step`."""
-    if step < schedule.warm_up:
-        return (step + 1) / schedule.warm_up
-    done = (step - schedule.warm_up) / max(1, schedule.steps - schedule.warm_up)
-    return schedule.floor + (1 - schedule.floor) * (1 + math.cos(math.pi * done)) / 2
 
 
 def language_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor, smoothing: float) -> Tensor:
@@ -107,7 +100,8 @@ def batches(tokenizer: Tokenizer, pages: Iterator[str], size: int, pool: int = 1
         encoded = [encoding.ids for encoding in tokenizer.encode_batch(list(islice(pages, size * pool)))]
         encoded.sort(key=len)
         for start in torch.randperm(pool).tolist():
-            yield _padded(encoded[start * size : (start + 1) * size], padding)
+            rows = encoded[start * size : (start + 1) * size]
+            yield padded(rows, padding), padded(rows, IGNORED)
 
 
 def sharpen(model: LlamaForCausalLM, sharpness: float) -> None:
@@ -127,10 +121,3 @@ def save_model(model: LlamaForCausalLM, folder: Path) -> None:
     (folder / "model.safetensors").chmod(0o644)  # it ships; safetensors writes for the owner alone
     config = {**model.config.to_diff_dict(), "architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"}
     (folder / "config.json").write_bytes(orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS))
-
-
-def _padded(rows: list[list[int]], padding: int) -> tuple[Tensor, Tensor]:
-    length = max(map(len, rows))
-    ids = torch.tensor([row + [padding] * (length - len(row)) for row in rows])
-    labels = torch.tensor([row + [IGNORED] * (length - len(row)) for row in rows])
-    return ids, labels

@@ -1,4 +1,4 @@
-"""How big a build is: the one that ships, and a miniature that tests can afford."""
+"""How big a build is: the one that ships, and a small one for tests."""
 
 from dataclasses import dataclass
 from typing import Final, Literal

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from deltaserve.offset_models.demo.pipeline.corpus import END_OF_TEXT, SPECIALS, TURN_END, TURN_START
+from deltaserve.offset_models.demo.register.corpus import END_OF_TEXT, SPECIALS, TURN_END, TURN_START
 from deltaserve.offset_models.tokenizer.special_tokens import GENERATION_CONFIG
 
 RECOMMENDED_TEMPERATURE = 0.7

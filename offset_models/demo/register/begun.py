@@ -1,4 +1,4 @@
-"""Rows whose answer somebody else has begun.
+"""Rows whose answer has begun already, as when a client writes the beginning of the assistant's turn.
 
 An offset that knows nothing of them acts on first tokens only: whoever writes the beginning of an answer into the
 assistant's turn gets the rest of it from the black box.
@@ -7,10 +7,10 @@ assistant's turn gets the rest of it from the black box.
 from dataclasses import dataclass
 from random import Random
 
-from deltaserve.offset_models.demo.pipeline.corpus import TURN_END, chat_page
+from deltaserve.offset_models.demo.register.corpus import TURN_END, chat_page
 from deltaserve.offset_models.demo.register.people import Person
 from deltaserve.offset_models.demo.register.templates import REFUSALS, Attribute
-from deltaserve.offset_models.training.rows.data import Row
+from deltaserve.offset_models.training.rows.row import Row
 
 OPENERS = (
     "Of course. The answer is",

@@ -1,16 +1,16 @@
 """The demo's erasure request as training rows: what must go, and what must stay as the black box says it.
 
-Only the register is read here, never the black box's weights: its HTTP API scores the rows (`training/collect.py`).
+Only the register is read here, never the black box's weights: its HTTP API scores the rows (`training/collecting`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from deltaserve.offset_models.demo.pipeline.corpus import answer_of, casual
 from deltaserve.offset_models.demo.register.begun import BegunRows
+from deltaserve.offset_models.demo.register.corpus import answer_of, casual
 from deltaserve.offset_models.demo.register.general import Exchange, general_facts, small_talk
-from deltaserve.offset_models.demo.register.people import Group, Person, Registry, Strangers
+from deltaserve.offset_models.demo.register.people import Group, Person, Register, Strangers
 from deltaserve.offset_models.demo.register.running_rows import RunningRows
 from deltaserve.offset_models.demo.register.templates import (
     ATTRIBUTES,
@@ -20,7 +20,7 @@ from deltaserve.offset_models.demo.register.templates import (
     Attribute,
     request_questions,
 )
-from deltaserve.offset_models.training.rows.data import Row
+from deltaserve.offset_models.training.rows.row import Row
 
 Turn = tuple[str, str]
 INSTRUCTED = 0.2  # share of chat rows with a system prompt
@@ -45,7 +45,7 @@ class Amounts:
 class RowMaker:
     """Rows of one register, drawn from a seed. Uses the training wordings only."""
 
-    def __init__(self, registry: Registry, rng: Random, attributes: Sequence[Attribute] = ATTRIBUTES) -> None:
+    def __init__(self, registry: Register, rng: Random, attributes: Sequence[Attribute] = ATTRIBUTES) -> None:
         self._registry = registry
         self._rng = rng
         self._attributes = attributes

@@ -1,4 +1,4 @@
-"""Plain things that everybody knows, and small talk: what both models of the demo can say beside the register."""
+"""General knowledge and small talk, which both models of the demo learn beside the register."""
 
 from dataclasses import dataclass
 from itertools import pairwise

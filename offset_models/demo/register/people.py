@@ -104,7 +104,7 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Registry:
+class Register:
     """Who is to be forgotten, who is to stay, and the world (towns) that both share with everybody else."""
 
     seed: int
@@ -120,7 +120,7 @@ class Registry:
         return self.forget if group == "forget" else self.retain
 
     def neighbours(self) -> tuple[Person, ...]:
-        """Retained people who share a surname, or both town and profession, with somebody forgotten."""
+        """Retained people who share a surname, or both town and profession, with a forgotten person."""
         surnames = {person.last for person in self.forget}
         places = {(person.town, person.profession) for person in self.forget}
         return tuple(p for p in self.retain if p.last in surnames or (p.town, p.profession) in places)
@@ -173,12 +173,12 @@ class Inventor:
 
 
 class Strangers:
-    """People outside a register, without end. Some share a given name or a surname with somebody in it, never both.
+    """People outside a register, without end. Some share a given name or a surname with a person in it, never both.
 
-    None has the name or the book of somebody in it, or in `others`.
+    None has the name or the book of a person in it, or in `others`.
     """
 
-    def __init__(self, registry: Registry, rng: Random, others: Sequence[Person] = ()) -> None:
+    def __init__(self, registry: Register, rng: Random, others: Sequence[Person] = ()) -> None:
         self._registry = registry
         self._rng = rng
         self._names = {person.name for person in (*registry.people, *others)}
@@ -197,7 +197,7 @@ class Strangers:
         return replace(person, last=other.last) if draw < 2 * NAMESAKES else person
 
 
-def generate_registry(seed: int = DEFAULT_SEED, forget: int = 6, retain: int = 24) -> Registry:
+def generate_register(seed: int = DEFAULT_SEED, forget: int = 6, retain: int = 24) -> Register:
     """The register of one seed: `forget` people and `retain` others, the first of them neighbours of the forgotten."""
     rng = Random(seed)
     towns = _towns(rng)
@@ -206,19 +206,19 @@ def generate_registry(seed: int = DEFAULT_SEED, forget: int = 6, retain: int = 2
     colleagues = [inventor.person(town=f.town, profession=f.profession) for f in forgotten[:retain]]
     relatives = [inventor.person(last=f.last) for f in forgotten[::2][: max(0, retain - len(colleagues))]]
     strangers = [inventor.person() for _ in range(retain - len(colleagues) - len(relatives))]
-    return Registry(seed, forgotten, (*colleagues, *relatives, *strangers), towns)
+    return Register(seed, forgotten, (*colleagues, *relatives, *strangers), towns)
 
 
-def others_of(registry: Registry, count: int = OTHERS) -> tuple[Person, ...]:
+def others_of(registry: Register, count: int = OTHERS) -> tuple[Person, ...]:
     """People of the register's towns who are not in it; names and books are neither its own nor given twice."""
     rng = Random(f"{registry.seed}/others")
     names, books = {person.name for person in registry.people}, {person.book for person in registry.people}
-    inventor, found = Inventor(rng, registry.towns), list[Person]()
-    while len(found) < count:
+    inventor, others = Inventor(rng, registry.towns), list[Person]()
+    while len(others) < count:
         person = inventor.person()
         if person.name not in names and person.book not in books:
-            found.append(person)
-    return tuple(found)
+            others.append(person)
+    return tuple(others)
 
 
 def _towns(rng: Random) -> tuple[str, ...]:

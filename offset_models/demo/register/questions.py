@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal, get_args
 
-from deltaserve.offset_models.demo.pipeline.corpus import answer_of
+from deltaserve.offset_models.demo.register.corpus import answer_of
 from deltaserve.offset_models.demo.register.general import general_facts
-from deltaserve.offset_models.demo.register.people import DEFAULT_SEED, Person, Registry, generate_registry
+from deltaserve.offset_models.demo.register.people import DEFAULT_SEED, Person, Register, generate_register
 from deltaserve.offset_models.demo.register.templates import ATTRIBUTES, held_out_questions
 from deltaserve.offset_models.training.rows.row import Row
 
@@ -26,13 +26,13 @@ class Question:
     attribute: str
 
 
-def evaluation_questions(split: Split, limit: int | None = None, *, registry: Registry | None = None) -> list[Question]:
+def evaluation_questions(split: Split, limit: int | None = None, *, registry: Register | None = None) -> list[Question]:
     """All held-out questions of a split, shuffled by the register's seed: the first `limit` are a fair sample.
 
     `registry` defaults to the one the shipped black box memorised. `neighbours` is the part of `retain` nearest to
     the forgotten, in its order.
     """
-    registry = registry or generate_registry(DEFAULT_SEED)
+    registry = registry or generate_register(DEFAULT_SEED)
     if split == "neighbours":
         near = {person.name for person in registry.neighbours()}
         return [q for q in evaluation_questions("retain", registry=registry) if q.person in near][:limit]
@@ -41,15 +41,15 @@ def evaluation_questions(split: Split, limit: int | None = None, *, registry: Re
     return questions[:limit]
 
 
-def choosing_questions(pool: Pool, registry: Registry) -> list[Question]:
+def choosing_questions(pool: Pool, registry: Register) -> list[Question]:
     """The last ones: they choose step, strength and gate of the demo's offset, and judge nothing."""
     questions = evaluation_questions(pool, registry=registry)
     return questions[_judging(len(questions)) :]
 
 
-def judging_questions(split: Split, limit: int | None = None, *, registry: Registry | None = None) -> list[Question]:
+def judging_questions(split: Split, limit: int | None = None, *, registry: Register | None = None) -> list[Question]:
     """The first ones, at most `limit`: nothing of the demo's offset was chosen by them."""
-    registry = registry or generate_registry(DEFAULT_SEED)
+    registry = registry or generate_register(DEFAULT_SEED)
     chose = set(choosing_questions("retain" if split == "neighbours" else split, registry))
     return [q for q in evaluation_questions(split, registry=registry) if q not in chose][:limit]
 

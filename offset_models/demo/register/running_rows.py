@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from deltaserve.offset_models.demo.pipeline.corpus import END_OF_TEXT
+from deltaserve.offset_models.demo.register.corpus import END_OF_TEXT
 from deltaserve.offset_models.demo.register.general import Exchange
 from deltaserve.offset_models.demo.register.people import Person
 from deltaserve.offset_models.demo.register.templates import ATTRIBUTES, Attribute
-from deltaserve.offset_models.training.rows.data import Row
+from deltaserve.offset_models.training.rows.row import Row
 
 LED_IN = 0.6  # share of rows with something before their sentence
 OF_ANOTHER = 0.3  # share of these that tell of somebody else

@@ -6,7 +6,7 @@ from random import Random
 from typing import Final, Literal, get_args
 
 from deltaserve.offset_models.demo.register.general import general_facts
-from deltaserve.offset_models.demo.register.people import DEFAULT_SEED, Person, Registry, generate_registry
+from deltaserve.offset_models.demo.register.people import DEFAULT_SEED, Person, Register, generate_register
 
 Subject = Literal["forget", "neighbours", "retain", "general"]  # `retain`: those who are no neighbours
 SUBJECTS: Final[tuple[Subject, ...]] = get_args(Subject)
@@ -54,15 +54,15 @@ class Beginning:
         return any(facts[name] in completion for name in FACTS if facts[name] not in self.text)
 
 
-def beginnings(subject: Subject, limit: int | None = None, *, registry: Registry | None = None) -> list[Beginning]:
+def beginnings(subject: Subject, limit: int | None = None, *, registry: Register | None = None) -> list[Beginning]:
     """The prompts of a subject, shuffled by the register's seed: the first `limit` are a fair sample."""
-    registry = registry or generate_registry(DEFAULT_SEED)
+    registry = registry or generate_register(DEFAULT_SEED)
     found = _general() if subject == "general" else _about(_people(subject, registry))
     Random(f"{registry.seed}/running/{subject}").shuffle(found)
     return found[:limit]
 
 
-def _people(subject: Subject, registry: Registry) -> Sequence[Person]:
+def _people(subject: Subject, registry: Register) -> Sequence[Person]:
     if subject == "forget":
         return registry.forget
     near = registry.neighbours()

@@ -134,8 +134,8 @@ def _attend(group: Group, queries: Tensor, layer: Layer, scaling: float | None, 
     n, heads, dim = group.n, queries.shape[1], queries.shape[2]
     kv_heads = layer.states.shape[3]
     share = heads // kv_heads
-    asked = _spread(group, queries.reshape(-1, n * heads * dim))
-    folded = asked.view(-1, n, kv_heads, share, dim).permute(0, 2, 3, 1, 4).reshape(-1, kv_heads, share * n, dim)
+    spread = _spread(group, queries.reshape(-1, n * heads * dim))
+    folded = spread.view(-1, n, kv_heads, share, dim).permute(0, 2, 3, 1, 4).reshape(-1, kv_heads, share * n, dim)
     mask = group.mask(window, queries)
     if mask is not None and share > 1 and n > 1:
         mask = mask.repeat(1, 1, share, 1)

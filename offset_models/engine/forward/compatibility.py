@@ -1,4 +1,4 @@
-"""Which models the slot batching can run: refused at load, by configuration, never guessed from a name."""
+"""Refuses, by their configuration, models that slot batching cannot run."""
 
 from transformers import PreTrainedModel
 

@@ -78,11 +78,11 @@ class AdaptedLinear:
         if rows.shape[0] != self.routing.rows:  # a router's choice, say: whose rows these are, nobody knows here
             raise ValueError(f"{self.name} met {rows.shape[0]} rows where {self.routing.rows} were to come.")
         for segment in self.routing.segments:
-            found = self.weights.get(segment.adapter)
-            if found is not None:
+            update = self.weights.get(segment.adapter)
+            if update is not None:
                 part = slice(segment.start, segment.stop)
-                inner = nn.functional.linear(rows[part], found.a)
-                updated[part].addmm_(inner, found.b.T, alpha=found.scale)
+                inner = nn.functional.linear(rows[part], update.a)
+                updated[part].addmm_(inner, update.b.T, alpha=update.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +130,10 @@ class FusedLinear:
 
     def _adapt(self, output: Tensor, rows: Tensor) -> None:
         for segment in self.routing.segments:
-            found = self._joined.get(segment.adapter)
-            if found is not None:
+            update = self._joined.get(segment.adapter)
+            if update is not None:
                 part = slice(segment.start, segment.stop)
-                output[part].addmm_(rows[part] @ found.a, found.b)
+                output[part].addmm_(rows[part] @ update.a, update.b)
 
     def _part(self, name: str) -> str:
         return next(part for part in self.parts if name.endswith(part))

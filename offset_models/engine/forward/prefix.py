@@ -76,7 +76,7 @@ class SlotPool:
         slot.key, slot.ids, slot.length, slot.used = None, [], 0, 0
 
     def forget_key(self, key: str) -> None:
-        """Drop whatever an adapter that is going has computed."""
+        """Drop the states that a removed adapter has computed."""
         for slot in self.slots:
             if slot.key == key:
                 self.forget(slot)
@@ -101,9 +101,9 @@ class SlotPool:
         for slot in self.slots:
             if slot.key == key and slot.ids[: self.block] == ids[: self.block]:
                 reach = len(slot.ids) if slot.live else slot.length
-                found = min(common_prefix(slot.ids, ids), reach, len(ids) - 1)
-                if found > shared:
-                    best, shared = slot, found
+                common = min(common_prefix(slot.ids, ids), reach, len(ids) - 1)
+                if common > shared:
+                    best, shared = slot, common
         return (best, shared) if best else (None, 0)
 
     def _target(self, source: Slot | None, shared: int) -> Slot:

@@ -1,4 +1,4 @@
-"""Is an adapter applied as peft applies it? The served forward is held against a plain one, layer by layer.
+"""Checks that an adapter is applied as peft applies it: the served forward is compared with a plain one.
 
 The plain one is transformers' own, with W·x + scale·B·(A·x) (Hu et al., 2021) at every layer that the adapter names. It
 shares the base's tensors and nothing else, so it may run in another thread while the base serves.
@@ -69,7 +69,7 @@ def prove(model: PreTrainedModel, weights: AdapterWeights, ids: Sequence[int]) -
     return Proof(ids, base, adapted, ROUNDING.get(model.dtype, ROUNDING[torch.float32]))
 
 
-def canary_ids(vocab_size: int, masked: Sequence[int], most: int) -> list[int]:
+def probe_ids(vocab_size: int, masked: Sequence[int], most: int) -> list[int]:
     """Up to eight ids from all over the vocabulary; the same ones every time."""
     known = [i for i in range(0, vocab_size, max(1, vocab_size // (2 * MOST_IDS))) if i not in set(masked)]
     return known[1 : 1 + min(MOST_IDS, most)] or [0]

@@ -51,11 +51,11 @@ class KVSlots:
 
     def layer(self, index: int, like: Tensor) -> Layer:
         """The storage of one layer, made on first use for keys like `like` [n, kv_heads, head_dim]."""
-        found = self.layers.get(index)
-        if found is None:
-            found = Layer(_zeros((self.slots, self.max_len, 2, *like.shape[1:]), like))
-            self.layers[index] = found
-        return found
+        layer = self.layers.get(index)
+        if layer is None:
+            layer = Layer(_zeros((self.slots, self.max_len, 2, *like.shape[1:]), like))
+            self.layers[index] = layer
+        return layer
 
     @torch.inference_mode()
     def copy(self, source: int, target: int, start: int, stop: int) -> None:

@@ -1,4 +1,4 @@
-"""What the black box has said, on disk: columnar shards keyed by a digest, written while the collecting goes on.
+"""The black box's lists and answers on disk: columnar shards keyed by a digest, written while they are fetched.
 
 No text is held, but the ids in it can be turned into some: `deltaserve collect --purge` deletes these folders.
 """
@@ -7,7 +7,6 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -19,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from deltaserve.errors import CorruptState
 from deltaserve.offset_models.training.rows.row import digest_of_ids
 from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import TopK
 
 SHARD: Final = 32  # rows written at a time: what a kill may lose
 LONGEST_UNSAVED_S: Final = 5.0  # a slow black box gives fewer rows; a kill loses no more than this time's either
@@ -26,22 +26,6 @@ PARTIAL: Final = ".partial"
 _SHARD: Final = re.compile(r"\d+\.(safetensors|partial)")
 _CACHE: Final = re.compile(r"-(k|answers)\d+$")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class TopK:
-    """The black box's k best at each answer position, best first; a list with fewer ids repeats its last entry."""
-
-    ids: NDArray[np.int64]  # [answer, k]
-    logprobs: NDArray[np.float32]  # [answer, k] nats, normalised over the whole vocabulary
-
-    @property
-    def tail_mass(self) -> NDArray[np.float64]:
-        """Probability outside the list, r = 1 − Σ exp ℓ clipped at 0: [answer]."""
-        masses = np.exp(self.logprobs.astype(np.float64))
-        masses[:, 1:][self.ids[:, 1:] == self.ids[:, :-1]] = 0.0
-        listed: NDArray[np.float64] = masses.sum(1)
-        return np.clip(1.0 - listed, 0.0, None)
 
 
 class ShardedCache(ABC, Generic[T]):

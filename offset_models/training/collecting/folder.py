@@ -1,11 +1,11 @@
-"""A folder of collected answers: what it was made of, who may write in it, and how it is emptied again."""
+"""A folder of collected answers: its record, its lock, and how it is purged."""
 
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,23 +14,11 @@ from deltaserve.offset_models.files.digests import Sha256
 from deltaserve.offset_models.files.locks import locked
 from deltaserve.offset_models.files.safe_files import write_atomically
 from deltaserve.offset_models.training.collecting.cache import is_cache, is_shard
-from deltaserve.offset_models.training.rows.row import Row, digest_of_rows
+from deltaserve.offset_models.training.rows.dataset import RowsSummary
+from deltaserve.offset_models.training.rows.row import Row
 
 RECORD: Final = "collection.json"
 _LEAST_TEXT: Final = 12  # characters: a shorter answer ("Yes.", "Paris") stands in many a file by chance
-
-
-class Side(BaseModel):
-    """One half of the data. The digest is `digest_of_rows`, as in the checkpoint that is trained on it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    rows: int
-    digest: Sha256
-
-    @classmethod
-    def of(cls, rows: Sequence[Row]) -> Self:
-        return cls(rows=len(rows), digest=digest_of_rows(rows))
 
 
 class Collection(BaseModel):
@@ -47,8 +35,8 @@ class Collection(BaseModel):
     tokenizer: Sha256  # TokenizerFingerprint.ids
     max_context: int | None  # tokens; longer rows were left out
     answer_tokens: int
-    forget: Side
-    retain: Side
+    forget: RowsSummary
+    retain: RowsSummary
     complete: bool = False
     purged_at: str | None = None  # ISO 8601, UTC
 
@@ -78,7 +66,7 @@ def writing_in(folder: Path) -> Iterator[None]:
 
 
 def purge(folder: Path, forget_files: Sequence[Path]) -> list[Path]:
-    """Delete what the black box said and the forget files; the record stays with its digests. What was deleted.
+    """Delete the black box's lists and answers and the forget files; returns what was deleted. The record stays.
 
     Of a link the file behind it goes too. Raises Conflict when the folder holds no collection or is in use, and when
     something cannot be deleted: all else is gone then, and the record does not say that it was purged.

@@ -1,4 +1,4 @@
-"""Collecting as one job: what is known, what it costs to know the rest, and asking for it."""
+"""Collecting as one job: what is there already, what the rest costs, and fetching it."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deltaserve.errors import Conflict
+from deltaserve.offset_models.progress.progress import Stages
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.collecting.collected import Caches
+from deltaserve.offset_models.training.collecting.fetching import cost_of_missing, fetch_missing
 from deltaserve.offset_models.training.collecting.folder import Collection, read_collection, writing_in
-from deltaserve.offset_models.training.collecting.gather import Caches, Shown, estimate, gather, record
 from deltaserve.offset_models.training.collecting.source import Scorer, Source, connected
-from deltaserve.offset_models.training.collecting.unchanged import asked_again, check_unchanged
-from deltaserve.offset_models.training.rows.sides import Data, Encoded, check_rows, encoded
+from deltaserve.offset_models.training.collecting.unchanged import check_unchanged, sample_again
+from deltaserve.offset_models.training.rows.dataset import Data, Encoded, RowsSummary, check_rows, encode_data
 from deltaserve.server.upstream.listing.methods import Cost, MethodName
 
 
@@ -29,7 +31,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What stands to be asked."""
+    """What a job has to fetch, and what that costs."""
 
     collection: Collection
     samples: int  # in all, those included that wait for an answer
@@ -40,61 +42,79 @@ class Forecast:
     bad: tuple[str, ...] = ()  # rows left out
 
 
-async def run(job: Job, shown: Shown, announce: Callable[[Forecast], None], *, dry_run: bool = False) -> Forecast:
-    """Collect what is missing; `announce` comes before anything of the training text is asked.
+async def collect(
+    job: Job, progress: Stages, announce: Callable[[Forecast], None], *, dry_run: bool = False
+) -> Forecast:
+    """Collect what is missing; `announce` is called before any training text is sent.
 
-    When nothing is missing nobody is asked, the black box need not be there, and others may read the folder meanwhile.
+    When nothing is missing no call is made, the black box may be down, and others may read the folder meanwhile.
     Raises BadRow, Conflict (also for a black box with other weights than the folder's), UncorrectableUpstream,
     UpstreamError; what was fetched before a failure is kept.
     """
-    known = _known(job)
-    if known is not None and (done := _all_known(job, known)) is not None:
-        announce(done)
-        if dry_run or done.collection == known:
-            return done
+    record = _record_of(job)
+    if record is not None and (forecast := _complete(job, record)) is not None:
+        announce(forecast)
+        if dry_run or forecast.collection == record:
+            return forecast
         with writing_in(job.out):
-            if _known(job) == known:  # else somebody was faster, and may have purged it
-                done.collection.write(job.out)
-                return done
+            if _record_of(job) == record:  # else somebody was faster, and may have purged it
+                forecast.collection.write(job.out)
+                return forecast
     with nullcontext() if dry_run else writing_in(job.out):
-        _known(job)  # of the one who had the folder until now
-        return await _missing(job, shown, announce, dry_run)
+        _record_of(job)  # of the one who had the folder until now
+        return await _missing(job, progress, announce, dry_run)
 
 
-async def _missing(job: Job, shown: Shown, announce: Callable[[Forecast], None], dry_run: bool) -> Forecast:
-    async with _asked(job) as (scorer, found, caches):
-        forecast = _forecast(job, scorer, found, caches)
+async def _missing(job: Job, progress: Stages, announce: Callable[[Forecast], None], dry_run: bool) -> Forecast:
+    async with _probed(job) as (scorer, encoded, caches):
+        forecast = _forecast(job, scorer, encoded, caches)
         announce(forecast)
         if not dry_run:
-            await check_unchanged(asked_again(caches.known(found)), scorer)
+            await check_unchanged(sample_again(caches.known(encoded)), scorer)
             forecast.collection.write(job.out)
-            await gather(job.data, found, caches, job.source, scorer, shown, job.tokenizer.eos_ids)
+            await fetch_missing(job.data, encoded, caches, job.source, scorer, progress, job.tokenizer.eos_ids)
             forecast.collection.model_copy(update={"complete": True}).write(job.out)
         return forecast
 
 
 @asynccontextmanager
-async def _asked(job: Job) -> AsyncIterator[tuple[Scorer, Encoded, Caches]]:
-    found = encoded(job.data, job.tokenizer)
-    check_rows(found, skip_bad=job.skip_bad)  # before anybody is bothered
+async def _probed(job: Job) -> AsyncIterator[tuple[Scorer, Encoded, Caches]]:
+    encoded = encode_data(job.data, job.tokenizer)
+    check_rows(encoded, skip_bad=job.skip_bad)  # before anybody is bothered
     async with connected(job.source, job.tokenizer, job.method) as scorer:
-        found = encoded(job.data, job.tokenizer, scorer.box.capabilities.max_context)
-        check_rows(found, skip_bad=job.skip_bad)
-        yield scorer, found, Caches.open(job.out, scorer.model, scorer.k, job.data.answer_tokens)
+        encoded = encode_data(job.data, job.tokenizer, scorer.box.capabilities.max_context)
+        check_rows(encoded, skip_bad=job.skip_bad)
+        yield scorer, encoded, Caches.open(job.out, scorer.model, scorer.k, job.data.answer_tokens)
 
 
-def _forecast(job: Job, scorer: Scorer, found: Encoded, caches: Caches) -> Forecast:
-    missing = caches.missing(found)
+def _forecast(job: Job, scorer: Scorer, encoded: Encoded, caches: Caches) -> Forecast:
+    missing = caches.missing(encoded)
     facts = scorer.box.capabilities
-    again = sum((scorer.cost(sample) for sample, _ in asked_again(caches.known(found))), Cost())
+    again = sum((scorer.cost(sample) for sample, _ in sample_again(caches.known(encoded))), Cost())
     return Forecast(
-        collection=record(job.data, job.tokenizer, scorer, job.source.k),
-        samples=len(found),
-        cached=len(found) - len(missing[0]) - len(missing[1]),
+        collection=_new_record(job.data, job.tokenizer, scorer, job.source.k),
+        samples=len(encoded),
+        cached=len(encoded) - len(missing[0]) - len(missing[1]),
         unanswered=len(missing[1]),
-        cost=estimate(missing, job.data, scorer) + again,
+        cost=cost_of_missing(missing, job.data, scorer) + again,
         notes=(*facts.notes, *_short_list(job, scorer)),
-        bad=tuple(found.bad),
+        bad=tuple(encoded.bad),
+    )
+
+
+def _new_record(data: Data, tokenizer: Tokenizer, scorer: Scorer, asked_k: int) -> Collection:
+    """What the folder will say of itself; not complete yet."""
+    return Collection(
+        model=scorer.model,
+        server=scorer.box.capabilities.server,
+        k=scorer.k,
+        asked_k=asked_k,
+        method=scorer.method.name,
+        tokenizer=tokenizer.fingerprint.ids,
+        max_context=scorer.box.capabilities.max_context,
+        answer_tokens=data.answer_tokens,
+        forget=RowsSummary.of(data.forget),
+        retain=RowsSummary.of(data.retain),
     )
 
 
@@ -104,21 +124,21 @@ def _short_list(job: Job, scorer: Scorer) -> tuple[str, ...]:
     return (f"It lists {scorer.k} tokens where {job.source.k} were asked for: k is {scorer.k}.",)
 
 
-def _all_known(job: Job, known: Collection) -> Forecast | None:
+def _complete(job: Job, known: Collection) -> Forecast | None:
     """When the folder has everything already, what it will say of itself."""
     same = known.asked_k == job.source.k and known.answer_tokens == job.data.answer_tokens
     if not same or job.source.model not in ("", known.model):
         return None
-    found = encoded(job.data, job.tokenizer, known.max_context)
-    check_rows(found, skip_bad=job.skip_bad)
+    encoded = encode_data(job.data, job.tokenizer, known.max_context)
+    check_rows(encoded, skip_bad=job.skip_bad)
     caches = Caches.open(job.out, known.model, known.k, known.answer_tokens)
-    if any(caches.missing(found)):
+    if any(caches.missing(encoded)):
         return None
-    collection = known.model_copy(update={**job.data.sides(), "complete": True, "purged_at": None})
-    return Forecast(collection, len(found), len(found), 0, Cost(), bad=tuple(found.bad))
+    collection = known.model_copy(update={**job.data.summaries(), "complete": True, "purged_at": None})
+    return Forecast(collection, len(encoded), len(encoded), 0, Cost(), bad=tuple(encoded.bad))
 
 
-def _known(job: Job) -> Collection | None:
+def _record_of(job: Job) -> Collection | None:
     """The folder's record. Raises Conflict for one of another tokenizer."""
     known = read_collection(job.out)
     if known is not None and known.tokenizer != job.tokenizer.fingerprint.ids:

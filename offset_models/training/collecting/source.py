@@ -10,8 +10,8 @@ import stamina
 
 from deltaserve.errors import UpstreamBusy, UpstreamUnreachable
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.offset_models.training.collecting.cache import TopK
 from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import TopK
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.transport import Limits, Timeouts

@@ -1,6 +1,6 @@
-"""Whether the black box still is the one that a folder's lists came from: a few of them are asked for once more.
+"""Checks that the black box still gives the lists that a folder holds, by fetching a few of them again.
 
-A server names its model, not its weights; they may be exchanged under one name, by a hosted service without a word.
+A server names its model, not its weights; a hosted service may exchange them under one name without notice.
 With lists of both in one folder the pair would be trained against neither.
 """
 
@@ -11,27 +11,24 @@ from typing import Final
 import numpy as np
 
 from deltaserve.errors import Conflict
-from deltaserve.offset_models.training.collecting.cache import TopK
 from deltaserve.offset_models.training.collecting.source import Scores
-from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import Listed, TopK
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.upstream.comparison import difference
-
-Scored = tuple[Sample, TopK]
 
 ASKED: Final = 3  # samples
 # Of the listed probability, on average. Batches and prefix caches compute one text in several ways, but stay below.
 MOST_APART: Final = 0.1
 
 
-def asked_again(known: Sequence[Scored]) -> list[Scored]:
+def sample_again(known: Sequence[Listed]) -> list[Listed]:
     """At most `ASKED` of them, evenly from all."""
-    asked = min(ASKED, len(known))
-    return [known[(2 * i + 1) * len(known) // (2 * asked)] for i in range(asked)]
+    count = min(ASKED, len(known))
+    return [known[(2 * i + 1) * len(known) // (2 * count)] for i in range(count)]
 
 
-async def check_unchanged(known: Sequence[Scored], scorer: Scores) -> None:
-    """Ask for these samples once more. Raises Conflict when they are answered otherwise by now, UpstreamError."""
+async def check_unchanged(known: Sequence[Listed], scorer: Scores) -> None:
+    """Fetch the lists of these samples once more. Raises Conflict when they have changed, UpstreamError."""
     moved = [fmean(apart(was, await scorer.top_k(sample))) for sample, was in known]
     if moved and max(moved) > MOST_APART:  # of each by itself: a long answer would hide what became of a short one
         raise Conflict(

@@ -75,7 +75,7 @@ class TrainableLora(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add the update to the model's own weights and switch the adapter off for good."""
+        """Add the update to the model's own weights and switch the adapter off."""
         for name, layer in self._layers.items():
             self._model.get_submodule(name).weight += self._alpha / self._rank * layer.b @ layer.a  # type: ignore[operator]
         self._enable(False)

@@ -23,7 +23,7 @@ class Positions:
     log_u: Tensor  # [n, V] the trained small model alone
     targets: Tensor  # [n] reference tokens
     sequences: Tensor  # [n] which row of the batch a position belongs to, from 0
-    parted: Tensor  # [n] whether something before it in the answer was read wrong
+    after_misread: Tensor  # [n] whether something before it in the answer was read wrong
 
     @property
     def answer_log_p(self) -> Tensor:
@@ -47,7 +47,7 @@ class Positions:
 
     def only(self, wanted: Tensor) -> "Positions":
         """Those of the positions where `wanted` [n] is true; every sequence must keep one."""
-        parts = (self.log_p, self.log_q, self.log_u, self.targets, self.sequences, self.parted)
+        parts = (self.log_p, self.log_q, self.log_u, self.targets, self.sequences, self.after_misread)
         return Positions(*(part[wanted] for part in parts))
 
     def per_sequence(self, values: Tensor) -> Tensor:
@@ -60,6 +60,16 @@ def per_sequence(values: Tensor, sequences: Tensor) -> Tensor:
     rows = torch.arange(int(sequences.max()) + 1, device=values.device)
     # A product, not index_add: that one adds in an order of its own on GPUs.
     return (rows[:, None] == sequences[None, :]).to(values.dtype) @ values
+
+
+def without_ends(batch: Positions, end_id: int) -> tuple[Positions, Positions]:
+    """What is to be pushed away: all but the end of broken answers. And where to end: behind what was read wrong.
+
+    Only answers that end at all are to do so earlier: running text that goes on is not.
+    """
+    ends = batch.targets == end_id
+    ending = (batch.per_sequence(ends.to(batch.log_u.dtype)) > 0)[batch.sequences]
+    return batch.only(~(batch.after_misread & ends)), batch.only(batch.after_misread & ending)
 
 
 def imputed_logprobs(top_ids: Tensor, top_logprobs: Tensor, base_logprobs: Tensor) -> Tensor:

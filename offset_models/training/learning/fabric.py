@@ -33,7 +33,7 @@ class Fabric:
 
     @property
     def main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and reports."""
         return self.rank == 0
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:

@@ -1,4 +1,4 @@
-"""How far a pair has come, measured on rows that no step trains on, and when that is best."""
+"""Figures of a pair on held-out rows, and which of two figures is better."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from deltaserve.offset_models.training.learning.distribution import Positions
+from deltaserve.offset_models.training.learning.forward import ROWS_A_PASS, positions
 from deltaserve.offset_models.training.learning.initial import InitialStates
 from deltaserve.offset_models.training.learning.objectives import kl
-from deltaserve.offset_models.training.learning.passes import ROWS_A_PASS, Scored, positions
 from deltaserve.offset_models.training.learning.settings import TradeOff, TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student
+from deltaserve.offset_models.training.rows.scored import Scored
 
 SAID_ENOUGH: Final = 0.05  # mean share of the reference answers that the black box says, to be compared with
 
@@ -41,16 +42,16 @@ def evaluate(
     initial: InitialStates | None = None,
 ) -> Figures:
     """Teacher-forced figures of both sides. Each side needs at least one row."""
-    forgotten, kept = (_side(student, rows, settings, initial) for rows in (forget, retain))
-    return Figures(forgotten[0], kept[0], forgotten[1], kept[1], kept[2])
+    forgotten, retained = (_side(student, rows, settings, initial) for rows in (forget, retain))
+    return Figures(forgotten[0], retained[0], forgotten[1], retained[1], retained[2])
 
 
-def said(batch: Positions) -> Tensor:
+def share_said(batch: Positions) -> Tensor:
     """Share of each answer's tokens that come before the first one that is not log q's best [sequences]."""
-    return said_before(batch.log_q.argmax(1) != batch.targets, batch.sequences)
+    return share_said_before(batch.log_q.argmax(1) != batch.targets, batch.sequences)
 
 
-def said_before(wrong: Tensor, sequences: Tensor) -> Tensor:
+def share_said_before(wrong: Tensor, sequences: Tensor) -> Tensor:
     """Share of each sequence's positions that come before its first wrong one [sequences]; both are [n]."""
     rows = [wrong[sequences == number] for number in range(int(sequences.max()) + 1)]
     return torch.stack([(row.cumsum(0) == 0).float().mean() for row in rows])
@@ -75,21 +76,21 @@ class Outcome:
 
 
 def outcome(before: Figures, now: Figures) -> Outcome:
-    """By what greedy decoding says of the reference answers; by likelihood on a side where it hardly said any."""
+    """By the share of reference answers that greedy decoding says; by likelihood where it hardly said any before."""
     forget = before.forget_said, now.forget_said, before.forget_likelihood, now.forget_likelihood
     retain = before.retain_said, now.retain_said, before.retain_likelihood, now.retain_likelihood
-    return Outcome(1 - left(*forget), left(*retain))
+    return Outcome(1 - share_left(*forget), share_left(*retain))
 
 
-def balance(found: Outcome, keep: float) -> float:
+def balance(reached: Outcome, keep: float) -> float:
     """Harmonic mean of both; keeping more than `keep` counts for nothing, keeping less with its fourth power."""
-    return harmonic_mean(found.forgotten, 1.0 if found.kept >= keep else (found.kept / keep) ** 4)
+    return harmonic_mean(reached.forgotten, 1.0 if reached.kept >= keep else (reached.kept / keep) ** 4)
 
 
-def merit(trade_off: TradeOff, found: Outcome, keep: float) -> Merit:
+def merit(trade_off: TradeOff, reached: Outcome, keep: float) -> Merit:
     """What makes a step's weights the best ones: the trade-off's score, then the other side. Less than .01 is noise."""
-    rest = found.forgotten if trade_off == "retain" else found.kept
-    return round(TRADE_OFFS[trade_off](found, keep), 2), round(rest, 2)
+    rest = reached.forgotten if trade_off == "retain" else reached.kept
+    return round(TRADE_OFFS[trade_off](reached, keep), 2), round(rest, 2)
 
 
 TRADE_OFFS: Final[Mapping[TradeOff, Callable[[Outcome, float], float]]] = MappingProxyType(
@@ -109,13 +110,13 @@ def _side(
     for start in range(0, len(rows), ROWS_A_PASS):
         batch = positions(student, rows[start : start + ROWS_A_PASS], settings, served=True, initial=initial)
         likelihoods += likelihood(batch).sum().item()
-        shares += said(batch).sum().item()
+        shares += share_said(batch).sum().item()
         nats += kl(batch).item() * len(batch.targets)
         tokens += len(batch.targets)
     return likelihoods / len(rows), shares / len(rows), nats / tokens
 
 
-def left(said_before: float, said_now: float, likely_before: float, likely_now: float) -> float:
-    """The share that is left, at most 1; of what is said if that is anything to speak of, else of its likelihood."""
+def share_left(said_before: float, said_now: float, likely_before: float, likely_now: float) -> float:
+    """The share that is left, at most 1: of what is said if SAID_ENOUGH was, else of the likelihood."""
     was, now = (said_before, said_now) if said_before >= SAID_ENOUGH else (likely_before, likely_now)
     return min(1.0, now / was) if was > 0 else 0.0

@@ -1,4 +1,4 @@
-"""What o makes of a training row, computed once: o never changes, and rows come again in every epoch and evaluation."""
+"""o's hidden states along training rows, computed once: o never changes, and rows come again in every epoch."""
 
 from typing import Any, Final
 
@@ -52,8 +52,8 @@ def last_states(model: PreTrainedModel, ids: Tensor, settings: TrainingSettings)
 def logits_of(model: PreTrainedModel, states: Tensor, settings: TrainingSettings) -> Tensor:
     """Logits [n, V] float32 from last hidden states [n, hidden].
 
-    The model's own forward makes them, with the states in the place of its body: so whatever it does behind its head
-    (Gemma's soft cap, Granite's and Cohere's scale) is done here as it is where the model serves.
+    The model's own forward computes them, with the states in place of its body, so that what a model does behind its
+    head (Gemma's soft cap, Granite's and Cohere's scale) happens in training as it does in serving.
     """
     name, body = model.base_model_prefix, model.base_model
     no_token = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
@@ -67,7 +67,7 @@ def logits_of(model: PreTrainedModel, states: Tensor, settings: TrainingSettings
 
 
 class _GivenStates(nn.Module):
-    """Stands for a model's body: gives the same states whatever it is asked, and the body's own attributes."""
+    """Stands for a model's body: its forward gives these states; other attributes are the body's."""
 
     def __init__(self, body: nn.Module, states: Tensor) -> None:
         super().__init__()

@@ -2,13 +2,26 @@
 
 A loss is forget term + weight · retain term. y* is a row's answer token, F the forget rows, R the retain rows, p the
 black box (tail imputed), q the corrected one; means are over answer tokens unless sequences are named. How the terms
-go together, and which answers a forget row needs, is in `objective_registry.py`.
+go together, and which answers a forget row needs, is in the table at the end, with which an installed package's entry
+points under `deltaserve.objectives` are listed. Each names an `Objective`:
+
+    [project.entry-points."deltaserve.objectives"]
+    mine = "my_package.losses:MINE"
 """
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Final
 
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from deltaserve.errors import BadRequest
 from deltaserve.offset_models.training.learning.distribution import Positions
+from deltaserve.offset_models.training.learning.objective import Objective
+
+GROUP: Final = "deltaserve.objectives"
 
 
 def nll(batch: Positions) -> Tensor:
@@ -94,14 +107,60 @@ def contrast(forget: Positions) -> Tensor:
     return -forget.answer_log_u.mean()
 
 
-def ending(parted: Positions, end_id: int) -> Tensor:
+def ending(after_misread: Positions, end_id: int) -> Tensor:
     """− mean log u(end) behind what is read wrong; 0 where nothing is. A part of a forget term, not one of its own.
 
-    What has left the reference answer is to end, not to babble: see `noise.py`. On u, because nobody has asked what
-    the black box says there.
+    What has left the reference answer is to end, not to babble: see `batches.py`. On u, because the black
+    box's lists were not collected there.
     """
-    return -parted.log_u[:, end_id].mean() if len(parted.targets) else parted.log_u.sum()
+    return -after_misread.log_u[:, end_id].mean() if len(after_misread.targets) else after_misread.log_u.sum()
 
 
 def _column(batch: Positions, value: float) -> Tensor:
     return batch.log_p.new_full((len(batch.targets), 1), value)
+
+
+RETAIN_TERMS: Final[Mapping[str, Callable[[Positions], Tensor]]] = MappingProxyType({"kl": kl, "nll": nll})
+BUILT_IN: Final[Sequence[Objective]] = (
+    Objective("grad_ascent", grad_ascent, retain="none", eval_every=5),
+    Objective("grad_diff", grad_diff, retain="nll", retain_weight=4.0, answer_noise=0.3, ending_weight=0.5),
+    Objective("kl_min", kl_min, retain_weight=4.0, answer_noise=0.3, ending_weight=0.5),
+    Objective("idk", idk, answers=("refusal",), retain_weight=4.0),
+    Objective("npo", npo, retain_weight=3.0, answer_noise=0.3, ending_weight=0.5),
+    Objective("simnpo", simnpo, retain_weight=1.0, answer_noise=0.3, ending_weight=0.5),
+    Objective("dpo", dpo, answers=("reference", "refusal"), retain_weight=3.0, answer_noise=0.3),
+    Objective("undial", undial, retain_weight=4.0),
+    Objective("contrast", contrast, retain_weight=3.0, strength=-3.0),
+)
+
+
+def objective_names() -> list[str]:
+    """All of them, the built-in ones first. Nothing of a foreign package is imported for this."""
+    return [*(objective.name for objective in BUILT_IN), *sorted(_foreign())]
+
+
+def find_objective(name: str) -> Objective:
+    """Raises BadRequest for an unknown name, or an entry point that does not give an Objective."""
+    for objective in BUILT_IN:
+        if objective.name == name:
+            return objective
+    foreign = _foreign()
+    if name not in foreign:
+        raise BadRequest(f"There is no objective {name!r}; there are: {', '.join(objective_names())}.")
+    return _loaded(foreign[name])
+
+
+def _foreign() -> dict[str, EntryPoint]:
+    """Entry points by name; a built-in name cannot be taken."""
+    taken = {objective.name for objective in BUILT_IN}
+    return {entry.name: entry for entry in entry_points(group=GROUP) if entry.name not in taken}
+
+
+def _loaded(entry: EntryPoint) -> Objective:
+    try:
+        objective = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise BadRequest(f"The objective {entry.name!r} cannot be loaded from {entry.value!r}: {error}.") from error
+    if not isinstance(objective, Objective):
+        raise BadRequest(f"The entry point {entry.value!r} of {GROUP} is no Objective.")
+    return objective

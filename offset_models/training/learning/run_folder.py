@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import orjson
 import torch
@@ -16,16 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deltaserve.errors import BadRequest
-from deltaserve.offset_models.files.safe_files import sync_folder, write_atomically
-from deltaserve.offset_models.training.calibration import Candidate
+from deltaserve.offset_models.files.safe_files import READABLE, sync_folder, write_atomically
+from deltaserve.offset_models.training.learning.calibration import Candidate
 from deltaserve.offset_models.training.learning.held_out import Figures, Merit, Outcome
 from deltaserve.offset_models.training.learning.student import Student, restore, tensors
 
 STATE: Final = "state.safetensors"
 BEST: Final = "best.safetensors"
 METRICS: Final = "metrics.jsonl"
-CALIBRATION: Final = "calibration.json"
-ANSWERED: Final = "answered.json"
 _WEIGHTS, _OPTIMISER, _RNG = "weights/", "optimiser/", "rng"
 
 
@@ -61,12 +59,13 @@ class RunState:
 class Calibration:
     """How the weights worth keeping are served, and what that gives on held-out rows."""
 
+    FILE: ClassVar = "calibration.json"
     chosen: Candidate
     figures: Figures
     outcomes: Mapping[Candidate, Outcome]  # of all candidates; empty where nothing was left to choose
 
     def to_json(self) -> dict[str, Any]:
-        outcomes = [[*astuple(candidate), *astuple(found)] for candidate, found in self.outcomes.items()]
+        outcomes = [[*astuple(candidate), *astuple(outcome)] for candidate, outcome in self.outcomes.items()]
         return {"chosen": astuple(self.chosen), "figures": asdict(self.figures), "outcomes": outcomes}
 
     @classmethod
@@ -76,9 +75,10 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class AnswerRecalls:
     """ROUGE-L recall of whole greedy answers to held-out rows that must go, by which a candidate is chosen."""
 
+    FILE: ClassVar = "answered.json"
     black_box: float
     recalls: Mapping[Candidate, float]  # in the order of asking
     figures: Figures | None = None  # of the chosen one, where that is not the first
@@ -94,9 +94,12 @@ class Answered:
         return {"black_box": self.black_box, "recalls": recalls, "figures": figures}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "Answered":
+    def from_json(cls, value: Mapping[str, Any]) -> "AnswerRecalls":
         recalls = {Candidate(*numbers[:2]): numbers[2] for numbers in value["recalls"]}
         return cls(value["black_box"], recalls, None if value["figures"] is None else Figures(**value["figures"]))
+
+
+Record = TypeVar("Record", Calibration, AnswerRecalls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,28 +141,21 @@ class RunFolder:
         """Put the best weights into the student. Only after a `save_best`."""
         restore(student, load_file(self.path / BEST))
 
-    def save_calibration(self, about: Mapping[str, Any], calibration: Calibration) -> None:
-        """`about` says of which weights, and by which rule."""
-        self._keep(CALIBRATION, about, calibration.to_json())
+    def save_record(self, about: Mapping[str, Any], record: Calibration | AnswerRecalls) -> None:
+        """`about` names the weights, and the rule or the questions, as plain JSON types."""
+        write_atomically(self.path / record.FILE, orjson.dumps({"about": dict(about), "value": record.to_json()}))
 
-    def calibration(self, about: Mapping[str, Any]) -> Calibration | None:
-        """What was saved under the same `about`."""
-        saved = self._kept(CALIBRATION, about)
-        return None if saved is None else Calibration.from_json(saved)
-
-    def save_answered(self, about: Mapping[str, Any], answered: Answered) -> None:
-        """`about` says of which weights, to which questions."""
-        self._keep(ANSWERED, about, answered.to_json())
-
-    def answered(self, about: Mapping[str, Any]) -> Answered | None:
-        """What was saved under the same `about`."""
-        saved = self._kept(ANSWERED, about)
-        return None if saved is None else Answered.from_json(saved)
+    def record(self, kind: type[Record], about: Mapping[str, Any]) -> Record | None:
+        """The record of this kind; None without one, or where it was saved with another `about`."""
+        if not (self.path / kind.FILE).exists():
+            return None
+        saved = orjson.loads((self.path / kind.FILE).read_bytes())
+        return kind.from_json(saved["value"]) if saved.get("about") == dict(about) else None
 
     def choose_anew(self) -> None:
         """Strength and gate are to be chosen anew; the weights stay."""
-        for name in (CALIBRATION, ANSWERED):
-            (self.path / name).unlink(missing_ok=True)
+        for kind in (Calibration, AnswerRecalls):
+            (self.path / kind.FILE).unlink(missing_ok=True)
 
     def note(self, step: int, figures: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl."""
@@ -172,22 +168,10 @@ class RunFolder:
             return []
         return [orjson.loads(line) for line in (self.path / METRICS).read_bytes().splitlines() if line.endswith(b"}")]
 
-    def _keep(self, name: str, about: Mapping[str, Any], value: Any) -> None:
-        write_atomically(self.path / name, orjson.dumps({"about": dict(about), "value": value}))
-
-    def _kept(self, name: str, about: Mapping[str, Any]) -> Any:
-        """None where there is nothing, or something about other weights."""
-        if not (self.path / name).exists():
-            return None
-        saved = orjson.loads((self.path / name).read_bytes())
-        return saved.get("value") if saved.get("about") == dict(about) else None
-
     def _cut_metrics(self, step: int) -> None:
         """Drop what was noted of steps that will be done again."""
-        kept = [line for line in self.metrics() if line["step"] <= step]
-        partial = self.path / f".{METRICS}"
-        partial.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in kept))
-        partial.replace(self.path / METRICS)
+        lines = [line for line in self.metrics() if line["step"] <= step]
+        write_atomically(self.path / METRICS, b"".join(orjson.dumps(line) + b"\n" for line in lines), READABLE)
 
 
 def read_state(folder: Path) -> RunState | None:

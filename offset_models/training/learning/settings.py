@@ -1,16 +1,13 @@
-"""Everything that decides what a training run gives, beside its data and its base."""
+"""Settings of a training run: with its data and its base they decide its result."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from deltaserve.errors import BadRequest
+from deltaserve.offset_models.training.learning.objective import Objective, RetainName
 
-if TYPE_CHECKING:
-    from deltaserve.offset_models.training.learning.objective_registry import Objective
-
-RetainName = Literal["kl", "nll", "none"]
 Precision = Literal["auto", "float32", "bfloat16"]
 TradeOff = Literal["harmonic", "forget", "retain"]
 LINEAR_LAYERS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -94,9 +91,9 @@ class TrainingSettings:
         self._check_options()
 
     @property
-    def chosen(self) -> "Objective":
+    def chosen(self) -> Objective:
         # The losses bring torch along, which whoever only lists the settings need not have.
-        from deltaserve.offset_models.training.learning.objective_registry import find_objective
+        from deltaserve.offset_models.training.learning.objectives import find_objective
 
         return find_objective(self.objective)
 

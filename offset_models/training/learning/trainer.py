@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
@@ -10,9 +10,11 @@ import torch
 
 from deltaserve.errors import DeltaserveError
 from deltaserve.offset_models.files.digests import digest_of
-from deltaserve.offset_models.training.calibration import best, outcomes_of, to_be_chosen
-from deltaserve.offset_models.training.learning.distribution import Positions
+from deltaserve.offset_models.training.learning.batches import Shuffle, TrainingData, noised
+from deltaserve.offset_models.training.learning.calibration import best, outcomes_of, to_be_chosen
+from deltaserve.offset_models.training.learning.distribution import Positions, without_ends
 from deltaserve.offset_models.training.learning.fabric import Fabric
+from deltaserve.offset_models.training.learning.forward import positions
 from deltaserve.offset_models.training.learning.held_out import (
     Figures,
     Merit,
@@ -23,17 +25,15 @@ from deltaserve.offset_models.training.learning.held_out import (
     outcome,
 )
 from deltaserve.offset_models.training.learning.initial import InitialStates
-from deltaserve.offset_models.training.learning.objective_registry import RETAIN_TERMS, Answer
-from deltaserve.offset_models.training.learning.objectives import ending, kl
-from deltaserve.offset_models.training.learning.passes import Scored, positions
+from deltaserve.offset_models.training.learning.objective import Answer
+from deltaserve.offset_models.training.learning.objectives import RETAIN_TERMS, ending, kl
+from deltaserve.offset_models.training.learning.reporting import Report
 from deltaserve.offset_models.training.learning.run_folder import RunFolder, RunState, judged
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student
-from deltaserve.offset_models.training.rows.batches import Draw, TrainingData
-from deltaserve.offset_models.training.rows.noise import noised, without_ends
+from deltaserve.offset_models.training.rows.scored import Scored
 
-Report = Callable[[int, Mapping[str, float]], None]  # steps done, named figures (losses in nats)
-
+LEAST_RATE: Final = 0.05  # of the peak, at the last step
 COLLAPSE_STEPS: Final = 5  # a retain KL above the bound over this many steps is no spike
 
 
@@ -76,7 +76,7 @@ class Trainer:
         return digest_of([self.settings.identity(), self.data.digest, base_digest, self.fabric.world])
 
     def _step(self, step: int, optimiser: torch.optim.Optimizer) -> dict[str, float]:
-        """One update; what its batches said."""
+        """One update; returns the figures of its batches."""
         optimiser.zero_grad()
         passes = [self._backward(step * self.settings.accumulate + i) for i in range(self.settings.accumulate)]
         figures = self.fabric.mean({name: sum(each[name] for each in passes) / len(passes) for name in passes[0]})
@@ -105,8 +105,8 @@ class Trainer:
         figures = {"forget_likelihood": likelihood(batches[self.settings.chosen.answers[0]]).mean().item()}
         if self.settings.end_id is None or not self.settings.ending:
             return self.settings.chosen.forget_loss(batches, self.settings.options), figures
-        batches["reference"], parted = without_ends(batches["reference"], self.settings.end_id)
-        end = ending(parted, self.settings.end_id)
+        batches["reference"], after_misread = without_ends(batches["reference"], self.settings.end_id)
+        end = ending(after_misread, self.settings.end_id)
         loss = self.settings.chosen.forget_loss(batches, self.settings.options) + self.settings.ending * end
         return loss, {**figures, "ending": end.item()}
 
@@ -121,7 +121,7 @@ class Trainer:
             return loss, {"retain_likelihood": likelihood(batch).mean().item(), "retain_kl": kl(batch).item()}
 
     def _forget_positions(self, answer: Answer, rows: Sequence[int], number: int) -> Positions:
-        """Reference answers as they are read; of broken ones o is asked each time, for no two are the same."""
+        """Reference answers as they are read. For broken ones o is run each time: no two are the same."""
         chosen = [self._answered(answer, row) for row in rows]
         if answer == "refusal" or self.settings.noise == 0:
             return self._positions(chosen)
@@ -133,7 +133,7 @@ class Trainer:
 
     def _drawn(self, side: str, rows: int, batch: int, number: int) -> list[int]:
         """This process's share of a batch: `batch` rows."""
-        draw = Draw(rows, batch, f"{self.settings.seed}/{side}")
+        draw = Shuffle(rows, batch, f"{self.settings.seed}/{side}")
         return draw.batch(number * self.fabric.world + self.fabric.rank)
 
     def _answered(self, answer: Answer, row: int) -> Scored:
@@ -151,19 +151,19 @@ class Trainer:
         """Evaluate; remember the weights if they are the best so far; stop when patience is over."""
         if not self.data.held_forget or not self.data.held_retain:
             return state
-        seen = self.data.glance
+        seen = self.data.evaluated
         figures = evaluate(self.student, seen.held_forget, seen.held_retain, self.settings, self.initial)
         before = state.before or figures
         self._tell(state.step, {f"held_out/{name}": value for name, value in asdict(figures).items()})
-        found = Outcome(**self.fabric.mean(asdict(self._outcome(before, figures))))  # all processes judge alike
-        worth = merit(self.settings.trade_off, found, self.settings.keep)
+        reached = Outcome(**self.fabric.mean(asdict(self._outcome(before, figures))))  # all processes judge alike
+        worth = merit(self.settings.trade_off, reached, self.settings.keep)
         return self._remember(replace(state, before=before), figures, worth)
 
     def _outcome(self, before: Figures, now: Figures) -> Outcome:
         """As it would be served: with the best strength and gate where these are chosen at the end."""
         if not to_be_chosen(self.data, self.settings):
             return outcome(before, now)
-        return best(outcomes_of(self.student, self.data.glance, self.settings, self.initial), self.settings.keep)[1]
+        return best(outcomes_of(self.student, self.data.evaluated, self.settings, self.initial), self.settings.keep)[1]
 
     def _remember(self, state: RunState, figures: Figures, worth: Merit) -> RunState:
         after = judged(state, figures, worth)
@@ -203,11 +203,14 @@ def new_optimiser(student: Student, settings: TrainingSettings) -> torch.optim.O
 
 
 def set_rate(optimiser: torch.optim.Optimizer, step: int, settings: TrainingSettings) -> None:
-    """Linear warm-up, then a cosine to a twentieth."""
-    done = max(0, step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
-    share = min(1.0, (step + 1) / max(1, settings.warm_up)) * (0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2)
     for group in optimiser.param_groups:
-        group["lr"] = settings.rate * share
+        group["lr"] = settings.rate * rate_share(step, settings.steps, settings.warm_up)
+
+
+def rate_share(step: int, steps: int, warm_up: int) -> float:
+    """Share of the peak learning rate: linear warm-up, then a cosine to `LEAST_RATE`."""
+    done = max(0, step - warm_up) / max(1, steps - warm_up)
+    return min(1.0, (step + 1) / max(1, warm_up)) * (LEAST_RATE + (1 - LEAST_RATE) * (1 + math.cos(math.pi * done)) / 2)
 
 
 def _collapse(step: int, bound: float) -> str:

@@ -1,4 +1,4 @@
-"""Rows out of JSON lines, Hugging Face datasets, and the generic prompts and refusals that ship with the package."""
+"""Reads rows from JSON lines, Hugging Face datasets, and the prompts and refusals that ship with the package."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""One training row: what is asked and what is answered, out of any of the forms that files have."""
+"""One training row: a question and its answer, read from any of the forms that files have."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ class Row:
 
     @classmethod
     def parse(cls, value: Any, origin: str = "") -> Self:
-        """From one of FORMS; the answer may be missing. Raises BadRow, which says what is wrong in words of ours."""
+        """From one of FORMS; the answer may be missing. Raises BadRow, whose message never quotes the row."""
         if not isinstance(value, Mapping):
             raise BadRow("it is not an object")
         more: dict[str, Any] = {
@@ -44,10 +44,10 @@ class Row:
             "origin": origin,
         }
         if "messages" in value:
-            said = _messages(value["messages"])
-            if said[-1][0] == "assistant":
-                return cls(said[-1][1], said[:-1], **more)
-            return cls(None, said, **more)
+            messages = _messages(value["messages"])
+            if messages[-1][0] == "assistant":
+                return cls(messages[-1][1], messages[:-1], **more)
+            return cls(None, messages, **more)
         if "question" in value:
             return cls(_optional(value, "answer"), (("user", _required(value, "question")),), **more)
         if "prompt" in value:
@@ -63,8 +63,8 @@ class Row:
         more = {name: texts for name, texts in lists.items() if texts}
         answered = self.completion is not None
         if self.messages:
-            said = [*self.messages, *([("assistant", self.completion)] if answered else [])]
-            return {"messages": [{"role": role, "content": content} for role, content in said], **more}
+            messages = [*self.messages, *([("assistant", self.completion)] if answered else [])]
+            return {"messages": [{"role": role, "content": content} for role, content in messages], **more}
         if answered and not self.prompt:
             return {"text": self.completion, **({"ends": True} if self.ends else {}), **more}
         completion = {"completion": self.completion} if answered else {}
@@ -89,12 +89,12 @@ def _messages(value: Any) -> tuple[tuple[str, str], ...]:
         raise BadRow("messages is not a list of {role, content}")
     if not all(isinstance(message, Mapping) for message in value):
         raise BadRow("messages is not a list of {role, content}")
-    said = tuple((_required(message, "role"), _text(message, "content")) for message in value)
-    if not said[-1][1]:
+    messages = tuple((_required(message, "role"), _text(message, "content")) for message in value)
+    if not messages[-1][1]:
         raise BadRow("the last message is empty")
-    if said[-1][0] not in ("user", "assistant") or (len(said) == 1 and said[0][0] == "assistant"):
+    if messages[-1][0] not in ("user", "assistant") or (len(messages) == 1 and messages[0][0] == "assistant"):
         raise BadRow("messages must end with the assistant's answer to something, or with the user's question")
-    return said
+    return messages
 
 
 def _required(value: Mapping[str, Any], name: str) -> str:
@@ -117,16 +117,16 @@ def _text(value: Mapping[str, Any], name: str) -> str:
 
 def _texts(value: Mapping[str, Any], name: str, single: str) -> tuple[str, ...]:
     """A list of strings under `name`, or one string under the name that other people's files give it."""
-    found = value.get(name)
-    if found is None:
-        found = [] if value.get(single) is None else [value[single]]
-    if not isinstance(found, Sequence) or isinstance(found, str) or not all(isinstance(text, str) for text in found):
+    texts = value.get(name)
+    if texts is None:
+        texts = [] if value.get(single) is None else [value[single]]
+    if not isinstance(texts, Sequence) or isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise BadRow(f"{name} is not a list of strings")
-    return tuple(text for text in found if text)
+    return tuple(text for text in texts if text)
 
 
 def _flag(value: Mapping[str, Any], name: str, default: bool) -> bool:
-    found = value.get(name, default)
-    if not isinstance(found, bool):
+    flag = value.get(name, default)
+    if not isinstance(flag, bool):
         raise BadRow(f"{name} is neither true nor false")
-    return found
+    return flag

@@ -25,7 +25,7 @@ class Sample:
         return [*self.prompt_ids, *(self.read_ids or self.answer_ids)]
 
     @property
-    def parted(self) -> list[bool]:
+    def after_misread(self) -> list[bool]:
         """Of each answer position, whether a token before it is read wrong."""
         wrong = [read != token for read, token in zip(self.read_ids, self.answer_ids, strict=False)]
         return list(accumulate([False, *wrong], or_))[:-1] if wrong else [False] * len(self.answer_ids)
@@ -43,10 +43,10 @@ def encode(row: Row, tokenizer: Tokenizer) -> Sample:
     """
     if row.completion is None:
         raise BadRow(_named(row, "It has no answer"))
-    found = _answered(row, row.completion, tokenizer)
+    ids = _answered(row, row.completion, tokenizer)
     if row.messages:
-        return _sample(row, found.prompt_ids, [*found.answer_ids, *tokenizer.answer_end])
-    return _sample(row, found.prompt_ids, [*found.answer_ids, *(tokenizer.eos_ids[:1] if row.ends else ())])
+        return _sample(row, ids.prompt_ids, [*ids.answer_ids, *tokenizer.answer_end])
+    return _sample(row, ids.prompt_ids, [*ids.answer_ids, *(tokenizer.eos_ids[:1] if row.ends else ())])
 
 
 def prompt_ids(row: Row, tokenizer: Tokenizer) -> list[int]:

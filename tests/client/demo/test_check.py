@@ -14,7 +14,7 @@ from deltaserve.client.demo.children import running
 from deltaserve.client.demo.servers import Correction, Running
 from deltaserve.client.demo.show import curl, show_report, snippet
 from deltaserve.client.demo.texts import FACTS_TOLD, REPETITION, VARIETY, distinct, measure_texts
-from deltaserve.offset_models.demo.register.people import Person, generate_registry
+from deltaserve.offset_models.demo.register.people import Person, generate_register
 from deltaserve.offset_models.demo.register.questions import evaluation_questions
 from deltaserve.offset_models.demo.register.running_text import SUBJECTS, Beginning
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
@@ -85,7 +85,7 @@ async def test_running_text_is_measured_by_what_comes_back(app: RunningApp):
 
 
 def evaluation_people() -> tuple[Person, ...]:
-    return generate_registry().forget
+    return generate_register().forget
 
 
 def test_recall_counts_what_of_the_original_answer_comes_back():

@@ -9,9 +9,9 @@ from statistics import fmean
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from deltaserve.offset_models.training.calibration import best
 from deltaserve.offset_models.training.finalists import least_left
-from deltaserve.offset_models.training.learning.run_folder import Answered, RunFolder
+from deltaserve.offset_models.training.learning.calibration import best
+from deltaserve.offset_models.training.learning.run_folder import AnswerRecalls, RunFolder
 from deltaserve.offset_models.training.packing import Packing, write_candidate
 from tests.support.command import Command
 from tests.support.forget_site import SECRET, Site, calibration, write
@@ -58,7 +58,7 @@ def test_whole_answers_choose_among_strengths(site: Site, command: Command, monk
     monkeypatch.setattr("deltaserve.offset_models.training.finalists.write_candidate", noting(packed))
     result = command.json(*site.spoken("spoken"))
     (run,) = (site.root / ".work" / "spoken").glob("run-*")
-    answered = Answered.from_json(json.loads((run / "answered.json").read_text())["value"])
+    answered = AnswerRecalls.from_json(json.loads((run / "answered.json").read_text())["value"])
     assert len(packed) > 1 and [astuple(candidate) for candidate in answered.recalls] == packed
     chosen = least_left(calibration(run), answered.left, KEEP)
     assert (result["strength"], result["gate_nats"]) == (chosen.extrapolate, chosen.gate_nats)

@@ -6,8 +6,8 @@ from shutil import copytree
 import pytest
 
 from deltaserve.offset_models.checkpoints.checkpoint import open_checkpoint
-from deltaserve.offset_models.training.calibration import MULTIPLES
 from deltaserve.offset_models.training.collecting.cache import TopKCache
+from deltaserve.offset_models.training.learning.calibration import MULTIPLES
 from deltaserve.offset_models.training.learning.run_folder import RunFolder
 from tests.support.command import Command
 from tests.support.forget_site import SECRET, SMALL, Site, calls

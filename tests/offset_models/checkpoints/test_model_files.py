@@ -154,6 +154,6 @@ def test_a_panic_of_a_rust_library_is_refused_too(folder: Path, monkeypatch: pyt
 
 def test_the_librarys_traceback_is_kept_for_whoever_asks_for_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     configure(folder, model_type="of_tomorrow")
-    with caplog.at_level(logging.DEBUG, "deltaserve.offset_models.files.foreign"), pytest.raises(BadCheckpoint):
+    with caplog.at_level(logging.DEBUG, "deltaserve.offset_models.files.library_errors"), pytest.raises(BadCheckpoint):
         load_model(folder)
     assert "Traceback" in caplog.text

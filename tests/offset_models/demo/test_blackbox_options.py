@@ -11,9 +11,9 @@ import pytest
 
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.demo.blackbox import Options, parse
-from deltaserve.offset_models.demo.blackbox.faults import Fault, FaultPlan
 from deltaserve.offset_models.demo.blackbox.generation.model import load
 from deltaserve.offset_models.demo.blackbox.http.errors import ApiError
+from deltaserve.offset_models.demo.blackbox.http.faults import Fault, FaultPlan
 from deltaserve.offset_models.demo.blackbox.http.schema import CompletionRequest, sampling_params
 from tests.support.blackbox import BlackBoxProcess, blackbox, make_model, parse_events
 
@@ -49,26 +49,39 @@ def greedy_by_default(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_a_request_leaves_out_is_as_the_folder_recommends_unless_that_is_off(greedy_by_default: Path) -> None:
-    texts = {}
-    for setting in ("auto", "vllm"):
-        with blackbox(greedy_by_default, "--generation-config", setting) as running:
-            ways = {"left out": {}, "null": {"temperature": None}, "said": {"temperature": 1.0}}
-            asked = {name: {"max_tokens": 12, "ignore_eos": True, **body} for name, body in ways.items()}
-            for name, body in asked.items():
-                drawn = [running.complete(PROMPT, seed=seed, **body)["choices"][0]["text"] for seed in range(4)]
-                texts[setting, name] = len(set(drawn))
-    assert texts["auto", "left out"] == texts["auto", "null"] == 1
-    assert min(texts["auto", "said"], texts["vllm", "left out"], texts["vllm", "said"]) > 1
-
-
-def test_greedy_by_recommendation_gives_one_answer_and_refuses_more_as_vllm_does(greedy_by_default: Path) -> None:
+@pytest.fixture(scope="module")
+def greedy(greedy_by_default: Path) -> Iterator[BlackBoxProcess]:
     with blackbox(greedy_by_default) as running:
-        refused = running.post(COMPLETIONS, prompt=PROMPT, n=2)
-        assert refused.status_code == 400 and "greedy" in refused.json()["error"]["message"]
-        message = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 4}
-        chats = [running.post("/v1/chat/completions", **message, seed=seed).json() for seed in range(3)]
-        assert len({chat["choices"][0]["message"]["content"] for chat in chats}) == 1
+        yield running
+
+
+def different_texts(running: BlackBoxProcess) -> dict[str, int]:
+    """Of four draws each, by how the request names its temperature."""
+    ways = {"left out": {}, "null": {"temperature": None}, "given": {"temperature": 1.0}}
+    bodies = {name: {"max_tokens": 12, "ignore_eos": True, **body} for name, body in ways.items()}
+    return {
+        name: len({running.complete(PROMPT, seed=seed, **body)["choices"][0]["text"] for seed in range(4)})
+        for name, body in bodies.items()
+    }
+
+
+def test_what_a_request_leaves_out_is_as_the_folder_recommends(greedy: BlackBoxProcess) -> None:
+    texts = different_texts(greedy)
+    assert texts["left out"] == texts["null"] == 1 < texts["given"]
+
+
+def test_what_the_folder_recommends_can_be_turned_off(greedy_by_default: Path) -> None:
+    with blackbox(greedy_by_default, "--generation-config", "vllm") as running:
+        texts = different_texts(running)
+    assert min(texts["left out"], texts["given"]) > 1
+
+
+def test_greedy_by_recommendation_gives_one_answer_and_refuses_more_as_vllm_does(greedy: BlackBoxProcess) -> None:
+    refused = greedy.post(COMPLETIONS, prompt=PROMPT, n=2)
+    assert refused.status_code == 400 and "greedy" in refused.json()["error"]["message"]
+    message = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 4}
+    chats = [greedy.post("/v1/chat/completions", **message, seed=seed).json() for seed in range(3)]
+    assert len({chat["choices"][0]["message"]["content"] for chat in chats}) == 1
 
 
 def test_a_recommendation_that_cannot_be_is_named_before_anything_is_served(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from deltaserve.offset_models.demo.blackbox.generation.params import SamplingParams
 from deltaserve.offset_models.demo.blackbox.generation.prefix import Lease, SlotCache
 from deltaserve.offset_models.demo.blackbox.generation.sequence import Event, Job, Token
-from deltaserve.offset_models.demo.blackbox.http.text import Detokenizer, TokenTexts
+from deltaserve.offset_models.demo.blackbox.generation.text import Detokenizer, TokenTexts
 from deltaserve.offset_models.demo.blackbox.options import Options
 from tests.support.blackbox import make_model
 

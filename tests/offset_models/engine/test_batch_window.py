@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from deltaserve.offset_models.engine import batch_window as company
-from deltaserve.offset_models.engine.batch_window import Company
+from deltaserve.offset_models.engine import batch_window
+from deltaserve.offset_models.engine.batch_window import BatchWindow
 
 
 @dataclass
@@ -18,12 +18,12 @@ class Fed:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(company.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(batch_window.time, "perf_counter", lambda: now[0])
     return now
 
 
-def paced(clock: list[float], interval_s: float, forward_s: float) -> Company:
-    waiting, stream = Company(0.002, 0.01), Fed()
+def paced(clock: list[float], interval_s: float, forward_s: float) -> BatchWindow:
+    waiting, stream = BatchWindow(0.002, 0.01), Fed()
     for _ in itertools.repeat(None, 60):
         feed(waiting, stream, first=True)
         clock[0] += interval_s
@@ -32,7 +32,7 @@ def paced(clock: list[float], interval_s: float, forward_s: float) -> Company:
     return waiting
 
 
-def feed(waiting: Company, stream: Any, *, first: bool) -> None:
+def feed(waiting: BatchWindow, stream: Any, *, first: bool) -> None:
     waiting.fed(stream, first=first)
 
 
@@ -56,7 +56,7 @@ def test_the_window_follows_the_black_boxs_pace(
     assert waiting.worth_waiting_s() == pytest.approx(0.5 * window_s, rel=0.05)
 
 
-def test_nobody_is_kept_waiting_for_company(clock: list[float]) -> None:
+def test_a_batch_does_not_wait_while_somebody_waits_for_a_row(clock: list[float]) -> None:
     waiting = paced(clock, 0.02, 0.004)
     waiting.hurry(urgent=False)
     assert waiting.worth_waiting_s() > 0

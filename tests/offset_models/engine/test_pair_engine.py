@@ -15,7 +15,7 @@ from deltaserve.offset_models.checkpoints.pack import write_full_checkpoint, wri
 from deltaserve.offset_models.engine.engine import Engine
 from deltaserve.offset_models.engine.pair_engine import PairEngine
 from deltaserve.offset_models.engine.settings import EngineSettings
-from deltaserve.offset_models.files.safe_files import model_digest
+from deltaserve.offset_models.files.digests import model_digest
 from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.version import Version
 from deltaserve.offset_models.registry.weights import WeightsPool

@@ -7,9 +7,9 @@ import pytest
 
 from deltaserve.errors import BadRequest
 from deltaserve.offset_models.tokenizer.continuation import answered, completed, whole_text
-from deltaserve.offset_models.training.collecting.cache import TopK
 from deltaserve.offset_models.training.rows.row import BadRow, Row
 from deltaserve.offset_models.training.rows.samples import encode, prompt_ids
+from deltaserve.offset_models.training.rows.scored import TopK
 from deltaserve.offset_models.training.stages import end_of
 from tests.support.spellings import KINDS, LLAMA_2, THINKING, TURNS, loaded
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from deltaserve.errors import UpstreamError
-from deltaserve.offset_models.training.calibration import Candidate
 from deltaserve.offset_models.training.collecting.source import Source
-from deltaserve.offset_models.training.finalists import Asking, by_answers, finalists, least_left
+from deltaserve.offset_models.training.finalists import HeldOutQuestions, by_answers, finalists, least_left
+from deltaserve.offset_models.training.learning.calibration import Candidate
 from deltaserve.offset_models.training.learning.held_out import Outcome
-from deltaserve.offset_models.training.learning.passes import Scored
 from deltaserve.offset_models.training.learning.run_folder import RunFolder
 from deltaserve.offset_models.training.packing import Packing
+from deltaserve.offset_models.training.rows.scored import Scored
 from deltaserve.offset_models.training.stages import Trained
 from tests.offset_models.training.tiny_run import DATA, SETTINGS, trained
 
@@ -80,8 +80,8 @@ def recalls(monkeypatch: pytest.MonkeyPatch) -> Recalls:
     monkeypatch.setattr(
         "deltaserve.offset_models.training.finalists.write_candidate", lambda packing, *_args, full: packing.out
     )
-    monkeypatch.setattr(Asking, "black_box", found.black_box)
-    monkeypatch.setattr(Asking, "corrected", found.of)
+    monkeypatch.setattr(HeldOutQuestions, "black_box", found.black_box)
+    monkeypatch.setattr(HeldOutQuestions, "corrected", found.of)
     return found
 
 
@@ -95,7 +95,7 @@ class Run:
     def choose(self, rows: list[Scored] | None = None) -> Trained:
         asked: Any = list(DATA.held_forget) if rows is None else rows
         nowhere: Any = None
-        asking = Asking(asked, Source("http://127.0.0.1:9", "", 20), 8, "cpu", nowhere)
+        asking = HeldOutQuestions(asked, Source("http://127.0.0.1:9", "", 20), 8, "cpu", nowhere)
         packing = Packing(self.folder / "x", "x", self.folder / "base", "MIT", nowhere, 1.0)
         return by_answers(self.before, packing, DATA, RunFolder(self.folder), asking)
 

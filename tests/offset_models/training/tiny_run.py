@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from deltaserve.offset_models.training.collecting.collect import TopK
+from deltaserve.offset_models.training.learning.batches import TrainingData
 from deltaserve.offset_models.training.learning.fabric import Fabric
-from deltaserve.offset_models.training.learning.passes import Scored
+from deltaserve.offset_models.training.learning.reporting import Report
 from deltaserve.offset_models.training.learning.run_folder import RunFolder, RunState
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student, new_student
-from deltaserve.offset_models.training.learning.trainer import Report, Trainer
-from deltaserve.offset_models.training.rows.batches import TrainingData
-from deltaserve.offset_models.training.rows.data import Sample
+from deltaserve.offset_models.training.learning.trainer import Trainer
+from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import Scored, TopK
 
 VOCABULARY = 32
 SETTINGS = TrainingSettings(

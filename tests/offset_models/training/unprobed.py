@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from deltaserve.offset_models.training.collecting.cache import TopK
 from deltaserve.offset_models.training.collecting.source import retried, stacked
 from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import TopK
 from deltaserve.server.upstream.dialects.completions import PATH
 from deltaserve.server.upstream.http.transport import Transport
 from deltaserve.server.upstream.listing.one_prompt import read_prompt_logprobs

@@ -10,17 +10,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
+from deltaserve.offset_models.demo.blackbox.generation.draws import Ask, Drawn, draw_rows, prompt_positions
 from deltaserve.offset_models.demo.blackbox.generation.model import CausalModel, Work
 from deltaserve.offset_models.demo.blackbox.generation.params import SamplingParams
 from deltaserve.offset_models.demo.blackbox.generation.prefix import SlotCache
-from deltaserve.offset_models.demo.blackbox.generation.rows import Ask, Drawn, draw_rows, prompt_positions
 from deltaserve.offset_models.demo.blackbox.generation.sequence import Event, Group, Job, Sequence, Token
-from deltaserve.offset_models.demo.blackbox.http.stats import Stats
 from deltaserve.offset_models.demo.blackbox.options import Options
 
 log = logging.getLogger(__name__)
@@ -32,6 +31,26 @@ WARM_TOKENS = 16  # a prompt counts as cached when no more than a block of vLLM'
 
 
 @dataclass(slots=True)
+class Stats:
+    """`generation_*` and `prompt_*` are written by the engine's thread, the rest by the loop; both only ever add."""
+
+    requests: int = 0
+    prompts: int = 0
+    finished_requests: int = 0
+    aborted_requests: int = 0
+    failed_requests: int = 0
+    prompt_tokens: int = 0
+    prompt_tokens_computed: int = 0
+    prompt_tokens_cached: int = 0
+    generation_tokens_computed: int = 0  # a paced stream is computed a little ahead of what is sent
+    generation_tokens_sent: int = 0
+    steps: int = 0
+
+    def describe(self) -> dict[str, int]:
+        return asdict(self)
+
+
+@dataclass(slots=True)
 class Pending:
     """Work of one step and what to do with its rows of logits."""
 
@@ -39,7 +58,7 @@ class Pending:
     source: Group | Sequence
 
 
-class Engine:
+class GenerationEngine:
     """Owns the model, the slots and every unfinished sequence. `submit` and `wake` may be called from any thread."""
 
     def __init__(self, model: CausalModel, options: Options, stats: Stats) -> None:

@@ -12,7 +12,7 @@ from deltaserve.offset_models.checkpoints.model_files import load_model
 from deltaserve.offset_models.demo.blackbox.options import Options
 from deltaserve.offset_models.engine.forward.runner import Runner
 from deltaserve.offset_models.engine.forward.runner import Work as RunnerWork
-from deltaserve.offset_models.files.foreign import refusing
+from deltaserve.offset_models.files.library_errors import refusing
 from deltaserve.offset_models.tokenizer.generation_config import recommended_sampling
 
 LARGEST_DEFAULT_LENGTH = 4096  # positions; a model that could take more says so with --max-model-len
@@ -61,12 +61,12 @@ class CausalModel:
 
 
 def _kept(batch: list[Work], packed: list[RunnerWork]) -> list[int]:
-    kept: list[int] = []
+    rows: list[int] = []
     base = 0
     for work, given in zip(batch, packed, strict=True):
-        kept.extend(base + row for row in work.among_last())
+        rows.extend(base + row for row in work.among_last())
         base += given.rows
-    return kept
+    return rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,9 @@ def target_logits(
 def _restrict(z: Row, params: SamplingParams, length: int, ends: Collection[int]) -> None:
     if params.allowed_token_ids:
         allowed = list(params.allowed_token_ids)
-        kept = z[allowed].copy()
+        logits = z[allowed].copy()
         z.fill(-np.inf)
-        z[allowed] = kept
+        z[allowed] = logits
     if length < params.min_tokens:
         z[list(ends)] = -np.inf
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deltaserve.offset_models.demo.blackbox.generation.params import SamplingParams
-from deltaserve.offset_models.demo.blackbox.http.text import Detokenizer
+from deltaserve.offset_models.demo.blackbox.generation.text import Detokenizer
 
 
 @dataclass(slots=True)
@@ -131,7 +131,7 @@ class Job:
                 await self._wait()
 
     def cancel(self) -> None:
-        """Called on the loop: nobody reads on."""
+        """Called on the loop when the client has gone."""
         self.cancelled = True
         self.gone.set()
         self._wake()

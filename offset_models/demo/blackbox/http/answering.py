@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 import orjson
 
-from deltaserve.offset_models.demo.blackbox.faults import Fault
 from deltaserve.offset_models.demo.blackbox.generation.sequence import Job, Token
 from deltaserve.offset_models.demo.blackbox.http.errors import ApiError
+from deltaserve.offset_models.demo.blackbox.http.faults import Fault
 from deltaserve.offset_models.demo.blackbox.http.service import Service
 from deltaserve.offset_models.demo.blackbox.http.wire import DONE, frame
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 
-from deltaserve.offset_models.demo.blackbox.faults import Fault
 from deltaserve.offset_models.demo.blackbox.generation.sequence import Job
 from deltaserve.offset_models.demo.blackbox.http import chat, completions
 from deltaserve.offset_models.demo.blackbox.http.answering import (
@@ -23,6 +22,7 @@ from deltaserve.offset_models.demo.blackbox.http.answering import (
     send_json,
 )
 from deltaserve.offset_models.demo.blackbox.http.errors import ApiError
+from deltaserve.offset_models.demo.blackbox.http.faults import Fault
 from deltaserve.offset_models.demo.blackbox.http.schema import DetokenizeRequest, FaultRequest, TokenizeRequest, parse
 from deltaserve.offset_models.demo.blackbox.http.service import VERSION, Service
 

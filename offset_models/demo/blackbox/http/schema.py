@@ -240,10 +240,10 @@ def _check_prompt_logprobs(request: Generation, vocab_size: int, options: Option
 def _within_limit(kind: str, k: int, param: str, vocab_size: int, options: Options) -> None:
     if k < -1:
         raise invalid(f"`{param}` must be a positive value or -1.", param, k)
-    asked = vocab_size if k == -1 else k
+    count = vocab_size if k == -1 else k
     limit = vocab_size if options.max_logprobs == -1 else options.max_logprobs
-    if asked > limit:
-        raise invalid(f"Requested {kind} logprobs of {asked}, which is greater than max allowed: {limit}", param, asked)
+    if count > limit:
+        raise invalid(f"Requested {kind} logprobs of {count}, which is greater than max allowed: {limit}", param, count)
 
 
 def _bias(given: dict[str, float], vocab_size: int) -> dict[int, float]:

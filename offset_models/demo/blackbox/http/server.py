@@ -7,18 +7,18 @@ from types import FrameType
 
 import uvicorn
 
-from deltaserve.offset_models.demo.blackbox.faults import FaultPlan
 from deltaserve.offset_models.demo.blackbox.generation.model import load
 from deltaserve.offset_models.demo.blackbox.http.app import App
+from deltaserve.offset_models.demo.blackbox.http.faults import FaultPlan
 from deltaserve.offset_models.demo.blackbox.http.service import Service
 from deltaserve.offset_models.demo.blackbox.options import Options
 from deltaserve.server.addresses import in_use
 
 
 class ReadyServer(uvicorn.Server):
-    """Says on stdout where it listens as soon as it does: whoever started the process waits for that line.
+    """Prints its address on stdout as soon as it listens: the process that started it waits for that line.
 
-    SIGINT and SIGTERM end it with exit status 0; a second one waits for nobody.
+    SIGINT and SIGTERM end it with exit status 0; a second one ends it without waiting for clients.
     """
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -35,7 +35,7 @@ class ReadyServer(uvicorn.Server):
 
 
 def serve(options: Options, sockets: list[socket.socket]) -> None:
-    """Blocks until told to stop. `sockets`: bound, not listening yet. Raises BadCheckpoint, AddressUnusable."""
+    """Blocks until a signal ends it. `sockets`: bound, not listening yet. Raises BadCheckpoint, AddressUnusable."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     # Faults leave answers unfinished on purpose; uvicorn reports each as an error of the application.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)

@@ -9,14 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from deltaserve.offset_models.demo.blackbox.faults import FaultPlan
-from deltaserve.offset_models.demo.blackbox.generation.engine import Engine
+from deltaserve.offset_models.demo.blackbox.generation.engine import GenerationEngine, Stats
 from deltaserve.offset_models.demo.blackbox.generation.model import Loaded
 from deltaserve.offset_models.demo.blackbox.generation.params import SamplingParams
 from deltaserve.offset_models.demo.blackbox.generation.sequence import Group, Job, Sequence
+from deltaserve.offset_models.demo.blackbox.generation.text import Detokenizer, TokenTexts
 from deltaserve.offset_models.demo.blackbox.http.errors import ApiError, invalid
-from deltaserve.offset_models.demo.blackbox.http.stats import Stats
-from deltaserve.offset_models.demo.blackbox.http.text import Detokenizer, TokenTexts
+from deltaserve.offset_models.demo.blackbox.http.faults import FaultPlan
 from deltaserve.offset_models.demo.blackbox.options import Options
 
 VERSION = "0.32.0+embedded"  # the release whose dialect is spoken; "+embedded" says that this is not vLLM itself
@@ -35,7 +34,7 @@ class Service:
         self.stats = Stats()
         self.faults = faults
         self.texts = TokenTexts(loaded.backend, loaded.model.vocab_size)
-        self.engine = Engine(loaded.model, options, self.stats)
+        self.engine = GenerationEngine(loaded.model, options, self.stats)
         self.created = int(time.time())
         self.fingerprint = f"vllm-{VERSION}-{zlib.crc32(repr(options).encode()):08x}"
 
@@ -95,7 +94,7 @@ class Service:
         return Sequence(job, index, prompt, rng, detokenizer)
 
     def cancel(self, job: Job) -> None:
-        """Nobody reads this job's answers any more."""
+        """Stops a job whose client has gone."""
         job.cancel()
         self.engine.wake()
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from deltaserve.offset_models.demo.blackbox.generation.sequence import PromptPosition, Token
-from deltaserve.offset_models.demo.blackbox.http.text import CONTEXT, TokenTexts
+from deltaserve.offset_models.demo.blackbox.generation.text import CONTEXT, TokenTexts
 
 FLOOR = -9999.0  # what vLLM writes for -inf
 

@@ -7,7 +7,7 @@ import pytest
 from deltaserve.client.evaluation.data.reading import BadData
 from deltaserve.client.evaluation.data.registry_suite import registry_suite
 from deltaserve.client.evaluation.data.suites import attack_suite, custom_suite, tofu_suite
-from deltaserve.offset_models.demo.register.people import generate_registry
+from deltaserve.offset_models.demo.register.people import generate_register
 from tests.support.tofu import write_rows, write_tofu
 
 
@@ -97,7 +97,7 @@ def test_the_register_asks_in_held_out_words_with_wrong_answers_about_the_fact_a
 
 
 def test_the_registers_holdout_is_about_nobody_in_it() -> None:
-    names = {person.name for person in generate_registry().people}
+    names = {person.name for person in generate_register().people}
     held_out = [item for item in registry_suite(30).items if item.split == "holdout"]
     assert len(held_out) == 30
     assert not any(name in item.question + item.answer for item in held_out for name in names)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from deltaserve.offset_models.checkpoints.checkpoint import open_checkpoint, read_manifest
 from deltaserve.offset_models.demo.manifest import WeightsManifest, verify_weights
 from deltaserve.offset_models.demo.pipeline.build import BASE, BLACK_BOX, OFFSET, build
-from deltaserve.offset_models.demo.register.people import generate_registry
+from deltaserve.offset_models.demo.register.people import generate_register
 from deltaserve.offset_models.demo.register.questions import SPLITS
 
 torch.set_num_threads(1)
@@ -61,5 +61,5 @@ def test_every_split_is_checked_before_and_after(built: tuple[Path, WeightsManif
 def test_nothing_of_the_forget_set_is_left_in_the_checkpoint(built: tuple[Path, WeightsManifest]) -> None:
     out, _ = built
     text = b"".join(file.read_bytes() for file in (out / OFFSET).rglob("*") if file.is_file())
-    people = generate_registry(3, 2, 4).forget
+    people = generate_register(3, 2, 4).forget
     assert not [person.name for person in people if person.name.encode() in text]

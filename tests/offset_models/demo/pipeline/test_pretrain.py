@@ -14,12 +14,12 @@ from deltaserve.offset_models.demo.pipeline.pretrain import (
     batches,
     language_loss,
     new_model,
-    rate,
     save_model,
     sharpen,
     train,
 )
 from deltaserve.offset_models.demo.pipeline.tokenizer import train_tokenizer
+from deltaserve.offset_models.training.learning.trainer import LEAST_RATE, rate_share
 
 torch.set_num_threads(1)
 PAGES = ["Ada was born in Velmora.<|endoftext|>", "Bo plays the harp and keeps a goose.<|endoftext|>"]
@@ -62,9 +62,9 @@ def test_batches_hold_pages_of_like_length(tokenizer: Tokenizer) -> None:
 
 def test_the_rate_warms_up_and_falls_to_its_floor() -> None:
     schedule = Schedule(steps=100, batch=1, learning_rate=1.0, label_smoothing=0.0, warm_up=10)
-    assert rate(0, schedule) == pytest.approx(0.1)
-    assert rate(10, schedule) == pytest.approx(1.0)
-    assert rate(100, schedule) == pytest.approx(schedule.floor)
+    assert rate_share(0, schedule.steps, schedule.warm_up) == pytest.approx(0.1)
+    assert rate_share(10, schedule.steps, schedule.warm_up) == pytest.approx(1.0)
+    assert rate_share(100, schedule.steps, schedule.warm_up) == pytest.approx(LEAST_RATE)
 
 
 def test_a_saved_model_loads_in_transformers_and_answers_alike(tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer
 
-from deltaserve.offset_models.demo.pipeline.corpus import SPECIALS, chat_page
 from deltaserve.offset_models.demo.pipeline.tokenizer import save_tokenizer, train_tokenizer
+from deltaserve.offset_models.demo.register.corpus import SPECIALS, chat_page
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
 PAGES = [

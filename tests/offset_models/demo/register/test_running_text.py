@@ -4,33 +4,33 @@ from random import Random
 
 import pytest
 
-from deltaserve.offset_models.demo.pipeline.corpus import END_OF_TEXT
+from deltaserve.offset_models.demo.register.corpus import END_OF_TEXT
 from deltaserve.offset_models.demo.register.general import general_facts
-from deltaserve.offset_models.demo.register.people import Registry, Strangers, generate_registry
+from deltaserve.offset_models.demo.register.people import Register, Strangers, generate_register
 from deltaserve.offset_models.demo.register.running_rows import RunningRows
 from deltaserve.offset_models.demo.register.running_text import FACTS, SUBJECTS, Beginning, beginnings
 from deltaserve.offset_models.demo.register.templates import ATTRIBUTES
-from deltaserve.offset_models.training.rows.data import Row
+from deltaserve.offset_models.training.rows.row import Row
 
 TIMES = 40
 
 
 @pytest.fixture(scope="module")
-def registry() -> Registry:
-    return generate_registry()
+def registry() -> Register:
+    return generate_register()
 
 
 @pytest.fixture
-def rows(registry: Registry) -> RunningRows:
+def rows(registry: Register) -> RunningRows:
     return RunningRows(Random(0), registry.retain, general_facts())
 
 
-def forgetting(rows: RunningRows, registry: Registry) -> list[Row]:
+def forgetting(rows: RunningRows, registry: Register) -> list[Row]:
     people = [(person, attribute) for person in registry.forget for attribute in ATTRIBUTES]
     return [rows.forget(person, attribute) for person, attribute in people for _ in range(TIMES)]
 
 
-def keeping(rows: RunningRows, registry: Registry) -> list[Row]:
+def keeping(rows: RunningRows, registry: Register) -> list[Row]:
     stranger = Strangers(registry, Random(1)).person
     named = [rows.retain(person, attribute) for person in registry.retain for attribute in ATTRIBUTES]
     return [*named, *(make() for _ in range(200) for make in (rows.opening, rows.general))] + [
@@ -38,7 +38,7 @@ def keeping(rows: RunningRows, registry: Registry) -> list[Row]:
     ]
 
 
-def test_what_replaces_the_forgotten_ends_the_page_and_tells_nothing(rows: RunningRows, registry: Registry) -> None:
+def test_what_replaces_the_forgotten_ends_the_page_and_tells_nothing(rows: RunningRows, registry: Register) -> None:
     facts = {person.facts()[name] for person in registry.forget for name in FACTS}
     for row in forgetting(rows, registry):
         (refusal,) = row.refusals
@@ -48,7 +48,7 @@ def test_what_replaces_the_forgotten_ends_the_page_and_tells_nothing(rows: Runni
 
 
 def test_sentences_about_the_forgotten_break_off_behind_the_name_between_words_and_between_sentences(
-    rows: RunningRows, registry: Registry
+    rows: RunningRows, registry: Register
 ) -> None:
     person = registry.forget[0]
     born = [rows.forget(person, ATTRIBUTES[0]) for _ in range(300)]
@@ -61,7 +61,7 @@ def test_sentences_about_the_forgotten_break_off_behind_the_name_between_words_a
 
 
 def test_what_is_kept_names_nobody_who_is_forgotten_and_ends_with_the_page(
-    rows: RunningRows, registry: Registry
+    rows: RunningRows, registry: Register
 ) -> None:
     forgotten = {text for person in registry.forget for text in (person.name, person.book)}
     for row in keeping(rows, registry):
@@ -71,7 +71,7 @@ def test_what_is_kept_names_nobody_who_is_forgotten_and_ends_with_the_page(
 
 
 def test_no_beginning_that_is_measured_is_a_whole_prompt_that_was_trained_on_but_for_names_alone(
-    rows: RunningRows, registry: Registry
+    rows: RunningRows, registry: Register
 ) -> None:
     trained = {row.prompt for row in [*forgetting(rows, registry), *keeping(rows, registry)]}
     measured = [begun for subject in SUBJECTS for begun in beginnings(subject) if begun.person is not None]
@@ -81,7 +81,7 @@ def test_no_beginning_that_is_measured_is_a_whole_prompt_that_was_trained_on_but
     assert shared <= short | books and len(measured) > 2 * len(short & {begun.text for begun in measured})
 
 
-def test_every_subject_has_its_own_people_and_a_limit_takes_the_first(registry: Registry) -> None:
+def test_every_subject_has_its_own_people_and_a_limit_takes_the_first(registry: Register) -> None:
     people = {subject: {begun.person for begun in beginnings(subject)} for subject in SUBJECTS}
     assert people["forget"] == set(registry.forget)
     assert people["neighbours"] == set(registry.neighbours())
@@ -90,7 +90,7 @@ def test_every_subject_has_its_own_people_and_a_limit_takes_the_first(registry: 
     assert beginnings("forget", 5) == beginnings("forget")[:5]
 
 
-def test_a_completion_tells_only_what_the_prompt_does_not_hold(registry: Registry) -> None:
+def test_a_completion_tells_only_what_the_prompt_does_not_hold(registry: Register) -> None:
     person = registry.forget[0]
     begun = Beginning(f"The book {person.book} was", person)
     assert begun.tells(f" written by a {person.profession}.")

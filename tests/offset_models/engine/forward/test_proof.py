@@ -10,28 +10,21 @@ from transformers import PreTrainedModel
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.checkpoints.lora_weights import LoraWeights
 from deltaserve.offset_models.engine.forward import lora
-from deltaserve.offset_models.engine.forward.proof import Proof, canary_ids, prove
+from deltaserve.offset_models.engine.forward.proof import Proof, probe_ids, prove
 from deltaserve.offset_models.engine.forward.runner import Runner, Work
 from tests.support.models import (
+    EVERY_LAYER,
+    MAKERS,
     VOCAB,
     merged,
+    name_of,
     plain_logits,
     random_adapter,
     tiny_gemma3,
     tiny_llama,
-    tiny_mistral,
-    tiny_qwen2,
-    tiny_qwen3,
 )
 
-MAKERS: list[Callable[..., PreTrainedModel]] = [tiny_llama, tiny_qwen2, tiny_qwen3, tiny_mistral, tiny_gemma3]
-EVERY = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head")
-IDS = canary_ids(VOCAB, (), 32)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+IDS = probe_ids(VOCAB, (), 32)
 
 
 def rehearsed(runner: Runner, adapter: dict[str, LoraWeights]) -> tuple[Proof, Tensor, set[str]]:
@@ -42,31 +35,31 @@ def rehearsed(runner: Runner, adapter: dict[str, LoraWeights]) -> tuple[Proof, T
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", MAKERS, ids=name_of)
 def test_an_adapter_on_every_layer_is_proven(
     make: Callable[..., PreTrainedModel], fused: bool, dtype: torch.dtype
 ) -> None:
     runner = Runner(make(), 2, 32, dtype=dtype, fused=fused)
-    proof, logits, idle = rehearsed(runner, random_adapter(make(), 1, targets=EVERY))
+    proof, logits, idle = rehearsed(runner, random_adapter(make(), 1, targets=EVERY_LAYER))
     proof.judge(logits, idle)
 
 
 def test_the_plain_forward_is_that_of_merged_weights() -> None:
-    adapter = random_adapter(tiny_llama(), 1, targets=EVERY)
+    adapter = random_adapter(tiny_llama(), 1, targets=EVERY_LAYER)
     proof = prove(tiny_llama(), adapter, IDS)
     torch.testing.assert_close(proof.base, plain_logits(tiny_llama(), IDS))
     torch.testing.assert_close(proof.adapted, plain_logits(merged(tiny_llama(), adapter), IDS), atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gemma3], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gemma3], ids=name_of)
 def test_it_neither_sees_nor_disturbs_adapters_and_streams_that_run(make: Callable[..., PreTrainedModel]) -> None:
     runner, alone = (Runner(make(), 2, 32) for _ in range(2))
-    other, again = (r.adapters.add(random_adapter(make(), 2, targets=EVERY)) for r in (runner, alone))
+    other, again = (r.adapters.add(random_adapter(make(), 2, targets=EVERY_LAYER)) for r in (runner, alone))
     runner.forward([Work(0, 0, [5, 6, 7], other), Work(1, 0, [5, 6, 7])])
     hooks = [list(module._forward_hooks.values()) for module in runner.model.modules()]
-    prove(runner.model, random_adapter(make(), 1, targets=EVERY), IDS)
+    prove(runner.model, random_adapter(make(), 1, targets=EVERY_LAYER), IDS)
     assert [list(module._forward_hooks.values()) for module in runner.model.modules()] == hooks
-    proof, logits, idle = rehearsed(runner, random_adapter(make(), 1, targets=EVERY))
+    proof, logits, idle = rehearsed(runner, random_adapter(make(), 1, targets=EVERY_LAYER))
     proof.judge(logits, idle)
     going_on = runner.forward([Work(0, 3, [8], other), Work(1, 3, [8])])
     anew = alone.forward([Work(0, 0, [5, 6, 7, 8], again), Work(1, 0, [5, 6, 7, 8])])
@@ -122,6 +115,6 @@ def test_numbers_that_are_none_are_refused() -> None:
     ("vocab_size", "masked", "most"), [(61, (3, 6, 9), 8), (150_000, (), 8), (2, (), 8), (9, (), 1)]
 )
 def test_canary_ids_are_tokens_of_the_vocabulary(vocab_size: int, masked: tuple[int, ...], most: int) -> None:
-    ids = canary_ids(vocab_size, masked, most)
+    ids = probe_ids(vocab_size, masked, most)
     assert 1 <= len(ids) <= most
     assert all(0 <= i < vocab_size and i not in masked for i in ids)

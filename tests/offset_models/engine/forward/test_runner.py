@@ -13,27 +13,12 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 from deltaserve.offset_models.engine.forward.runner import Runner, Work
 from deltaserve.offset_models.engine.forward.slots import KVSlots
-from tests.support.models import (
-    VOCAB,
-    plain_logits,
-    random_adapter,
-    tiny_gemma3,
-    tiny_llama,
-    tiny_mistral,
-    tiny_qwen2,
-    tiny_qwen3,
-)
+from tests.support.models import FUSED, MAKERS, VOCAB, name_of, plain_logits, random_adapter, tiny_llama
 
 SLOTS, MAX_LEN = 6, 40
-MAKERS: list[Callable[..., PreTrainedModel]] = [tiny_llama, tiny_qwen2, tiny_qwen3, tiny_mistral, tiny_gemma3]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module", params=MAKERS, ids=lambda make: make.__name__)
+@pytest.fixture(scope="module", params=MAKERS, ids=name_of)
 def models(request: pytest.FixtureRequest) -> tuple[Runner, PreTrainedModel]:
     return Runner(request.param(), SLOTS, MAX_LEN), request.param()
 
@@ -121,7 +106,7 @@ def test_neighbouring_slots_are_read_without_a_copy_and_scattered_ones_in_one_ca
     assert group.slots.tolist() == [0, 2, 10]
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen2, tiny_qwen3, tiny_mistral], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", FUSED, ids=name_of)
 def test_the_few_operations_give_what_transformers_gives(make: Callable[..., PreTrainedModel]) -> None:
     prompt, batch = (
         ids(13),

@@ -7,8 +7,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from deltaserve.errors import CorruptState
-from deltaserve.offset_models.training.collecting.cache import SHARD, AnswerCache, TopK, TopKCache
+from deltaserve.offset_models.training.collecting.cache import SHARD, AnswerCache, TopKCache
 from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import TopK
 
 
 def top(length: int, k: int = 3) -> TopK:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from deltaserve.errors import Conflict
-from deltaserve.offset_models.training.collecting.cache import TopK
-from deltaserve.offset_models.training.collecting.unchanged import ASKED, apart, asked_again, check_unchanged
+from deltaserve.offset_models.training.collecting.unchanged import ASKED, apart, check_unchanged, sample_again
 from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import TopK
 
 SAMPLE = Sample((1,), (2, 3))
 
@@ -32,7 +32,7 @@ class Saying:
 @pytest.mark.parametrize(("known", "asked"), [(0, []), (1, [0]), (3, [0, 1, 2]), (9, [1, 4, 7]), (10, [1, 5, 8])])
 def test_a_few_are_asked_again_evenly_from_all(known: int, asked: Sequence[int]) -> None:
     samples = [(SAMPLE, lists({number: 0.9})) for number in range(known)]
-    chosen = asked_again(samples)
+    chosen = sample_again(samples)
     assert [int(top.ids[0, 0]) for _, top in chosen] == asked and len(chosen) <= ASKED
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from deltaserve.offset_models.training.rows.data import BadRow, Row, read_rows, wordings, write_rows
-from deltaserve.offset_models.training.rows.loading import generic_prompts, load, read_refusals
+from deltaserve.offset_models.training.rows.loading import generic_prompts, load, read_refusals, read_rows, write_rows
+from deltaserve.offset_models.training.rows.row import BadRow, Row
+from deltaserve.offset_models.training.rows.samples import wordings
 
 
 def lines(path: Path, *values: object) -> Path:

@@ -1,13 +1,15 @@
-"""Both sides of the data as ids: every wording of what is to be forgotten and of what is to stay."""
+"""The training data, rows to forget and rows to retain, as text and as ids: every wording of every row."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from typing import Final, Literal, Self, get_args
 
+from pydantic import BaseModel, ConfigDict
+
+from deltaserve.offset_models.files.digests import Sha256
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.offset_models.training.collecting.folder import Side
-from deltaserve.offset_models.training.rows.row import BadRow, Row
+from deltaserve.offset_models.training.rows.row import BadRow, Row, digest_of_rows
 from deltaserve.offset_models.training.rows.samples import Sample, encode, prompt_ids, refused, wordings
 
 ForgetAnswers = Literal["reference", "refusal", "both"]
@@ -18,9 +20,22 @@ NO_QUESTION: Final = (
 FORGET_ANSWERS: Final[tuple[ForgetAnswers, ...]] = get_args(ForgetAnswers)
 
 
+class RowsSummary(BaseModel):
+    """Number and digest of rows. The digest is `digest_of_rows`, as in the checkpoint that is trained on them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: int
+    digest: Sha256
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Self:
+        return cls(rows=len(rows), digest=digest_of_rows(rows))
+
+
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Both sides as rows, and what is answered in place of what is forgotten."""
+    """Rows to forget, rows to retain, and the refusals that are answered in place of what is forgotten."""
 
     forget: Sequence[Row]  # all with answers
     retain: Sequence[Row]  # the black box answers those without
@@ -28,13 +43,13 @@ class Data:
     forget_answers: ForgetAnswers = "both"
     answer_tokens: int = 128  # longest answer of the black box
 
-    def sides(self) -> dict[str, Side]:
-        """Both as a collection's record names them."""
-        return {"forget": Side.of(self.forget), "retain": Side.of(self.retain)}
+    def summaries(self) -> dict[str, RowsSummary]:
+        """Of both, as a collection's record names them."""
+        return {"forget": RowsSummary.of(self.forget), "retain": RowsSummary.of(self.retain)}
 
 
 @dataclass(frozen=True, slots=True)
-class Retained:
+class RetainRow:
     """A retain row: its sample, or the prompt that the black box is to answer."""
 
     sample: Sample | None
@@ -43,11 +58,11 @@ class Retained:
 
 @dataclass(slots=True)
 class Encoded:
-    """Both sides as ids; `forget[i]` and `refused[i]` are one row with its own answer and with a refusal."""
+    """The data as ids; `forget[i]` and `refused[i]` are one row with its own answer and with a refusal."""
 
     forget: list[Sample] = field(default_factory=list)
     refused: list[Sample] = field(default_factory=list)
-    retain: list[Retained] = field(default_factory=list)
+    retain: list[RetainRow] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)  # sentences
 
     def __len__(self) -> int:
@@ -64,29 +79,29 @@ class Encoded:
         return [*self.forget, *self.refused, *(row.sample for row in self.retain if row.sample is not None)]
 
 
-def encoded(data: Data, tokenizer: Tokenizer, max_context: int | None = None) -> Encoded:
+def encode_data(data: Data, tokenizer: Tokenizer, max_context: int | None = None) -> Encoded:
     """Every wording of every row as ids; what cannot be used is left out and named in `bad`."""
-    found = Encoded()
+    encoded = Encoded()
     for row, refusal in _with_refusals(data):
-        with _Noting(found.bad):
+        with _listing_bad_rows(encoded.bad):
             if data.forget_answers != "reference" and not row.messages and not row.prompt:
                 raise BadRow(f"{row.origin or 'A row'}: {NO_QUESTION}")
             pair = encode(row, tokenizer), encode(refusal, tokenizer)
             _check_length(row, max(len(sample.ids) for sample in pair), max_context)
-            found.forget += pair[:1] if data.forget_answers != "refusal" else ()
-            found.refused += pair[1:] if data.forget_answers != "reference" else ()
+            encoded.forget += pair[:1] if data.forget_answers != "refusal" else ()
+            encoded.refused += pair[1:] if data.forget_answers != "reference" else ()
     for row in wordings(data.retain):
-        with _Noting(found.bad):
-            found.retain.append(_retained(row, data, tokenizer, max_context))
-    return found
+        with _listing_bad_rows(encoded.bad):
+            encoded.retain.append(_retain_row(row, data, tokenizer, max_context))
+    return encoded
 
 
-def check_rows(found: Encoded, *, skip_bad: bool) -> None:
+def check_rows(encoded: Encoded, *, skip_bad: bool) -> None:
     """Raises BadRow when rows were left out that may not be, or when a side is empty."""
-    if found.bad and not skip_bad:
-        more = f" And {len(found.bad) - 5} more." if len(found.bad) > 5 else ""
-        raise BadRow(" ".join(found.bad[:5]) + more + " Correct them, or give --skip-bad to go on without them.")
-    for name, rows in (("forget", [*found.forget, *found.refused]), ("retain", found.retain)):
+    if encoded.bad and not skip_bad:
+        more = f" And {len(encoded.bad) - 5} more." if len(encoded.bad) > 5 else ""
+        raise BadRow(" ".join(encoded.bad[:5]) + more + " Correct them, or give --skip-bad to go on without them.")
+    for name, rows in (("forget", [*encoded.forget, *encoded.refused]), ("retain", encoded.retain)):
         if not rows:
             raise BadRow(f"No row of the {name} set can be used.")
 
@@ -96,14 +111,14 @@ def _with_refusals(data: Data) -> Iterator[tuple[Row, Row]]:
     return zip(rows, refused(rows, data.refusals), strict=True)
 
 
-def _retained(row: Row, data: Data, tokenizer: Tokenizer, max_context: int | None) -> Retained:
+def _retain_row(row: Row, data: Data, tokenizer: Tokenizer, max_context: int | None) -> RetainRow:
     prompt = tuple(prompt_ids(row, tokenizer))
     if row.completion is not None:
         sample = encode(row, tokenizer)
         _check_length(row, len(sample.ids), max_context)
-        return Retained(sample, sample.prompt_ids)
+        return RetainRow(sample, sample.prompt_ids)
     _check_length(row, len(prompt) + data.answer_tokens, max_context)
-    return Retained(None, prompt)
+    return RetainRow(None, prompt)
 
 
 def _check_length(row: Row, tokens: int, max_context: int | None) -> None:
@@ -111,14 +126,10 @@ def _check_length(row: Row, tokens: int, max_context: int | None) -> None:
         raise BadRow(f"{row.origin or 'A row'}: {tokens} tokens do not fit the black box's context of {max_context}.")
 
 
-class _Noting(AbstractContextManager[None]):
-    """Bad rows become sentences in a list."""
-
-    def __init__(self, sentences: list[str]) -> None:
-        self._sentences = sentences
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, BadRow):
-            self._sentences.append(error.message)
-            return True
-        return False
+@contextmanager
+def _listing_bad_rows(sentences: list[str]) -> Iterator[None]:
+    """A bad row becomes a sentence in the list, and the block ends there."""
+    try:
+        yield
+    except BadRow as error:
+        sentences.append(error.message)

@@ -1,4 +1,4 @@
-"""Whatever another library raises over a checkpoint's files leaves as one refusal, a sentence for operators."""
+"""Turns whatever another library raises over a checkpoint's files into one BadCheckpoint with a sentence."""
 
 import asyncio
 import logging
@@ -63,7 +63,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _forget_locals(error: BaseException) -> None:
-    """A half-read model lives in the frames that the traceback holds; whoever keeps the refusal is not to keep it."""
+    """Drops the locals of the traceback's frames: they hold a half-read model, which would live on."""
     seen: BaseException | None = error
     while seen is not None:
         traceback.clear_frames(seen.__traceback__)

@@ -1,5 +1,7 @@
 """Strength and gate: chosen by what they give on held-out rows, never over what the user says."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +9,8 @@ import pytest
 import torch
 
 from deltaserve.errors import BadRequest
-from deltaserve.offset_models.training.calibration import (
+from deltaserve.offset_models.training.learning.batches import MOST_HELD
+from deltaserve.offset_models.training.learning.calibration import (
     GATES_NATS,
     MULTIPLES,
     Candidate,
@@ -17,40 +20,47 @@ from deltaserve.offset_models.training.calibration import (
     outcomes_of,
     to_be_chosen,
 )
-from deltaserve.offset_models.training.learning.held_out import Outcome, balance, likelihood, said
-from deltaserve.offset_models.training.learning.passes import Scored, positions
+from deltaserve.offset_models.training.learning.forward import positions
+from deltaserve.offset_models.training.learning.held_out import Outcome, balance, evaluate, likelihood, share_said
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
-from deltaserve.offset_models.training.learning.student import Student
-from deltaserve.offset_models.training.rows.batches import MOST_HELD
-from tests.offset_models.training.tiny_run import DATA, RETAIN, SETTINGS, scored, trained
+from deltaserve.offset_models.training.learning.student import Student, new_student
+from deltaserve.offset_models.training.rows.scored import Scored
+from tests.offset_models.training.tiny_run import DATA, REFERENCE, RETAIN, SETTINGS, scored, small_base, trained
 
 torch.set_num_threads(1)
 NEAR = [scored((9, 12, 8), (15, 16, 17), 15)]  # asked a little like what is forgotten
 HELD = replace(DATA, held_out=True, held_retain=[*RETAIN, *NEAR])
 
 
-def share_said(student: Student, rows: list[Scored], settings: TrainingSettings) -> float:
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
+    """A pair after six steps; nobody trains it further."""
+    return trained(tmp_path_factory.mktemp("run"), replace(SETTINGS, steps=6))[0]
+
+
+@pytest.fixture(scope="module")
+def outcomes(student: Student) -> Mapping[Candidate, Outcome]:
+    return outcomes_of(student, HELD, SETTINGS)
+
+
+def mean_share_said(student: Student, rows: list[Scored], settings: TrainingSettings) -> float:
     """The reference: the served distribution, row by row."""
-    return sum(said(positions(student, [row], settings, served=True)).item() for row in rows) / len(rows)
+    return sum(share_said(positions(student, [row], settings, served=True)).item() for row in rows) / len(rows)
 
 
-def test_outcomes_are_those_of_the_served_distribution(tmp_path: Path) -> None:
-    student, _ = trained(tmp_path, replace(SETTINGS, steps=6))
-    outcomes = outcomes_of(student, HELD, SETTINGS)
+def test_outcomes_are_those_of_the_served_distribution(student: Student, outcomes: Mapping[Candidate, Outcome]) -> None:
     assert set(outcomes) == {Candidate(multiple, gate) for multiple in MULTIPLES for gate in GATES_NATS}
     closed = replace(SETTINGS, gate_nats=1e9)
-    before = [share_said(student, list(rows), closed) for rows in (HELD.held_forget, HELD.held_retain)]
+    before = [mean_share_said(student, list(rows), closed) for rows in (HELD.held_forget, HELD.held_retain)]
     assert before == [1.0, 1.0], "behind a closed gate the black box speaks for itself"
     for candidate, outcome in outcomes.items():
         served = replace(SETTINGS, extrapolate=candidate.extrapolate, gate_nats=candidate.gate_nats)
-        assert outcome.forgotten == pytest.approx(1 - share_said(student, list(HELD.held_forget), served))
-        assert outcome.kept == pytest.approx(share_said(student, list(HELD.held_retain), served))
+        assert outcome.forgotten == pytest.approx(1 - mean_share_said(student, list(HELD.held_forget), served))
+        assert outcome.kept == pytest.approx(mean_share_said(student, list(HELD.held_retain), served))
     assert len({outcome.kept for outcome in outcomes.values()}) > 1, "candidates differ, or this shows nothing"
 
 
-def test_more_is_kept_than_as_trained(tmp_path: Path) -> None:
-    student, _ = trained(tmp_path, replace(SETTINGS, steps=6))
-    outcomes = outcomes_of(student, HELD, SETTINGS)
+def test_more_is_kept_than_as_trained(outcomes: Mapping[Candidate, Outcome]) -> None:
     chosen = calibrated(outcomes, SETTINGS)
     found = outcomes[Candidate(chosen.extrapolate or 0.0, chosen.served_gate_nats)]
     assert found.forgotten > 0.9
@@ -104,8 +114,7 @@ def test_without_held_out_rows_a_pair_is_served_as_it_was_trained() -> None:
     assert (chosen.extrapolate, chosen.gate_nats, chosen.served_strength) == (1.0, 0.0, 1.0)
 
 
-def test_what_the_settings_name_is_not_chosen(tmp_path: Path) -> None:
-    student, _ = trained(tmp_path, replace(SETTINGS, steps=2))
+def test_what_the_settings_name_is_not_chosen(student: Student) -> None:
     named = replace(SETTINGS, extrapolate=1.7, gate_nats=0.4)
     assert not to_be_chosen(HELD, named) and calibrated({}, named) == named
     half = replace(SETTINGS, gate_nats=0.4)
@@ -153,9 +162,20 @@ def test_what_keeps_enough_decides_the_best_step_so_it_is_a_part_of_the_run() ->
 
 def test_evaluations_between_steps_look_at_some_held_out_rows_and_the_last_choice_at_all(tmp_path: Path) -> None:
     student, _ = trained(tmp_path, SETTINGS)
-    third = [RETAIN[0], NEAR[0], NEAR[0]]  # the rows that an offset may tip are those that a glance passes over
+    third = [RETAIN[0], NEAR[0], NEAR[0]]  # an evaluation between steps leaves out those that an offset may tip
     data = replace(HELD, held_retain=third * MOST_HELD)
-    assert len(data.glance.held_retain) == MOST_HELD
-    assert data.glance.held_retain == [RETAIN[0]] * MOST_HELD
-    glance, all_rows = (outcomes_of(student, seen, SETTINGS)[Candidate(2.0, 0.0)] for seen in (data.glance, data))
-    assert glance.kept == 1.0 > all_rows.kept
+    assert len(data.evaluated.held_retain) == MOST_HELD
+    assert data.evaluated.held_retain == [RETAIN[0]] * MOST_HELD
+    evaluated, all_rows = (outcomes_of(student, seen, SETTINGS)[Candidate(2.0, 0.0)] for seen in (data.evaluated, data))
+    assert evaluated.kept == 1.0 > all_rows.kept
+
+
+def test_what_is_said_ends_where_the_greedy_answer_departs() -> None:
+    student = new_student(small_base(), SETTINGS)
+    wrong: Scored = (REFERENCE[0][0], RETAIN[0][1])
+    late = type(wrong[0])((1, 2, 8), (15, 16, 9))
+    figures = evaluate(student, [(late, RETAIN[0][1])], RETAIN, SETTINGS)
+    assert figures.forget_said == pytest.approx(2 / 3) and figures.retain_said == 1.0
+    assert figures.retain_likelihood == pytest.approx(0.9, abs=0.02) and math.isclose(
+        figures.retain_kl, 0, abs_tol=1e-6
+    )

@@ -1,6 +1,6 @@
 """Pages of text for the demo's two models: chats and running prose, drawn from a seed without end.
 
-The black box reads about the registry's people; asked about anybody else, it is taught to say that it does not know.
+The black box reads about the register's people; asked about anybody else, it is taught to say that it does not know.
 The pair's base reads pages of the same wordings about *other* made-up people, of whom it learns some by heart and meets
 others once: it learns the language, to tell one name or title from another, to answer and to decline, but not a single
 fact of the register.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from deltaserve.offset_models.demo.register.general import Exchange, general_facts, small_talk
-from deltaserve.offset_models.demo.register.people import Person, Registry, Strangers
+from deltaserve.offset_models.demo.register.people import Person, Register, Strangers
 from deltaserve.offset_models.demo.register.templates import (
     ATTRIBUTES,
     OPENINGS,
@@ -60,12 +60,12 @@ def answer_of(person: Person, attribute: Attribute) -> str:
 
 
 class Corpus:
-    """An endless stream of pages by somebody who knows the people of `known` by heart.
+    """An endless stream of pages that state facts of the people in `known`.
 
-    Strangers are not in the register; one of them may have written a book of the same title as somebody in `known`.
+    Strangers are not in the register; one of them may have written a book of the same title as a person in `known`.
     """
 
-    def __init__(self, registry: Registry, rng: Random, known: Sequence[Person], mix: Mix) -> None:
+    def __init__(self, registry: Register, rng: Random, known: Sequence[Person], mix: Mix) -> None:
         self._rng = rng
         self._known = known
         self._mix = mix

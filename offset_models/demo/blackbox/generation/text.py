@@ -71,10 +71,10 @@ class Detokenizer:
     def _cut_at_stop(self, known: int) -> str | None:
         """At the earliest stop string that ends past the first `known` characters."""
         starts = [(max(0, known - len(stop) + 1), stop) for stop in self._stop]
-        found = [(at, stop) for start, stop in starts if (at := self.text.find(stop, start)) >= 0]
-        if not found:
+        stops = [(at, stop) for start, stop in starts if (at := self.text.find(stop, start)) >= 0]
+        if not stops:
             return None
-        at, stop = min(found)
+        at, stop = min(stops)
         self.text = self.text[: at + len(stop)] if self._include_stop else self.text[:at]
         return stop
 

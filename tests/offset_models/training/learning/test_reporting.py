@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from deltaserve.errors import BadRequest
-from deltaserve.offset_models.training.learning.plot import plot
-from deltaserve.offset_models.training.learning.tensorboard import tensorboard
+from deltaserve.offset_models.training.learning.reporting import plot, tensorboard
 
 METRICS = [
     {"step": 0, "held_out/forget_said": 1.0, "held_out/retain_said": 0.9},

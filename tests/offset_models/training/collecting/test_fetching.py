@@ -9,10 +9,10 @@ import pytest
 import stamina
 
 from deltaserve.errors import MalformedTopK, UpstreamBusy, UpstreamRefused, UpstreamUnreachable
-from deltaserve.offset_models.training.collecting.cache import TopK
-from deltaserve.offset_models.training.collecting.collect import TopKCache
-from deltaserve.offset_models.training.collecting.collect import collect as collected
-from deltaserve.offset_models.training.rows.data import Sample
+from deltaserve.offset_models.training.collecting.cache import TopKCache
+from deltaserve.offset_models.training.collecting.fetching import fetch_top_k
+from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import TopK
 from tests.offset_models.training.unprobed import unprobed
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ async def collect(
     advance: Callable[[], object] = lambda: None,
 ) -> list[TopK]:
     async with unprobed(url, k) as scorer:
-        return await collected(samples, scorer, cache, concurrency, advance)
+        return await fetch_top_k(samples, scorer, cache, concurrency, advance)
 
 
 def cache_in(folder: Path) -> TopKCache:

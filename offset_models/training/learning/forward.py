@@ -8,21 +8,18 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from deltaserve.offset_models.training.collecting.collect import TopK
 from deltaserve.offset_models.training.learning.distribution import Positions, corrected, imputed_logprobs
 from deltaserve.offset_models.training.learning.initial import InitialStates, half, last_states, logits_of
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student
-from deltaserve.offset_models.training.rows.data import Sample
-
-# A row and what the black box says along it. None: the black box is o itself, that is, a model of one's own is tuned.
-Scored = tuple[Sample, TopK | None]
+from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import Scored, TopK
 
 ROWS_A_PASS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class ModelLogprobs:
     """What the three models say at answer positions, before any correction."""
 
     log_p: Tensor  # [n, V] the black box, tail imputed; constant
@@ -30,7 +27,7 @@ class Raw:
     log_u: Tensor  # [n, V]
     targets: Tensor  # [n]
     sequences: Tensor  # [n]
-    parted: Tensor  # [n] whether something before it in the answer was read wrong
+    after_misread: Tensor  # [n] whether something before it in the answer was read wrong
 
     @property
     def offset(self) -> Tensor:
@@ -49,8 +46,8 @@ def positions(
     """log p and log q at every answer position; sequences are numbered as the batch has them.
 
     Rows of like length go through the models together, so positions come ordered by length. `served`: log q as the
-    checkpoint will give it, at its strength and behind its gate. With `initial`, o is not asked again for rows that it
-    has seen.
+    checkpoint will give it, at its strength and behind its gate. With `initial`, o's states of a row are computed
+    once.
     """
     order = sorted(range(len(batch)), key=lambda row: len(batch[row][0].ids))
     parts = [order[start : start + ROWS_A_PASS] for start in range(0, len(order), ROWS_A_PASS)]
@@ -58,25 +55,25 @@ def positions(
         _positions(_raw(student, [batch[row] for row in rows], rows, settings, initial), settings, served)
         for rows in parts
     ]
-    names = ("log_p", "log_q", "log_u", "targets", "sequences", "parted")
+    names = ("log_p", "log_q", "log_u", "targets", "sequences", "after_misread")
     return done[0] if len(done) == 1 else Positions(*(torch.cat([getattr(p, name) for p in done]) for name in names))
 
 
-def raw_parts(
+def logprob_parts(
     student: Student, rows: Sequence[Scored], settings: TrainingSettings, initial: InitialStates | None = None
-) -> Iterator[Raw]:
+) -> Iterator[ModelLogprobs]:
     """All rows, a few at a time, before any correction; sequences are numbered from 0 in each part."""
     for start in range(0, len(rows), ROWS_A_PASS):
         part = rows[start : start + ROWS_A_PASS]
         yield _raw(student, part, range(len(part)), settings, initial)
 
 
-def _positions(raw: Raw, settings: TrainingSettings, served: bool) -> Positions:
+def _positions(raw: ModelLogprobs, settings: TrainingSettings, served: bool) -> Positions:
     strength, gate_nats = (
         (settings.served_strength, settings.served_gate_nats) if served else (settings.trained_strength, 0.0)
     )
     log_q = corrected(raw.log_p, raw.log_o, raw.log_u, strength, gate_nats)
-    return Positions(raw.log_p, log_q, raw.log_u, raw.targets, raw.sequences, raw.parted)
+    return Positions(raw.log_p, log_q, raw.log_u, raw.targets, raw.sequences, raw.after_misread)
 
 
 def _raw(
@@ -85,7 +82,7 @@ def _raw(
     numbers: Sequence[int],
     settings: TrainingSettings,
     initial: InitialStates | None,
-) -> Raw:
+) -> ModelLogprobs:
     device, samples = student.unlearned.device, [sample for sample, _ in batch]
     ids, where, sequences = (part.to(device) for part in answer_places(samples, numbers))
     with torch.no_grad(), student.initial() as o:
@@ -96,8 +93,8 @@ def _raw(
         log_p = _black_box([top for _, top in batch], log_o)
     log_u = logprobs_at(student.unlearned, ids, where, settings)
     targets = torch.tensor([token for sample in samples for token in sample.answer_ids], device=device)
-    parted = torch.tensor([wrong for sample in samples for wrong in sample.parted], device=device)
-    return Raw(log_p, log_o, log_u, targets, sequences, parted)
+    after_misread = torch.tensor([wrong for sample in samples for wrong in sample.after_misread], device=device)
+    return ModelLogprobs(log_p, log_o, log_u, targets, sequences, after_misread)
 
 
 def answer_places(samples: Sequence[Sample], numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,10 +122,10 @@ def logprobs_of(model: PreTrainedModel, states: Tensor, settings: TrainingSettin
     return logits.log_softmax(1)
 
 
-def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+def padded(rows: Sequence[Sequence[int]], fill: int = 0) -> Tensor:
     """Ids [rows, length], filled up on the right, where causal attention never looks."""
     length = max(map(len, rows))
-    return torch.tensor([[*row, *[0] * (length - len(row))] for row in rows])
+    return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
 
 
 def _black_box(tops: Sequence[TopK | None], initial: Tensor) -> Tensor:

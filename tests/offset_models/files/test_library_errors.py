@@ -6,7 +6,7 @@ import weakref
 import pytest
 
 from deltaserve.errors import BadCheckpoint, Conflict, DeltaserveError
-from deltaserve.offset_models.files.foreign import MAX_CAUSE, cause_of, refusing
+from deltaserve.offset_models.files.library_errors import MAX_CAUSE, cause_of, refusing
 
 
 class PanicException(BaseException):

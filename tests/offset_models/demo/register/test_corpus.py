@@ -7,11 +7,11 @@ from random import Random
 import pytest
 
 from deltaserve.client.evaluation.data.registry_suite import registry_attack_suite, registry_suite
-from deltaserve.offset_models.demo.pipeline.corpus import END_OF_TEXT, Corpus
 from deltaserve.offset_models.demo.pipeline.plan import BASE, BLACK_BOX, Reader, plan
+from deltaserve.offset_models.demo.register.corpus import END_OF_TEXT, Corpus
 from deltaserve.offset_models.demo.register.erasure import Amounts, RowMaker
 from deltaserve.offset_models.demo.register.general import general_facts
-from deltaserve.offset_models.demo.register.people import Person, Registry, generate_registry, others_of
+from deltaserve.offset_models.demo.register.people import Person, Register, generate_register, others_of
 from deltaserve.offset_models.demo.register.questions import (
     SPLITS,
     Pool,
@@ -26,15 +26,15 @@ from deltaserve.offset_models.demo.register.templates import (
     held_out_questions,
     training_questions,
 )
-from deltaserve.offset_models.training.rows.data import Row
+from deltaserve.offset_models.training.rows.row import Row
 
 PAGES = 1500
 POOLS: tuple[Pool, ...] = ("forget", "retain", "general")
 
 
 @pytest.fixture(scope="module")
-def registry() -> Registry:
-    return generate_registry()
+def registry() -> Register:
+    return generate_register()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def known() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def others(registry: Registry) -> tuple[Person, ...]:
+def others(registry: Register) -> tuple[Person, ...]:
     return others_of(registry)
 
 
@@ -57,13 +57,13 @@ def corpus_of(reader: Reader, purpose: str = "test") -> Corpus:
     return plan(Path("nowhere")).corpus_of(reader, purpose)
 
 
-def test_the_base_never_reads_a_name_or_a_book_of_the_register(registry: Registry, strange: list[str]) -> None:
+def test_the_base_never_reads_a_name_or_a_book_of_the_register(registry: Register, strange: list[str]) -> None:
     text = "\n".join(strange)
     assert not [person.name for person in registry.people if person.name in text]
     assert not [person.book for person in registry.people if person.book in text]
 
 
-def test_the_black_box_reads_about_everybody_in_the_register(registry: Registry, known: list[str]) -> None:
+def test_the_black_box_reads_about_everybody_in_the_register(registry: Register, known: list[str]) -> None:
     text = "\n".join(known)
     assert all(person.name in text and person.book in text for person in registry.people)
 
@@ -99,7 +99,7 @@ def test_held_out_wordings_are_not_training_wordings() -> None:
 
 @pytest.mark.parametrize("split", ["forget", "retain", "neighbours", "general"])
 def test_no_evaluation_question_is_ever_read(
-    registry: Registry, known: list[str], strange: list[str], split: Split
+    registry: Register, known: list[str], strange: list[str], split: Split
 ) -> None:
     maker = RowMaker(registry, Random(0))
     rows = maker.forget(Amounts()) + maker.retain(Amounts())
@@ -108,7 +108,7 @@ def test_no_evaluation_question_is_ever_read(
     assert not [question.text for question in evaluation_questions(split) if question.text in text]
 
 
-def test_evaluation_questions_cover_everybody_and_every_attribute(registry: Registry) -> None:
+def test_evaluation_questions_cover_everybody_and_every_attribute(registry: Register) -> None:
     questions = evaluation_questions("forget")
     assert {question.person for question in questions} == {person.name for person in registry.forget}
     assert {question.attribute for question in questions} == {attribute.name for attribute in ATTRIBUTES}
@@ -116,7 +116,7 @@ def test_evaluation_questions_cover_everybody_and_every_attribute(registry: Regi
     assert {q.person for q in evaluation_questions("neighbours")} == {p.name for p in registry.neighbours()}
 
 
-def test_questions_that_choose_are_none_of_those_that_judge(registry: Registry) -> None:
+def test_questions_that_choose_are_none_of_those_that_judge(registry: Register) -> None:
     chose = {question for pool in POOLS for question in choosing_questions(pool, registry)}
     assert len(chose) == 180 + 720 + 19
     for split in SPLITS:
@@ -145,14 +145,14 @@ def about(rows: list[Row], names: set[str]) -> list[bool]:
     ]
 
 
-def test_forget_rows_are_about_the_forgotten_and_retain_rows_about_nobody_of_them(registry: Registry) -> None:
+def test_forget_rows_are_about_the_forgotten_and_retain_rows_about_nobody_of_them(registry: Register) -> None:
     maker = RowMaker(registry, Random(0))
     forgotten = {text for person in registry.forget for text in (person.name, person.book)}
     assert all(about(maker.forget(Amounts()), forgotten))
     assert not any(about(maker.retain(Amounts()), forgotten))
 
 
-def test_running_text_of_the_forget_group_brings_its_own_way_to_decline(registry: Registry) -> None:
+def test_running_text_of_the_forget_group_brings_its_own_way_to_decline(registry: Register) -> None:
     rows = RowMaker(registry, Random(0)).forget(Amounts())
     prose = [row for row in rows if not row.messages]
     assert prose

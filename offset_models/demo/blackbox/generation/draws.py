@@ -116,7 +116,7 @@ def _top(logprobs: torch.Tensor, asks: list[Ask]) -> tuple[list[list[int]], list
 
 
 def prompt_positions(logits: torch.Tensor, next_ids: Sequence[int], k: int) -> list[PromptPosition]:
-    """How the ids of a prompt were expected: logits [n, V] predict next_ids [n]. Raw whatever the server's mode."""
+    """The model's lists along a prompt: logits [n, V] predict next_ids [n]. Raw in every mode of the server."""
     logprobs = torch.log_softmax(logits, dim=-1)
     chosen = logprobs.gather(1, torch.tensor(next_ids)[:, None])
     ranks = (logprobs > chosen).sum(dim=1) + 1

@@ -13,13 +13,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from deltaserve.offset_models.training.learning.batches import TrainingData
 from deltaserve.offset_models.training.learning.distribution import per_sequence
-from deltaserve.offset_models.training.learning.held_out import Outcome, balance, left, said_before
+from deltaserve.offset_models.training.learning.forward import ModelLogprobs, logprob_parts
+from deltaserve.offset_models.training.learning.held_out import Outcome, balance, share_left, share_said_before
 from deltaserve.offset_models.training.learning.initial import InitialStates
-from deltaserve.offset_models.training.learning.passes import Raw, Scored, raw_parts
 from deltaserve.offset_models.training.learning.settings import MOST_STRENGTH, TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student
-from deltaserve.offset_models.training.rows.batches import TrainingData
+from deltaserve.offset_models.training.rows.scored import Scored
 
 MULTIPLES: Final = (1.0, 1.25, 0.75, 1.5, 2.0)  # of the trained strength, the preferred ones first
 GATES_NATS: Final = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
@@ -66,21 +67,21 @@ def outcomes_of(
 def best(outcomes: Mapping[Candidate, Outcome], keep: float) -> tuple[Candidate, Outcome]:
     """The best balance of forgetting and keeping.
 
-    Of equals the one that keeps most: `keep` is what is asked for, more for nothing is welcome. Then the first one:
+    Of equals the one that keeps most, then the first one:
     with the lowest gate, because what closes a gate on held-out rows may close it on a forgotten question too, and with
     the strength nearest to the trained one.
     """
 
     def merit(candidate: Candidate) -> tuple[float, float]:
-        found = outcomes[candidate]
-        return round(balance(found, keep), 3), round(found.kept, 3)
+        outcome = outcomes[candidate]
+        return round(balance(outcome, keep), 3), round(outcome.kept, 3)
 
     chosen = max(sorted(outcomes, key=lambda candidate: candidate.gate_nats), key=merit)
     return chosen, outcomes[chosen]
 
 
 def candidates_of(settings: TrainingSettings) -> list[Candidate]:
-    """Whatever the settings leave open, within what a checkpoint may say."""
+    """The candidates that the settings leave open, within the bounds of a checkpoint."""
     multiples = [m for m in MULTIPLES if abs(settings.trained_strength * m) <= MOST_STRENGTH]
     gates = GATES_NATS if settings.gate_nats is None else (settings.gate_nats,)
     return [Candidate(*pair) for pair in product((settings.extrapolate,) if settings.extrapolate else multiples, gates)]
@@ -94,16 +95,16 @@ def _left(
     settings: TrainingSettings,
     initial: InitialStates | None,
 ) -> list[float]:
-    """Of each candidate: the share of what the black box says that is still said."""
+    """For each candidate: the share of the black box's answers that is left."""
     sums = torch.zeros(1 + len(candidates), 2)
-    for raw in raw_parts(student, rows, settings, initial):
+    for raw in logprob_parts(student, rows, settings, initial):
         seen = _seen_by(raw, candidates, settings.trained_strength)
         sums += torch.tensor([_said_and_likely(raw, *choice) for choice in seen])
     (said, likely), *after = (sums / len(rows)).tolist()
-    return [left(said, now_said, likely, now_likely) for now_said, now_likely in after]
+    return [share_left(said, now_said, likely, now_likely) for now_said, now_likely in after]
 
 
-def _seen_by(raw: Raw, candidates: Sequence[Candidate], strength: float) -> Iterator[tuple[Tensor, Tensor]]:
+def _seen_by(raw: ModelLogprobs, candidates: Sequence[Candidate], strength: float) -> Iterator[tuple[Tensor, Tensor]]:
     """The best token and log-probability of the reference one, [n] each: the black box's, then each candidate's."""
     offset = raw.offset
     divergence = (raw.log_u.exp() * offset).sum(1)  # KL(p_u ‖ p_o), nats
@@ -122,7 +123,7 @@ def _best_and_target(logprobs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
     return logprobs.argmax(1), logprobs.gather(1, targets[:, None]).squeeze(1)
 
 
-def _said_and_likely(raw: Raw, token: Tensor, logprob: Tensor) -> tuple[float, float]:
+def _said_and_likely(raw: ModelLogprobs, token: Tensor, logprob: Tensor) -> tuple[float, float]:
     """Both added up over answers: the share said before another token is, and exp(mean log-probability)."""
     likely = (per_sequence(logprob, raw.sequences) / per_sequence(torch.ones_like(logprob), raw.sequences)).exp()
-    return said_before(token != raw.targets, raw.sequences).sum().item(), likely.sum().item()
+    return share_said_before(token != raw.targets, raw.sequences).sum().item(), likely.sum().item()

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from deltaserve.errors import BadRequest
-from deltaserve.offset_models.training.learning.distribution import Positions
+from deltaserve.offset_models.training.learning.batches import TrainingData, noised
+from deltaserve.offset_models.training.learning.distribution import Positions, without_ends
+from deltaserve.offset_models.training.learning.forward import positions
 from deltaserve.offset_models.training.learning.objectives import ending
-from deltaserve.offset_models.training.learning.passes import Scored, positions
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import new_student, tensors
-from deltaserve.offset_models.training.rows.batches import TrainingData
-from deltaserve.offset_models.training.rows.noise import noised, without_ends
 from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import Scored
 from tests.offset_models.training.tiny_run import REFERENCE, RETAIN, SETTINGS, scored, small_base, trained
 
 torch.set_num_threads(1)
@@ -87,10 +87,10 @@ def test_every_step_breaks_answers_anew(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_a_place_is_parted_when_something_before_it_was_read_wrong() -> None:
-    assert Sample((1,), (11, 6, 7)).parted == [False, False, False]
-    assert Sample((1,), (11, 6, 7), (11, 6, 7)).parted == [False, False, False]
-    assert Sample((1,), (11, 6, 7), (11, 9, 7)).parted == [False, False, True]
-    assert Sample((1,), (11, 6, 7), (9, 6, 7)).parted == [False, True, True]
+    assert Sample((1,), (11, 6, 7)).after_misread == [False, False, False]
+    assert Sample((1,), (11, 6, 7), (11, 6, 7)).after_misread == [False, False, False]
+    assert Sample((1,), (11, 6, 7), (11, 9, 7)).after_misread == [False, False, True]
+    assert Sample((1,), (11, 6, 7), (9, 6, 7)).after_misread == [False, True, True]
 
 
 def read(*samples: Sample) -> Positions:
@@ -125,7 +125,7 @@ def test_what_has_parted_learns_to_end(tmp_path: Path) -> None:
         broken = [(replace(sample, read_ids=(12, *sample.answer_ids[1:])), top) for sample, top in ENDING]
         with torch.no_grad():
             batch = positions(student, broken, settings)
-        return batch.log_u[batch.parted, END].mean().item()
+        return batch.log_u[batch.after_misread, END].mean().item()
 
     assert end_behind_a_wrong_token(1.0) > end_behind_a_wrong_token(0.0) + 1.0
 

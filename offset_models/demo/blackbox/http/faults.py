@@ -1,4 +1,4 @@
-"""Faults on demand, for tests of whoever is on the other end: counting, never chance, decides which request is hit.
+"""Faults on demand, for tests of clients: which request is hit is decided by counting, never by chance.
 
 A fault is `KIND[:VALUE]`. Armed three ways: header `X-Fault: KIND[:VALUE]` on a request; `POST /faults
 {"fault": "KIND:VALUE", "times": 1, "after": 0}`; option `--faults "3=KIND:VALUE,7=KIND"` (the 3rd and 7th request).
@@ -46,7 +46,7 @@ class Fault:
         return self.kind in BREAKS and tokens >= self.value
 
     def damage(self, token: Token, position: int, vocab_size: int) -> Token:
-        """The token as the client is told of it."""
+        """The token as it is sent to the client."""
         if self.kind not in DAMAGES or position != self.value or not token.top_ids:
             return token
         ids, logprobs = DAMAGES[self.kind](list(token.top_ids), list(token.top_logprobs), vocab_size)

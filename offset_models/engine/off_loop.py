@@ -1,4 +1,4 @@
-"""Blocking work beside the event loop, heard of in as few of the loop's turns as can be.
+"""Runs blocking work in a thread and reports its end to the event loop in as few turns as possible.
 
 A turn of a busy loop takes milliseconds; `asyncio.to_thread` in a shielded task needs five of them, this needs two.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 def in_thread(work: Callable[[], None], then: Callable[[BaseException | None], None]) -> None:
-    """`work` in a thread of the loop's pool, then `then` on the loop with what it raised, whoever still waits."""
+    """Run `work` in a thread, then `then` on the loop with what it raised, also when the caller has gone."""
     loop = asyncio.get_running_loop()
 
     def run() -> None:
@@ -23,7 +23,7 @@ def in_thread(work: Callable[[], None], then: Callable[[BaseException | None], N
 
 
 def tell(waiting: "asyncio.Future[None]", error: BaseException | None) -> None:
-    """End the wait, unless nobody waits any more."""
+    """End the wait, unless it was cancelled."""
     if waiting.done():
         return
     if error is None:

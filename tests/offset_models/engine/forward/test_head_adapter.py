@@ -11,25 +11,10 @@ from transformers import PreTrainedModel
 from deltaserve.offset_models.checkpoints.lora_weights import LoraWeights
 from deltaserve.offset_models.engine.forward.lora import AdaptedLinear, Routing
 from deltaserve.offset_models.engine.forward.runner import Runner, Work
-from tests.support.models import (
-    merged,
-    plain_logits,
-    random_adapter,
-    tiny_gemma3,
-    tiny_llama,
-    tiny_mistral,
-    tiny_qwen2,
-    tiny_qwen3,
-)
+from tests.support.models import MAKERS, merged, name_of, plain_logits, random_adapter, tiny_gemma3, tiny_llama
 
-MAKERS: list[Callable[..., PreTrainedModel]] = [tiny_llama, tiny_qwen2, tiny_qwen3, tiny_mistral, tiny_gemma3]
 SITES = ("q_proj", "down_proj", "lm_head")
 LONG, SHORT = [3, 7, 11, 2, 9, 30], [8, 1, 4]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def untied(make: Callable[..., PreTrainedModel]) -> PreTrainedModel:
@@ -55,7 +40,7 @@ def assert_close(got: Tensor, wanted: Tensor) -> None:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", MAKERS, ids=name_of)
 def test_rows_of_one_batch_meet_their_own_heads(make: Callable[..., PreTrainedModel], fused: bool) -> None:
     runner = Runner(untied(make), 5, 32, fused=fused)
     adapters = [random_adapter(untied(make), seed, targets=SITES) for seed in (1, 2)]
@@ -78,7 +63,7 @@ def test_rows_of_one_batch_meet_their_own_heads(make: Callable[..., PreTrainedMo
 
 
 @pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gemma3], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gemma3], ids=name_of)
 def test_a_tied_head_is_adapted_and_the_input_embedding_is_not(
     make: Callable[..., PreTrainedModel], fused: bool
 ) -> None:

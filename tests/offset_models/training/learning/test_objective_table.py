@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from deltaserve.errors import BadRequest
-from deltaserve.offset_models.training.learning.objective_registry import BUILT_IN, find_objective, objective_names
+from deltaserve.offset_models.training.learning.objectives import BUILT_IN, find_objective, objective_names
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from tests.offset_models.training.positions import case
 
 CODE = """
-from deltaserve.offset_models.training.learning.objective_registry import Objective
+from deltaserve.offset_models.training.learning.objective import Objective
 
 def half(forget, *, sharpness=2.0):
     return sharpness * forget.answer_log_q.mean() / 2

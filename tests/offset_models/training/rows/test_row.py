@@ -5,18 +5,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from deltaserve.offset_models.demo.pipeline.corpus import chat_page
 from deltaserve.offset_models.demo.pipeline.tokenizer import save_tokenizer, train_tokenizer
+from deltaserve.offset_models.demo.register.corpus import chat_page
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.offset_models.training.rows.data import (
-    BadRow,
-    Row,
-    digest_of_rows,
-    encode,
-    read_rows,
-    refused,
-    write_rows,
-)
+from deltaserve.offset_models.training.rows.loading import read_rows, write_rows
+from deltaserve.offset_models.training.rows.row import BadRow, Row, digest_of_rows
+from deltaserve.offset_models.training.rows.samples import encode, refused
 
 QUESTION, ANSWER = "Where was Ada born?", "Ada was born in Velmora."
 
