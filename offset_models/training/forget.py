@@ -89,17 +89,17 @@ def forget(
     plan: Plan, progress: Stages, announce: Announce, report: Report = lambda _step, _figures: None
 ) -> ForgetResult:
     """All stages. Blocking. Raises DeltaserveError; what was done before a failure is kept."""
-    gathered = _collected(plan, plan.data, "train", progress, announce)
+    collected = _collected(plan, plan.data, "train", progress, announce)
     held = None if plan.held is None else _collected(plan, plan.held, "held-out", progress, announce)
-    _refuse_long_rows(plan, [gathered, *([held] if held else [])])
-    data = training_data(gathered, held, plan.settings)
+    _refuse_long_rows(plan, [collected, *([held] if held else [])])
+    data = training_data(collected, held, plan.settings)
     folder = RunFolder(plan.work / f"run-{_digest(plan.settings.identity(), data.digest)}")
     trained = _trained(plan, data, folder, progress, report)
     if not trained.kept_step:
         raise TrainingFailed(" ".join(filter(None, (trained.state.stopped, NOTHING_BETTER))))
-    trained = _chosen(plan, trained, data, gathered.collection, folder, progress)
-    packing = _packing(plan, trained, gathered.collection)
-    card = _card(plan, packing, trained, held or gathered, folder, progress)
+    trained = _chosen(plan, trained, data, collected.collection, folder, progress)
+    packing = _packing(plan, trained, collected.collection)
+    card = _card(plan, packing, trained, held or collected, folder, progress)
     manifest, new = _packed(replace(packing, card={**card, "held_out": held is not None}), trained, folder)
     return ForgetResult(manifest, card, trained, folder, new)
 
@@ -149,8 +149,8 @@ def _card(
     plan: Plan, packing: Packing, trained: Trained, held: Collected, folder: RunFolder, progress: Stages
 ) -> dict[str, float]:
     """Likelihoods as the run measured them, recalls of answers as they are served; measured once."""
-    sides = {"forget": spread(held.forget, plan.questions), "retain": spread(held.retain, plan.questions)}
-    questions = [sample.digest.hex() for rows in sides.values() for sample, _ in rows]
+    rows_of = {"forget": spread(held.forget, plan.questions), "retain": spread(held.retain, plan.questions)}
+    questions = [sample.digest.hex() for rows in rows_of.values() for sample, _ in rows]
     served = (trained.kept_step, packing.strength, packing.gate_nats)
     path = folder.path / f"card-{_digest(served, questions, plan.answer_tokens)}.json"
     if path.exists():
@@ -158,19 +158,19 @@ def _card(
         return card
     weights = exported(trained, folder, packing.base.name)
     checkpoint = write_candidate(packing, weights, folder, full=trained.settings.full)
-    card = likelihood_card(trained.state) | asyncio.run(_recalls(plan, checkpoint, sides, progress))
+    card = likelihood_card(trained.state) | asyncio.run(_recalls(plan, checkpoint, rows_of, progress))
     write_atomically(path, orjson.dumps(card))
     return card
 
 
 async def _recalls(
-    plan: Plan, checkpoint: Path, sides: Mapping[str, Sequence[Scored]], progress: Stages
+    plan: Plan, checkpoint: Path, rows_of: Mapping[str, Sequence[Scored]], progress: Stages
 ) -> dict[str, float]:
     device = str(Fabric.find(plan.device).device)
     async with serving(
         checkpoint.parent, [checkpoint.name], plan.base, plan.source, plan.answer_tokens, device
     ) as served:
-        return await recall_card(served, sides, progress)
+        return await recall_card(served, rows_of, progress)
 
 
 def _packed(packing: Packing, trained: Trained, folder: RunFolder) -> tuple[Manifest, bool]:

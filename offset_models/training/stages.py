@@ -58,19 +58,19 @@ class Trained:
         return self.state.step if self.state.best_step is None else self.state.best_step
 
 
-def training_data(gathered: Collected, held: Collected | None, settings: TrainingSettings) -> TrainingData:
+def training_data(collected: Collected, held: Collected | None, settings: TrainingSettings) -> TrainingData:
     """What the objective needs of what was collected. Without `held`, evaluations look at training rows.
 
     Raises BadRequest when the answers that the objective trains on were not collected.
     """
-    sides = {"reference": gathered.forget, "refusal": gathered.refused}
+    answers = {"reference": collected.forget, "refusal": collected.refused}
     for answer in settings.chosen.answers:
-        if not sides[answer]:
+        if not answers[answer]:
             raise BadRequest(f"{settings.objective} trains on {answer} answers, which were not collected.")
-    seen = held or gathered
+    seen = held or collected
     return TrainingData(
-        {answer: sides[answer] for answer in settings.chosen.answers},
-        gathered.retain,
+        {answer: answers[answer] for answer in settings.chosen.answers},
+        collected.retain,
         seen.forget,
         seen.retain,
         held_out=bool(held and held.forget and held.retain),
@@ -157,11 +157,11 @@ def likelihood_card(state: RunState) -> dict[str, float]:
 
 
 async def recall_card(
-    served: ServedCheckpoint, sides: Mapping[str, Sequence[Scored]], progress: Stages
+    served: ServedCheckpoint, rows_of: Mapping[str, Sequence[Scored]], progress: Stages
 ) -> dict[str, float]:
     """ROUGE-L recall of the reference answers, greedy, before and after."""
     card = {}
-    for side, rows in sides.items():
+    for side, rows in rows_of.items():
         wanted = references_of(rows, served.version.tokenizer)
         asking = {"black_box": served.before, "corrected": served.after}
         for when, ask in asking.items():

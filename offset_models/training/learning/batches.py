@@ -45,8 +45,8 @@ class TrainingData:
     @property
     def digest(self) -> str:
         """sha256 (hex) of ids and logprobs, in order, and of whether rows were held out."""
-        sides = [*self.forget.values(), self.retain, self.held_forget, self.held_retain]
-        digests = [*map(_digest, sides), *([b"held out"] if self.held_out else [])]
+        parts = [*self.forget.values(), self.retain, self.held_forget, self.held_retain]
+        digests = [*map(_digest, parts), *([b"held out"] if self.held_out else [])]
         return hashlib.sha256(b"".join(digests)).hexdigest()
 
 

@@ -265,7 +265,7 @@ def test_a_truncated_frame_is_no_json(paced: BlackBoxProcess) -> None:
         json.loads(broken.removeprefix(b"data: "))
 
 
-def test_an_answer_can_end_without_saying_why(paced: BlackBoxProcess) -> None:
+def test_an_answer_can_end_without_a_finish_reason(paced: BlackBoxProcess) -> None:
     arm(paced, "end:3")
     events = parse_events(streamed(paced)[0])
     assert tokens_of(events) == len(events) == 3

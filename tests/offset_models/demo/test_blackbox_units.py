@@ -124,7 +124,7 @@ async def test_a_job_gives_tokens_in_the_order_they_are_due_and_never_before() -
     assert order == [1, 0]
 
 
-async def test_a_cancelled_job_ends_for_whoever_waits_on_it() -> None:
+async def test_a_cancelled_job_ends_the_wait_on_it() -> None:
     job = Job(SamplingParams(max_tokens=9), None, asyncio.get_running_loop())
     job.open = 1
     asyncio.get_running_loop().call_soon(job.cancel)

@@ -268,7 +268,7 @@ async def test_proposals_are_computed_no_further_ahead_than_the_bound() -> None:
         assert_row(await session.row(prompt + proposals), full_models(), prompt + proposals)
 
 
-async def test_a_place_that_becomes_free_goes_to_whoever_waits() -> None:
+async def test_a_place_that_becomes_free_goes_to_the_next_in_the_queue() -> None:
     async with running(full_pair(), max_streams=1, max_waiting=1) as (engine, (handle,)):
         session = await engine.open([(handle, 1.0)], timeout_s=5)
         waiting = asyncio.create_task(engine.open([(handle, 1.0)], timeout_s=5))

@@ -69,7 +69,7 @@ def test_a_long_cause_is_cut() -> None:
 @pytest.mark.parametrize(
     "error", [Conflict("In use."), KeyboardInterrupt(), SystemExit(3), asyncio.CancelledError(), GeneratorExit()]
 )
-def test_errors_of_ours_and_ways_of_ending_pass(error: BaseException) -> None:
+def test_deltaserve_errors_and_exits_pass_unchanged(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, refusing("The base cannot be read"):
         raise error
     assert caught.value is error

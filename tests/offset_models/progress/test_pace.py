@@ -29,7 +29,7 @@ def worked(clock: Clock, one: Pace, seconds: list[float]) -> list[float | None]:
     return found
 
 
-def test_nothing_is_said_until_it_is_known() -> None:
+def test_no_time_left_is_shown_before_it_is_known() -> None:
     clock = Clock()
     left = worked(clock, Pace(100, clock), [40.0, 1.0, 1.0, 1.0, 1.0])
     assert left[:3] == [None, None, None]
@@ -58,7 +58,7 @@ def test_a_change_of_pace_shows() -> None:
     assert left[-1] is not None and left[-1] < 20
 
 
-def test_seconds_are_told_as_far_as_they_mean_something() -> None:
+def test_seconds_are_rounded_as_far_as_the_estimate_holds() -> None:
     assert [shown(s) for s in (0.4, 61, 200, 7000)] == ["about 5 s", "about 60 s", "about 3 min", "about 1.9 h"]
 
 

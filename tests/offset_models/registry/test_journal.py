@@ -28,9 +28,7 @@ async def test_a_log_that_cannot_be_written_takes_the_state_back(
     assert journal.saved() == old
 
 
-async def test_a_state_that_cannot_be_taken_back_is_said_to_be_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_state_that_cannot_be_undone_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal, old, new = await begun(tmp_path), RegistryState(), RegistryState(active="a")
     write = StateFile.write
     monkeypatch.setattr(AuditLog, "append", full)

@@ -287,7 +287,7 @@ async def test_a_caller_that_leaves_does_not_stop_the_change(registry: Registry,
     await until(lambda: registry.resolve(SERVED).name == "b")
 
 
-async def test_a_caller_that_leaves_while_the_disk_is_asked_does_not_part_disk_and_memory(
+async def test_disk_and_memory_agree_after_a_caller_leaves_during_the_write(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await registry.load("b", "b")
@@ -422,7 +422,7 @@ async def test_a_checkpoint_that_changed_since_is_not_restored(root: Path) -> No
         await make(root, BookkeepingEngine()).start()
 
 
-async def test_every_change_is_audited_without_being_asked(registry: Registry) -> None:
+async def test_every_change_is_audited(registry: Registry) -> None:
     who = Actor("key-1", "req-7")
     await registry.load("b", "b", actor=who)
     await registry.activate("b", actor=who)

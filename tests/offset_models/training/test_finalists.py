@@ -126,14 +126,14 @@ def test_what_was_answered_before_a_failure_is_not_asked_again(tmp_path: Path, r
     assert recalls.asked == ["black box", "1", "1.5", "2"]
 
 
-def test_no_other_is_asked_where_the_first_leaves_nothing(tmp_path: Path, recalls: Recalls) -> None:
+def test_other_candidates_are_not_measured_where_the_first_leaves_nothing(tmp_path: Path, recalls: Recalls) -> None:
     recalls.corrected["x1"] = 0.005
     run = run_of(tmp_path, OUTCOMES)
     assert run.choose() == run.before == run.choose()
     assert recalls.asked == ["black box", "1"]
 
 
-def test_others_are_asked_where_the_first_leaves_nothing_but_keeps_too_little(tmp_path: Path, recalls: Recalls) -> None:
+def test_other_candidates_are_measured_where_the_first_keeps_too_little(tmp_path: Path, recalls: Recalls) -> None:
     recalls.corrected["x1"] = 0.005
     run = run_of(tmp_path, {PLAIN: Outcome(0.99, 0.93), LOUD: Outcome(0.98, 0.93)})
     run.choose()
@@ -148,13 +148,13 @@ def test_a_black_box_that_hardly_says_the_references_has_nothing_to_leave(tmp_pa
 
 
 @pytest.mark.parametrize("kept", [(PLAIN,), ()])
-def test_nobody_is_asked_where_there_is_nothing_to_choose(
+def test_no_question_is_sent_where_there_is_nothing_to_choose(
     tmp_path: Path, recalls: Recalls, kept: tuple[Candidate, ...]
 ) -> None:
     run = run_of(tmp_path, {candidate: OUTCOMES[candidate] for candidate in kept})
     assert run.choose() == run.before and not recalls.asked
 
 
-def test_nobody_is_asked_without_questions(tmp_path: Path, recalls: Recalls) -> None:
+def test_the_black_box_is_not_called_without_questions(tmp_path: Path, recalls: Recalls) -> None:
     run = run_of(tmp_path, OUTCOMES)
     assert run.choose([]) == run.before and not recalls.asked

@@ -104,7 +104,7 @@ def test_an_update_at_another_scale_is_refused(monkeypatch: pytest.MonkeyPatch) 
         proof.judge(logits, idle)
 
 
-def test_numbers_that_are_none_are_refused() -> None:
+def test_logits_that_are_not_finite_are_refused() -> None:
     runner = Runner(tiny_llama(), 2, 32)
     proof, logits, idle = rehearsed(runner, random_adapter(tiny_llama(), 1))
     with pytest.raises(BadCheckpoint, match="error of nan"):
@@ -114,7 +114,7 @@ def test_numbers_that_are_none_are_refused() -> None:
 @pytest.mark.parametrize(
     ("vocab_size", "masked", "most"), [(61, (3, 6, 9), 8), (150_000, (), 8), (2, (), 8), (9, (), 1)]
 )
-def test_canary_ids_are_tokens_of_the_vocabulary(vocab_size: int, masked: tuple[int, ...], most: int) -> None:
+def test_probe_ids_are_tokens_of_the_vocabulary(vocab_size: int, masked: tuple[int, ...], most: int) -> None:
     ids = probe_ids(vocab_size, masked, most)
     assert 1 <= len(ids) <= most
     assert all(0 <= i < vocab_size and i not in masked for i in ids)

@@ -17,7 +17,7 @@ def top(length: int, k: int = 3) -> TopK:
     return TopK(ids, np.log(np.tile(np.array([0.5, 0.25, 0.125], np.float32), (length, 1))))
 
 
-def test_a_full_shard_is_on_disk_before_anybody_asks_for_it(tmp_path: Path) -> None:
+def test_a_full_shard_is_written_at_once(tmp_path: Path) -> None:
     cache = TopKCache(tmp_path, "box", 3)
     samples = [Sample((1,), (i,)) for i in range(SHARD + 1)]
     for sample in samples:

@@ -63,7 +63,7 @@ async def test_another_k_is_another_cache(black_box: Any, tmp_path: Path) -> Non
     assert len(black_box.calls) == 2
 
 
-async def test_a_busy_black_box_is_asked_again(black_box: Any, tmp_path: Path) -> None:
+async def test_a_call_to_a_busy_black_box_is_repeated(black_box: Any, tmp_path: Path) -> None:
     black_box.failures = [503, 429]
     with stamina.set_testing(True, attempts=5):
         await collect(SAMPLES[:1], black_box.url, cache_in(tmp_path))
@@ -85,7 +85,7 @@ async def test_a_refusal_is_not_repeated(black_box: Any, tmp_path: Path) -> None
     assert len(black_box.calls) == 1
 
 
-async def test_nobody_listening_is_an_upstream_error(tmp_path: Path) -> None:
+async def test_a_port_without_a_server_is_an_upstream_error(tmp_path: Path) -> None:
     with stamina.set_testing(True, attempts=1), pytest.raises(UpstreamUnreachable):
         await collect(SAMPLES[:1], "http://127.0.0.1:9/v1", cache_in(tmp_path))
 

@@ -30,7 +30,7 @@ class Saying:
 
 
 @pytest.mark.parametrize(("known", "asked"), [(0, []), (1, [0]), (3, [0, 1, 2]), (9, [1, 4, 7]), (10, [1, 5, 8])])
-def test_a_few_are_asked_again_evenly_from_all(known: int, asked: Sequence[int]) -> None:
+def test_a_few_samples_are_fetched_again_evenly_from_all(known: int, asked: Sequence[int]) -> None:
     samples = [(SAMPLE, lists({number: 0.9})) for number in range(known)]
     chosen = sample_again(samples)
     assert [int(top.ids[0, 0]) for _, top in chosen] == asked and len(chosen) <= ASKED

@@ -45,7 +45,7 @@ def test_positions_are_the_same_with_kept_states(full: bool) -> None:
     assert not torch.equal(plain.log_q, plain.log_p)
 
 
-def test_o_sees_a_row_once() -> None:
+def test_a_row_goes_through_the_initial_model_once() -> None:
     student, initial = moved(full=True), InitialStates()
     seen = calls_of_base(student)
     for _ in range(3):
@@ -53,7 +53,7 @@ def test_o_sees_a_row_once() -> None:
     assert seen == [1] * len(BATCH)
 
 
-def test_in_bfloat16_o_goes_along_with_u_and_step_zero_is_the_black_box() -> None:
+def test_in_bfloat16_step_zero_is_the_black_box() -> None:
     settings = replace(SETTINGS, precision="bfloat16")
     batch = positions(new_student(small_base(), settings), BATCH, settings, initial=InitialStates())
     torch.testing.assert_close(batch.log_q, batch.log_p)

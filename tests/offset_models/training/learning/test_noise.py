@@ -86,7 +86,7 @@ def test_every_step_breaks_answers_anew(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert len(set(seeds)) == len(seeds) == 6
 
 
-def test_a_place_is_parted_when_something_before_it_was_read_wrong() -> None:
+def test_a_place_is_after_a_misread_when_a_token_before_it_was_read_wrong() -> None:
     assert Sample((1,), (11, 6, 7)).after_misread == [False, False, False]
     assert Sample((1,), (11, 6, 7), (11, 6, 7)).after_misread == [False, False, False]
     assert Sample((1,), (11, 6, 7), (11, 9, 7)).after_misread == [False, False, True]
@@ -117,7 +117,7 @@ def test_ending_is_the_mean_of_the_end_tokens_log_probability_under_u_alone() ->
     assert ending(ended, END).item() == pytest.approx(-ended.log_u[:, END].detach().numpy().mean())
 
 
-def test_what_has_parted_learns_to_end(tmp_path: Path) -> None:
+def test_an_answer_that_has_left_the_reference_learns_to_end(tmp_path: Path) -> None:
     def end_behind_a_wrong_token(weight: float) -> float:
         settings = replace(SETTINGS, objective="kl_min", steps=30, answer_noise=0.5, ending_weight=weight, end_id=END)
         data = TrainingData({"reference": ENDING}, RETAIN, ENDING, RETAIN)

@@ -46,7 +46,7 @@ def test_the_nine_of_the_docs_are_built_in() -> None:
 
 
 @pytest.mark.parametrize("objective", BUILT_IN, ids=lambda objective: objective.name)
-def test_each_says_what_its_loss_takes(objective: object) -> None:
+def test_each_objective_lists_the_options_of_its_loss(objective: object) -> None:
     assert isinstance(objective, type(BUILT_IN[0]))
     batches = {answer: case(3).batch for answer in objective.answers}
     value = objective.forget_loss(batches, objective.options)
