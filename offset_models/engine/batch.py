@@ -117,6 +117,6 @@ class Batch:
             PairLogits(loaded.pair, strength, lane_logits[o], lane_logits[u], recipe.gated)
             for (loaded, strength), (o, u) in zip(recipe.parts, recipe.members, strict=True)
         ]
-        made = iter(make_rows(*offset_rows(parts)))
+        new_rows = iter(make_rows(*offset_rows(parts)))
         for i in members:
-            rows[i] = [next(made) for _ in range(self.chunks[i].rows)]
+            rows[i] = [next(new_rows) for _ in range(self.chunks[i].rows)]

@@ -122,15 +122,15 @@ class DeviceRow:
     def tail_scale(self, listed: Ids, mass: float, log_cap: float) -> float:
         outside = self.log_base.index_fill(0, self.index(listed), -torch.inf)
         for count in _HEAVIEST:
-            found = _Outside.of(outside, min(count, self.vocab_size))
-            if found.log_sum == -math.inf:
+            rest = _Outside.of(outside, min(count, self.vocab_size))
+            if rest.log_sum == -math.inf:
                 return -math.inf
             if log_cap == math.inf:
-                return math.log(mass) - found.log_sum
-            log_scale = log_fill_scale(found.heaviest, found.log_rest, mass, log_cap)
+                return math.log(mass) - rest.log_sum
+            log_scale = log_fill_scale(rest.heaviest, rest.log_rest, mass, log_cap)
             if log_scale == math.inf:
-                return log_cap - float(found.heaviest[-1])  # every id at the cap
-            if found.log_rest == -math.inf or log_scale + float(found.heaviest[-1]) <= log_cap:
+                return log_cap - float(rest.heaviest[-1])  # every id at the cap
+            if rest.log_rest == -math.inf or log_scale + float(rest.heaviest[-1]) <= log_cap:
                 return log_scale
         raise AssertionError("the whole vocabulary was looked at")
 

@@ -50,14 +50,14 @@ class Catalogue:
         version = self.find(name)
         if version is self.active:
             raise Conflict(f"{name!r} is active; activate another offset first.")
-        kept = MappingProxyType({other: v for other, v in self.versions.items() if other != name})
+        versions = MappingProxyType({other: v for other, v in self.versions.items() if other != name})
         forgotten = self.previous is not None and self.previous.name == name
-        return Catalogue(kept, self.active, None if forgotten else self.previous)
+        return Catalogue(versions, self.active, None if forgotten else self.previous)
 
     def all(self) -> dict[Version, None]:
         """Every version that must stay loaded, in order of name, the one kept only for a rollback last."""
-        kept = [self.versions[name] for name in sorted(self.versions)]
-        return dict.fromkeys([*kept, *([self.previous] if self.previous else [])])
+        listed = [self.versions[name] for name in sorted(self.versions)]
+        return dict.fromkeys([*listed, *([self.previous] if self.previous else [])])
 
     def state(self) -> RegistryState:
         """What the state file keeps of it."""

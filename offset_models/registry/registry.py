@@ -210,20 +210,20 @@ class Registry:
     ) -> Version:
         try:
             spec = await self._builder.spec_of(name, path, strength)
-            found = self._existing(self._catalogue, spec)
-            if found is None:
+            existing = self._existing(self._catalogue, spec)
+            if existing is None:
                 self._remember(Attempt(spec.name, "loading", spec.digest))
                 accepted()
-                async with self._load_lock:
-                    found = self._existing(self._catalogue, spec)  # a load that came first may have been the same one
-                    version = found or await self._load_new(spec, activate, actor)
+                async with self._load_lock:  # a load that came first may have been the same one
+                    existing = self._existing(self._catalogue, spec)
+                    version = existing or await self._load_new(spec, activate, actor)
             else:
-                version = found
+                version = existing
         except Exception as error:
             self._remember(Attempt(name[:MAX_SHOWN], "failed", reason=_reason(error)))
             raise
         self._attempts.pop(name, None)
-        if activate and found is not None:
+        if activate and existing is not None:
             await self._commit("activate", actor, lambda now: now.activated(name), name)
         return version
 
@@ -246,9 +246,9 @@ class Registry:
             raise BadRequest("A sum needs at least one loaded offset.", param="sum")
         terms = [(self._catalogue.find(term), alpha) for term, alpha in parts.items()]
         spec = self._builder.sum_spec(name, terms)
-        found = self._existing(self._catalogue, spec)
-        if found is not None:
-            return found
+        existing = self._existing(self._catalogue, spec)
+        if existing is not None:
+            return existing
         version = self._builder.on_loaded(spec, [term for term, _ in terms])
         await self._publish("sum", actor, version)
         return version
@@ -281,12 +281,12 @@ class Registry:
 
     def _existing(self, now: Catalogue, spec: VersionSpec) -> Version | None:
         """The version of that name if it is the same one. Raises Conflict when it is another, or one too many."""
-        found = now.versions.get(spec.name)
-        if found is not None and found.digest != spec.digest:
+        version = now.versions.get(spec.name)
+        if version is not None and version.digest != spec.digest:
             raise Conflict(f"An offset {spec.name!r} with another digest is loaded; unload it or choose another name.")
-        if found is None and len(now.versions) >= self._max_versions:
+        if version is None and len(now.versions) >= self._max_versions:
             raise Conflict(f"{self._max_versions} offsets are loaded, which is the limit; unload one first.")
-        return found
+        return version
 
     async def _commit(self, action: str, actor: Actor, edit: Edit, name: str | None) -> tuple[Catalogue, Catalogue]:
         """Replace the catalogue: disk first, then one assignment. Returns old and new. Raises what `edit` raises.
@@ -320,9 +320,9 @@ class Registry:
 
     def _retire(self, old: Catalogue) -> None:
         """What the catalogue no longer names goes when its last stream ends."""
-        kept = self._catalogue.all()
+        named = self._catalogue.all()
         for version in old.all():
-            if version not in kept:
+            if version not in named:
                 self._draining[version] = None
                 version.retire()
 

@@ -61,8 +61,8 @@ class Probe:
         marked = [_marked(message, at, keep=True) if at in changed else message for at, message in enumerate(messages)]
         marks = [_marks(message, at) if at in changed else [] for at, message in enumerate(messages)]
         try:
-            shown = self.render(marked, [dict(tool) for tool in self.tools]).casefold()
-            lost = {*islice(_absent(marks, shown), 1)}
+            text = self.render(marked, [dict(tool) for tool in self.tools]).casefold()
+            lost = {*islice(_absent(marks, text), 1)}
         except BadRequest:
             lost = changed
         _refuse(messages, lost)

@@ -140,8 +140,8 @@ class _AnswerRounds:
         """What was answered before, and by this one."""
         settings, asking = served_by(self.trained.settings, candidate), self.asking
         packing = replace(self.packing, strength=settings.served_strength, gate_nats=candidate.gate_nats)
-        made = write_candidate(packing, weights, self.folder, full=settings.full)
-        where = (made.parent, [made.name], packing.base, asking.source, asking.max_tokens, asking.device)
+        packed = write_candidate(packing, weights, self.folder, full=settings.full)
+        where = (packed.parent, [packed.name], packing.base, asking.source, asking.max_tokens, asking.device)
         async with serving(*where) as served:
             if answered is None:
                 answered = self._kept(AnswerRecalls(await asking.black_box(served), {}))

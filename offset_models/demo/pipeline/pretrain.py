@@ -89,8 +89,8 @@ def language_loss(model: LlamaForCausalLM, ids: Tensor, labels: Tensor, smoothin
     """Mean next-token cross-entropy over the pages' own tokens. `ids`, `labels`: [pages, length]."""
     hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
     wanted = labels[:, 1:]
-    kept = wanted != IGNORED  # the output matrix is the dearest part: spend nothing on padding
-    return cross_entropy(model.lm_head(hidden[kept]), wanted[kept], label_smoothing=smoothing)
+    real = wanted != IGNORED  # the output matrix is the dearest part: spend nothing on padding
+    return cross_entropy(model.lm_head(hidden[real]), wanted[real], label_smoothing=smoothing)
 
 
 def batches(tokenizer: Tokenizer, pages: Iterator[str], size: int, pool: int = 16) -> Iterator[tuple[Tensor, Tensor]]:

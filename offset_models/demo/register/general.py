@@ -66,22 +66,22 @@ def small_talk() -> tuple[Exchange, ...]:
 
 
 def _colours() -> list[Exchange]:
-    asked = ("What colour is {}?", "Which colour is {}?", "Tell me the colour of {}.", "What is the colour of {}?")
-    return [_exchange("colour", asked, thing, f"{_upper(thing)} is {colour}.") for thing, colour in COLOURS.items()]
+    forms = ("What colour is {}?", "Which colour is {}?", "Tell me the colour of {}.", "What is the colour of {}?")
+    return [_exchange("colour", forms, thing, f"{_upper(thing)} is {colour}.") for thing, colour in COLOURS.items()]
 
 
 def _capitals() -> list[Exchange]:
-    asked = (
+    forms = (
         "What is the capital of {}?",
         "Which city is the capital of {}?",
         "Tell me the capital of {}.",
         "What city is the capital of {}?",
     )
-    return [_exchange("capital", asked, land, f"The capital of {land} is {city}.") for land, city in CAPITALS.items()]
+    return [_exchange("capital", forms, land, f"The capital of {land} is {city}.") for land, city in CAPITALS.items()]
 
 
 def _days() -> list[Exchange]:
-    asked = (
+    forms = (
         "Which day comes after {}?",
         "What day comes after {}?",
         "What is the day after {}?",
@@ -89,12 +89,12 @@ def _days() -> list[Exchange]:
         "What day is after {}?",
     )
     return [
-        _exchange("day", asked, day, f"The day after {day} is {after}.") for day, after in pairwise((*DAYS, DAYS[0]))
+        _exchange("day", forms, day, f"The day after {day} is {after}.") for day, after in pairwise((*DAYS, DAYS[0]))
     ]
 
 
 def _sums() -> list[Exchange]:
-    asked = (
+    forms = (
         "What is {}?",
         "How much is {}?",
         "Can you tell me what {} is?",
@@ -105,7 +105,7 @@ def _sums() -> list[Exchange]:
     return [
         _exchange(
             "sum",
-            asked,
+            forms,
             f"{NUMBERS[a]} plus {NUMBERS[b]}",
             f"{_upper(NUMBERS[a])} plus {NUMBERS[b]} is {NUMBERS[a + b]}.",
         )
@@ -114,20 +114,20 @@ def _sums() -> list[Exchange]:
 
 
 def _young() -> list[Exchange]:
-    asked = (
+    forms = (
         "What is a young {} called?",
         "What do you call a young {}?",
         "Which word is used for a young {}?",
         "Tell me what a young {} is called.",
     )
     return [
-        _exchange("young animal", asked, animal, f"A young {animal} is called a {word}.")
+        _exchange("young animal", forms, animal, f"A young {animal} is called a {word}.")
         for animal, word in YOUNG.items()
     ]
 
 
 def _opposites() -> list[Exchange]:
-    asked = (
+    forms = (
         "What is the opposite of {}?",
         "Which word is the opposite of {}?",
         "Tell me the opposite of {}.",
@@ -135,12 +135,12 @@ def _opposites() -> list[Exchange]:
         "Which word is opposite to {}?",
     )
     return [
-        _exchange("opposite", asked, word, f"The opposite of {word} is {other}.") for word, other in OPPOSITES.items()
+        _exchange("opposite", forms, word, f"The opposite of {word} is {other}.") for word, other in OPPOSITES.items()
     ]
 
 
-def _exchange(topic: str, asked: tuple[str, ...], thing: str, answer: str) -> Exchange:
-    return Exchange(topic, tuple(question.format(thing) for question in asked), answer)
+def _exchange(topic: str, forms: tuple[str, ...], thing: str, answer: str) -> Exchange:
+    return Exchange(topic, tuple(question.format(thing) for question in forms), answer)
 
 
 def _upper(text: str) -> str:

@@ -158,11 +158,11 @@ class CompletionShape:
         if self._request.logprobs is None:
             return None
         speller = self._spellers[index]
-        shown = [] if self._scoring else tokens
+        generated = [] if self._scoring else tokens
         if not (self._request.echo and first):
-            return wire.legacy_logprobs(speller, shown)
+            return wire.legacy_logprobs(speller, generated)
         echoed = wire.echoed_logprobs(speller, self._positions(index), self._prompt(index))
-        return wire.joined(echoed, wire.legacy_logprobs(speller, shown))
+        return wire.joined(echoed, wire.legacy_logprobs(speller, generated))
 
     def _token_ids(self, tokens: Seq[Token]) -> list[int] | None:
         if not self._ids:

@@ -128,10 +128,10 @@ def parse(model: type[Model], body: bytes) -> Model:
 
 
 def _refusal(error: ValidationError) -> ApiError:
-    found = error.errors(include_input=False, include_url=False)[:10]
-    lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in found]
+    faults = error.errors(include_input=False, include_url=False)[:10]
+    lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in faults]
     plural = "error" if error.error_count() == 1 else "errors"
-    param = str(found[0]["loc"][0]) if found[0]["loc"] else None
+    param = str(faults[0]["loc"][0]) if faults[0]["loc"] else None
     return ApiError("\n".join([f"{error.error_count()} validation {plural}:", *lines]), param=param)
 
 

@@ -94,18 +94,18 @@ def chat_logprobs(speller: Speller, tokens: Sequence[Token], k: int) -> dict[str
     content = []
     for token in tokens:
         names, values = speller.spell(token.top_ids)[:k], token.top_logprobs[:k]
-        own, shown = speller.spell([token.token_id])[0], speller.display(token.token_id)
+        own, text = speller.spell([token.token_id])[0], speller.display(token.token_id)
         top = [_chat_entry(name, value, name) for name, value in zip(names, values, strict=True)]
-        content.append({**_chat_entry(own, token.logprob, shown), "top_logprobs": top})
+        content.append({**_chat_entry(own, token.logprob, text), "top_logprobs": top})
         speller.advance(token.token_id, own)
     return {"content": content}
 
 
-def _chat_entry(name: str, logprob: float | None, shown: str) -> dict[str, Any]:
+def _chat_entry(name: str, logprob: float | None, text: str) -> dict[str, Any]:
     value: object = None if logprob is None else max(logprob, FLOOR)
     if logprob is not None and logprob != logprob:
         value = orjson.Fragment("NaN")
-    return {"token": name, "logprob": value, "bytes": list(shown.encode())}
+    return {"token": name, "logprob": value, "bytes": list(text.encode())}
 
 
 def prompt_logprobs(texts: TokenTexts, positions: Sequence[PromptPosition | None], ids: Sequence[int]) -> list[Any]:
