@@ -1,7 +1,7 @@
 """The black box's own stream as the source of drafts."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from deltaserve.server.decoding.drafting.early_calls import EarlyCall
@@ -48,16 +48,22 @@ class UpstreamSource:
     async def open(self, stream: Stream) -> AsyncGenerator[Draft, None]:
         params = self._params(stream)
         emitted, accepted = stream.emitted, stream.stats.accepted
-        async with AsyncExitStack() as stack:
-            draft = None
-            if self.early_call is not None:
-                draft = await stack.enter_async_context(self.early_call.taken(stream))
-                self.early_call.watch(stream, params)
-            if draft is None:
-                draft = await stack.enter_async_context(self._call(stream, params))
+        early = self.early_call
+        async with self._call(stream, params) if early is None else self._early(early, stream, params) as draft:
             yield draft
         accepted = stream.stats.accepted - accepted
         self.length.learn(accepted, replaced=stream.emitted - emitted > accepted)
+
+    @asynccontextmanager
+    async def _early(self, early: EarlyCall, stream: Stream, params: DraftParams) -> AsyncGenerator[Draft, None]:
+        """The early call where there is one for these ids, else a new call; and the next early call is prepared."""
+        async with early.taken(stream) as draft:
+            early.watch(stream, params)
+            if draft is not None:
+                yield draft
+                return
+            async with self._call(stream, params) as draft:
+                yield draft
 
     def _call(self, stream: Stream, params: DraftParams) -> AbstractAsyncContextManager[Draft]:
         stream.stats.upstream_calls += 1
