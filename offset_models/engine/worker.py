@@ -14,6 +14,7 @@ import torch
 from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.engine.batch import Batch, Chunk, RowOrError, choose
 from deltaserve.offset_models.engine.batch_window import BatchWindow
+from deltaserve.offset_models.engine.forward.attention import without_plans_per_length
 from deltaserve.offset_models.engine.models import ModelStore
 from deltaserve.offset_models.engine.settings import EngineSettings
 from deltaserve.offset_models.engine.streams import EngineStream, Feed, Hurry, Owner
@@ -71,6 +72,8 @@ class Worker:
         """Runs until it gets the message to end; sleeps while there is nothing to compute."""
         if self._settings.threads is not None:
             torch.set_num_threads(self._settings.threads)
+        if self._settings.device.startswith("cuda"):
+            without_plans_per_length()
         with torch.inference_mode():
             while self._receive():
                 if self._running:

@@ -435,3 +435,15 @@ async def test_a_pair_that_cannot_run_changes_nothing() -> None:
                 Pair(FullModel("short", lambda: tiny_qwen2(max_position_embeddings=32)), full_pair().unlearned, VOCAB)
             )
         assert set(engine._store.models) == {"o0"}
+
+
+@pytest.mark.parametrize(("device", "plans"), [("cuda:0", False), ("cpu", True)])
+def test_on_a_gpu_attention_is_not_planned_anew_for_every_length(device: str, plans: bool) -> None:
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    engine = Engine(EngineSettings(device=device))
+    engine.start()
+    engine.close()
+    try:
+        assert torch.backends.cuda.cudnn_sdp_enabled() is plans
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(True)
