@@ -3,7 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from deltaserve.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused, UpstreamUnreachable
+from deltaserve.errors import (
+    MalformedTopK,
+    UncorrectableUpstream,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.upstream.base import Capabilities, TokenizerView
 from deltaserve.server.upstream.comparison import SAME_LIST, difference
@@ -16,6 +22,7 @@ from deltaserve.server.upstream.listing.steps import Steps
 
 _SENTENCE: Final = "The capital of France is Paris, and the river that runs through it is the Seine."
 _SCORED: Final = 4  # the sentence's last tokens
+_TRIES: Final = 2  # of a method that the server breaks or hangs over: the first time it may have been restarting
 
 
 def method_of(name: MethodName, box: CompletionsBox) -> Method:
@@ -67,14 +74,16 @@ def _possible(facts: Capabilities) -> Iterator[MethodName]:
 async def _holds(box: CompletionsBox, name: MethodName, ids: list[int], step: Proposal) -> bool:
     method = method_of(name, box)
     count = min(_SCORED, method.span or _SCORED)
-    try:
-        lists = await method.lists(ids[:-count], ids[-count:])
-    except (MalformedTopK, UpstreamRefused):
-        return False
-    except UpstreamUnreachable:  # some servers break over what they do not know; whether it is away, a step tells
-        await _step(box, ids)
-        return False
-    return len(lists) == count and difference(lists[-1], step) <= SAME_LIST
+    for _ in range(_TRIES):
+        try:
+            lists = await method.lists(ids[:-count], ids[-count:])
+        except (MalformedTopK, UpstreamRefused):
+            return False
+        except (UpstreamUnreachable, UpstreamTimeout):
+            await _step(box, ids)  # it breaks or hangs over what it does not know, or is away: a step tells
+        else:
+            return len(lists) == count and difference(lists[-1], step) <= SAME_LIST
+    return False
 
 
 async def _step(box: CompletionsBox, ids: list[int]) -> Proposal:

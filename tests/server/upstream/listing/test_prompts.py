@@ -11,7 +11,7 @@ import pytest
 from deltaserve.errors import MalformedTopK, UnsupportedParameter, UpstreamError, UpstreamRefused
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Block, DraftParams, Proposal
-from deltaserve.server.upstream.http.transport import Limits
+from deltaserve.server.upstream.http.transport import Limits, Timeouts
 from deltaserve.server.upstream.listing.methods import NAMES
 from deltaserve.server.upstream.listing.one_prompt import PromptLogprobs
 from deltaserve.server.upstream.listing.prompt_list import PromptList
@@ -20,7 +20,7 @@ from deltaserve.server.upstream.probing.connect import connect
 from tests.server.upstream.dialects.test_vllm import chunk, vllm
 from tests.support.blackbox import blackbox, forward, make_model
 from tests.support.fake_upstream import FakeUpstream
-from tests.support.replay import DONE, Reply, event, recorded, replaying
+from tests.support.replay import DONE, UNTIL_THE_CLIENT_LEAVES, Reply, event, recorded, replaying
 from tests.support.table_tokenizer import byte_tokenizer
 
 pytestmark = pytest.mark.anyio
@@ -76,9 +76,9 @@ PROMPT = [*b"The river runs north of the town"]
 
 
 @asynccontextmanager
-async def connected(fake):
+async def connected(fake, **options):
     async with replaying(fake) as replay:
-        box = await connect(replay.url, tokenizer=byte_tokenizer(), k=K, limits=Limits(attempts=1))
+        box = await connect(replay.url, tokenizer=byte_tokenizer(), k=K, limits=Limits(attempts=1), **options)
         replay.requests.clear()
         try:
             yield box, replay
@@ -129,14 +129,33 @@ async def test_a_method_that_does_not_give_the_lists_of_a_plain_step_is_not_used
         assert [len(body["prompt"]) for body in replay.bodies()] == [len(PROMPT)]
 
 
-async def test_a_server_that_breaks_over_an_echo_is_scored_without():
+BROKEN = Reply([b"oops"], 500, "text/plain")
+HANGING = Reply([UNTIL_THE_CLIENT_LEAVES])
+
+
+@pytest.mark.parametrize("reply", [BROKEN, HANGING], ids=["breaks", "hangs"])
+async def test_a_server_that_breaks_or_hangs_over_an_echo_is_scored_without(reply):
     fake = FakeUpstream("openai")
 
     def answer(request):
-        return Reply([b"oops"], 500, "text/plain") if request.body and request.body.get("echo") else fake(request)
+        return reply if request.body and request.body.get("echo") else fake(request)
+
+    async with connected(answer, timeouts=Timeouts(first_token_s=0.5)) as (box, _):
+        assert not box.capabilities.echo and box.capabilities.prompt_list
+
+
+async def test_a_method_that_fails_once_during_the_probe_is_tried_again():
+    fake, failures = FakeUpstream("openai", **ECHOING), [BROKEN, BROKEN]
+
+    def answer(request):
+        body = request.body or {}
+        listed = isinstance(body.get("prompt"), list) and isinstance(body["prompt"][0], list)
+        if failures and (body.get("echo") if len(failures) == 2 else listed):
+            return failures.pop()
+        return fake(request)
 
     async with connected(answer) as (box, _):
-        assert not box.capabilities.echo and box.capabilities.prompt_list
+        assert not failures and box.capabilities.echo and box.capabilities.prompt_list
 
 
 async def test_an_empty_prompt_asks_nothing(running):
