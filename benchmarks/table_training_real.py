@@ -138,7 +138,7 @@ async def with_own_answers(args: argparse.Namespace, rows: Sequence[Row]) -> lis
     return [replace(row, completion=answer) for row, answer in zip(rows, said, strict=True)]
 
 
-def packed(plan: pipeline.Plan, made: pipeline.Made, recipe: Recipe, name: str) -> Path:
+def packed(plan: pipeline.Plan, made: pipeline.ForgetResult, recipe: Recipe, name: str) -> Path:
     """The run's weights as this recipe serves them."""
     out, trained = plan.work / "served" / name, made.trained
     rmtree(out, ignore_errors=True)

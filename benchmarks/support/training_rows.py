@@ -37,7 +37,7 @@ BLACK_BOX = WEIGHTS / "blackbox"
 CHOOSING = 64  # questions whose whole answers choose among strengths, as many as `deltaserve forget` asks
 
 
-class Collected(NamedTuple):
+class CollectedRequest(NamedTuple):
     """A request's rows with what the black box says along them."""
 
     train: Collected
@@ -57,10 +57,12 @@ class Bench:
     def row(self, name: str) -> Path:
         return self.folder / "rows" / name
 
-    def collected(self, request: Request, k: int) -> Collected:
+    def collected(self, request: Request, k: int) -> CollectedRequest:
         """All rows with the black box's top-k; asked once, then read from the folder."""
         parts = {"train": request.data, "validation": request.validation}
-        return Collected(*(self._collected(f"{request.name}-{part}-k{k}", data, k) for part, data in parts.items()))
+        return CollectedRequest(
+            *(self._collected(f"{request.name}-{part}-k{k}", data, k) for part, data in parts.items())
+        )
 
     def _collected(self, name: str, data: Data, k: int) -> Collected:
         tokenizer, out = Tokenizer.load(BASE), self.folder / "collected" / name
