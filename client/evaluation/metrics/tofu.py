@@ -21,7 +21,6 @@ from deltaserve.client.evaluation.metrics.statistics import (
 )
 
 UTILITY_SPLITS: Final = ("retain", "real_authors", "world_facts")
-PARTS: Final = ("rouge_l_recall", "probability", "truth_ratio")
 
 
 @dataclass(frozen=True, slots=True)

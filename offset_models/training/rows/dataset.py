@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Literal, Self, get_args
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,7 +17,6 @@ NO_QUESTION: Final = (
     "a {text} has no question that a refusal could answer. Give {prompt, completion}, or take an objective that needs "
     "no refusals, as npo (collected with --forget-answers reference)."
 )
-FORGET_ANSWERS: Final[tuple[ForgetAnswers, ...]] = get_args(ForgetAnswers)
 
 
 class RowsSummary(BaseModel):

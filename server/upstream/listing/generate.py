@@ -27,7 +27,6 @@ class Generate(OnePrompt):
             "return_logprob": True,
             "top_logprobs_num": self._box.rules.k,
             "logprob_start_len": len(prefix) - 1,
-            "stream": False,
         }
         return read_input_logprobs(await self._box.post(body, GENERATE), text, self._box.rules)
 
