@@ -69,6 +69,8 @@ class EarlyCall:
 
     def watch(self, stream: Stream, params: DraftParams) -> None:
         """To be called when the position after the stream's ids is about to be asked for with `params`."""
+        if self._task is not None:  # of a call that failed before its next token was decided
+            self._give_up(self._task)
         if params.max_tokens > 1:
             self._task = asyncio.create_task(self._open_early(stream, params))
 
@@ -81,8 +83,11 @@ class EarlyCall:
         if prefix is not None:
             self._records.of(stream).useful.add(float(useful))
         if not useful:
-            self._task = self._prefix = None
-            self._closing = asyncio.create_task(_given_up(task))
+            self._give_up(task)
+
+    def _give_up(self, task: asyncio.Task[_Opened | None]) -> None:
+        self._task = self._prefix = None
+        self._closing = asyncio.create_task(_given_up(task))
 
     def ready(self, stream: Stream) -> bool:
         """Whether there is an early call for what comes next."""

@@ -15,6 +15,7 @@ from deltaserve.server.decoding.drafting.early_calls import EarlyCall, Record, R
 from deltaserve.server.decoding.drafting.sources import Drafting
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.protocols import DraftParams
 from deltaserve.server.decoding.rows import NumpyRow
 from tests.server.decoding.drafting.test_sources import joint
 from tests.support.statistics import ALARM, p_value
@@ -121,6 +122,23 @@ async def test_an_early_call_that_fails_is_tried_again_like_any_other(eager):
     black_box = SlowBox(faults=[None, UpstreamUnreachable("gone")])
     assert await tokens(toy_stream(GREEDY), drafts_of(black_box)) == expected
     assert black_box.closed == len(black_box.calls)
+
+
+async def test_the_early_call_of_a_call_that_failed_is_closed_when_the_next_one_is_opened(eager):
+    class RememberingBox(ToyBlackBox):
+        def draft(self, token_ids, params):
+            contexts.append(super().draft(token_ids, params))  # else the garbage collector would close it
+            return contexts[-1]
+
+    contexts, black_box, stream = [], RememberingBox(), toy_stream(GREEDY)
+    early_call = EarlyCall(black_box, Records())
+    for opened in (1, 2):  # nothing is decided in between: the call that the first one ran beside has failed
+        early_call.watch(stream, DraftParams(0.0, 8))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (len(contexts), black_box.closed) == (opened, opened - 1)
+    await early_call.aclose()
+    assert black_box.closed == 2
 
 
 def test_a_token_is_expected_only_where_the_offset_of_the_pairs_choice_is_strong():
