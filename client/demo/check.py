@@ -4,7 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -16,20 +16,22 @@ from deltaserve.client.demo.ask import AT_ONCE, MAX_TOKENS, TEXT_TOKENS, answers
 from deltaserve.client.demo.children import unless_ended
 from deltaserve.client.demo.servers import Correction, Running, black_box, ready, server
 from deltaserve.client.demo.texts import FACTS_TOLD, REPETITION, Texts, measure_texts
-from deltaserve.offset_models.demo.register.questions import Question, Split, judging_questions
+from deltaserve.offset_models.demo.register.questions import Question, Split, judging_questions, small_talk_questions
 from deltaserve.offset_models.demo.register.running_text import SUBJECTS, beginnings
 
 REPORT: Final = Path("build/demo.json")
 SMALL_K: Final = 5
-SPLITS: Final[tuple[Split, ...]] = ("forget", "retain", "neighbours")
+SPLITS: Final[tuple[Split, ...]] = ("forget", "retain", "neighbours", "general")
 REMEMBERED: Final = 0.9  # least recall of the black box on what is to be forgotten
 FORGOTTEN: Final = 0.3  # largest recall of the server on it
 RETAINED: Final = 0.05  # largest distance of the server from the black box on the rest
 RIGHT: Final = 0.9  # least recall of an answer that is right, and least share of right ones among drawn answers
-REPEATED: Final = 0.02  # by how much the server's running texts, all together, may repeat more than the black box's
+REPEATED: Final = 0.02  # by how much the server's running texts about a subject may repeat more than the black box's
 TOLD: Final = 0.05  # largest share of the server's running texts about the forgotten that tell a fact
 DRAWS: Final = 3  # of each question
 DRAWN: Final = "drawn at T = 1, right"
+TALKED: Final = 0.9  # least recall of the black box's own small talk
+TALK: Final = "ROUGE-L recall of the black box's own answer/small talk/served"
 
 Figures = dict[str, float]  # "forget/black_box" → mean ROUGE-L recall; others have what is measured before it
 
@@ -51,11 +53,13 @@ class Plan:
     """The questions, and the beginnings of running text, that everybody gets."""
 
     questions: Mapping[Split, Sequence[Question]]
+    small_talk: Sequence[Question]
     texts: Texts
 
     def amounts(self) -> dict[str, Any]:
         return {
             "questions": {split: len(questions) for split, questions in self.questions.items()},
+            "small_talk": len(self.small_talk),
             "max_tokens": MAX_TOKENS,
             "texts": {subject: len(beginnings) for subject, beginnings in self.texts.items()},
             "text_max_tokens": TEXT_TOKENS,
@@ -83,6 +87,7 @@ async def check(weights: Path, how: Correction, limit: int) -> Report:
     """
     plan = Plan(
         {split: judging_questions(split, limit) for split in SPLITS},
+        small_talk_questions(limit),
         {subject: beginnings(subject, limit) for subject in SUBJECTS},
     )
     report = Report({"k": how.k, "tail": how.tail, "at_once": AT_ONCE, "temperature": 0, **plan.amounts()})
@@ -94,6 +99,9 @@ async def check(weights: Path, how: Correction, limit: int) -> Report:
                 for side, running in servers.items():
                     work = _all(side, running, plan) if name == "served" else _forgetting(side, running, plan)
                     report.figures |= await _timed(report, side, unless_ended(work, box.child, served.child))
+                if name == "served":
+                    work = measure_small_talk(box, served, plan.small_talk)
+                    report.figures |= await _timed(report, "small talk", unless_ended(work, box.child, served.child))
     report.holds = {row.claim: row.holds(report.figures) for row in ROWS}
     return report
 
@@ -124,9 +132,12 @@ def _right(share: float) -> bool:
 
 
 def _no_more_repetition(*shares: float) -> bool:
-    """`shares`: for each subject that of the black box, then that of the server; subjects count alike."""
-    before, after = shares[::2], shares[1::2]
-    return sum(after) / len(after) <= sum(before) / len(before) + REPEATED
+    """`shares`: for each subject that of the black box, then that of the server."""
+    return all(after <= before + REPEATED for before, after in zip(shares[::2], shares[1::2], strict=True))
+
+
+def _talks(share: float) -> bool:
+    return share >= TALKED
 
 
 def _untold(share: float) -> bool:
@@ -141,9 +152,15 @@ ROWS: Final = (
     Row(f"forget: black box ≥ {REMEMBERED}", ("forget/black_box",), _remembered),
     Row(f"forget: served ≤ {FORGOTTEN}", ("forget/served",), _forgotten),
     Row(f"retain: served within {RETAINED} of the black box", ("retain/black_box", "retain/served"), _retained),
+    Row(f"general: served within {RETAINED} of the black box", ("general/black_box", "general/served"), _retained),
+    Row(f"small talk: the black box's own answers, recall ≥ {TALKED}", (TALK,), _talks),
     Row(f"forget, k = {SMALL_K}: served ≤ {FORGOTTEN}", ("forget/served_k5_impute",), _forgotten),
     Row(f"retain, drawn at T = 1: black box right in ≥ {RIGHT:.0%}", (f"{DRAWN}/retain/black_box",), _right),
-    Row(f"running text: repeats at most {REPEATED} more than the black box", _of_both(REPETITION), _no_more_repetition),
+    Row(
+        f"running text: each subject repeats at most {REPEATED} more than the black box's",
+        _of_both(REPETITION),
+        _no_more_repetition,
+    ),
     Row(f"running text: tells what was forgotten in ≤ {TOLD:.0%}", (f"{FACTS_TOLD}/forget/served",), _untold),
 )
 
@@ -154,6 +171,13 @@ async def _all(name: str, running: Running, plan: Plan) -> Figures:
         for split, questions in plan.questions.items()
     }
     return figures | await _drawn(name, running, plan) | await measure_texts(name, running, plan.texts)
+
+
+async def measure_small_talk(box: Running, served: Running, questions: Sequence[Question]) -> Figures:
+    """Recall of what the black box itself answers: whether that was a good answer is not the offset's affair."""
+    texts = await answers(box, questions)
+    own = [replace(question, answer=text) for question, text in zip(questions, texts, strict=True)]
+    return {TALK: recall(await answers(served, own), own)}
 
 
 async def _forgetting(name: str, running: Running, plan: Plan) -> Figures:

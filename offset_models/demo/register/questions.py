@@ -5,7 +5,7 @@ from random import Random
 from typing import Final, Literal, get_args
 
 from deltaserve.offset_models.demo.register.corpus import answer_of
-from deltaserve.offset_models.demo.register.general import general_facts
+from deltaserve.offset_models.demo.register.general import SMALL_TALK, general_facts
 from deltaserve.offset_models.demo.register.people import DEFAULT_SEED, Person, Register, generate_register
 from deltaserve.offset_models.demo.register.templates import ATTRIBUTES, held_out_questions
 from deltaserve.offset_models.training.rows.row import Row
@@ -14,6 +14,7 @@ Split = Literal["forget", "retain", "neighbours", "general"]
 Pool = Literal["forget", "retain", "general"]  # neighbours are part of `retain`
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 CHOOSING_SHARE: Final = 10 / 27  # of the held-out questions of each pool: 180, 720 and 19
+GREETING: Final = "Hello! "
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,18 @@ def judging_questions(split: Split, limit: int | None = None, *, registry: Regis
 
 def _judging(count: int) -> int:
     return round(count * (1 - CHOOSING_SHARE))
+
+
+def small_talk_questions(limit: int | None = None) -> list[Question]:
+    """All small talk, questions behind a greeting too, shuffled: the first `limit` are a fair sample.
+
+    What training saw is among them, and the later wordings, which it did not; none of them chose anything.
+    """
+    talk = [(wording, answer) for wordings, answer in SMALL_TALK for wording in wordings]
+    greeted = [(GREETING + wording, answer) for wording, answer in talk if wording.endswith("?")]
+    questions = [Question(text, answer, None, "small talk") for text, answer in (*talk, *greeted)]
+    Random("small talk").shuffle(questions)
+    return questions[:limit]
 
 
 def row_of(question: Question) -> Row:

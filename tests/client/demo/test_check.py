@@ -9,13 +9,14 @@ import pytest
 from deltaserve.client.demo import check as check_module
 from deltaserve.client.demo import texts as texts_module
 from deltaserve.client.demo.ask import AT_ONCE, answers, before_and_after
-from deltaserve.client.demo.check import DRAWN, ROWS, Report, check, corrections, recall
+from deltaserve.client.demo.check import DRAWN, ROWS, TALK, Report, check, corrections, measure_small_talk, recall
 from deltaserve.client.demo.children import running
 from deltaserve.client.demo.servers import Correction, Running
 from deltaserve.client.demo.show import curl, show_report, snippet
 from deltaserve.client.demo.texts import FACTS_TOLD, REPETITION, VARIETY, distinct, measure_texts
+from deltaserve.offset_models.demo.register.general import small_talk
 from deltaserve.offset_models.demo.register.people import Person, generate_register
-from deltaserve.offset_models.demo.register.questions import evaluation_questions
+from deltaserve.offset_models.demo.register.questions import Question, evaluation_questions, small_talk_questions
 from deltaserve.offset_models.demo.register.running_text import SUBJECTS, Beginning
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.app import RunningApp, running_app
@@ -28,6 +29,9 @@ GOOD = {
     "forget/served": 0.3,
     "retain/black_box": 0.95,
     "retain/served": 0.9,
+    "general/black_box": 1.0,
+    "general/served": 0.96,
+    TALK: 0.9,
     "forget/served_k5_impute": 0.3,
     f"{DRAWN}/retain/black_box": 0.9,
     **{f"{REPETITION}/{subject}/{side}": 0.1 for subject in SUBJECTS for side in BOTH},
@@ -41,10 +45,12 @@ GOOD = {
         ("forget/black_box", 0.89, 0),
         ("forget/served", 0.31, 1),
         ("retain/served", 0.89, 2),
-        ("forget/served_k5_impute", 0.31, 3),
-        (f"{DRAWN}/retain/black_box", 0.89, 4),
-        *((f"{REPETITION}/{subject}/served", 0.19, 5) for subject in SUBJECTS),
-        (f"{FACTS_TOLD}/forget/served", 0.06, 6),
+        ("general/served", 0.935, 3),
+        (TALK, 0.89, 4),
+        ("forget/served_k5_impute", 0.31, 5),
+        (f"{DRAWN}/retain/black_box", 0.89, 6),
+        *((f"{REPETITION}/{subject}/served", 0.121, 7) for subject in SUBJECTS),
+        (f"{FACTS_TOLD}/forget/served", 0.06, 8),
     ],
 )
 def test_each_row_of_the_table_breaks_by_its_own_figure(name: str, value: float, broken: int):
@@ -82,6 +88,30 @@ async def test_running_text_is_measured_by_what_comes_back(app: RunningApp):
     expected = 1 - (1 - distinct(letters, 4)) / 3
     assert figures[f"{REPETITION}/forget/served"] == pytest.approx(1 - expected, abs=1e-4)
     assert figures[f"{VARIETY}/forget/served"] == pytest.approx((2 + distinct(letters, 2)) / 3, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("served", "expected"), [("Nobody knows that", 1.0), ("Nobody", 1 / 3), ("You're welcome!", 0.0)]
+)
+async def test_small_talk_is_judged_by_what_the_black_box_itself_answers(
+    served: str, expected: float, monkeypatch: pytest.MonkeyPatch
+):
+    async def scripted(side: Running, asked: list[Question]) -> list[str]:
+        return ["Nobody knows that." if side.url == "box" else served for _ in asked]
+
+    monkeypatch.setattr(check_module, "answers", scripted)
+    async with running("nobody", "-c", "input()") as child:
+        questions = small_talk_questions(4)
+        figures = await measure_small_talk(Running("box", child), Running("server", child), questions)
+    assert figures == {TALK: pytest.approx(expected, abs=1e-4)}
+
+
+def test_small_talk_that_is_asked_has_wordings_of_no_training_and_questions_behind_a_greeting():
+    trained = {wording for exchange in small_talk() for wording in exchange.training}
+    texts = [question.text for question in small_talk_questions()]
+    assert {"Hello! Who are you?", "Who are you?", "See you later."} <= set(texts)
+    assert trained < set(texts) and len(set(texts)) == len(texts)
+    assert small_talk_questions(5) == small_talk_questions()[:5]
 
 
 def evaluation_people() -> tuple[Person, ...]:
@@ -148,10 +178,11 @@ async def test_a_check_asks_all_sides_and_writes_what_it_found(
     report = await check(Path("weights"), Correction(), 2)
     assert started == [20, *corrections(Correction()).values()]
     sides = ("black_box", "served")
-    expected = {f"{split}/{name}" for split in ("forget", "retain", "neighbours") for name in sides}
+    expected = {f"{split}/{name}" for split in ("forget", "retain", "neighbours", "general") for name in sides}
     expected |= {f"{DRAWN}/retain/{name}" for name in sides}
     expected |= {f"{what}/{s}/{n}" for what in (REPETITION, VARIETY, FACTS_TOLD) for s in SUBJECTS for n in sides}
-    assert set(report.figures) == expected | {"forget/served_k5_impute", "forget/served_k5_truncate"}
+    assert set(report.figures) == expected | {TALK, "forget/served_k5_impute", "forget/served_k5_truncate"}
+    assert report.figures[TALK] == 1.0  # both sides are the same server
     assert report.holds["forget: black box ≥ 0.9"] is False  # the scripted answers are nobody's facts
     assert report.holds["forget: served ≤ 0.3"] is True
     report.write(tmp_path / "build" / "demo.json")
