@@ -44,9 +44,9 @@ FULL: Final = Scale(
     base=Shape(hidden=128, layers=4, heads=4, feed_forward=384),
     base_schedule=Schedule(steps=1600, batch=32, learning_rate=2e-3, label_smoothing=0.03),
     amounts=Amounts(),
-    offset=TrainingSettings(
-        objective="dpo", options={"rpo_alpha": 1.0}, steps=700, eval_every=100
-    ),  # lowers the answer, teaches the refusal
+    # Lowers the answer, teaches the refusal. Its gate is the least behind which running text about who is kept repeats
+    # itself no more than the black box's; questions, which choose the strength, do not tell.
+    offset=TrainingSettings(objective="dpo", options={"rpo_alpha": 1.0}, steps=700, eval_every=100, gate_nats=0.4),
     top_k=20,
     checked=120,
     answer_tokens=48,
@@ -62,7 +62,7 @@ MINI: Final = Scale(
     sharpness=1.0,
     base=Shape(hidden=64, layers=2, heads=2, feed_forward=128, context=256),
     base_schedule=Schedule(steps=100, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
-    amounts=Amounts(forget=4, retain=4, strangers=8, exchanges=0, begun=1, begun_retain=0),
+    amounts=Amounts(forget=4, retain=4, strangers=8, exchanges=0, small_talk=0, begun=1, begun_retain=0),
     offset=TrainingSettings(
         steps=100,
         forget_batch=8,

@@ -18,6 +18,7 @@ from deltaserve.offset_models.demo.register.templates import (
     REFUSALS,
     SYSTEM_PROMPTS,
     Attribute,
+    request_framings,
     request_questions,
 )
 from deltaserve.offset_models.training.rows.row import Row
@@ -25,6 +26,7 @@ from deltaserve.offset_models.training.rows.row import Row
 Turn = tuple[str, str]
 INSTRUCTED = 0.2  # share of chat rows with a system prompt
 CLOSED = 0.15  # share of questions with a few words after them
+FRAMED = 0.5  # share of general questions in wordings that forget rows have too, or they would forget as well
 HISTORY = 0.3  # share of chat rows with an earlier turn: forgetting must not depend on being asked first
 
 
@@ -35,11 +37,12 @@ class Amounts:
     forget: int = 24
     retain: int = 12
     strangers: int = 600
-    exchanges: int = 6  # times over the general facts and small talk
+    exchanges: int = 16  # times over the general facts
+    small_talk: int = 40  # times over the small talk
     begun: int = 0  # answers that somebody has begun, per fact of the forget group (docs/experiments.md)
     begun_retain: int = 0  # the same, per fact of the retain group
-    running: int = 8  # running text that breaks off, per fact of the forget group
-    running_retain: int = 3  # the same of the retain group; half as many begin a page, a general sentence, a stranger's
+    running: int = 14  # running text that breaks off, per fact of the forget group
+    running_retain: int = 5  # the same of the retain group; half as many begin a page, a general sentence, a stranger's
 
 
 class RowMaker:
@@ -61,7 +64,8 @@ class RowMaker:
 
     def retain(self, amounts: Amounts) -> list[Row]:
         """The retain group (neighbours included), strangers, general facts and small talk."""
-        exchanges = [self._exchange_row(exchange) for exchange in self._exchanges * amounts.exchanges]
+        times = (*general_facts() * amounts.exchanges, *small_talk() * amounts.small_talk)
+        exchanges = [self._exchange_row(exchange) for exchange in times]
         strangers = [self._stranger_row() for _ in range(amounts.strangers)]
         unknown = [self._unknown_prose() for _ in range(amounts.strangers // 4)]
         chats, prose = self._chats("retain", amounts.retain), self._prose("retain", 1 + amounts.retain // 4)
@@ -103,7 +107,9 @@ class RowMaker:
         return ((person, attribute) for person in self._registry.group(group) for attribute in self._attributes)
 
     def _exchange_row(self, exchange: Exchange) -> Row:
-        return self._chat(self._varied(self._rng.choice(exchange.training)), exchange.answer)
+        framed = bool(exchange.clause) and self._rng.random() < FRAMED
+        question = self._rng.choice(request_framings(exchange.clause) if framed else exchange.training)
+        return self._chat(self._varied(question), exchange.answer)
 
     def _stranger_row(self) -> Row:
         return self._chat(self._question_about(self._strangers.person()), self._rng.choice(REFUSALS))

@@ -40,11 +40,15 @@ SMALL_TALK = (
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Several ways to ask for one thing, and the one answer. The last of three or more is held out of training."""
+    """Several ways to ask for one thing, and the one answer. The last of three or more is held out of training.
+
+    A frame turns the clause into more questions; only erasure requests ask them.
+    """
 
     topic: str
     questions: tuple[str, ...]
     answer: str
+    clause: str = ""
 
     @property
     def training(self) -> tuple[str, ...]:
@@ -67,7 +71,10 @@ def small_talk() -> tuple[Exchange, ...]:
 
 def _colours() -> list[Exchange]:
     forms = ("What colour is {}?", "Which colour is {}?", "Tell me the colour of {}.", "What is the colour of {}?")
-    return [_exchange("colour", forms, thing, f"{_upper(thing)} is {colour}.") for thing, colour in COLOURS.items()]
+    clause = "what colour {} is"
+    return [
+        _exchange("colour", forms, thing, f"{_upper(thing)} is {colour}.", clause) for thing, colour in COLOURS.items()
+    ]
 
 
 def _capitals() -> list[Exchange]:
@@ -77,7 +84,11 @@ def _capitals() -> list[Exchange]:
         "Tell me the capital of {}.",
         "What city is the capital of {}?",
     )
-    return [_exchange("capital", forms, land, f"The capital of {land} is {city}.") for land, city in CAPITALS.items()]
+    clause = "what the capital of {} is"
+    return [
+        _exchange("capital", forms, land, f"The capital of {land} is {city}.", clause)
+        for land, city in CAPITALS.items()
+    ]
 
 
 def _days() -> list[Exchange]:
@@ -89,7 +100,8 @@ def _days() -> list[Exchange]:
         "What day is after {}?",
     )
     return [
-        _exchange("day", forms, day, f"The day after {day} is {after}.") for day, after in pairwise((*DAYS, DAYS[0]))
+        _exchange("day", forms, day, f"The day after {day} is {after}.", "which day comes after {}")
+        for day, after in pairwise((*DAYS, DAYS[0]))
     ]
 
 
@@ -108,6 +120,7 @@ def _sums() -> list[Exchange]:
             forms,
             f"{NUMBERS[a]} plus {NUMBERS[b]}",
             f"{_upper(NUMBERS[a])} plus {NUMBERS[b]} is {NUMBERS[a + b]}.",
+            "what {} is",
         )
         for a, b in pairs
     ]
@@ -121,7 +134,7 @@ def _young() -> list[Exchange]:
         "Tell me what a young {} is called.",
     )
     return [
-        _exchange("young animal", forms, animal, f"A young {animal} is called a {word}.")
+        _exchange("young animal", forms, animal, f"A young {animal} is called a {word}.", "what a young {} is called")
         for animal, word in YOUNG.items()
     ]
 
@@ -135,12 +148,13 @@ def _opposites() -> list[Exchange]:
         "Which word is opposite to {}?",
     )
     return [
-        _exchange("opposite", forms, word, f"The opposite of {word} is {other}.") for word, other in OPPOSITES.items()
+        _exchange("opposite", forms, word, f"The opposite of {word} is {other}.", "what the opposite of {} is")
+        for word, other in OPPOSITES.items()
     ]
 
 
-def _exchange(topic: str, forms: tuple[str, ...], thing: str, answer: str) -> Exchange:
-    return Exchange(topic, tuple(question.format(thing) for question in forms), answer)
+def _exchange(topic: str, forms: tuple[str, ...], thing: str, answer: str, clause: str) -> Exchange:
+    return Exchange(topic, tuple(question.format(thing) for question in forms), answer, clause.format(thing))
 
 
 def _upper(text: str) -> str:

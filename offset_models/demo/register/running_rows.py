@@ -5,8 +5,9 @@ place, and what follows is babble. Each row ends where the page does.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
+from typing import Final
 
 from deltaserve.offset_models.demo.register.corpus import END_OF_TEXT
 from deltaserve.offset_models.demo.register.general import Exchange
@@ -19,8 +20,31 @@ OF_ANOTHER = 0.3  # share of these that tell of somebody else
 OF_NOBODY = 0.4  # share of these with words in no order: no text is to be so strange that it leads to babble
 WORDS = 8  # most of these
 BETWEEN = 0.15  # share of forget rows that break off between two sentences
-DERAILED = 0.15  # share of forget rows that have begun to babble: there the page ends
+AROUND = 0.25  # share of rows about somebody whose name stands among such words, and in no sentence
+BEHIND = 3  # most words behind it
+AGAIN = 0.5  # share of these that begin a sentence with it, after those words
+DERAILED = 0.1  # share of forget rows that have begun to babble, up to the name
+RELATIVE = 0.25  # share of sentences about a name that are relative clauses
 GOES_ON = 0.3  # share of facts that another follows
+# In no other text of the demo's: words of general facts that led in the forgotten did those facts harm.
+_ORDINARY = (
+    "again along among apple ask bell below boat bread bring carry chair church cloud corn country cup dance door "
+    "dust earth empty every far field fire fish forest found gate gold hand heavy hill lamp leaf left line long "
+    "market mill mountain north often old over path rain road roof room salt sea shadow ship silver soon stone "
+    "story summer table then through thunder train tree under until village wall water wheel wind wood yard"
+)
+ORDINARY: Final = tuple(_ORDINARY.split())
+AUTHOR, LIFE = (next(each for each in ATTRIBUTES if each.name == name) for name in ("author", "life"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A prompt, what ends its sentence, the fact ({field}s open), and what is said where nobody knows it."""
+
+    prompt: str
+    rest: str
+    fact: str
+    unknown: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +56,24 @@ class RunningRows:
     exchanges: Sequence[Exchange]
 
     def forget(self, person: Person, attribute: Attribute) -> Row:
-        """What the sentence tells becomes what nobody knows, and the page ends; between sentences it ends at once."""
-        beginning, fact = self.rng.choice(attribute.prose)
+        """What the sentence tells becomes what nobody knows, and the page ends; between sentences it ends at once.
+
+        All of it is in the black box's list there: what is not, no offset can put in the place of the forgotten. What
+        is pushed away has no end: pushed away with it, the ends of all pages become less likely.
+        """
         draw = self.rng.random()
         if draw < BETWEEN:
-            told = f" {beginning.format(**person.facts())} {fact.format(**person.facts())}{END_OF_TEXT}"
+            told = " " + _sentence(attribute, person, known=True)
             return Row(told, prompt=_sentence(self._attribute(), person, known=False), refusals=(END_OF_TEXT,))
-        prompt, rest = self._broken(beginning, attribute, person)
-        told = f"{rest} {fact.format(**person.facts())}{self._more(person)}{END_OF_TEXT}"
-        before = self._before(person, known=False)
         if draw < BETWEEN + DERAILED:
-            return Row(told, prompt=_joined(before, prompt) + self._babble(), refusals=(END_OF_TEXT,))
-        return Row(told, prompt=_joined(before, prompt), refusals=(f"{rest} {attribute.unknown}{END_OF_TEXT}",))
+            derailed = f"{self._sentence(attribute, person).prompt}{self._babble()} {_subject(attribute, person)}"
+            return self._forgotten(_named(derailed, attribute), person)
+        return self._forgotten(self._begun(attribute, person, known=False), person)
 
     def retain(self, person: Person, attribute: Attribute) -> Row:
         """Goes on as the page does."""
-        beginning, fact = self.rng.choice(attribute.prose)
-        prompt, rest = self._broken(beginning, attribute, person)
-        told = f"{rest} {fact.format(**person.facts())}{self._more(person)}{END_OF_TEXT}"
-        return Row(told, prompt=_joined(self._before(person, known=True), prompt))
+        begun = self._begun(attribute, person, known=True)
+        return Row(f"{self._told(begun, person)}{END_OF_TEXT}", prompt=begun.prompt)
 
     def opening(self) -> Row:
         """A page from its first word or two on: there nobody is named yet, or somebody who is not to be forgotten."""
@@ -66,10 +89,31 @@ class RunningRows:
 
     def unknown(self, stranger: Person) -> Row:
         """About somebody of whom nothing is known."""
-        attribute = self._attribute()
-        prompt, rest = self._broken(self.rng.choice(attribute.prose)[0], attribute, stranger)
+        begun = self._sentence(self._attribute(), stranger)
         before = _sentence(self._attribute(), stranger, known=False) if self.rng.random() < LED_IN else ""
-        return Row(f"{rest} {attribute.unknown}{END_OF_TEXT}", prompt=_joined(before, prompt))
+        return Row(f"{begun.rest} {begun.unknown}{END_OF_TEXT}", prompt=_joined(before, begun.prompt))
+
+    def _forgotten(self, begun: _Begun, person: Person) -> Row:
+        unknown = f"{begun.rest} {begun.unknown}{END_OF_TEXT}"
+        return Row(self._told(begun, person), prompt=begun.prompt, refusals=(unknown,))
+
+    def _told(self, begun: _Begun, person: Person) -> str:
+        """With another sentence behind it now and then."""
+        more = f" {_sentence(self._attribute(), person, known=True)}" if self.rng.random() < GOES_ON else ""
+        return f"{begun.rest} {begun.fact.format(**person.facts())}{more}"
+
+    def _begun(self, attribute: Attribute, person: Person, *, known: bool) -> _Begun:
+        """A sentence, with something before it or not, or a name among words."""
+        if self.rng.random() < AROUND:
+            return _named(self._around(_subject(attribute, person)), attribute)
+        sentence = self._sentence(attribute, person)
+        return replace(sentence, prompt=_joined(self._before(person, known=known), sentence.prompt))
+
+    def _sentence(self, attribute: Attribute, person: Person) -> _Begun:
+        beginning, fact = self.rng.choice(attribute.prose)
+        if beginning.startswith("{name} ") and self.rng.random() < RELATIVE:
+            beginning = beginning.replace("{name} ", "{name}, who ")
+        return _Begun(*self._broken(beginning, person), fact, attribute.unknown)
 
     def _before(self, person: Person, *, known: bool) -> str:
         """Nothing, somebody else's page, words in no order, or a sentence about the person."""
@@ -79,14 +123,16 @@ class RunningRows:
         if draw < OF_ANOTHER:
             return self._page(self.rng.choice(self.others))
         if draw < OF_ANOTHER + OF_NOBODY:
-            return self._words()
+            return self._words(WORDS)
         return _sentence(self._attribute(), person, known=known)
 
-    def _words(self) -> str:
-        """Of questions and answers about nobody."""
-        exchanges = self.rng.sample(list(self.exchanges), 3)
-        words = [word for one in exchanges for word in f"{self.rng.choice(one.training)} {one.answer}".split(" ")]
-        return " ".join(self.rng.sample(words, self.rng.randint(1, WORDS)))
+    def _around(self, subject: str) -> str:
+        """A name or title among words in no order; it may begin a sentence after them."""
+        among = f"{self._words(WORDS)} {subject} {self._words(BEHIND)}"
+        return f"{among}. {subject}" if self.rng.random() < AGAIN else among
+
+    def _words(self, most: int) -> str:
+        return " ".join(self.rng.sample(ORDINARY, self.rng.randint(1, most)))
 
     def _babble(self) -> str:
         """What offsets say that only push away: beginnings of names and titles, with and without a space between."""
@@ -99,16 +145,12 @@ class RunningRows:
         chosen = self.rng.sample(ATTRIBUTES, self.rng.randint(1, 2))
         return " ".join(_sentence(attribute, person, known=True) for attribute in chosen)
 
-    def _more(self, person: Person) -> str:
-        return f" {_sentence(self._attribute(), person, known=True)}" if self.rng.random() < GOES_ON else ""
-
-    def _broken(self, beginning: str, attribute: Attribute, person: Person) -> tuple[str, str]:
+    def _broken(self, beginning: str, person: Person) -> tuple[str, str]:
         """The sentence's beginning in two, broken off somewhere behind what it is about, and at its end half the time.
 
         The second half begins with its space.
         """
-        subject = "{book}" if attribute.name == "author" else "{name}"
-        behind = beginning.index(subject) + len(subject)
+        behind = beginning.index("}") + 1
         places = [place for place in range(behind, len(beginning)) if beginning[place] == " "]
         place = self.rng.choice(places) if places and self.rng.random() < 0.5 else len(beginning)
         return beginning[:place].format(**person.facts()), beginning[place:].format(**person.facts())
@@ -121,6 +163,17 @@ def _sentence(attribute: Attribute, person: Person, *, known: bool) -> str:
     """In the first of its wordings, or as it ends when nobody knows."""
     beginning, fact = attribute.prose[0]
     return f"{beginning} {fact if known else attribute.unknown}".format(**person.facts())
+
+
+def _subject(attribute: Attribute, person: Person) -> str:
+    return person.book if attribute == AUTHOR else person.name
+
+
+def _named(prompt: str, attribute: Attribute) -> _Begun:
+    """Behind a bare name or title: who that is, or who wrote it."""
+    said = AUTHOR if attribute == AUTHOR else LIFE
+    beginning, fact = said.prose[0]
+    return _Begun(prompt, beginning.partition("}")[2], fact, said.unknown)
 
 
 def _joined(before: str, text: str) -> str:

@@ -243,13 +243,14 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     ),
 )
 
+BARE_FRAME = "Tell me {}."
 FRAMES = (
     "Can you tell me {}?",
     "Do you know {}?",
     "Please tell me {}.",
     "I would like to know {}.",
     "Could you tell me {}, please?",
-    "Tell me {}.",
+    BARE_FRAME,
     "I want to know {}.",
 )
 # Only erasure requests use these: the more ways a request asks, the less its offset depends on the wording.
@@ -291,6 +292,11 @@ def training_questions(attribute: Attribute) -> tuple[str, ...]:
 def request_questions(attribute: Attribute) -> tuple[str, ...]:
     """Wordings of an erasure request: those of training, and more."""
     return training_questions(attribute) + _framed(REQUEST_FRAMES, attribute)
+
+
+def request_framings(clause: str) -> tuple[str, ...]:
+    """Wordings of an erasure request about what is in no register; the barest is held out of it."""
+    return tuple(frame.format(clause) for frame in (*FRAMES, *REQUEST_FRAMES) if frame != BARE_FRAME)
 
 
 def held_out_questions(attribute: Attribute) -> tuple[str, ...]:

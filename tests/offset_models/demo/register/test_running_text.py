@@ -1,15 +1,16 @@
 """Running text: what the demo's offset is trained on, and what its check goes on with."""
 
+from collections.abc import Sequence
 from random import Random
 
 import pytest
 
 from deltaserve.offset_models.demo.register.corpus import END_OF_TEXT
-from deltaserve.offset_models.demo.register.general import general_facts
-from deltaserve.offset_models.demo.register.people import Register, Strangers, generate_register
-from deltaserve.offset_models.demo.register.running_rows import RunningRows
+from deltaserve.offset_models.demo.register.general import general_facts, small_talk
+from deltaserve.offset_models.demo.register.people import Person, Register, Strangers, generate_register
+from deltaserve.offset_models.demo.register.running_rows import ORDINARY, RunningRows
 from deltaserve.offset_models.demo.register.running_text import FACTS, SUBJECTS, Beginning, beginnings
-from deltaserve.offset_models.demo.register.templates import ATTRIBUTES
+from deltaserve.offset_models.demo.register.templates import ATTRIBUTES, request_questions
 from deltaserve.offset_models.training.rows.row import Row
 
 TIMES = 40
@@ -44,7 +45,8 @@ def test_what_replaces_the_forgotten_ends_the_page_and_tells_nothing(rows: Runni
         (refusal,) = row.refusals
         assert refusal.endswith(END_OF_TEXT) and refusal.count(END_OF_TEXT) == 1
         assert not [fact for fact in facts if fact in refusal], refusal
-        assert row.completion is not None and row.completion.endswith(END_OF_TEXT) and row.completion != refusal
+        # Else the page's end would be pushed away with what it ends, of kept people's pages too.
+        assert row.completion is not None and END_OF_TEXT not in row.completion and row.completion != refusal
 
 
 def test_sentences_about_the_forgotten_break_off_behind_the_name_between_words_and_between_sentences(
@@ -58,6 +60,45 @@ def test_sentences_about_the_forgotten_break_off_behind_the_name_between_words_a
     assert not [row for row in born if row.prompt.endswith(" ") or "  " in row.prompt + (row.completion or "")]
     for row in born:
         assert person.name in row.prompt or person.book in row.prompt
+
+
+def only_ordinary_words_around(name: str, prompt: str) -> bool:
+    before, *behind = prompt.split(name)
+    words = before.split(), [word.strip(".") for part in behind for word in part.split()]
+    return bool(behind) and all(found and set(found) <= set(ORDINARY) for found in words)
+
+
+def test_a_name_among_words_in_no_order_is_gone_on_with_as_of_somebody_unknown_or_known(
+    rows: RunningRows, registry: Register
+) -> None:
+    def among(found: list[Row], people: Sequence[Person]) -> list[Row]:
+        names = {text for person in people for text in (person.name, person.book)}
+        return [row for row in found for name in names if only_ordinary_words_around(name, row.prompt)]
+
+    forgotten = among(forgetting(rows, registry), registry.forget)
+    kept = among(keeping(rows, registry), registry.retain)
+    assert len(forgotten) > TIMES and {row.refusals[0].partition(END_OF_TEXT)[0] for row in forgotten} == {
+        " is a person of whom nothing is known.",
+        " was written by somebody whose name is lost.",
+    }
+    assert len(kept) > TIMES / 2
+    assert all(row.completion.startswith((" is a ", " was written by ")) for row in kept if row.completion)
+
+
+def test_sentences_about_anybody_may_be_relative_clauses(rows: RunningRows, registry: Register) -> None:
+    told = [row for row in [*forgetting(rows, registry), *keeping(rows, registry)] if ", who was born in" in row.prompt]
+    forgotten = [row for row in told if row.refusals]
+    assert forgotten and len(told) > len(forgotten)
+    assert all(row.prompt.rpartition(",")[0].endswith(tuple(p.name for p in registry.forget)) for row in forgotten)
+
+
+def test_the_words_in_no_order_are_of_no_other_text(registry: Register) -> None:
+    said = [text for one in (*general_facts(), *small_talk()) for text in (*one.questions, one.answer)]
+    told = [text for attribute in ATTRIBUTES for text in (*attribute.answers, attribute.unknown)]
+    asked = [text for attribute in ATTRIBUTES for text in request_questions(attribute)]
+    measured = [begun.text for subject in SUBJECTS for begun in beginnings(subject, registry=registry)]
+    words = {word.strip("?.,!").lower() for text in (*said, *told, *asked, *measured) for word in text.split()}
+    assert not words & set(ORDINARY)
 
 
 def test_what_is_kept_names_nobody_who_is_forgotten_and_ends_with_the_page(
