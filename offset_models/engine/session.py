@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from deltaserve.errors import BadRequest, DeltaserveError, OffsetUnavailable
 from deltaserve.offset_models.engine.forward.prefix import common_prefix
 from deltaserve.offset_models.engine.streams import EngineStream, Feed, Hurry
+from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.protocols import OffsetRow
 
 Send = Callable[[Feed | Hurry], None]
 
 
-class Session:
-    """`OffsetSession` of one stream; belongs to the event loop that opened it.
+class Session(RowSession):
+    """One stream's place, which gives rows; belongs to the event loop that opened it.
 
     A position is the number of ids before a row. Rows are kept from the position last asked for on; asking for an
     earlier one computes it again.

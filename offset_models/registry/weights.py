@@ -13,7 +13,8 @@ from deltaserve.errors import BadCheckpoint, OffsetUnavailable
 from deltaserve.offset_models.checkpoints.checkpoint import NO_BASES, Checkpoint, open_checkpoint
 from deltaserve.offset_models.files.library_errors import refusing
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.server.decoding.protocols import OffsetRow, OffsetSession
+from deltaserve.server.decoding.deciding.corrector import CorrectingSession
+from deltaserve.server.decoding.protocols import OffsetRow
 
 CANARY_TEXT: Final = "The quick brown fox jumps over the lazy dog."
 CANARY_IDS: Final = 8
@@ -42,7 +43,7 @@ class EnginePort(Protocol):
     def memory_bytes(self, handle: Handle) -> int: ...
     async def open(
         self, parts: Sequence[tuple[Handle, float]], timeout_s: float, *, gated: bool = True
-    ) -> OffsetSession:
+    ) -> CorrectingSession:
         """A stream of Σ_j α_j·δ_j, gates open unless `gated`. Raises RateLimited when no place is free in time."""
 
 

@@ -5,9 +5,8 @@ from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import Protocol
 
 from deltaserve.errors import BlindPosition, UpstreamError, UpstreamUnreachable
-from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.protocols import Draft, Proposal
-from deltaserve.server.decoding.sampling import Target, target
 from deltaserve.server.decoding.stream import Piece, Step, Stream
 
 _MAX_BARREN_CALLS = 3  # upstream calls in a row that may fail or give nothing before the answer fails
@@ -19,8 +18,12 @@ class DraftSource(Protocol):
     def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
         """The next draft, from the stream's ids on. Leaving the context closes it."""
 
-    def observe(self, stream: Stream, draft: Draft, proposal: Proposal, target: Target, emitted: int, /) -> None:
-        """Learn from one verified position, before the stream takes the token."""
+    @property
+    def observes(self) -> bool:
+        """Whether it learns from the agreement at each position."""
+
+    def observe(self, stream: Stream, proposal: Proposal, decision: Decision, /) -> None:
+        """Learn from one decided position, before the stream takes the token."""
 
     async def aclose(self) -> None:
         """Close what was opened ahead of an answer that has ended."""
@@ -35,16 +38,26 @@ async def decode(stream: Stream, source: DraftSource) -> AsyncGenerator[Step, No
     async with aclosing(source):
         while not stream.finished:
             with calls.one():
-                stream.session.prefetch(stream.ids)
-                async with source.open(stream) as draft:
-                    async for proposal in draft:
-                        goal = await _target(stream, draft, proposal)
-                        step = stream.decide(proposal, goal, draft.temperature)
-                        source.observe(stream, draft, proposal, goal, step.token_id)
-                        yield stream.advance(step)
-                        if step.replaced or stream.finished:
-                            stream.stats.wasted += len(draft.pending())
-                            break
+                stream.corrector.prefetch()
+                async with source.open(stream) as draft, aclosing(_steps(stream, source, draft)) as steps:
+                    async for step in steps:
+                        yield step
+
+
+async def _steps(stream: Stream, source: DraftSource, draft: Draft) -> AsyncGenerator[Step, None]:
+    """The steps that one draft leads to: up to the first replaced token, the draft's end or the answer's."""
+    async for first in draft:
+        run = [first, *draft.arrived()]
+        while run:
+            decisions = await stream.corrector.decide(run, draft.temperature, observed=source.observes)
+            for proposal, decision in zip(run, decisions, strict=False):
+                step = stream.step(proposal, decision)
+                source.observe(stream, proposal, decision)
+                yield stream.advance(step)
+                if step.replaced or stream.finished:
+                    stream.stats.wasted += len(run) - len(decisions) + len(draft.arrived())
+                    return
+            run = run[len(decisions) :]
 
 
 class _Calls:
@@ -69,27 +82,6 @@ class _Calls:
         self._barren = 0 if self._stream.emitted > before else self._barren + 1
         if self._barren >= _MAX_BARREN_CALLS:
             raise fault or UpstreamUnreachable("the black box ended its answer without a token")
-
-
-async def _target(stream: Stream, draft: Draft, proposal: Proposal) -> Target:
-    """The distribution that the token at this position is drawn from."""
-    if proposal.end_id is not None:
-        stream.learn_end(proposal.end_id)
-    listed = bool(proposal.top_ids.size)
-    if not (listed or stream.policy.allow_blind):
-        raise BlindPosition(
-            "The black box did not show which tokens it considers at a position of this answer, not even when asked "
-            "again: nothing can be corrected there. The setting allow_blind lets the pair alone decide such positions."
-        )
-    row = proposal.row
-    if row is None:
-        pending = draft.pending()
-        if pending and proposal.token_id is not None:  # the black box is ahead: score what has arrived in one go
-            stream.session.prefetch([*stream.ids, proposal.token_id, *pending])
-        row = await stream.session.row(stream.ids)
-    tail = stream.policy.tail if listed else "impute"  # of a blind position there is nothing but tail
-    corrected = correct(proposal, row, tail, stream.history.touched())
-    return target(corrected, stream.params, stream.history, stream.policy.guard)
 
 
 async def generate(stream: Stream, source: DraftSource) -> AsyncGenerator[Piece, None]:

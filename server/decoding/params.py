@@ -1,7 +1,7 @@
 """What a request asks of its tokens. Nothing here depends on the black box or on the operator."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 LEAST_TEMPERATURE: Final = 1e-6  # above 0: divided by much less, log-probabilities would leave the range of floats
@@ -55,6 +55,10 @@ class SamplingParams:
     @property
     def _named_ends(self) -> frozenset[int]:
         return self.stop_token_ids.union(self.stop_tokens)
+
+    def ending_with(self, token_id: int) -> "SamplingParams":
+        """The same where this id ends an answer too, though not before `min_tokens`."""
+        return self if token_id in self.eos_ids else replace(self, eos_ids=self.eos_ids | {token_id})
 
     def stop_reason(self, token_id: int) -> int | str | None:
         """What the request called the id that ended its answer; None where that id ends every answer."""

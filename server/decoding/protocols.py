@@ -32,7 +32,7 @@ class Proposal:
     top_logprobs: Floats  # [k] nats, descending, normalised over the whole vocabulary, before temperature
     drawn_from: Floats | None = None  # [V] what a local draft was drawn from; None: drawn by M, or a point
     token_logprob: float | None = None  # M's own ℓ of `token_id`, where it was told beside a list that lacks it
-    row: "OffsetRow | None" = None  # this position's row, where drafting has already fetched it
+    local: bool = False  # drafted by the pair, not by M
     end_id: int | None = None  # a token that M was seen here to end its answers with, whatever is emitted
 
 
@@ -59,8 +59,8 @@ class Draft(Protocol):
 
     def __aiter__(self) -> AsyncIterator[Proposal]: ...
 
-    def pending(self) -> Sequence[int]:
-        """Ids of proposals that have arrived and were not yet iterated: what rows to compute ahead of time."""
+    def arrived(self) -> list[Proposal]:
+        """The next proposals that are there already, taken off: they count as iterated. May be empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,15 @@
 """Corrected log-probabilities of tokens that are given, not drawn: by all that the black box told of each position."""
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Final, Protocol
 
 from deltaserve.server.decoding.correction import Corrected, TailPolicy, correct_given
-from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, OffsetSession, Proposal
+from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, Proposal
 from deltaserve.server.decoding.ranking import most_probable
 
-_ROWS_AHEAD = 32  # rows asked for at a time: one pass of the pair, and what is held of them
+ROWS_AHEAD: Final = 32  # rows asked for at a time: one pass of the pair, and what is held of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,25 @@ class ScoredToken:
     top: tuple[Ids, Floats] | None = None  # the most probable ids of q and their log q, descending; when asked for
 
 
+class Scorer(Protocol):
+    """One stream's place in the engine, as scoring needs it."""
+
+    def prefetch(self, token_ids: Sequence[int]) -> None:
+        """Start computing the rows of every prefix up to and including `token_ids`; returns at once."""
+
+    async def scores(
+        self, token_ids: Sequence[int], start: int, proposals: Sequence[Proposal], tail: TailPolicy, top: int
+    ) -> list[ScoredToken]:
+        """Corrected log-probabilities of the given tokens token_ids[start:start + len(proposals)], as far as there are.
+
+        `proposals` hold M's lists at those positions, at most ROWS_AHEAD. Calls of one text come in order, `start` ≥ 1.
+        """
+
+
 async def score(
     token_ids: Sequence[int],
     lists: AsyncIterator[Sequence[Proposal]],
-    session: OffsetSession,
+    session: Scorer,
     tail: TailPolicy,
     top: int,
 ) -> list[ScoredToken]:
@@ -33,30 +48,26 @@ async def score(
     Raises what `lists` and `session` raise; a list that is missing is not made up for.
     """
     scored = [ScoredToken(token_ids[0], None)]
-    _look_ahead(session, token_ids, 0)
+    session.prefetch(token_ids[:1])  # of a fresh prompt only the last row is made
+    look_ahead(session, token_ids, 0)
     async for portion in lists:
-        for first in range(0, len(portion), _ROWS_AHEAD):
-            proposals = portion[first : first + _ROWS_AHEAD]
-            given = token_ids[len(scored) : len(scored) + len(proposals)]
-            rows = [await session.row(token_ids[: len(scored) + i]) for i in range(len(given))]
-            _look_ahead(session, token_ids, len(scored) + len(given))
-            scored += await asyncio.to_thread(_scores, given, proposals, rows, tail, top)
+        for first in range(0, len(portion), ROWS_AHEAD):
+            scored += await session.scores(token_ids, len(scored), portion[first : first + ROWS_AHEAD], tail, top)
     if len(scored) != len(token_ids):
         raise ValueError("there are not as many lists as tokens")
     return scored
 
 
-def _look_ahead(session: OffsetSession, token_ids: Sequence[int], known: int) -> None:
+def look_ahead(session: Scorer, token_ids: Sequence[int], known: int) -> None:
     """Let the pair compute the next rows while the black box, or the correction, works."""
-    if known == 0:
-        session.prefetch(token_ids[:1])  # of a fresh prompt only the last row is made
-    if (last := min(known + _ROWS_AHEAD, len(token_ids) - 1)) > 0:
+    if (last := min(known + ROWS_AHEAD, len(token_ids) - 1)) > 0:
         session.prefetch(token_ids[:last])
 
 
-def _scores(
+def score_tokens(
     token_ids: Sequence[int], proposals: Sequence[Proposal], rows: Sequence[OffsetRow], tail: TailPolicy, top: int
 ) -> list[ScoredToken]:
+    """What `Scorer.scores` gives, from the rows of these positions."""
     return [
         _score(token_id, correct_given(proposal, row, tail), top)
         for token_id, proposal, row in zip(token_ids, proposals, rows, strict=False)

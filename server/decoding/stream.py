@@ -1,18 +1,15 @@
 """One choice while it is generated: its ids, its randomness, its text, and the steps that it is made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from deltaserve.server.decoding.explanation import Explanation, explain
-from deltaserve.server.decoding.noise import Noise
+from deltaserve.server.decoding.deciding.corrector import AnswerSpec, CorrectingSession, Corrector, Decision
+from deltaserve.server.decoding.explanation import Explanation
 from deltaserve.server.decoding.params import FinishReason, SamplingParams
 from deltaserve.server.decoding.policy import Policy
-from deltaserve.server.decoding.protocols import Floats, Ids, OffsetSession, Proposal
-from deltaserve.server.decoding.ranking import most_probable
-from deltaserve.server.decoding.sampling import History, Target
+from deltaserve.server.decoding.protocols import Floats, Ids, Proposal
 from deltaserve.server.decoding.scoring import ScoredToken
 from deltaserve.server.decoding.text import Detokenizer, StopStrings
-from deltaserve.server.decoding.verification import verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +85,25 @@ class Stream:
 
     prompt_ids: Sequence[int]
     params: SamplingParams
-    session: OffsetSession
+    session: CorrectingSession
     detokenizer: Detokenizer
     index: int = 0
     stats: StreamStats = field(default_factory=StreamStats)
     policy: Policy = field(default_factory=Policy)
     ids: list[int] = field(init=False)
-    history: History = field(init=False)
-    noise: Noise = field(init=False)
+    corrector: Corrector = field(init=False)
     stops: StopStrings = field(init=False)
     finish_reason: FinishReason | None = field(init=False, default=None)
     stop_reason: int | str | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.ids = list(self.prompt_ids)
-        self.history = History(self.params, self.prompt_ids)
-        self.noise = Noise(self.params.seed, self.index)
+        self.corrector = self.session.corrector(AnswerSpec(self.prompt_ids, self.params, self.policy, self.index))
         self.stops = StopStrings(self.params.stop)
 
     @property
     def emitted(self) -> int:
-        return self.history.length
+        return len(self.ids) - len(self.prompt_ids)
 
     @property
     def remaining(self) -> int:
@@ -118,48 +113,38 @@ class Stream:
     @property
     def point_drafts(self) -> bool:
         """Whether a draft is accepted where it equals our own draw, so that it does not matter how it was drawn."""
-        return self.params.temperature == 0.0 or self.noise.seeded
+        return self.params.temperature == 0.0 or self.params.seed is not None
 
     @property
     def finished(self) -> bool:
         return self.finish_reason is not None
 
-    def decide(self, proposal: Proposal, goal: Target, draft_temperature: float | None) -> Step:
-        """The step at this position: an exact draw from the target."""
-        corrected = goal.corrected
-        token_id = verify(proposal, goal, draft_temperature, self.noise, self.emitted)
-        self.stats.guarded += goal.params is not self.params
-        top, explained = self.params.top_logprobs, self.policy.explain
+    def step(self, proposal: Proposal, decision: Decision) -> Step:
+        """The step that a decision about this position makes."""
+        if proposal.end_id is not None:
+            self.params = self.params.ending_with(proposal.end_id)
+        self.stats.guarded += decision.guarded
         return Step(
-            token_id,
+            decision.token_id,
             proposal.token_id,
-            goal.certified if self.params.temperature == 0.0 else None,
-            corrected.tail_mass,
-            None if top is None else corrected.log_q(token_id),
-            most_probable(corrected, top) if top else None,
-            explain(corrected, explained) if explained else None,
-            proposal.row is not None,
+            decision.certified,
+            decision.tail_mass,
+            decision.logprob,
+            decision.top,
+            decision.explanation,
+            proposal.local,
             not proposal.top_ids.size,
         )
 
-    def learn_end(self, token_id: int) -> None:
-        """The black box ends its answers with this token: it ends this one too, though not before `min_tokens`."""
-        if token_id not in self.params.eos_ids:
-            self.params = replace(self.params, eos_ids=self.params.eos_ids | {token_id})
-            self.history.now_with(self.params)
-
     def advance(self, step: Step) -> Step:
-        """Take the step: ids, penalties, counts, the end."""
+        """Take the step: ids, counts, the end."""
         self.ids.append(step.token_id)
-        self.history.add(step.token_id)
         self.stats.count(step)
         if step.token_id in self.params.final_ids:
             self.finish_reason = "stop"
             self.stop_reason = self.params.stop_reason(step.token_id)
         elif self.emitted >= self.params.max_tokens:
             self.finish_reason = "length"
-        else:
-            self.session.prefetch(self.ids)
         return step
 
     def text_of(self, step: Step) -> str:

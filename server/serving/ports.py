@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import tokenizers
 
+from deltaserve.server.decoding.deciding.corrector import CorrectingSession
 from deltaserve.server.decoding.params import SamplingParams
-from deltaserve.server.decoding.protocols import OffsetSession
 from deltaserve.server.decoding.stream import Stream
 from deltaserve.server.decoding.text import PlacedDetokenizer
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
@@ -65,7 +65,7 @@ class Version(Protocol):
     @property
     def max_context(self) -> int: ...
     def pin(self) -> AbstractContextManager[Any]: ...
-    async def open(self, timeout_s: float) -> OffsetSession: ...
+    async def open(self, timeout_s: float) -> CorrectingSession: ...
 
 
 class Registry(Protocol):

@@ -9,8 +9,8 @@ from deltaserve.server.decoding.decoder import DraftSource
 from deltaserve.server.decoding.drafting.local import BlockDraft
 from deltaserve.server.decoding.drafting.primed import PrimedSource
 from deltaserve.server.decoding.params import SamplingParams
-from deltaserve.server.decoding.protocols import Block, DraftParams, OffsetSession, Proposal
-from deltaserve.server.decoding.scoring import ScoredToken, score
+from deltaserve.server.decoding.protocols import Block, DraftParams, Proposal
+from deltaserve.server.decoding.scoring import ScoredToken, Scorer, score
 from deltaserve.server.decoding.stream import StreamStats
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.listing.prompts import prompt_lists
@@ -28,7 +28,7 @@ class PromptScoring:
     max_context: int | None  # tokens that the black box takes, prompt and answer; None: not known
     _last: Block | None = field(init=False, default=None)
 
-    async def run(self, session: OffsetSession) -> tuple[ScoredToken, ...]:
+    async def run(self, session: Scorer) -> tuple[ScoredToken, ...]:
         """All tokens of the prompt. Raises UpstreamError, OffsetUnavailable."""
         async with aclosing(self._lists()) as lists:
             top = self.params.top_logprobs or 0

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import anyio
 
 from deltaserve.errors import DeltaserveError, Unavailable, UpstreamError, UpstreamTimeout
+from deltaserve.server.decoding.deciding.corrector import CorrectingSession
 from deltaserve.server.decoding.decoder import DraftSource, generate
 from deltaserve.server.decoding.drafting.adaptive import BlockLimits
 from deltaserve.server.decoding.drafting.sources import Drafting
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
-from deltaserve.server.decoding.protocols import OffsetSession
 from deltaserve.server.decoding.stream import Piece, Stream, StreamStats
 from deltaserve.server.serving.admission import Gate, Ticket
 from deltaserve.server.serving.outbox import Outbox
@@ -231,7 +231,7 @@ class _Run:
             self.serving.metrics.add(stats)
             self.record.add(stats)
 
-    async def _score(self, choice: Choice, session: OffsetSession, stats: StreamStats) -> DraftSource:
+    async def _score(self, choice: Choice, session: CorrectingSession, stats: StreamStats) -> DraftSource:
         """Sends the prompt's scores ahead. Returns the source of the drafts that may follow."""
         box, context = self.serving.backends.upstream, self.serving.upstream_context
         scoring = PromptScoring(box, choice.prompt_ids, choice.params, choice.policy.tail, stats, context)
@@ -241,7 +241,7 @@ class _Run:
         await self.outbox.put(choice.index, Piece("", (), "length" if only else None, prompt=tokens))
         return scoring.primed(self.source(choice))
 
-    async def _pump(self, choice: Choice, session: OffsetSession, source: DraftSource, stats: StreamStats) -> None:
+    async def _pump(self, choice: Choice, session: CorrectingSession, source: DraftSource, stats: StreamStats) -> None:
         detokenizer = self.version.tokenizer.detokenizer(choice.prompt_ids)
         stream = Stream(choice.prompt_ids, choice.params, session, detokenizer, choice.sample, stats, choice.policy)
         metrics, outbox = self.serving.metrics, self.outbox

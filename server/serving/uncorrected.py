@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from deltaserve.errors import UpstreamError
+from deltaserve.server.decoding.deciding.corrector import CorrectingSession
+from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.protocols import (
     Draft,
@@ -19,7 +21,6 @@ from deltaserve.server.decoding.protocols import (
     Floats,
     Ids,
     OffsetRow,
-    OffsetSession,
     Proposal,
     Upstream,
 )
@@ -27,8 +28,8 @@ from deltaserve.server.decoding.rows import NumpyRow
 from deltaserve.server.serving.ports import Tokenizer, Version
 
 
-class ZeroSession:
-    """An `OffsetSession` without a pair: nothing is added to any of the `vocab_size` ids."""
+class ZeroSession(RowSession):
+    """A session without a pair: nothing is added to any of the `vocab_size` ids."""
 
     def __init__(self, vocab_size: int) -> None:
         self._row = NumpyRow(np.full(vocab_size, -np.log(vocab_size)), np.zeros(vocab_size))
@@ -70,7 +71,7 @@ class Uncorrected:
         with self.version.pin():
             yield self
 
-    async def open(self, timeout_s: float) -> OffsetSession:  # noqa: ARG002  (no engine, no waiting)
+    async def open(self, timeout_s: float) -> CorrectingSession:  # noqa: ARG002  (no engine, no waiting)
         return ZeroSession(self.tokenizer.vocab_size)
 
     def source(self, upstream: Upstream) -> UpstreamSource:
@@ -99,8 +100,8 @@ class _OwnChoice:
     vocab_size: int
     temperature: float | None = field(init=False, default=None)
 
-    def pending(self) -> Sequence[int]:
-        return ()
+    def arrived(self) -> list[Proposal]:
+        return []
 
     async def __aiter__(self) -> AsyncIterator[Proposal]:
         async for proposal in self.draft:

@@ -11,6 +11,7 @@ import pytest
 from deltaserve.offset_models.demo.pipeline.gguf_export import export
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.params import SamplingParams
@@ -45,8 +46,8 @@ def upstream(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield server
 
 
-class Pair:
-    """An `OffsetSession` of a pair that is the same at every position."""
+class Pair(RowSession):
+    """A session of a pair that is the same at every position."""
 
     def __init__(self, size: int, strength: float) -> None:
         base, unlearned = (np.random.default_rng(seed).normal(0.0, 1.5, size) for seed in (1, 2))

@@ -16,6 +16,7 @@ import uvicorn
 from deltaserve.errors import ModelNotFound
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.app import create_app, make_server
+from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.protocols import DraftParams, OffsetRow, Proposal
 from deltaserve.server.decoding.rows import NumpyRow
 from deltaserve.server.serving.ports import Backends
@@ -68,8 +69,8 @@ class ScriptedDraft:
     def temperature(self) -> float | None:
         return self.params.temperature
 
-    def pending(self) -> Sequence[int]:
-        return ()
+    def arrived(self) -> list[Proposal]:
+        return []
 
     async def __aiter__(self) -> AsyncIterator[Proposal]:
         await asyncio.sleep(self.box.first_delay_s)
@@ -127,7 +128,7 @@ class ScriptedBlackBox:
 
 
 @dataclass
-class FlatSession:
+class FlatSession(RowSession):
     version: "FlatVersion"
 
     def prefetch(self, token_ids: Sequence[int]) -> None:

@@ -14,7 +14,8 @@ from deltaserve.errors import BadCheckpoint, OffsetUnavailable
 from deltaserve.offset_models.checkpoints.checkpoint import Checkpoint
 from deltaserve.offset_models.checkpoints.manifest import Manifest
 from deltaserve.offset_models.checkpoints.pack import write_full_checkpoint, write_lora_checkpoint
-from deltaserve.server.decoding.protocols import OffsetSession
+from deltaserve.server.decoding.deciding.corrector import CorrectingSession
+from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.rows import NumpyRow
 from tests.support.vocabularies import byte_level
 
@@ -110,7 +111,9 @@ class BookkeepingEngine:
     def memory_bytes(self, handle: int) -> int:
         return 1000
 
-    async def open(self, parts: Sequence[tuple[int, float]], timeout_s: float, *, gated: bool = True) -> OffsetSession:
+    async def open(
+        self, parts: Sequence[tuple[int, float]], timeout_s: float, *, gated: bool = True
+    ) -> CorrectingSession:
         for handle, _ in parts:
             if handle not in self.loaded:
                 raise OffsetUnavailable(f"Pair {handle} is not loaded.")
@@ -120,7 +123,7 @@ class BookkeepingEngine:
         return _Session(self, sum(alpha for _, alpha in parts))
 
 
-class _Session:
+class _Session(RowSession):
     def __init__(self, engine: BookkeepingEngine, strength: float) -> None:
         self._engine = engine
         self._strength = strength

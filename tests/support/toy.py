@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import takewhile
 
 import numpy as np
 
+from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Block, DraftParams, Floats, Proposal
@@ -41,10 +43,12 @@ class ToyDraft:
     close: Callable[[], None]
     at: int = 0
 
-    def pending(self) -> Sequence[int]:
-        arrived = -(-self.at // self.burst) * self.burst if self.at else 0
-        waiting = self.proposals[self.at : max(arrived, self.at)]
-        return [p.token_id for p in waiting if p.token_id is not None]
+    def arrived(self) -> list[Proposal]:
+        """The rest of a burst, up to a token that is not shown."""
+        burst_end = -(-self.at // self.burst) * self.burst
+        taken = list(takewhile(lambda p: p.token_id is not None, self.proposals[self.at : burst_end]))
+        self.at += len(taken)
+        return taken
 
     async def __aiter__(self) -> AsyncIterator[Proposal]:
         while self.at < len(self.proposals):
@@ -121,7 +125,7 @@ class ToyBlackBox:
 
 
 @dataclass
-class ToySession:
+class ToySession(RowSession):
     """Offset rows of a toy pair; remembers what was asked for."""
 
     size: int = 12

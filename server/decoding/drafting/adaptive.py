@@ -8,18 +8,17 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
-from deltaserve.server.decoding.drafting.agreement import Acceptance, local_agreement, upstream_agreement
-from deltaserve.server.decoding.drafting.local import blind_target, propose, verified_block
+from deltaserve.server.decoding.deciding.corrector import Decision
+from deltaserve.server.decoding.drafting.acceptance import Acceptance
+from deltaserve.server.decoding.drafting.local import verified_block
 from deltaserve.server.decoding.drafting.pace import Pace
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.protocols import BlockScorer, Draft, Proposal
-from deltaserve.server.decoding.sampling import Target
 from deltaserve.server.decoding.stream import Stream
 
 _BLOCK_LENGTHS = (1, 2, 4, 8, 16, 32)
 _CLEARLY = 1.2  # a block must promise this much more than a stream: it also takes work from the black box
 _TRIAL = 2  # tokens of a block that is drafted only to see what it costs
-_OBSERVED_EVERY = 3  # accepted steps whose agreement with the pair is worked out: that takes passes over the vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,25 +40,23 @@ class AdaptiveSource:
     limits: BlockLimits
     upstream_accepted: Acceptance = field(default_factory=lambda: Acceptance(0.95))
     local_accepted: Acceptance = field(default_factory=lambda: Acceptance(0.6))  # until seen: the black box streams
-    _observed: int = 0
 
     def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
         length = 0 if self._early_call_ready(stream) else self.block_length(stream)
         return self._block(stream, length) if length else self._stream(stream)
 
-    def observe(self, stream: Stream, draft: Draft, proposal: Proposal, target: Target, emitted: int) -> None:
-        """Credit both sources, also the one that was not asked.
+    @property
+    def observes(self) -> bool:
+        return True
 
-        Where a token was replaced the next draft is about to be chosen: what the pair would have done counts there.
-        """
-        self.streaming.observe(stream, draft, proposal, target, emitted)
-        seeded, guessed = stream.noise.seeded, draft.temperature is None
-        self.upstream_accepted.add(upstream_agreement(target, proposal, emitted, seeded, guessed=guessed))
-        self._observed += 1
-        if self._observed % _OBSERVED_EVERY and emitted == proposal.token_id:
-            return
-        blind = blind_target(target.corrected.row, stream, stream.history)
-        self.local_accepted.add(local_agreement(target, blind, seeded))
+    def observe(self, stream: Stream, proposal: Proposal, decision: Decision) -> None:
+        """Credit both sources, also the one that was not asked."""
+        self.streaming.observe(stream, proposal, decision)
+        agreement = decision.agreement
+        if agreement is not None:
+            self.upstream_accepted.add(agreement.upstream)
+            if agreement.local is not None:
+                self.local_accepted.add(agreement.local)
 
     async def aclose(self) -> None:
         await self.streaming.aclose()
@@ -112,7 +109,7 @@ class AdaptiveSource:
     async def _block(self, stream: Stream, length: int) -> AsyncGenerator[Draft, None]:
         self.pace.tried()
         started = time.perf_counter()
-        block = await propose(stream, length)
+        block = await stream.corrector.draft(length)
         proposed = time.perf_counter()
         self.pace.drafted((proposed - started) / len(block))
         positions = len(block) + 1
@@ -141,8 +138,11 @@ class TimedDraft:
     def temperature(self) -> float | None:
         return self._draft.temperature
 
-    def pending(self) -> "list[int]":
-        return list(self._draft.pending())
+    def arrived(self) -> list[Proposal]:
+        proposals = self._draft.arrived()
+        if proposals:
+            self._last = time.perf_counter()
+        return proposals
 
     def __aiter__(self) -> "TimedDraft":
         return self

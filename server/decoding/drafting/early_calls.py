@@ -6,22 +6,16 @@ This changes when a call is opened, never what is drawn: the call is used only i
 """
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-import numpy as np
-
 from deltaserve.errors import DeltaserveError
-from deltaserve.server.decoding.drafting.agreement import Acceptance
-from deltaserve.server.decoding.drafting.local import blind_target
-from deltaserve.server.decoding.protocols import Draft, DraftParams, OffsetRow, Upstream
+from deltaserve.server.decoding.drafting.acceptance import Acceptance
+from deltaserve.server.decoding.protocols import Draft, DraftParams, Upstream
 from deltaserve.server.decoding.stream import Stream
 
-STRONG_NATS: Final = math.log(2.0)  # the offset at least doubles what the pair itself would say (docs/experiments.md)
-LIKELY_NATS: Final = math.log(0.5)  # and the unlearned model is more sure of it than of all else together
 _WORTH: Final = 0.4  # share of early calls that must turn out useful
 _TRIED_AGAIN: Final = 16  # where they were not, one chance in so many is taken
 
@@ -121,9 +115,8 @@ class EarlyCall:
 
     async def _open_early(self, stream: Stream, params: DraftParams) -> _Opened | None:
         ids = list(stream.ids)
-        row = await stream.session.row(ids)
-        guess = expected_token(row, stream) if stream.ids == ids else None
-        if guess is None or not self._records.of(stream).worth_trying():
+        guess = await stream.corrector.expected()
+        if guess is None or stream.ids != ids or not self._records.of(stream).worth_trying():
             return None
         self._prefix = [*ids, guess]
         stream.stats.upstream_calls += 1
@@ -151,12 +144,3 @@ async def _given_up(task: asyncio.Task[_Opened | None]) -> None:
     if opened is not None:
         with suppress(DeltaserveError):  # of a call whose answer nobody wanted
             await opened.context.__aexit__(None, None, None)
-
-
-def expected_token(row: OffsetRow, stream: Stream) -> int | None:
-    """The token that the pair alone chooses, where its offset is strong; None where the black box may be right."""
-    guess = blind_target(row, stream, stream.history).best()
-    at = np.array([guess])
-    offset, unlearned = row.offset(at)[0], row.offset(at)[0] + row.base(at)[0]
-    strong = offset >= STRONG_NATS and unlearned >= LIKELY_NATS
-    return guess if strong and guess not in stream.params.final_ids else None

@@ -3,10 +3,10 @@
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
+from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.decoder import DraftSource
 from deltaserve.server.decoding.drafting.local import BlockDraft
 from deltaserve.server.decoding.protocols import Draft, Proposal
-from deltaserve.server.decoding.sampling import Target
 from deltaserve.server.decoding.stream import Stream
 
 
@@ -21,8 +21,12 @@ class PrimedSource:
         first, self.first = self.first, None
         return self.then.open(stream) if first is None else nullcontext(first)
 
-    def observe(self, stream: Stream, draft: Draft, proposal: Proposal, target: Target, emitted: int, /) -> None:
-        self.then.observe(stream, draft, proposal, target, emitted)
+    @property
+    def observes(self) -> bool:
+        return self.then.observes
+
+    def observe(self, stream: Stream, proposal: Proposal, decision: Decision, /) -> None:
+        self.then.observe(stream, proposal, decision)
 
     async def aclose(self) -> None:
         await self.then.aclose()

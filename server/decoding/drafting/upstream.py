@@ -4,9 +4,9 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
+from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.drafting.early_calls import EarlyCall
 from deltaserve.server.decoding.protocols import Draft, DraftParams, Proposal, Upstream
-from deltaserve.server.decoding.sampling import Target
 from deltaserve.server.decoding.stream import Stream
 
 _SHORTEST = 8
@@ -79,9 +79,13 @@ class UpstreamSource:
             max(wanted.min_tokens - stream.emitted, 0) if stream.point_drafts else 0,
         )
 
-    def observe(self, stream: Stream, _draft: Draft, proposal: Proposal, _target: Target, emitted: int) -> None:
+    @property
+    def observes(self) -> bool:
+        return False
+
+    def observe(self, stream: Stream, proposal: Proposal, decision: Decision) -> None:
         if self.early_call is not None:
-            self.early_call.decided(stream, proposal.token_id, emitted)
+            self.early_call.decided(stream, proposal.token_id, decision.token_id)
 
     async def aclose(self) -> None:
         if self.early_call is not None:

@@ -242,16 +242,19 @@ class CompletionDraft:
     def temperature(self) -> float | None:
         return self._box.drawn_at(self._temperature)
 
-    def pending(self) -> Sequence[int]:
-        """Ids of proposals that arrived and were not iterated."""
+    def arrived(self) -> list[Proposal]:
+        """What can be had without waiting. One whose token was not shown is left to be iterated."""
         self._parse_arrived()
-        return [proposal.token_id for proposal in self._ready if proposal.token_id is not None]
+        taken: list[Proposal] = []
+        while self._ready and not self._undecided and self._ready[0].token_id is not None:
+            taken.append(self._handed(self._ready.popleft()))
+        return taken
 
     def __aiter__(self) -> AsyncIterator[Proposal]:
         return self
 
     async def __anext__(self) -> Proposal:
-        while not self._ready or (self._silent and len(self._ready) == 1 and not self._ended):
+        while not self._ready or self._undecided:
             if self._ended:
                 if self._error is not None:
                     raise self._error
@@ -262,6 +265,14 @@ class CompletionDraft:
         proposal = self._ready.popleft()
         if proposal is HIDDEN:
             return await self._reveal()
+        return self._handed(proposal)
+
+    @property
+    def _undecided(self) -> bool:
+        """Whether the next event tells if the only proposal left was the end."""
+        return self._silent and len(self._ready) == 1 and not self._ended
+
+    def _handed(self, proposal: Proposal) -> Proposal:
         if proposal.token_id is not None:
             self._prefix.append(proposal.token_id)
         return proposal

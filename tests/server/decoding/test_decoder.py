@@ -8,7 +8,6 @@ import pytest
 
 from deltaserve.errors import BlindPosition, MalformedTopK, OffsetUnavailable, UpstreamUnreachable
 from deltaserve.server.decoding.decoder import decode, generate
-from deltaserve.server.decoding.drafting.local import propose
 from deltaserve.server.decoding.drafting.upstream import CallLength, UpstreamSource
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
@@ -161,10 +160,13 @@ async def test_an_end_token_learned_from_the_black_box_is_not_emitted_before_min
 async def test_a_local_block_ends_at_an_end_token_learned_from_the_black_box():
     plain = await tokens(toy_stream(GREEDY), ToyBlackBox())
     stream = toy_stream(GREEDY)
-    stream.learn_end(plain[3])
-    drafted = await propose(stream, 16)
+    first = next(iter(ToyBlackBox()._proposals(list(stream.ids), 1, 0.0)))
+    told = replace(first, end_id=plain[3])
+    (decision,) = await stream.corrector.decide([told], 0.0)
+    stream.advance(stream.step(told, decision))
+    drafted = await stream.corrector.draft(16)
     assert stream.params.final_ids == {plain[3]}
-    assert all(own.token_id != plain[3] for own in drafted[:-1])
+    assert plain[3] not in drafted[:-1]
 
 
 async def test_ignoring_the_end_goes_on_with_a_new_call():

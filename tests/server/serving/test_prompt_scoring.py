@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.drafting.primed import PrimedSource
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.params import SamplingParams
@@ -23,8 +24,8 @@ pytestmark = pytest.mark.anyio
 CONTEXT = 48
 
 
-class Offsets:
-    """An `OffsetSession` with the same row everywhere."""
+class Offsets(RowSession):
+    """A session with the same row everywhere."""
 
     def __init__(self, size: int) -> None:
         self.offset = np.random.default_rng(2).normal(0.0, 1.0, size)

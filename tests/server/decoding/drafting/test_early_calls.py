@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from deltaserve.errors import UpstreamUnreachable
+from deltaserve.server.decoding.deciding import blind
 from deltaserve.server.decoding.decoder import decode
-from deltaserve.server.decoding.drafting import early_calls
+from deltaserve.server.decoding.drafting.acceptance import Acceptance
 from deltaserve.server.decoding.drafting.adaptive import BlockLimits
-from deltaserve.server.decoding.drafting.agreement import Acceptance
-from deltaserve.server.decoding.drafting.early_calls import EarlyCall, Record, Records, expected_token
+from deltaserve.server.decoding.drafting.early_calls import EarlyCall, Record, Records
 from deltaserve.server.decoding.drafting.sources import Drafting
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.params import SamplingParams
@@ -45,11 +45,20 @@ class Late:
         return await self.inner.__aexit__(*error)
 
 
+class FixedPair(ToySession):
+    def __init__(self, row):
+        super().__init__()
+        self.only_row = row
+
+    async def row(self, token_ids):
+        return self.only_row
+
+
 @pytest.fixture
 def eager(monkeypatch):
     """Every choice of the pair counts as strong."""
-    monkeypatch.setattr(early_calls, "STRONG_NATS", -np.inf)
-    monkeypatch.setattr(early_calls, "LIKELY_NATS", -np.inf)
+    monkeypatch.setattr(blind, "STRONG_NATS", -np.inf)
+    monkeypatch.setattr(blind, "LIKELY_NATS", -np.inf)
 
 
 def drafts_of(black_box):
@@ -141,12 +150,14 @@ async def test_the_early_call_of_a_call_that_failed_is_closed_when_the_next_one_
     assert black_box.closed == 2
 
 
-def test_a_token_is_expected_only_where_the_offset_of_the_pairs_choice_is_strong():
+async def test_a_token_is_expected_only_where_the_offset_of_the_pairs_choice_is_strong():
     base = np.log(np.array([0.1, 0.5, 0.4]))
     for said, sign in (([0.8, 0.1, 0.1], 0), ([0.15, 0.7, 0.15], None), ([0.4, 0.3, 0.3], None)):
-        assert expected_token(NumpyRow(base, np.log(np.array(said)) - base), toy_stream(GREEDY)) == sign
-    ends = toy_stream(replace(GREEDY, eos_ids=frozenset({0})))
-    assert expected_token(NumpyRow(base, np.log(np.array([0.8, 0.1, 0.1])) - base), ends) is None
+        pair = FixedPair(NumpyRow(base, np.log(np.array(said)) - base))
+        assert await toy_stream(GREEDY, session=pair).corrector.expected() == sign
+    ends = replace(GREEDY, eos_ids=frozenset({0}))
+    sure = FixedPair(NumpyRow(base, np.log(np.array([0.8, 0.1, 0.1])) - base))
+    assert await toy_stream(ends, session=sure).corrector.expected() is None
 
 
 def test_an_operator_can_turn_early_calls_off():

@@ -8,15 +8,15 @@ import pytest
 
 from deltaserve.errors import BlindPosition
 from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.deciding.corrector import Agreement, Decision
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.adaptive import AdaptiveSource, BlockLimits
-from deltaserve.server.decoding.drafting.local import BlockDraft, propose
 from deltaserve.server.decoding.drafting.pace import Line, Measured, Pace
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
-from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
+from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.sampling import History, target
 from deltaserve.server.decoding.verification import verify
 from tests.support.statistics import ALARM, p_value
@@ -35,6 +35,13 @@ class Scripted(AdaptiveSource):
     def block_length(self, stream):
         self.turn = getattr(self, "turn", -1) + 1
         return self.script[self.turn % len(self.script)]
+
+
+async def local_token(stream):
+    """One token of the pair's, with its row and what it was drawn from."""
+    await stream.corrector.draft(1)
+    (own,) = stream.corrector._block.values()
+    return own
 
 
 def scripted(black_box, *script):
@@ -137,7 +144,7 @@ async def test_a_block_without_a_list_is_an_error_only_where_it_is_reached():
 async def test_a_block_that_lies_about_its_draft_distribution_is_detected():
     params = SamplingParams(max_tokens=1)
     black_box, stream = ToyBlackBox(k=4), toy_stream(SamplingParams(max_tokens=5))
-    (own,) = await propose(stream, 1)
+    own = await local_token(stream)
     proposal = next(iter(black_box._proposals([1, 2, 3], 1, 1.0)))
     history, noise = History(params, ()), Noise(None)
     goal = target(correct(proposal, own.row), params, history)
@@ -152,10 +159,10 @@ async def test_a_block_that_lies_about_its_draft_distribution_is_detected():
 
 async def test_a_block_ends_at_a_final_id_and_never_passes_the_token_limit():
     plain = await tokens(toy_stream(GREEDY), UpstreamSource(ToyBlackBox()))
-    drafted = [own.token_id for own in await propose(toy_stream(replace(GREEDY, max_tokens=5)), 16)]
+    drafted = await toy_stream(replace(GREEDY, max_tokens=5)).corrector.draft(16)
     assert len(drafted) == 5
-    ended = await propose(toy_stream(replace(GREEDY, eos_ids=frozenset({drafted[1]}))), 16)
-    assert [own.token_id for own in ended] == drafted[: drafted.index(drafted[1]) + 1]
+    ended = await toy_stream(replace(GREEDY, eos_ids=frozenset({drafted[1]}))).corrector.draft(16)
+    assert ended == drafted[: drafted.index(drafted[1]) + 1]
     stream = toy_stream(GREEDY)
     assert await tokens(stream, scripted(ToyBlackBox(), 16)) == plain
     assert stream.emitted == 24
@@ -314,12 +321,13 @@ async def test_the_price_of_blocks_becomes_old_with_calls_and_is_renewed_by_a_bl
 
 async def test_a_few_replaced_tokens_are_enough_to_try_a_block_where_the_pair_agrees():
     stream, drafts = toy_stream(GREEDY), adaptive(paced(**FAST_PAIR))
-    (own,) = await propose(stream, 1)
-    goal = target(correct(Proposal(None, NO_IDS, NO_FLOATS), own.row), GREEDY, stream.history)
-    overruled = Proposal((own.token_id + 1) % 16, np.array([(own.token_id + 1) % 16]), np.array([-0.1]))
+    (own,) = await stream.corrector.draft(1)
+    other = (own + 1) % stream.session.size
+    overruled = Proposal(other, np.array([other]), np.array([-0.1]))
+    said = Decision(own, True, 0.1, agreement=Agreement(0.0, 1.0))
     assert drafts.block_length(stream) == 0
     for _ in range(3):
-        drafts.observe(stream, BlockDraft(0.0, [overruled]), overruled, goal, own.token_id)
+        drafts.observe(stream, overruled, said)
     assert drafts.block_length(stream) >= 4
 
 

@@ -177,9 +177,9 @@ async def test_proposals_before_a_malformed_one_are_still_given() -> None:
         with pytest.raises(MalformedTopK):
             async with box.draft([1], GREEDY) as draft:
                 seen += [proposal.token_id async for proposal in draft]
-        seen_first = draft.pending()
+        left = draft.arrived()
         await box.aclose()
-    assert seen_first == [] and len(replay.requests) == 1
+    assert left == [] and len(replay.requests) == 1
 
 
 async def test_an_error_event_in_the_middle_is_an_error_although_done_follows() -> None:
@@ -240,17 +240,18 @@ async def test_where_a_bias_changes_the_lists_a_hidden_position_is_asked_for_aga
     assert box.blind_positions == 0
 
 
-async def test_pending_names_what_arrived_and_was_not_iterated() -> None:
+async def test_what_has_arrived_is_taken_without_waiting_and_not_iterated_again() -> None:
     pieces: list[bytes | float] = [event(chunk(i, {i: -1.0, i + 1: -2.0})) for i in (5, 6, 7)]
     async with replaying(Reply([*pieces, float("inf")])) as replay:
         box = vllm(replay, k=2)
         async with box.draft([1], DraftParams(1.0, 9)) as draft:
             assert (await anext(aiter(draft))).token_id == 5
-            while len(draft.pending()) < 2:
+            taken: list[int | None] = []
+            while len(taken) < 2:
                 await _a_moment()
-            assert draft.pending() == [6, 7]
-            assert (await anext(aiter(draft))).token_id == 6
-            assert draft.pending() == [7]
+                taken += [proposal.token_id for proposal in draft.arrived()]
+            assert taken == [6, 7]
+            assert draft.arrived() == []
         await box.aclose()
 
 

@@ -1,32 +1,10 @@
-"""How often a draft source would have been accepted, whether it was used or not."""
-
-from dataclasses import dataclass
+"""Chances that a draft is accepted at a position, whether its source was used or not."""
 
 import numpy as np
 
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.sampling import Target
 from deltaserve.server.decoding.verification import listed_probs
-
-_FORGET = 0.9
-_PRIOR_WEIGHT = 4.0
-
-
-@dataclass(slots=True)
-class Acceptance:
-    """Running share of accepted drafts; starts at a prior, earlier observations fade."""
-
-    prior: float
-    _hits: float = 0.0
-    _total: float = 0.0
-
-    def add(self, share: float) -> None:
-        self._hits = _FORGET * self._hits + share
-        self._total = _FORGET * self._total + 1.0
-
-    @property
-    def value(self) -> float:
-        return (self.prior * _PRIOR_WEIGHT + self._hits) / (_PRIOR_WEIGHT + self._total)
 
 
 def local_agreement(target: Target, blind: Target, seeded: bool) -> float:

@@ -1,0 +1,146 @@
+"""Decides tokens from rows in host memory, or from single numbers of rows elsewhere: the numpy core, step by step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from deltaserve.errors import BlindPosition
+from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.deciding.agreement import local_agreement, upstream_agreement
+from deltaserve.server.decoding.deciding.blind import UNKNOWN, blind_target, expected_token
+from deltaserve.server.decoding.deciding.corrector import Agreement, AnswerSpec, Decision
+from deltaserve.server.decoding.explanation import explain
+from deltaserve.server.decoding.noise import Noise
+from deltaserve.server.decoding.protocols import Floats, OffsetRow, OffsetSession, Proposal
+from deltaserve.server.decoding.ranking import most_probable
+from deltaserve.server.decoding.sampling import History, Target, target
+from deltaserve.server.decoding.verification import verify
+
+_OBSERVED_EVERY = 3  # accepted steps whose agreement with the pair is worked out: that takes passes over the vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class _Drafted:
+    """One token of the pair's own block."""
+
+    token_id: int
+    row: OffsetRow
+    drawn_from: Floats | None  # [V]; None for greedy and seeded streams, whose drafts are points
+
+
+class RowCorrector:
+    """A `Corrector` over a session's rows, on the session's event loop."""
+
+    def __init__(self, session: OffsetSession, answer: AnswerSpec) -> None:
+        self.params, self.policy = answer.params, answer.policy
+        self.ids = list(answer.prompt_ids)
+        self.history = History(self.params, answer.prompt_ids)
+        self.noise = Noise(self.params.seed, answer.index)
+        self._session = session
+        self._observed = 0
+        self._block: dict[int, _Drafted] = {}  # by the number of ids before
+
+    def prefetch(self) -> None:
+        self._session.prefetch(self.ids)
+
+    async def decide(
+        self, run: Sequence[Proposal], draft_temperature: float | None, *, observed: bool = False
+    ) -> list[Decision]:
+        if len(run) > 1 and not run[0].local:  # the black box is ahead: score what has arrived in one go
+            self._session.prefetch(self.ids + [p.token_id for p in run if p.token_id is not None])
+        decisions: list[Decision] = []
+        for proposal in run:
+            if not self._may_decide(proposal, first=not decisions):
+                break
+            decision = await self._decide(proposal, draft_temperature, observed)
+            decisions.append(decision)
+            replaced = decision.token_id != proposal.token_id
+            if self._take(decision.token_id, ahead=replaced or len(decisions) == len(run)) or replaced:
+                break
+        return decisions
+
+    async def expected(self) -> int | None:
+        ids = list(self.ids)
+        row = await self._session.row(ids)
+        return expected_token(row, self._blind(row, self.history)) if self.ids == ids else None
+
+    async def draft(self, length: int) -> list[int]:
+        self._block.clear()
+        ids, history = list(self.ids), self.history.fork()
+        for _ in range(min(length, self.params.max_tokens - history.length)):
+            row = await self._session.row(ids)
+            goal = self._blind(row, history)
+            token_id = verify(UNKNOWN, goal, None, self.noise, history.length)
+            point = self.params.temperature == 0.0 or self.noise.seeded
+            self._block[len(ids)] = _Drafted(token_id, row, None if point else goal.probs)
+            ids.append(token_id)
+            history.add(token_id)
+            if token_id in self.params.final_ids:
+                break
+            self._session.prefetch(ids)
+        return ids[len(self.ids) :]
+
+    def _blind(self, row: OffsetRow, history: History) -> Target:
+        return blind_target(row, self.params, history, self.policy.guard)
+
+    def _may_decide(self, proposal: Proposal, *, first: bool) -> bool:
+        """Whether something is known of this position. Raises BlindPosition for the first of a run, of which it is not.
+
+        A later one is asked about again, as the first of the next run.
+        """
+        if proposal.top_ids.size or self.policy.allow_blind:
+            return True
+        if not first:
+            return False
+        raise BlindPosition(
+            "The black box did not show which tokens it considers at a position of this answer, not even when asked "
+            "again: nothing can be corrected there. The setting allow_blind lets the pair alone decide such positions."
+        )
+
+    async def _decide(self, proposal: Proposal, draft_temperature: float | None, observed: bool) -> Decision:
+        if proposal.end_id is not None:
+            self._learn_end(proposal.end_id)
+        drafted = self._block.pop(len(self.ids), None) if proposal.local else None
+        if drafted is not None:
+            proposal = replace(proposal, drawn_from=drafted.drawn_from)
+        row = await self._session.row(self.ids) if drafted is None else drafted.row
+        tail = self.policy.tail if proposal.top_ids.size else "impute"  # of a blind position there is nothing but tail
+        corrected = correct(proposal, row, tail, self.history.touched())
+        goal = target(corrected, self.params, self.history, self.policy.guard)
+        token_id = verify(proposal, goal, draft_temperature, self.noise, self.history.length)
+        top, explained = self.params.top_logprobs, self.policy.explain
+        return Decision(
+            token_id,
+            goal.certified if self.params.temperature == 0.0 else None,
+            corrected.tail_mass,
+            None if top is None else corrected.log_q(token_id),
+            most_probable(corrected, top) if top else None,
+            explain(corrected, explained) if explained else None,
+            goal.params is not self.params,
+            self._agreement(goal, proposal, token_id, draft_temperature) if observed else None,
+        )
+
+    def _agreement(self, goal: Target, proposal: Proposal, emitted: int, draft_temperature: float | None) -> Agreement:
+        """Of both sources, also the one that was not asked.
+
+        Where a token was replaced the next draft is about to be chosen: what the pair would have done counts there.
+        """
+        seeded, guessed = self.noise.seeded, draft_temperature is None
+        upstream = upstream_agreement(goal, proposal, emitted, seeded, guessed=guessed)
+        self._observed += 1
+        if self._observed % _OBSERVED_EVERY and emitted == proposal.token_id:
+            return Agreement(upstream, None)
+        return Agreement(upstream, local_agreement(goal, self._blind(goal.corrected.row, self.history), seeded))
+
+    def _learn_end(self, token_id: int) -> None:
+        self.params = self.params.ending_with(token_id)
+        self.history.now_with(self.params)
+
+    def _take(self, token_id: int, *, ahead: bool) -> bool:
+        """Go on behind a token; True where it ends the answer. `ahead`: nobody asked for the next row yet."""
+        self.ids.append(token_id)
+        self.history.add(token_id)
+        if token_id in self.params.final_ids or self.history.length >= self.params.max_tokens:
+            return True
+        if ahead:
+            self.prefetch()
+        return False
