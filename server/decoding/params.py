@@ -36,6 +36,10 @@ class SamplingParams:
         """True when min_p, top_k or top_p may cut ids off."""
         return self.top_p < 1.0 or self.top_k > 0 or self.min_p > 0.0
 
+    def unfiltered(self) -> "SamplingParams":
+        """The same without min_p, top_k and top_p."""
+        return replace(self, min_p=0.0, top_k=0, top_p=1.0) if self.filtered else self
+
     @property
     def biased(self) -> bool:
         """True when a penalty or `logit_bias` may change weights."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deltaserve.errors import BadRequest
 from deltaserve.server.decoding.correction import Corrected
@@ -99,22 +100,33 @@ class History:
 
     def bans(self, corrected: Corrected) -> Floats | None:
         """What `min_tokens` alone adds to the weights of the explicit ids, shape [h]; None when it adds nothing."""
-        return np.where(np.isin(corrected.ids, self._final), -math.inf, 0.0) if self._banning else None
+        return self._bans(corrected.ids) if self._banning else None
+
+    def _bans(self, ids: Ids) -> Floats:
+        return np.where(np.isin(ids, self._final), -math.inf, 0.0)
+
+    def changes(self, ids: Ids) -> tuple[Floats, NDArray[np.bool_] | None]:
+        """What is added to the weights of `ids` [h], and which of them the repetition penalty multiplies (None: none).
+
+        Both of shape [h]. Presence and frequency penalty, bias and `min_tokens`.
+        """
+        known = ids < self._in_text.size
+        additive = np.zeros(ids.size)
+        additive[known] = self._additive[ids[known]]
+        repeated = None
+        if self._repeating:
+            repeated = np.zeros(ids.size, np.bool_)
+            repeated[known] = self._in_text[ids[known]]
+        return (additive + self._bans(ids) if self._banning else additive), repeated
 
     def shifts(self, corrected: Corrected) -> Floats | None:
         """What penalties and bias add to the weights of the explicit ids, shape [h]; None when they add nothing."""
         if not (self._counting or self._biased.size or self._banning):
             return None
-        known = corrected.ids < self._in_text.size
-        at = corrected.ids[known]
-        shifts = np.zeros(corrected.ids.size)
-        shifts[known] = self._additive[at]
-        if self._repeating:
-            repeated = np.zeros(corrected.ids.size, np.bool_)
-            repeated[known] = self._in_text[at]
+        shifts, repeated = self.changes(corrected.ids)
+        if repeated is not None:
             shifts[repeated] += self._repetition(corrected)[repeated]
-        bans = self.bans(corrected)
-        return shifts if bans is None else shifts + bans
+        return shifts
 
     def _repetition(self, corrected: Corrected) -> Floats:
         """What the repetition penalty adds to an id that is in the text: log q is never positive, so it multiplies."""
@@ -149,19 +161,9 @@ class Target:
             if tail_peak > peak:
                 return tail_id
         if peak == -math.inf:
-            raise self._nothing_left()
+            raise nothing_left(self.shifts)
         equals = self.corrected.ids[self.weights == peak]
         return preferred if preferred is not None and preferred in equals else int(equals.min())
-
-    def _nothing_left(self) -> Exception:
-        """The error of a target without any weight: the caller's where `min_tokens` took it, else a defect."""
-        if self.shifts is not None and np.isneginf(self.shifts).any():
-            return BadRequest(
-                "`min_tokens` forbids the tokens that end the answer, and no other is left to choose: ask for fewer"
-                " min_tokens or stop_token_ids.",
-                param="min_tokens",
-            )
-        return ArithmeticError("no id has any weight")
 
     @cached_property
     def certified(self) -> bool:
@@ -211,12 +213,23 @@ class Target:
         weights /= self.params.temperature
         peak = float(weights.max())
         if peak == -math.inf:
-            raise self._nothing_left()
+            raise nothing_left(self.shifts)
         probs = np.exp(weights - peak)
         if self.params.filtered:
             keep_probable(probs, self.params)
         probs /= probs.sum()
         return probs
+
+
+def nothing_left(shifts: Floats | None) -> BadRequest | ArithmeticError:
+    """The error of a target without any weight: the caller's where `min_tokens` took it, else a defect."""
+    if shifts is not None and np.isneginf(shifts).any():
+        return BadRequest(
+            "`min_tokens` forbids the tokens that end the answer, and no other is left to choose: ask for fewer"
+            " min_tokens or stop_token_ids.",
+            param="min_tokens",
+        )
+    return ArithmeticError("no id has any weight")
 
 
 def target(corrected: Corrected, params: SamplingParams, history: History, guard: Guard | None = None) -> Target:

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from deltaserve.errors import BlindPosition
-from deltaserve.server.decoding.correction import correct
 from deltaserve.server.decoding.deciding.agreement import local_agreement, upstream_agreement
 from deltaserve.server.decoding.deciding.blind import UNKNOWN, blind_target, expected_token
 from deltaserve.server.decoding.deciding.corrector import Agreement, AnswerSpec, Decision
-from deltaserve.server.decoding.explanation import explain
+from deltaserve.server.decoding.deciding.from_row import decide_from_row
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.protocols import Floats, OffsetRow, OffsetSession, Proposal
-from deltaserve.server.decoding.ranking import most_probable
-from deltaserve.server.decoding.sampling import History, Target, target
+from deltaserve.server.decoding.sampling import History, Target
 from deltaserve.server.decoding.verification import verify
 
 _OBSERVED_EVERY = 3  # accepted steps whose agreement with the pair is worked out: that takes passes over the vocabulary
@@ -103,21 +101,13 @@ class RowCorrector:
         if drafted is not None:
             proposal = replace(proposal, drawn_from=drafted.drawn_from)
         row = await self._session.row(self.ids) if drafted is None else drafted.row
-        tail = self.policy.tail if proposal.top_ids.size else "impute"  # of a blind position there is nothing but tail
-        corrected = correct(proposal, row, tail, self.history.touched())
-        goal = target(corrected, self.params, self.history, self.policy.guard)
-        token_id = verify(proposal, goal, draft_temperature, self.noise, self.history.length)
-        top, explained = self.params.top_logprobs, self.policy.explain
-        return Decision(
-            token_id,
-            goal.certified if self.params.temperature == 0.0 else None,
-            corrected.tail_mass,
-            None if top is None else corrected.log_q(token_id),
-            most_probable(corrected, top) if top else None,
-            explain(corrected, explained) if explained else None,
-            goal.params is not self.params,
-            self._agreement(goal, proposal, token_id, draft_temperature) if observed else None,
+        decision, goal = decide_from_row(
+            row, proposal, self.params, self.policy, self.history, self.noise, draft_temperature
         )
+        if not observed:
+            return decision
+        agreement = self._agreement(goal, proposal, decision.token_id, draft_temperature)
+        return replace(decision, agreement=agreement)
 
     def _agreement(self, goal: Target, proposal: Proposal, emitted: int, draft_temperature: float | None) -> Agreement:
         """Of both sources, also the one that was not asked.
