@@ -172,6 +172,12 @@ class MalformedTopK(UpstreamError):
 class BlindPosition(UpstreamError):
     code = "upstream_blind_position"
 
+    def __init__(self) -> None:
+        super().__init__(
+            "The black box did not show which tokens it considers at a position of this answer, not even when asked "
+            "again: nothing can be corrected there. The setting allow_blind lets the pair alone decide such positions."
+        )
+
 
 class UncorrectableUpstream(DeltaserveError):
     code = "upstream_uncorrectable"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from deltaserve.errors import OffsetUnavailable
@@ -56,16 +57,26 @@ def waits_for_prefix(stream: EngineStream) -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True)
+class RowsToDecide:
+    """Rows that stay where they are: those of the streams, one after the other."""
+
+    base: Tensor  # [R, W] float32
+    offset: Tensor
+    streams: list[tuple[EngineStream, int, int]]  # stream, position of its first row, number of its rows
+
+
 class Batch:
     """The forwards of one step: every model runs once, whatever the streams' recipes."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         self.chunks = chunks
         self.works: dict[LoadedModel, list[Work]] = {}
+        self.to_decide: list[RowsToDecide] = []
         self._rows_so_far: dict[LoadedModel, int] = {}
 
     def run(self) -> list[list[RowOrError]]:
-        """The wanted rows of each chunk; marks the chunks' ids as computed."""
+        """The wanted rows of each chunk, where they do not stay (`to_decide`); marks the chunks' ids as computed."""
         groups: dict[int, list[int]] = {}
         for i, chunk in enumerate(self.chunks):
             groups.setdefault(id(chunk.stream.recipe), []).append(i)
@@ -117,6 +128,24 @@ class Batch:
             PairLogits(loaded.pair, strength, lane_logits[o], lane_logits[u], recipe.gated)
             for (loaded, strength), (o, u) in zip(recipe.parts, recipe.members, strict=True)
         ]
-        new_rows = iter(make_rows(*offset_rows(parts)))
+        base, offset = offset_rows(parts)
+        staying: list[int] = []
+        end = 0
         for i in members:
-            rows[i] = [next(new_rows) for _ in range(self.chunks[i].rows)]
+            first, end = end, end + self.chunks[i].rows
+            if self.chunks[i].stream.decided:
+                staying.append(i)
+            else:
+                rows[i] = make_rows(base[first:end], offset[first:end])
+        if staying:
+            self._leave(base, offset, members, staying)
+
+    def _leave(self, base: Tensor, offset: Tensor, members: Sequence[int], staying: Sequence[int]) -> None:
+        """Of a group's rows, those of some of its members stay on the device."""
+        if len(staying) < len(members):
+            mine = [i in staying for i in members for _ in range(self.chunks[i].rows)]
+            at = torch.tensor(mine, device=base.device).nonzero()[:, 0]
+            base, offset = base.index_select(0, at), offset.index_select(0, at)
+        chunks = [self.chunks[i] for i in staying]
+        streams = [(chunk.stream, chunk.stop - chunk.rows + 1, chunk.rows) for chunk in chunks]
+        self.to_decide.append(RowsToDecide(base, offset, streams))

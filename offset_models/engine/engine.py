@@ -67,7 +67,7 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Counters since the start; a copy."""
-        return self._worker.stats.copy(streams=len(self._sessions), waiting=self._admission.waiting)
+        return self._worker.figures(streams=len(self._sessions), waiting=self._admission.waiting)
 
     async def open(self, spec: Sequence[Part], *, timeout_s: float, gated: bool = True) -> Session:
         """A place for one stream corrected by Σ α_j·δ_j of `spec`; the first pair gives the base.
@@ -85,7 +85,11 @@ class Engine:
             raise
         stream = EngineStream(mixed, self.settings.max_len)
         session = Session(
-            stream, self._worker.inbox.put, lambda closed: self._end(closed, spec), self.settings.max_ahead
+            stream,
+            self._worker.inbox.put,
+            lambda closed: self._end(closed, spec),
+            self.settings.max_ahead,
+            decides=self.settings.decides,
         )
         stream.owner = session
         with self._lock:

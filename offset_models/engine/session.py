@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from deltaserve.errors import BadRequest, DeltaserveError, OffsetUnavailable
+from deltaserve.offset_models.engine.answering.asking import Reply, Request
+from deltaserve.offset_models.engine.answering.corrector import EngineCorrector
 from deltaserve.offset_models.engine.forward.prefix import common_prefix
 from deltaserve.offset_models.engine.streams import EngineStream, Feed, Hurry
+from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Corrector
 from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.protocols import OffsetRow
 
-Send = Callable[[Feed | Hurry], None]
+Send = Callable[[Feed | Hurry | Request], None]
 
 
 class Session(RowSession):
@@ -19,12 +23,22 @@ class Session(RowSession):
     earlier one computes it again.
     """
 
-    def __init__(self, stream: EngineStream, send: Send, release: Callable[["Session"], None], max_ahead: int) -> None:
+    def __init__(
+        self,
+        stream: EngineStream,
+        send: Send,
+        release: Callable[["Session"], None],
+        max_ahead: int,
+        *,
+        decides: bool = False,  # the engine decides the tokens of this stream
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.stream = stream
         self._send = send
         self._release = release
         self._max_ahead = max_ahead
+        self._decides = decides
+        self._asked: set[asyncio.Future[Any]] = set()
         self._ids: list[int] = []
         self._asked_from = 0  # rows of all positions from here to len(_ids) are there or on their way
         self._rewinds: list[int] = []  # how many ids each rewind kept; their number is the epoch of what is sent
@@ -32,6 +46,25 @@ class Session(RowSession):
         self._waiting: dict[int, asyncio.Future[OffsetRow]] = {}
         self._error: DeltaserveError | None = None
         self._closed = False
+
+    def corrector(self, answer: AnswerSpec) -> Corrector:
+        """By the engine where rows are dear to move, else on this loop."""
+        if not self._decides:
+            return super().corrector(answer)
+        self._require_possible(answer.prompt_ids)
+        return EngineCorrector(self, answer)
+
+    def tell(self, request: Request) -> None:
+        self._send(request)
+
+    async def ask(self, request: Callable[[Reply], Request]) -> Any:
+        if self._error is not None:
+            raise self._error
+        reply = Reply.here()
+        self._asked.add(reply.future)
+        reply.future.add_done_callback(self._asked.discard)
+        self._send(request(reply))
+        return await reply.future
 
     def prefetch(self, token_ids: Sequence[int]) -> None:
         """Start computing the rows of every new prefix up to `token_ids` (of a fresh prompt only the last).
@@ -133,7 +166,7 @@ class Session(RowSession):
         if self._error is None:
             self._error = error
         self._rows.clear()
-        for future in self._waiting.values():
+        for future in [*self._waiting.values(), *self._asked]:
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # read here: a waiter that was cancelled meanwhile is not to be warned about

@@ -27,6 +27,7 @@ class EngineSettings:
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] | None = None  # None: as stored
     compile_model: bool = False  # torch.compile
+    batch_decisions: bool | None = None  # in the engine, for all streams at once; None: where rows are on a device
 
     def __post_init__(self) -> None:
         bounds = ("max_streams", "max_len", "chunk_tokens", "step_tokens", "max_ahead", "prefix_block")
@@ -37,6 +38,11 @@ class EngineSettings:
             raise ValueError("spare_slots, max_waiting, retry_after_s and the gather times must not be negative.")
         if self.threads is not None and self.threads < 1:
             raise ValueError("threads must be at least 1.")
+
+    @property
+    def decides(self) -> bool:
+        """Whether the engine decides tokens itself. In host memory a row costs nothing to look at from elsewhere."""
+        return self.device != "cpu" if self.batch_decisions is None else self.batch_decisions
 
     @property
     def torch_dtype(self) -> torch.dtype | None:

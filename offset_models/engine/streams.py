@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from deltaserve.errors import ContextLengthExceeded, DeltaserveError
-from deltaserve.offset_models.engine.forward.prefix import Slot
+from deltaserve.offset_models.engine.forward.prefix import Slot, common_prefix
 from deltaserve.offset_models.engine.models import LoadedModel, LoadedPair
 from deltaserve.server.decoding.protocols import OffsetRow
 
@@ -28,6 +28,11 @@ class Recipe:
     lanes: tuple[Lane, ...]
     members: tuple[tuple[int, int], ...]  # (initial, unlearned) of each part, as positions in `lanes`
     gated: bool = True  # whether the pairs' gates hold
+
+    @property
+    def width(self) -> int:
+        """Ids of a row."""
+        return min(lane.model.runner.vocab_rows for lane in self.lanes)
 
     @property
     def id_limit(self) -> int:
@@ -72,11 +77,35 @@ class EngineStream:
     epoch: int = 0
     fed_at: float | None = None  # when ids came last, by the engine's clock
     closed: bool = False
+    decided: bool = False  # the engine decides its tokens: rows stay here
     owner: Owner | None = None
 
     @property
     def todo(self) -> int:
         return len(self.ids) - self.done
+
+    def knows(self, token_id: int) -> bool:
+        """Whether every member has an embedding of this id."""
+        return 0 <= token_id < self.recipe.id_limit
+
+    def follow(self, ids: list[int], first: int) -> None:
+        """The stream is these ids; the rows of all positions from `first` = len(ids) on are wanted, that one too."""
+        kept = common_prefix(self.ids, ids)
+        self.want_from = first
+        self.done = min(self.done, kept, first - 1)
+        for slot in self.slots:
+            slot.length = min(slot.length, self.done)
+        del self.ids[kept:]
+        self.ids.extend(ids[kept:])
+
+    def go_on(self, kept: int, new: list[int]) -> None:
+        """Replace the ids after `kept`; what was computed up to there stays."""
+        if kept < len(self.ids):
+            self.done = min(self.done, kept)
+            for slot in self.slots:
+                slot.length = min(slot.length, self.done)
+            del self.ids[kept:]
+        self.ids.extend(new)
 
     def feed(self, kept: int, new: list[int], want_from: int) -> None:
         """Replace the ids after `kept`; the token before the first wanted row is computed (again)."""

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 
 from deltaserve.errors import OffsetUnavailable
+from deltaserve.offset_models.engine.answering.answers import Answers
+from deltaserve.offset_models.engine.answering.asking import Begin, Request, send
 from deltaserve.offset_models.engine.batch import Batch, Chunk, RowOrError, choose
 from deltaserve.offset_models.engine.batch_window import BatchWindow
 from deltaserve.offset_models.engine.forward.attention import without_plans_per_length
@@ -35,7 +37,7 @@ class Call:
     future: Future[Any]
 
 
-Message = Feed | Hurry | Close | Call | None  # None: end the thread
+Message = Feed | Hurry | Close | Call | Request | None  # None: end the thread
 Delivery = tuple[Owner, int, int, RowOrError]  # whose, epoch, position, row
 
 
@@ -49,11 +51,11 @@ class EngineStats:
     forward_s: float = 0.0  # forwards and the rows made of them
     forward_cpu_s: float = 0.0  # the same, as CPU time of the engine's thread
     failed_streams: int = 0
+    decisions: int = 0  # made by the engine
+    rows_waiting: int = 0  # on the device for a decision, now
+    row_bytes: int = 0  # reserved for such rows, now
     streams: int = 0  # open now
     waiting: int = 0  # for a place, now
-
-    def copy(self, **now: int) -> "EngineStats":
-        return replace(self, **now)
 
 
 class Worker:
@@ -67,6 +69,7 @@ class Worker:
         self._running: dict[EngineStream, None] = {}  # with ids to compute, in the order they came
         self._open = 0  # streams that have slots
         self._window = BatchWindow(settings.gather_s, settings.longest_gather_s)
+        self._answers = Answers(settings.max_ahead, self._fail)
 
     def run(self) -> None:
         """Runs until it gets the message to end; sleeps while there is nothing to compute."""
@@ -76,8 +79,16 @@ class Worker:
             without_plans_per_length()
         with torch.inference_mode():
             while self._receive():
+                self._decide()
                 if self._running:
                     self._step()
+
+    def figures(self, *, streams: int, waiting: int) -> EngineStats:
+        """The counters and what is held now; may be asked from any thread."""
+        answers = self._answers
+        return replace(
+            self.stats, streams=streams, waiting=waiting, rows_waiting=answers.rows_waiting, row_bytes=answers.nbytes
+        )
 
     def refuse_calls(self, error: OffsetUnavailable) -> None:
         """Fail the calls that are still in the inbox."""
@@ -87,8 +98,8 @@ class Worker:
 
     def _receive(self) -> bool:
         while True:
-            message = self._next(block=not self._running)
-            if message is _EMPTY and len(self._running) < self._open:
+            message = self._next(block=not (self._running or self._answers.ready))
+            if message is _EMPTY and len(self._running) < self._open and not self._answers.waiting:
                 message = self._next(block=True, timeout=self._window.worth_waiting_s())
             if message is None:
                 return False
@@ -102,14 +113,16 @@ class Worker:
         except queue.Empty:
             return _EMPTY
 
-    def _handle(self, message: Feed | Hurry | Close | Call) -> None:
+    def _handle(self, message: Feed | Hurry | Close | Call | Request) -> None:
         if isinstance(message, Feed):
             self._feed(message)
+        elif isinstance(message, Request):
+            self._ask(message)
         elif isinstance(message, Hurry):
             self._window.hurry(urgent=message.stream in self._running)
         elif isinstance(message, Close):
             self._end(message.stream)
-        elif message.future.set_running_or_notify_cancel():
+        elif isinstance(message, Call) and message.future.set_running_or_notify_cancel():
             _settle(message)
 
     def _feed(self, feed: Feed) -> None:
@@ -118,15 +131,38 @@ class Worker:
             return
         stream.epoch = feed.epoch
         stream.feed(feed.kept, feed.new, feed.want_from)
+        self._schedule(stream)
+
+    def _ask(self, request: Request) -> None:
+        if request.stream.closed and isinstance(request, Begin):
+            return
+        self._answers.take(request)
+        self._schedule(request.stream)
+        send(self._answers.replies())
+
+    def _decide(self) -> None:
+        if not self._answers.waiting:
+            return
+        for stream in self._answers.decide():
+            self._schedule(stream)
+            self.stats.decisions += 1
+        send(self._answers.replies())
+
+    def _schedule(self, stream: EngineStream) -> None:
+        """The next batches compute what the stream has to do."""
+        if stream.closed or not stream.ids:
+            return
         if not stream.slots:
             stream.slots = [lane.model.pool.acquire(lane.key, stream.ids) for lane in stream.recipe.lanes]
             stream.done = min(slot.length for slot in stream.slots)
             self._open += 1
-        self._window.fed(stream, first=not self._running)
-        self._running[stream] = None
+        if stream.todo > 0:
+            self._window.fed(stream, first=not self._running)
+            self._running[stream] = None
 
     def _end(self, stream: EngineStream) -> None:
         stream.closed = True
+        self._answers.close(stream)
         self._running.pop(stream, None)
         self._open -= bool(stream.slots)
         for lane, slot in zip(stream.recipe.lanes, stream.slots, strict=bool(stream.slots)):
@@ -141,6 +177,7 @@ class Worker:
         deliveries = self._run(chunks)
         took = time.perf_counter() - started
         self._window.ran(took)
+        send(self._answers.replies())  # of streams that failed
         self.stats.forward_s += took
         self.stats.forward_cpu_s += time.thread_time() - cpu_started
         for chunk in chunks:
@@ -162,6 +199,9 @@ class Worker:
             rows = [[failed]]
         self.stats.batches += 1
         self.stats.tokens += batch.tokens
+        for kept in batch.to_decide:
+            self._answers.keep(kept)
+            self.stats.rows += len(kept.base)
         return [d for chunk, made in zip(chunks, rows, strict=True) for d in self._deliveries(chunk, made)]
 
     def _deliveries(self, chunk: Chunk, rows: list[RowOrError]) -> Iterable[Delivery]:
@@ -172,12 +212,13 @@ class Worker:
             yield stream.owner, stream.epoch, position, row
             self.stats.rows += 1
             if isinstance(row, OffsetUnavailable):
-                self._fail(stream)
+                self._fail(stream, row)
                 return
 
-    def _fail(self, stream: EngineStream) -> None:
+    def _fail(self, stream: EngineStream, error: OffsetUnavailable) -> None:
         """End a stream whose numbers cannot be trusted, and wipe what it stored."""
         self.stats.failed_streams += 1
+        self._answers.close(stream, error)
         slots = stream.slots
         self._end(stream)
         for lane, slot in zip(stream.recipe.lanes, slots, strict=True):

@@ -89,10 +89,7 @@ class RowCorrector:
             return True
         if not first:
             return False
-        raise BlindPosition(
-            "The black box did not show which tokens it considers at a position of this answer, not even when asked "
-            "again: nothing can be corrected there. The setting allow_blind lets the pair alone decide such positions."
-        )
+        raise BlindPosition
 
     async def _decide(self, proposal: Proposal, draft_temperature: float | None, observed: bool) -> Decision:
         if proposal.end_id is not None:
