@@ -1,4 +1,8 @@
-"""`server/decoding/filling.py` for a batch of rows."""
+"""`server/decoding/filling.py` for a batch of rows, by passes over the vocabulary instead of a sort.
+
+Σ_i min(s·p_o(i), cap) = r: with the ids known that are at the cap, s follows from the others. Lifting s lifts more ids
+to the cap, never one off it, so that the set only grows and is reached after a few passes.
+"""
 
 import math
 from typing import Final
@@ -8,27 +12,33 @@ from torch import Tensor
 
 from deltaserve.server.decoding.filling import ROUNDING
 
-FILLED: Final = 64  # so many of the heaviest ids outside a list are looked at to find where the cap bites
+_PASSES: Final = 10
 
 
-def log_fill_scales(heaviest: Tensor, log_rest: Tensor, mass: Tensor, cap: Tensor) -> Tensor:
-    """log s for each row, [R] float64; NaN where the cap bites below the `heaviest` [R, n] (descending).
+def log_fill_scales(outside: Tensor, mass: Tensor, cap: Tensor) -> Tensor:
+    """log s for each row, [R] float64; NaN where so many passes do not find it; -inf where no id is outside.
 
-    `log_rest` [R]: log Σ p_o of the others; `mass` [R] > 0 the probability that the tail holds; `cap` [R] nats.
+    `outside` [R, V] float32: log p_o, -inf at ids that the black box told of; `mass` [R] the probability that the tail
+    holds; `cap` [R] nats, +inf for none.
     """
-    n = heaviest.shape[1]
-    parts = torch.cat((heaviest, log_rest[:, None]), 1)
-    below = parts.flip(1).logcumsumexp(1).flip(1)  # what stays below the cap when the m heaviest are at it, m = 0 … n
-    capped = torch.arange(n + 1, device=heaviest.device) * cap.exp().nan_to_num(posinf=0.0)[:, None]
-    left = mass[:, None] - capped
-    log_left = left.masked_fill(left < ROUNDING, 0.0).log()
-    fits = (log_left[:, :-1] - below[:, :-1] + heaviest <= cap[:, None]) | (heaviest == -math.inf)
-    at_cap = torch.where(fits.any(1), fits.int().argmax(1), n)[:, None]
-    # Rounding takes nobody off the cap again.
-    least = torch.where(at_cap > 0, cap[:, None] - heaviest.gather(1, (at_cap - 1).clamp(min=0)), -math.inf)
-    below_there = below.gather(1, at_cap)
-    scale = torch.maximum(log_left.gather(1, at_cap) - below_there, least)
-    scale = torch.where(below_there == -math.inf, least, scale)[:, 0]  # every id at the cap
-    others = (at_cap[:, 0] == n) & (log_rest > -math.inf)  # they may be at the cap too
-    simple = mass.log() - below[:, 0]
-    return torch.where(cap == math.inf, simple, scale.masked_fill(others, math.nan))
+    peak = outside.amax(-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).min)
+    probs = (outside - peak).exp_()  # on the scale of the heaviest
+    level = cap.exp().nan_to_num(posinf=0.0)
+    scale, count = _lifted(mass, probs.sum(-1, dtype=torch.float64), 0.0), torch.zeros_like(mass)
+    before = count
+    for _ in range(_PASSES):
+        before = count
+        capped = probs > (cap.exp() / scale).float()[:, None]
+        count = capped.sum(-1, dtype=torch.float64)
+        below = probs.masked_fill(capped, 0.0).sum(-1, dtype=torch.float64)
+        # Where nothing is below the cap every id is at it: any scale that lifts the lightest there will do.
+        scale = torch.where(below > 0.0, torch.maximum(scale, _lifted(mass, below, count * level)), scale)
+    log_scale = scale.log() - peak[:, 0].double()
+    none = peak[:, 0] <= torch.finfo(torch.float32).min
+    return log_scale.masked_fill(count != before, math.nan).masked_fill(none, -math.inf)
+
+
+def _lifted(mass: Tensor, below: Tensor, at_cap: Tensor | float) -> Tensor:
+    """The scale at which the ids below the cap hold what those at it leave."""
+    left = mass - at_cap
+    return left.masked_fill(left < ROUNDING, 0.0) / below

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deltaserve.offset_models.engine.deciding.filling import FILLED, log_fill_scales
+from deltaserve.offset_models.engine.deciding.filling import log_fill_scales
 from deltaserve.offset_models.engine.deciding.questions import Questions
 from deltaserve.server.decoding.rows import rounded_down
 
@@ -98,12 +98,8 @@ def tails(rows: Rows, placed: Placed) -> Tails:
 
 
 def _log_scale(rows: Rows, placed: Placed, mass: Tensor, cap: Tensor, truncated: Tensor) -> Tensor:
-    outside = without(rows.base, placed.ids, placed.is_told)
-    heaviest, at = outside.topk(min(FILLED, outside.shape[1]))
-    rest = log_sum_exp(outside.scatter(1, at, _NONE))
-    log_scale = log_fill_scales(heaviest.double(), rest, mass, cap)
-    nothing = (mass <= 0.0) | (truncated > 0.0) | (heaviest[:, 0] == _NONE)
-    return log_scale.masked_fill(nothing, _NONE)
+    log_scale = log_fill_scales(without(rows.base, placed.ids, placed.is_told), mass, cap)
+    return log_scale.masked_fill((mass <= 0.0) | (truncated > 0.0), _NONE)
 
 
 def log_sum_exp(values: Tensor) -> Tensor:
