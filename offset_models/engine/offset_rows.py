@@ -7,7 +7,7 @@ with a gate has δ = 0 at positions where its members hardly differ, so that the
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -48,28 +48,35 @@ def offset_rows(parts: Sequence[PairLogits]) -> tuple[Tensor, Tensor]:
 
 
 def _one_pair(part: PairLogits, width: int) -> tuple[Tensor, Tensor]:
-    hidden = [i for i in part.pair.masked_ids if i < width]
+    hidden = _hidden(part.pair.masked_ids, width, part.initial.device)
     base = _log_softmax(part.initial[:, :width], part.pair.vocab_size, hidden)
     offset = _log_softmax(part.unlearned[:, :width], part.pair.vocab_size, hidden).sub_(base)
     offset[:, part.pair.vocab_size :] = 0.0
-    if hidden:
-        offset[:, hidden] = 0.0
+    if hidden is not None:
+        offset.index_fill_(1, hidden, 0.0)
     if part.gated and part.pair.gate_nats > 0:
         _close(offset, base, part.pair.gate_nats)
     return base, offset if part.strength == 1.0 else offset.mul_(part.strength)
+
+
+@lru_cache(maxsize=64)
+def _hidden(masked_ids: tuple[int, ...], width: int, device: torch.device) -> Tensor | None:
+    """The masked ids of a row, on its device; None where there are none."""
+    ids = [i for i in masked_ids if i < width]
+    return torch.tensor(ids, device=device) if ids else None
 
 
 def _close(offset: Tensor, base: Tensor, gate_nats: float) -> None:
     """Zero the rows of δ where the two members hardly differ: KL(p_u ‖ p_o) = Σ p_u·δ below the gate. In place."""
     unlearned = (base + offset).exp_()
     divergence = (unlearned * offset.masked_fill(unlearned == 0, 0.0)).sum(-1)  # 0·−∞ is 0 here; NaN stays NaN
-    offset[divergence < gate_nats] = 0.0
+    offset.masked_fill_((divergence < gate_nats)[:, None], 0.0)
 
 
-def _log_softmax(logits: Tensor, vocab_size: int, hidden: list[int]) -> Tensor:
+def _log_softmax(logits: Tensor, vocab_size: int, hidden: Tensor | None) -> Tensor:
     logits[:, vocab_size:] = -torch.inf
-    if hidden:
-        logits[:, hidden] = -torch.inf
+    if hidden is not None:
+        logits.index_fill_(1, hidden, -torch.inf)
     return torch.log_softmax(logits, dim=-1)
 
 

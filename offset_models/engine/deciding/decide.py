@@ -13,6 +13,7 @@ from torch import Tensor
 from deltaserve.offset_models.engine.deciding.by_core import by_core, expected_by_core, needs_core
 from deltaserve.offset_models.engine.deciding.looking import Placed, Rows, certificate_view, full_view
 from deltaserve.offset_models.engine.deciding.questions import Question, Questions
+from deltaserve.offset_models.engine.deciding.reducing import largest_at
 from deltaserve.offset_models.engine.deciding.resolving import Full, Outcome, certified_only, not_finite
 from deltaserve.server.decoding.deciding.blind import LIKELY_NATS, STRONG_NATS
 
@@ -69,7 +70,7 @@ def _attempt(rows: Rows, question: Question, at: int) -> Outcome:
 def expected(base: Tensor, offset: Tensor, questions: Sequence[Question]) -> list[int | None]:
     """`Corrector.expected` for each row, [R, V] float32 on one device; None for a row that is not finite, too."""
     rows = Rows(base, offset)
-    alone = (base + offset).argmax(-1, keepdim=True)
+    alone = largest_at(base + offset)[:, None]
     table = torch.cat([alone.double(), base.gather(1, alone).double(), offset.gather(1, alone).double()], 1).tolist()
     return [_expected(rows, at, table[at], question) for at, question in enumerate(questions)]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deltaserve.offset_models.engine.deciding.looking import Tails
+from deltaserve.offset_models.engine.upload import upload
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Floats, Ids
 
@@ -45,7 +46,7 @@ class Drawn:
 def draw(tails: Tails, draws: Sequence[Draw]) -> Drawn:
     """All of `draws`; waits for the device once."""
     device = tails.weights.device
-    rows = torch.tensor([one.row for one in draws], device=device)
+    rows = upload([one.row for one in draws], device)
     tail = tails.weights.index_select(0, rows)
     ids, weights, has = _explicit(draws, device)
     probs = _probs(tail, ids, weights, has, draws)
@@ -74,7 +75,7 @@ def _explicit(draws: Sequence[Draw], device: torch.device) -> tuple[Tensor, Tens
             ids[i, :h], weights[i, :h] = one.ids, one.weights
             ids[i, h:], weights[i, h:] = one.ids[-1], one.weights[-1]
             has[i] = True
-    return tuple(torch.from_numpy(array).to(device) for array in (ids, weights, has))  # type: ignore[return-value]
+    return tuple(upload(array, device) for array in (ids, weights, has))  # type: ignore[return-value]
 
 
 def _probs(tail: Tensor, ids: Tensor, weights: Tensor, has: Tensor, draws: Sequence[Draw]) -> Tensor:
@@ -96,7 +97,7 @@ def _filtered(probs: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     if all(one.top_k <= 0 and one.top_p >= 1.0 for one in params):
         return probs
     ordered, at = probs.sort(dim=-1, descending=True, stable=True)
-    most = torch.tensor([[min(one.top_k, width) if one.top_k > 0 else width] for one in params], device=device)
+    most = upload([min(one.top_k, width) if one.top_k > 0 else width for one in params], device)[:, None]
     ordered = ordered.masked_fill(torch.arange(width, device=device) >= most, 0.0)
     before = ordered.cumsum(-1)
     top_p = _column([one.top_p if one.top_p < 1.0 else torch.inf for one in params], device)
@@ -108,8 +109,8 @@ def _filtered(probs: Tensor, params: Sequence[SamplingParams]) -> Tensor:
 def _tokens(probs: Tensor, draws: Sequence[Draw]) -> Tensor:
     """[n] int64."""
     device = probs.device
-    proposed = torch.tensor([[-1 if one.proposed is None else one.proposed] for one in draws], device=device)
-    uniforms = torch.tensor([one.uniforms for one in draws], dtype=torch.float64, device=device)
+    proposed = upload([-1 if one.proposed is None else one.proposed for one in draws], device)[:, None]
+    uniforms = upload(np.array([one.uniforms for one in draws]), device)
     residual, accepted = probs, torch.zeros(len(draws), dtype=torch.bool, device=device)
     if any(one.proposed is not None for one in draws):
         drafts = _drafts(probs, draws)
@@ -123,7 +124,7 @@ def _tokens(probs: Tensor, draws: Sequence[Draw]) -> Tensor:
     tokens = torch.where(accepted, proposed[:, 0], torch.minimum(drawn, last))
     for i, one in enumerate(draws):
         if one.gumbel is not None:
-            tokens[i] = (probs[i].log() + torch.from_numpy(one.gumbel).to(device)).argmax()
+            tokens[i] = (probs[i].log() + upload(one.gumbel, device)).argmax()
     return tokens
 
 
@@ -134,9 +135,9 @@ def _drafts(probs: Tensor, draws: Sequence[Draw]) -> Tensor:
         if one.drawn_from is not None:
             drafts[i] = one.drawn_from
         elif one.draft_ids.size:
-            drafts[i, torch.from_numpy(one.draft_ids).to(probs.device)] = torch.from_numpy(one.draft_probs).to(probs)
+            drafts[i].index_copy_(0, upload(one.draft_ids, probs.device), upload(one.draft_probs, probs.device))
     return drafts
 
 
 def _column(values: Sequence[float], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64, device=device)[:, None]
+    return upload(np.array(values, np.float64), device)[:, None]

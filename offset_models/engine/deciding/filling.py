@@ -10,6 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from deltaserve.offset_models.engine.deciding.reducing import largest, total
 from deltaserve.server.decoding.filling import ROUNDING
 
 _PASSES: Final = 10
@@ -21,16 +22,16 @@ def log_fill_scales(outside: Tensor, mass: Tensor, cap: Tensor) -> Tensor:
     `outside` [R, V] float32: log p_o, -inf at ids that the black box told of; `mass` [R] the probability that the tail
     holds; `cap` [R] nats, +inf for none.
     """
-    peak = outside.amax(-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).min)
+    peak = largest(outside)[:, None].clamp_(min=torch.finfo(torch.float32).min)
     probs = (outside - peak).exp_()  # on the scale of the heaviest
     level = cap.exp().nan_to_num(posinf=0.0)
-    scale, count = _lifted(mass, probs.sum(-1, dtype=torch.float64), 0.0), torch.zeros_like(mass)
+    scale, count = _lifted(mass, total(probs), 0.0), torch.zeros_like(mass)
     before = count
     for _ in range(_PASSES):
         before = count
         capped = probs > (cap.exp() / scale).float()[:, None]
-        count = capped.sum(-1, dtype=torch.float64)
-        below = probs.masked_fill(capped, 0.0).sum(-1, dtype=torch.float64)
+        count = total(capped)
+        below = total(probs.masked_fill(capped, 0.0))
         # Where nothing is below the cap every id is at it: any scale that lifts the lightest there will do.
         scale = torch.where(below > 0.0, torch.maximum(scale, _lifted(mass, below, count * level)), scale)
     log_scale = scale.log() - peak[:, 0].double()

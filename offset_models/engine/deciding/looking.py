@@ -13,6 +13,8 @@ from torch import Tensor
 
 from deltaserve.offset_models.engine.deciding.filling import log_fill_scales
 from deltaserve.offset_models.engine.deciding.questions import Questions
+from deltaserve.offset_models.engine.deciding.reducing import largest, largest_at, total
+from deltaserve.offset_models.engine.upload import upload
 from deltaserve.server.decoding.rows import rounded_down
 
 _NONE = -math.inf
@@ -29,12 +31,12 @@ class Rows:
         """Some of them, in this order."""
         if rows == list(range(len(self.base))):
             return self
-        at = torch.tensor(rows, device=self.base.device)
+        at = upload(rows, self.base.device)
         return Rows(self.base.index_select(0, at), self.offset.index_select(0, at))
 
     def finite(self) -> Tensor:
         """[R] whether each is a distribution with an offset below +inf; false for a NaN too."""
-        return (self.base.amax(-1) <= 0.01) & (self.offset.amax(-1) < math.inf)
+        return (largest(self.base) <= 0.01) & (largest(self.offset) < math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,8 @@ class Placed:
         scalars = np.stack(
             (questions.mass, questions.log_cap, np.array(lowered), questions.temperature, questions.truncated), axis=1
         )
-        told, explicit = torch.from_numpy(flags).to(device, non_blocking=True)
-        return cls(
-            torch.from_numpy(questions.ids).to(device, non_blocking=True),
-            told,
-            explicit,
-            torch.from_numpy(scalars).to(device, non_blocking=True),
-        )
+        told, explicit = upload(flags, device)
+        return cls(upload(questions.ids, device), told, explicit, upload(scalars, device))
 
 
 def _lowered(cap: float) -> float:
@@ -77,7 +74,7 @@ def without(values: Tensor, ids: Tensor, hidden: Tensor) -> Tensor:
 def certificate_view(rows: Rows, placed: Placed) -> Tensor:
     """[R, 2H + 2] float64: log p_o and the offset at the explicit ids; the largest offset outside; finite."""
     offset = without(rows.offset.masked_fill(rows.base == _NONE, _NONE), placed.ids, placed.explicit)
-    return _together(rows, placed, [offset.amax(-1), rows.finite()])
+    return _together(rows, placed, [largest(offset), rows.finite()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +101,8 @@ def _log_scale(rows: Rows, placed: Placed, mass: Tensor, cap: Tensor, truncated:
 
 def log_sum_exp(values: Tensor) -> Tensor:
     """log Σ exp over the last axis, [R, V] float32 -> [R] float64; -inf for a row of -inf."""
-    peak = values.amax(-1, keepdim=True).clamp_(min=torch.finfo(torch.float32).min)
-    total = (values - peak).exp_().sum(-1, dtype=torch.float64)
-    return total.log_() + peak[:, 0].double()
+    peak = largest(values).clamp_(min=torch.finfo(torch.float32).min)
+    return total((values - peak[:, None]).exp_()).log_() + peak.double()
 
 
 def full_view(rows: Rows, placed: Placed, *, unlike_one: bool, top: int) -> tuple[Tensor, Tails]:
@@ -118,12 +114,12 @@ def full_view(rows: Rows, placed: Placed, *, unlike_one: bool, top: int) -> tupl
     """
     tail = tails(rows, placed)
     temperature = placed.scalars[:, 3]
-    best = tail.weights.argmax(-1, keepdim=True)
-    alone = (rows.base + rows.offset).argmax(-1, keepdim=True)
+    best = largest_at(tail.weights)[:, None]
+    alone = largest_at(rows.base + rows.offset)[:, None]
     at_one = log_sum_exp(tail.weights)
     tempered = log_sum_exp(tail.weights / temperature[:, None].float()) if unlike_one else at_one
     offset = without(rows.offset.masked_fill(rows.base == _NONE, _NONE), placed.ids, placed.explicit)
-    columns = [offset.amax(-1), rows.finite(), tail.log_scale, tail.weights.gather(1, best)[:, 0], best[:, 0]]
+    columns = [largest(offset), rows.finite(), tail.log_scale, tail.weights.gather(1, best)[:, 0], best[:, 0]]
     columns += [tempered, at_one, alone[:, 0], rows.base.gather(1, alone)[:, 0], rows.offset.gather(1, alone)[:, 0]]
     return _together(rows, placed, columns + (_heaviest(tail.weights, top) if top else [])), tail
 

@@ -14,6 +14,7 @@ from deltaserve.offset_models.engine.deciding.nucleus import heads
 from deltaserve.offset_models.engine.deciding.questions import Question, Questions
 from deltaserve.offset_models.engine.deciding.sampled import IN_TAIL, draft_probs, head_draw
 from deltaserve.offset_models.engine.deciding.weighing import Weighed
+from deltaserve.offset_models.engine.upload import upload
 from deltaserve.server.decoding.deciding.corrector import Agreement, Decision
 from deltaserve.server.decoding.protocols import Floats, Ids
 from deltaserve.server.decoding.sampling import nothing_left
@@ -194,9 +195,7 @@ class Full:
             return float(int(self.alone[i]) == token_id)
         h, device = int(self.asked.explicit[i]), self.tails.weights.device
         weights = self.tails.weights[i].double()
-        weights[torch.from_numpy(self.asked.ids[i, :h]).to(device)] = torch.from_numpy(self.weighed.weights[i, :h]).to(
-            device
-        )
+        weights.index_copy_(0, upload(self.asked.ids[i, :h], device), upload(self.weighed.weights[i, :h], device))
         shared = float(_overlap(weights, self.rows.base[i] + self.rows.offset[i], question.params.temperature))
         return shared / (2.0 - shared) if question.noise.seeded else shared
 
