@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.checkpoints.lora_weights import AdapterWeights
+from deltaserve.offset_models.engine.forward.paged.pages import PagedKV
 from deltaserve.offset_models.engine.forward.prefix import SlotPool
 from deltaserve.offset_models.engine.forward.proof import Proof, probe_ids, prove
 from deltaserve.offset_models.engine.forward.runner import Runner
@@ -166,7 +167,9 @@ class ModelStore:
             )
         except ValueError as error:
             raise BadCheckpoint(str(error)) from error
-        pool = SlotPool(slots, settings.prefix_block, runner.kv.copy)
+        pool = SlotPool(slots, settings.prefix_block, runner.kv)
+        if isinstance(runner.kv, PagedKV):
+            runner.kv.spare = pool.spare
         return LoadedModel(source.key, runner, pool, _embedding_rows(runner))
 
 

@@ -5,6 +5,7 @@ up) are one matrix each, adapters are applied once to each of them, and nothing 
 the same numbers as the transformers model, up to rounding; the model's own modules become views of the joined matrices.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,10 @@ class Block:
     window: int | None
 
 
+Attention = Callable[[Block, Tensor], Tensor]  # [T, (heads + 2 kv_heads) · head_dim] -> [T, heads · head_dim]
+Turn = Callable[[Block, Tensor], tuple[Tensor, Tensor, Tensor]]  # -> [T, heads | kv_heads | kv_heads, head_dim]
+
+
 class FusedDecoder:
     """Packed ids and their places in, logits out. Raises ValueError for a model that is not of the family."""
 
@@ -61,7 +66,16 @@ class FusedDecoder:
         with torch.no_grad():
             self.blocks = [_block(i, layer, model.config) for i, layer in enumerate(inner.layers)]
             self._head = _head(model)
-            self._rotation = _rotation(inner, max_len, model.dtype)
+            self.rotation = _rotation(inner, max_len, model.dtype)
+
+    @property
+    def head_dim(self) -> int:
+        return self.rotation.shape[-1]
+
+    @property
+    def vocab_rows(self) -> int:
+        """Width of the logits."""
+        return self._head.weight.shape[1]
 
     @property
     def linears(self) -> dict[str, FusedLinear]:
@@ -74,27 +88,42 @@ class FusedDecoder:
         }
         return blocks | dict.fromkeys(self._head.parts, self._head)
 
-    def __call__(self, token_ids: Tensor, batch: SlotBatch, kept: Tensor) -> Tensor:
-        """Logits [rows, V] at packed positions `kept` [rows] of `token_ids` [T], as planned in `batch`."""
+    def __call__(
+        self, token_ids: Tensor, attend: Attention, kept: Tensor | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        """Logits [rows, V] at packed positions `kept` [rows] of `token_ids` [T] (None: at all), in `out` if given."""
         hidden = embedding(token_ids, self._model.get_input_embeddings().weight)  # type: ignore[arg-type]
-        rotation = self._rotation.index_select(0, batch.positions)
-        cos, sin = rotation[:, :1], rotation[:, 1:]  # [T, 1, head_dim]
         for block in self.blocks:
-            hidden = hidden + self._attend(block, block.before_attention(hidden), cos, sin, batch)
+            hidden = hidden + block.out(attend(block, block.qkv(block.before_attention(hidden))))
             hidden = hidden + _mlp(block, block.before_mlp(hidden))
-        return self._head(self._norm(hidden.index_select(0, kept)))
+        return self._head(self._norm(hidden if kept is None else hidden.index_select(0, kept)), out)
 
-    def _attend(self, block: Block, hidden: Tensor, cos: Tensor, sin: Tensor, batch: SlotBatch) -> Tensor:
-        states = block.qkv(hidden).view(hidden.shape[0], self.heads + 2 * self.kv_heads, -1)
-        turning, values = states[:, : -self.kv_heads], states[:, -self.kv_heads :]
-        if block.head_norms is not None:
-            normed = zip(block.head_norms, (turning[:, : self.heads], turning[:, self.heads :]), strict=True)
-            turning = torch.cat([norm(part) for norm, part in normed], dim=1)
-        half = turning.shape[2] // 2
-        turned = torch.addcmul(turning * cos, turning.roll(half, -1), sin)
-        queries, keys = turned[:, : self.heads], turned[:, self.heads :]
-        attended = batch.attend(block.index, queries, keys, values, block.scaling, block.window)
-        return block.out(attended.reshape(hidden.shape[0], -1))
+    def over_slots(self, batch: SlotBatch) -> Attention:
+        """Attention over slots, as planned in `batch`."""
+        turn = self.turning(batch.positions)
+
+        def attend(block: Block, states: Tensor) -> Tensor:
+            attended = batch.attend(block.index, *turn(block, states), block.scaling, block.window)
+            return attended.reshape(len(states), -1)
+
+        return attend
+
+    def turning(self, positions: Tensor) -> Turn:
+        """Queries, keys and values of a block at `positions` [T], from what its joined matrix gives."""
+        rotation = self.rotation.index_select(0, positions)
+        cos, sin = rotation[:, :1], rotation[:, 1:]  # [T, 1, head_dim]
+
+        def turn(block: Block, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            states = states.view(len(states), self.heads + 2 * self.kv_heads, -1)
+            turning, values = states[:, : -self.kv_heads], states[:, -self.kv_heads :]
+            if block.head_norms is not None:
+                normed = zip(block.head_norms, (turning[:, : self.heads], turning[:, self.heads :]), strict=True)
+                turning = torch.cat([norm(part) for norm, part in normed], dim=1)
+            half = turning.shape[2] // 2
+            turned = torch.addcmul(turning * cos, turning.roll(half, -1), sin)
+            return turned[:, : self.heads], turned[:, self.heads :], values
+
+        return turn
 
 
 def _mlp(block: Block, hidden: Tensor) -> Tensor:

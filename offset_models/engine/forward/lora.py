@@ -4,7 +4,7 @@ y = W·x + scale·B·(A·x) on the segment's rows, scale = alpha/r (alpha/√r w
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
 
@@ -24,12 +24,35 @@ class Segment:
     stop: int
 
 
+@dataclass(eq=False, slots=True)
+class RowAdapters:
+    """The adapter of each row as a tensor: rows in any order, and no shape or address that depends on who runs.
+
+    So one captured graph serves every mixture of adapters. Its weights are those that were installed when it was run.
+    """
+
+    numbers: Tensor  # [R] int64, -1: none
+    masks: dict[tuple[int, ...], Tensor] = field(default_factory=dict)  # by the columns' adapters
+    used: list["Stack"] = field(default_factory=list)  # kept alive with the graph that reads them
+    reads: int = 0
+
+    def own(self, inner: Tensor, stack: "Stack") -> Tensor:
+        """`inner` [R, Σ r], zero where a column is not of the row's adapter."""
+        self.reads += 1
+        self.used.append(stack)
+        mask = self.masks.get(stack.key)
+        if mask is None:
+            mask = self.masks[stack.key] = self.numbers[:, None] == stack.owners
+        return torch.where(mask, inner, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Routing:
     """Which rows of a layer's input run with which adapter; the others run with none."""
 
     segments: Sequence[Segment] = ()
     rows: int = 0  # of the input, all together
+    by_row: RowAdapters | None = None  # instead of segments
 
 
 class Site(Protocol):
@@ -93,6 +116,26 @@ class JoinedUpdate:
     b: Tensor  # [Σ r, Σ out_features], scaled; zero where a layer has no part
 
 
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The updates of all adapters of a joined matrix next to each other."""
+
+    a: Tensor  # [in_features, Σ r]
+    b: Tensor  # [Σ r, Σ out_features]
+    owners: Tensor  # [Σ r] int64, the adapter of each column of `a`; [1] where there is one adapter
+    key: tuple[int, ...]  # the same on the host
+
+    @classmethod
+    def of(cls, updates: Mapping[int, JoinedUpdate]) -> "Stack":
+        if len(updates) == 1:
+            ((adapter, one),) = updates.items()
+            return cls(one.a, one.b, torch.tensor([adapter], device=one.a.device), (adapter,))
+        key = tuple(adapter for adapter, update in updates.items() for _ in range(update.a.shape[1]))
+        a = torch.cat([update.a for update in updates.values()], dim=1)
+        b = torch.cat([update.b for update in updates.values()])
+        return cls(a, b, torch.tensor(key, device=a.device), key)
+
+
 class FusedLinear:
     """Several linear layers with one input as one matrix. Call: [T, in] -> [T, Σ out].
 
@@ -108,6 +151,7 @@ class FusedLinear:
         self.bias = _joined_bias(list(modules.values()))
         self.routing = Routing()
         self._joined: dict[int, JoinedUpdate] = {}
+        self._stack: Stack | None = None  # of `_joined`, made when rows first ask for it
         for name, module in modules.items():
             module.weight = nn.Parameter(self.weight[:, self.parts[name]].t(), requires_grad=False)
 
@@ -115,8 +159,12 @@ class FusedLinear:
     def nbytes(self) -> int:
         return sum(w.a.nbytes + w.b.nbytes for w in self._joined.values())
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        output = rows @ self.weight if self.bias is None else torch.addmm(self.bias, rows, self.weight)
+    def __call__(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
+        """The product, in `out` [T, Σ out] where that is given."""
+        if self.bias is None:
+            output = torch.mm(rows, self.weight, out=out)
+        else:
+            output = torch.addmm(self.bias, rows, self.weight, out=out)
         if self._joined:
             self._adapt(output, rows)
         return output
@@ -124,11 +172,17 @@ class FusedLinear:
     def put(self, adapter: int, updates: AdapterWeights) -> None:
         like = {self._part(name): _like(update, self.weight) for name, update in updates.items()}
         self._joined[adapter] = self._join(like)
+        self._stack = None
 
     def drop(self, adapter: int) -> None:
         del self._joined[adapter]
+        self._stack = None
 
     def _adapt(self, output: Tensor, rows: Tensor) -> None:
+        by_row = self.routing.by_row
+        if by_row is not None:
+            self._stack = stack = self._stack or Stack.of(self._joined)
+            output.addmm_(by_row.own(rows @ stack.a, stack), stack.b)
         for segment in self.routing.segments:
             update = self._joined.get(segment.adapter)
             if update is not None:
@@ -223,19 +277,43 @@ class AdapterBank:
         asked after the forward.
         """
         body, head = _routing(lengths), _routing(kept)
-        for segment in body.segments:
-            if segment.adapter not in self._members:
-                raise ValueError(f"No adapter {segment.adapter} is installed.")
-        if self._body is None:
-            self._body = _distinct(site for name, site in self._sites.items() if name != self._head)
-        for site in self._body:
+        self.require({segment.adapter for segment in body.segments})
+        for site in self._all_but_the_head():
             site.routing = _watched(body) if watched else body
         if self._head in self._sites:
             self._sites[self._head].routing = _watched(head) if watched else head
 
+    def route_rows(self, numbers: Tensor) -> list[RowAdapters]:
+        """The next forward's rows, those of the logits too, run with the adapters `numbers` [R] (-1: none).
+
+        `idle` can be asked after it. The result is to be kept for as long as a graph of that forward is replayed.
+        """
+        shared: dict[tuple[int, ...], Tensor] = {}
+        routes = []
+        for site in _distinct(self._sites.values()):
+            routes.append(RowAdapters(numbers, shared))
+            site.routing = Routing(by_row=routes[-1])
+        return routes
+
+    def require(self, adapters: Iterable[int]) -> None:
+        """Raises ValueError for an adapter that is not installed."""
+        for adapter in adapters:
+            if adapter not in self._members:
+                raise ValueError(f"No adapter {adapter} is installed.")
+
+    @property
+    def installed(self) -> frozenset[int]:
+        """The numbers of the adapters; a number is never given twice."""
+        return frozenset(self._members)
+
     def idle(self, adapter: int) -> list[str]:
         """The layers of an adapter that the last, watched forward did not ask for their updates."""
         return [name for name in self._members[adapter] if not _was_read(self._sites[name].routing)]
+
+    def _all_but_the_head(self) -> list[Site]:
+        if self._body is None:
+            self._body = _distinct(site for name, site in self._sites.items() if name != self._head)
+        return self._body
 
     def _site(self, name: str) -> Site:
         if name not in self._sites:
@@ -269,6 +347,8 @@ def _watched(routing: Routing) -> Routing:
 
 
 def _was_read(routing: Routing) -> bool:
+    if routing.by_row is not None:
+        return routing.by_row.reads > 0
     return isinstance(routing.segments, _Segments) and routing.segments.reads > 0
 
 

@@ -9,8 +9,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 
-class Copy(Protocol):
-    def __call__(self, source: int, target: int, start: int, stop: int) -> None: ...
+class Storage(Protocol):
+    """Keys and values by slot."""
+
+    def copy(self, source: int, target: int, start: int, stop: int, /) -> int:
+        """Give positions start..stop-1 of one slot to another; returns where that ended, for want of memory."""
+
+    def keep(self, slot: int, length: int, /) -> None:
+        """Positions from `length` on are not needed any more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,10 +50,10 @@ class Leader:
 class SlotPool:
     """The slots of one model. Prefixes shorter than `block` tokens are not worth a search or a copy."""
 
-    def __init__(self, slots: int, block: int, copy: Copy) -> None:
+    def __init__(self, slots: int, block: int, storage: Storage) -> None:
         self.slots = [Slot(index) for index in range(slots)]
         self.block = block
-        self._copy = copy
+        self._storage = storage
         self._clock = 0
 
     def acquire(self, key: str | None, ids: list[int]) -> Slot:
@@ -60,8 +66,9 @@ class SlotPool:
         ready = min(shared, source.length) if source else 0
         leader = None
         if source is not None and source is not slot:
-            self._copy(source.index, slot.index, 0, ready)
             leader = Leader(source, source.turn, shared) if shared > ready else None
+            ready = self._storage.copy(source.index, slot.index, 0, ready)
+        self._storage.keep(slot.index, ready)
         slot.key, slot.ids, slot.length, slot.live, slot.leader = key, ids, ready, True, leader
         slot.turn += 1
         return slot
@@ -74,6 +81,14 @@ class SlotPool:
     def forget(self, slot: Slot) -> None:
         """Drop what a slot holds (its model or adapter is going, or its numbers are not finite)."""
         slot.key, slot.ids, slot.length, slot.used = None, [], 0, 0
+        self._storage.keep(slot.index, 0)
+
+    def spare(self) -> bool:
+        """Forget the idle slot unused for longest that holds something, for its memory; False where there is none."""
+        idle = [slot for slot in self.slots if not slot.live and slot.length]
+        if idle:
+            self.forget(min(idle, key=lambda slot: slot.used))
+        return bool(idle)
 
     def forget_key(self, key: str) -> None:
         """Drop the states that a removed adapter has computed."""
@@ -92,8 +107,7 @@ class SlotPool:
         source = leader.slot
         stop = min(leader.shared, source.length, len(slot.ids) - 1) if source.key == slot.key else 0
         if stop > slot.length and source.ids[:stop] == slot.ids[:stop]:
-            self._copy(source.index, slot.index, slot.length, stop)
-            slot.length = stop
+            slot.length = self._storage.copy(source.index, slot.index, slot.length, stop)
         return False
 
     def _longest(self, key: str | None, ids: list[int]) -> tuple[Slot | None, int]:

@@ -17,6 +17,10 @@ from deltaserve.offset_models.engine.forward.attention import SLOT_ATTENTION, En
 from deltaserve.offset_models.engine.forward.compatibility import require_supported
 from deltaserve.offset_models.engine.forward.fused import FAMILIES, FusedDecoder
 from deltaserve.offset_models.engine.forward.lora import AdapterBank
+from deltaserve.offset_models.engine.forward.paged.choosing import paged_storage, row_decoder, runs_over_pages
+from deltaserve.offset_models.engine.forward.paged.decoder import RowDecoder
+from deltaserve.offset_models.engine.forward.paged.inputs import Rows
+from deltaserve.offset_models.engine.forward.paged.pages import PagedKV
 from deltaserve.offset_models.engine.forward.slots import KVSlots
 
 
@@ -36,7 +40,8 @@ class Runner:
 
     `device` and `dtype` move the model (bf16 on GPUs); None leaves it as it is. Models of the Llama family run in few
     operations (`fused.py`), others through transformers. `compile_model` wraps those in torch.compile with dynamic
-    shapes instead; attention and adapters stay eager.
+    shapes instead; attention and adapters stay eager. `paged`: models of the family keep keys and values in pages and
+    run as graphs (`paged/decoder.py`); None: on GPUs with triton.
     Raises ValueError for a model whose cached states this batching cannot keep (`compatibility.py`).
     """
 
@@ -50,17 +55,22 @@ class Runner:
         *,
         compile_model: bool = False,
         fused: bool = True,
+        paged: bool | None = None,
     ) -> None:
         require_supported(model, max_len)
         self.model = model.requires_grad_(False)
         self.model.to(device=device, dtype=dtype)  # type: ignore[call-arg]  # wrapped in transformers
         self.model.train(False)
         self.model.set_attn_implementation(SLOT_ATTENTION)
-        self.kv = KVSlots(slots, max_len)
         fuse = fused and not compile_model and self.model.config.model_type in FAMILIES
         self._fused = FusedDecoder(self.model, max_len) if fuse else None
         self.adapters = AdapterBank(self.model, self._fused.linears if self._fused else None)
+        self.kv: KVSlots | PagedKV = KVSlots(slots, max_len)
         self._batch = SlotBatch(self.kv, self.model.device)
+        self._rows: RowDecoder | None = None
+        if self._fused is not None and (runs_over_pages(self.model.device) if paged is None else paged):
+            self.kv = paged_storage(self._fused, slots, max_len, self._fused.rotation)
+            self._rows = row_decoder(self._fused, self.adapters, self.kv)
         self._model: Any = self.model
         self._vocab_rows: int = self._probe()
         if compile_model:
@@ -75,15 +85,26 @@ class Runner:
     def nbytes(self) -> int:
         """Weights, adapters and key/value storage, in bytes."""
         parameters = sum(p.nbytes for p in self.model.parameters())
-        return parameters + self.adapters.nbytes + self.kv.nbytes
+        rows = self._rows.nbytes if self._rows else 0
+        return parameters + self.adapters.nbytes + self.kv.nbytes + rows
+
+    def warm(self) -> None:
+        """Make what the first batches would otherwise wait for: the graphs, with the adapters that are installed."""
+        if self._rows is not None:
+            self._rows.warm()
 
     def forward(self, batch: Sequence[Work]) -> list[Tensor]:
         """Logits of each entry: [rows, vocab_rows] float32, in the batch's order."""
         return list(torch.split(self.forward_packed(batch), [work.rows for work in batch]))
 
     def forward_packed(self, batch: Sequence[Work]) -> Tensor:
-        """The same as one tensor [Σ rows, vocab_rows] float32, entries one after the other."""
+        """The same as one tensor [Σ rows, vocab_rows] float32, entries one after the other.
+
+        Raises OffsetUnavailable where the device has no memory for the new tokens' keys and values.
+        """
         self._check(batch)
+        if self._rows is not None and isinstance(self.kv, PagedKV):
+            return _through_rows(batch, self.kv, self._rows)
         return self._forward(batch, self._batch)
 
     def rehearse(self, batch: Sequence[Work]) -> tuple[Tensor, set[str]]:
@@ -92,8 +113,13 @@ class Runner:
         The slots are numbered from 0 and hold the longest entry; what streams have stored is not touched.
         """
         longest = max(work.start + len(work.token_ids) for work in batch)
-        own = SlotBatch(KVSlots(len(batch), longest), self.model.device)
-        logits = self._forward(batch, own, watched=True)
+        if self._rows is not None and self._fused is not None:
+            pages = paged_storage(self._fused, len(batch), longest, self._fused.rotation)
+            tokens = sum(len(work.token_ids) for work in batch)
+            logits = _through_rows(batch, pages, row_decoder(self._fused, self.adapters, pages, tokens))
+        else:
+            own = SlotBatch(KVSlots(len(batch), longest), self.model.device)
+            logits = self._forward(batch, own, watched=True)
         adapters = {work.adapter for work in batch if work.adapter is not None}
         return logits, {name for adapter in adapters for name in self.adapters.idle(adapter)}
 
@@ -107,7 +133,7 @@ class Runner:
         token_ids = self._tensor([t for w in packed for t in w.token_ids])
         kept = self._tensor(_kept_rows(batch, order))
         if self._fused is not None:
-            return self._fused(token_ids, slots, kept).float()
+            return self._fused(token_ids, self._fused.over_slots(slots), kept).float()
         return self._through_transformers(token_ids, kept, slots)
 
     def _through_transformers(self, token_ids: Tensor, kept: Tensor, slots: SlotBatch) -> Tensor:
@@ -141,10 +167,29 @@ class Runner:
     def _probe(self) -> int:
         """One token through the model: reserves the storage and proves that every layer attends through the slots."""
         logits = self.forward_packed([Work(slot=0, start=0, token_ids=[0])])
+        self.kv.keep(0, 0)
         expected = set(range(self.model.config.num_hidden_layers))
-        if set(self.kv.layers) != expected:
+        if isinstance(self.kv, KVSlots) and set(self.kv.layers) != expected:
             raise ValueError(f"{type(self.model).__name__} does not attend through the key/value slots in every layer.")
         return int(logits.shape[1])
+
+
+def _through_rows(batch: Sequence[Work], pages: PagedKV, rows: RowDecoder) -> Tensor:
+    """As `Runner.forward_packed`; the tokens in the order of the batch."""
+    wanted, end = [], 0
+    for work in batch:
+        pages.reserve(work.slot, work.start, work.start + len(work.token_ids))
+        end += len(work.token_ids)
+        wanted.extend(range(end - work.rows, end))
+    return rows(
+        Rows(
+            [t for w in batch for t in w.token_ids],
+            [w.start + i for w in batch for i in range(len(w.token_ids))],
+            [w.slot for w in batch for _ in w.token_ids],
+            [-1 if w.adapter is None else w.adapter for w in batch for _ in w.token_ids],
+        ),
+        wanted,
+    )
 
 
 def _packing_key(work: Work) -> tuple[int, int, int]:

@@ -58,10 +58,14 @@ class KVSlots:
         return layer
 
     @torch.inference_mode()
-    def copy(self, source: int, target: int, start: int, stop: int) -> None:
-        """Copy positions start..stop-1 from one slot to another."""
+    def copy(self, source: int, target: int, start: int, stop: int) -> int:
+        """Copy positions start..stop-1 from one slot to another; returns `stop`."""
         for layer in self.layers.values():
             layer.states[target, start:stop].copy_(layer.states[source, start:stop])
+        return stop
+
+    def keep(self, slot: int, length: int) -> None:
+        """Positions from `length` on are not needed any more: here they keep their memory."""
 
     @torch.inference_mode()
     def clear(self, slots: Sequence[int]) -> None:

@@ -1,0 +1,107 @@
+"""A decoder over rows: every token is a row of its own, whatever sequence, length and adapter it has.
+
+A step is one copy to the device and one graph per `MOST_ROWS` rows, prompts too. A graph belongs to a number of rows
+(`BUCKETS`); the lengths, pages and adapters of its rows are data. Without a GPU the same functions run uncaptured.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from deltaserve.offset_models.engine.forward.fused import Attention, FusedDecoder
+from deltaserve.offset_models.engine.forward.lora import AdapterBank
+from deltaserve.offset_models.engine.forward.paged.graphs import Graph
+from deltaserve.offset_models.engine.forward.paged.inputs import RowInputs, Rows, RowTensors
+from deltaserve.offset_models.engine.forward.paged.pages import PagedKV
+
+BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256)
+MOST_ROWS: Final = BUCKETS[-1]
+
+AttentionOf = Callable[[FusedDecoder, RowTensors], Attention]
+
+
+class RowDecoder:
+    """Logits of rows. `captured` runs graphs (on a GPU only). One thread uses it."""
+
+    def __init__(
+        self,
+        decoder: FusedDecoder,
+        adapters: AdapterBank,
+        pages: PagedKV,
+        attention: AttentionOf,
+        *,
+        captured: bool,
+        most_rows: int = MOST_ROWS,
+    ) -> None:
+        self.captured = captured
+        self.device = pages.anchor.device
+        self._decoder, self._adapters, self._attention = decoder, adapters, attention
+        self._inputs = RowInputs(pages, most_rows, self.device)
+        self._most = most_rows
+        self._logits = torch.empty((most_rows, decoder.vocab_rows), dtype=pages.anchor.dtype, device=self.device)
+        self._graphs: dict[int, Graph] = {}  # by rows, for the adapters in `_installed`
+        self._installed: frozenset[int] = frozenset()
+        self._stream: Any = torch.cuda.Stream(self.device) if captured else None
+        self._pool: Any = torch.cuda.graph_pool_handle() if captured else None
+
+    @property
+    def nbytes(self) -> int:
+        """Of the tensors that stay where they are; the graphs' own memory is not known."""
+        return self._logits.nbytes
+
+    def warm(self, buckets: Iterable[int] = BUCKETS) -> None:
+        """Capture graphs now, so that no stream waits for it; nothing where they are there already."""
+        if self.captured:
+            self._inputs.load(Rows((), (), (), ()))
+            for bucket in sorted(buckets, reverse=True):  # the smaller ones use the memory of the largest again
+                self._graph(bucket)
+
+    @torch.inference_mode()
+    def __call__(self, rows: Rows, wanted: Sequence[int]) -> Tensor:
+        """Logits [len(wanted), V] float32 at `wanted`, ascending places in `rows`; in memory of their own."""
+        self._adapters.require({adapter for adapter in rows.adapters if adapter >= 0})
+        logits = torch.empty((len(wanted), self._decoder.vocab_rows), dtype=torch.float32, device=self.device)
+        for start in range(0, len(rows), self._most):
+            part = rows.part(start, start + self._most)
+            low, high = bisect_left(wanted, start), bisect_left(wanted, start + len(part))
+            kept = [place - start for place in wanted[low:high]]
+            self._inputs.load(part, kept)
+            bucket = self._bucket(len(part))
+            if self.captured:
+                self._graph(bucket).replay()
+            else:
+                self._compute(bucket)
+            if kept:
+                logits[low:high] = self._picked(kept)
+        return logits
+
+    def _picked(self, kept: Sequence[int]) -> Tensor:
+        n = len(kept)
+        if kept[-1] == n - 1:  # all of the first rows
+            return self._logits[:n]
+        return self._logits.index_select(0, self._inputs.first(n).kept)
+
+    def _bucket(self, rows: int) -> int:
+        return min(self._most, BUCKETS[bisect_left(BUCKETS, rows)])
+
+    @torch.inference_mode()
+    def _graph(self, bucket: int) -> Graph:
+        installed = self._adapters.installed
+        if installed != self._installed:
+            self._graphs.clear()
+            self._installed = installed
+        graph = self._graphs.get(bucket)
+        if graph is None:
+            graph = self._graphs[bucket] = Graph(partial(self._compute, bucket), self._stream, self._pool)
+        return graph
+
+    def _compute(self, bucket: int) -> object:
+        """From the inputs to `_logits`; returns what a graph of it reads beside them."""
+        rows = self._inputs.first(bucket)
+        used = self._adapters.route_rows(rows.adapters)
+        self._decoder(rows.token_ids, self._attention(self._decoder, rows), out=self._logits[:bucket])
+        return used
