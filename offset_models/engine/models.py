@@ -116,6 +116,8 @@ class ModelStore:
         for model in {initial.key: initial, unlearned.key: unlearned}.values():
             model.pairs += 1
         key = None if adapter is None else pair.unlearned.key
+        for model in prepared.models:
+            model.runner.warm()
         loaded = LoadedPair(PairHandle(next(self._ids)), pair, initial, unlearned, adapter, key, added)
         self.pairs[loaded.handle] = loaded
         return loaded

@@ -56,6 +56,7 @@ class EngineStats:
     row_bytes: int = 0  # reserved for such rows, now
     streams: int = 0  # open now
     waiting: int = 0  # for a place, now
+    kv_bytes: int = 0  # reserved for keys and values, now
 
 
 class Worker:
@@ -87,7 +88,12 @@ class Worker:
         """The counters and what is held now; may be asked from any thread."""
         answers = self._answers
         return replace(
-            self.stats, streams=streams, waiting=waiting, rows_waiting=answers.rows_waiting, row_bytes=answers.nbytes
+            self.stats,
+            streams=streams,
+            waiting=waiting,
+            rows_waiting=answers.rows_waiting,
+            row_bytes=answers.nbytes,
+            kv_bytes=sum(model.runner.kv.nbytes for model in list(self._store.models.values())),
         )
 
     def refuse_calls(self, error: OffsetUnavailable) -> None:
@@ -192,11 +198,10 @@ class Worker:
             rows = batch.run()
         except torch.AcceleratorError:
             raise  # the device is lost for every later call too
-        except (RuntimeError, ValueError, IndexError) as error:
+        except (OffsetUnavailable, RuntimeError, ValueError, IndexError) as error:
             if len(chunks) > 1:
                 return [delivery for chunk in chunks for delivery in self._run([chunk])]
-            failed = OffsetUnavailable(f"The offset models could not compute a row ({type(error).__name__}).")
-            rows = [[failed]]
+            rows = [[_unavailable(error)]]
         self.stats.batches += 1
         self.stats.tokens += batch.tokens
         for kept in batch.to_decide:
@@ -227,6 +232,12 @@ class Worker:
 
 
 _EMPTY = object()
+
+
+def _unavailable(error: Exception) -> OffsetUnavailable:
+    if isinstance(error, OffsetUnavailable):
+        return error
+    return OffsetUnavailable(f"The offset models could not compute a row ({type(error).__name__}).")
 
 
 def _settle(call: Call) -> None:

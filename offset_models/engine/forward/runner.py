@@ -18,7 +18,7 @@ from deltaserve.offset_models.engine.forward.compatibility import require_suppor
 from deltaserve.offset_models.engine.forward.fused import FAMILIES, FusedDecoder
 from deltaserve.offset_models.engine.forward.lora import AdapterBank
 from deltaserve.offset_models.engine.forward.paged.choosing import paged_storage, row_decoder, runs_over_pages
-from deltaserve.offset_models.engine.forward.paged.decoder import RowDecoder
+from deltaserve.offset_models.engine.forward.paged.decoder import BUCKETS, MOST_ROWS, RowDecoder
 from deltaserve.offset_models.engine.forward.paged.inputs import Rows
 from deltaserve.offset_models.engine.forward.paged.pages import PagedKV
 from deltaserve.offset_models.engine.forward.slots import KVSlots
@@ -91,7 +91,7 @@ class Runner:
     def warm(self) -> None:
         """Make what the first batches would otherwise wait for: the graphs, with the adapters that are installed."""
         if self._rows is not None:
-            self._rows.warm()
+            self._rows.warm(rows for rows in BUCKETS if rows <= self.kv.slots or rows == MOST_ROWS)
 
     def forward(self, batch: Sequence[Work]) -> list[Tensor]:
         """Logits of each entry: [rows, vocab_rows] float32, in the batch's order."""
@@ -176,7 +176,8 @@ class Runner:
 
 def _through_rows(batch: Sequence[Work], pages: PagedKV, rows: RowDecoder) -> Tensor:
     """As `Runner.forward_packed`; the tokens in the order of the batch."""
-    wanted, end = [], 0
+    wanted: list[int] = []
+    end = 0
     for work in batch:
         pages.reserve(work.slot, work.start, work.start + len(work.token_ids))
         end += len(work.token_ids)

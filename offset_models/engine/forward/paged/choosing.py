@@ -22,9 +22,7 @@ def paged_storage(decoder: FusedDecoder, slots: int, max_len: int, like: torch.T
     return PagedKV(slots, max_len, shape, like.dtype, like.device)
 
 
-def row_decoder(
-    decoder: FusedDecoder, adapters: AdapterBank, pages: PagedKV, most_rows: int = MOST_ROWS
-) -> RowDecoder:
+def row_decoder(decoder: FusedDecoder, adapters: AdapterBank, pages: PagedKV, most_rows: int = MOST_ROWS) -> RowDecoder:
     """With kernels and graphs on a GPU, in plain torch elsewhere."""
     on_gpu = pages.anchor.device.type == "cuda"
     attention = _kernels() if on_gpu else plain_attention

@@ -6,15 +6,14 @@ A step is one copy to the device and one graph per `MOST_ROWS` rows, prompts too
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from deltaserve.offset_models.engine.forward.fused import Attention, FusedDecoder
 from deltaserve.offset_models.engine.forward.lora import AdapterBank
-from deltaserve.offset_models.engine.forward.paged.graphs import Graph
+from deltaserve.offset_models.engine.forward.paged.graphs import Graphs
 from deltaserve.offset_models.engine.forward.paged.inputs import RowInputs, Rows, RowTensors
 from deltaserve.offset_models.engine.forward.paged.pages import PagedKV
 
@@ -25,7 +24,7 @@ AttentionOf = Callable[[FusedDecoder, RowTensors], Attention]
 
 
 class RowDecoder:
-    """Logits of rows. `captured` runs graphs (on a GPU only). One thread uses it."""
+    """Logits of rows. One thread uses it. `captured`: as graphs (on a GPU only); may be turned off, to compare."""
 
     def __init__(
         self,
@@ -43,22 +42,22 @@ class RowDecoder:
         self._inputs = RowInputs(pages, most_rows, self.device)
         self._most = most_rows
         self._logits = torch.empty((most_rows, decoder.vocab_rows), dtype=pages.anchor.dtype, device=self.device)
-        self._graphs: dict[int, Graph] = {}  # by rows, for the adapters in `_installed`
-        self._installed: frozenset[int] = frozenset()
-        self._stream: Any = torch.cuda.Stream(self.device) if captured else None
-        self._pool: Any = torch.cuda.graph_pool_handle() if captured else None
+        self._graphs = Graphs(self._compute, self.device) if captured else None
+        self._installed: frozenset[int] = frozenset()  # the adapters that the graphs know
 
     @property
     def nbytes(self) -> int:
         """Of the tensors that stay where they are; the graphs' own memory is not known."""
         return self._logits.nbytes
 
+    @torch.inference_mode()
     def warm(self, buckets: Iterable[int] = BUCKETS) -> None:
         """Capture graphs now, so that no stream waits for it; nothing where they are there already."""
-        if self.captured:
+        graphs = self._current_graphs()
+        if graphs is not None:
             self._inputs.load(Rows((), (), (), ()))
             for bucket in sorted(buckets, reverse=True):  # the smaller ones use the memory of the largest again
-                self._graph(bucket)
+                graphs.graph(bucket)
 
     @torch.inference_mode()
     def __call__(self, rows: Rows, wanted: Sequence[int]) -> Tensor:
@@ -70,11 +69,7 @@ class RowDecoder:
             low, high = bisect_left(wanted, start), bisect_left(wanted, start + len(part))
             kept = [place - start for place in wanted[low:high]]
             self._inputs.load(part, kept)
-            bucket = self._bucket(len(part))
-            if self.captured:
-                self._graph(bucket).replay()
-            else:
-                self._compute(bucket)
+            self._run(self.bucket(len(part)))
             if kept:
                 logits[low:high] = self._picked(kept)
         return logits
@@ -85,19 +80,25 @@ class RowDecoder:
             return self._logits[:n]
         return self._logits.index_select(0, self._inputs.first(n).kept)
 
-    def _bucket(self, rows: int) -> int:
+    def bucket(self, rows: int) -> int:
+        """How many rows are run for so many."""
         return min(self._most, BUCKETS[bisect_left(BUCKETS, rows)])
 
-    @torch.inference_mode()
-    def _graph(self, bucket: int) -> Graph:
-        installed = self._adapters.installed
-        if installed != self._installed:
+    def _run(self, bucket: int) -> None:
+        graphs = self._current_graphs()
+        if graphs is None:
+            self._compute(bucket)
+        else:
+            graphs.replay(bucket)
+
+    def _current_graphs(self) -> Graphs | None:
+        """None: nothing is captured. Graphs do not outlive the set of adapters that they were captured with."""
+        if self._graphs is None or not self.captured:
+            return None
+        if self._installed != self._adapters.installed:
             self._graphs.clear()
-            self._installed = installed
-        graph = self._graphs.get(bucket)
-        if graph is None:
-            graph = self._graphs[bucket] = Graph(partial(self._compute, bucket), self._stream, self._pool)
-        return graph
+            self._installed = self._adapters.installed
+        return self._graphs
 
     def _compute(self, bucket: int) -> object:
         """From the inputs to `_logits`; returns what a graph of it reads beside them."""

@@ -1,25 +1,57 @@
-"""A function over static tensors, captured once as a CUDA graph and replayed."""
+"""A function over tensors that stay where they are, captured as CUDA graphs."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 
+@dataclass(frozen=True, slots=True)
 class Graph:
-    """`function` as one graph; what it returns is kept alive with the graph. It is run twice: now and when captured."""
+    """One capture, and what it reads beside the function's own tensors."""
 
-    def __init__(self, function: Callable[[], object], stream: torch.cuda.Stream, pool: Any) -> None:
-        self._graph = torch.cuda.CUDAGraph()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            function()  # kernels are compiled and workspaces taken before the capture
-            self._graph.capture_begin(pool=pool, capture_error_mode="thread_local")  # others may load a version
+    replayed: torch.cuda.CUDAGraph
+    alive: object
+
+
+class Graphs:
+    """Graphs of `function`, one for every number that it is called with; captured when first asked for.
+
+    They share one pool of memory, so only one may run at a time, and what they leave there is void after the next.
+    """
+
+    def __init__(self, function: Callable[[int], object], device: torch.device) -> None:
+        self._function = function
+        self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool: Any = torch.cuda.graph_pool_handle()
+        self._graphs: dict[int, Graph] = {}
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def clear(self) -> None:
+        self._graphs.clear()
+
+    def replay(self, number: int) -> None:
+        """Run `function(number)` on the device, without waiting for it."""
+        self.graph(number).replayed.replay()
+
+    def graph(self, number: int) -> Graph:
+        graph = self._graphs.get(number)
+        if graph is None:
+            graph = self._graphs[number] = self._capture(number)
+        return graph
+
+    def _capture(self, number: int) -> Graph:
+        graph = torch.cuda.CUDAGraph()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            self._function(number)  # kernels are compiled and workspaces taken before the capture
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")  # another thread may load a model
             try:
-                self.alive = function()
+                alive = self._function(number)
             finally:
-                self._graph.capture_end()
-        torch.cuda.current_stream().wait_stream(stream)
-
-    def replay(self) -> None:
-        self._graph.replay()
+                graph.capture_end()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return Graph(graph, alive)

@@ -59,7 +59,8 @@ class RowInputs:
 
     def first(self, rows: int) -> RowTensors:
         """Views of the first `rows` rows."""
-        return RowTensors(*self._fields[:, :rows], self._tables, self._pages)
+        ids, positions, slots, adapters, kept = self._fields[:, :rows]
+        return RowTensors(ids, positions, slots, adapters, kept, self._tables, self._pages)
 
     def load(self, rows: Rows, kept: Sequence[int] = ()) -> None:
         """Copy a step's rows, and the pages' table where that has changed; rows beyond them write to the scratch page.

@@ -123,9 +123,7 @@ def attend_parts(
 
 
 @triton.jit
-def join_parts(
-    parts, peaks, sums, attended, DIM: tl.constexpr, BLOCK: tl.constexpr, N_PARTS: tl.constexpr
-):
+def join_parts(parts, peaks, sums, attended, DIM: tl.constexpr, BLOCK: tl.constexpr, N_PARTS: tl.constexpr):
     """One program per row and head; writes `attended` [R · heads, DIM]."""
     head = tl.program_id(0).to(tl.int64)
     each, dims = tl.arange(0, N_PARTS), tl.arange(0, BLOCK)

@@ -46,7 +46,8 @@ class PagedKV:
     """Keys and values of `slots` sequences of up to `max_len` tokens, as `KVSlots`, in pages.
 
     Whole pages of a common prefix are shared by the slots that hold it; a slot that writes into a shared page gets a
-    page of its own first. `spare` gives back what an idle slot holds, False where none does; asked when no memory is left.
+    page of its own first. When no memory is left, `spare` is asked to give back what an idle slot holds; False: none
+    does.
     """
 
     def __init__(self, slots: int, max_len: int, shape: PageShape, dtype: torch.dtype, device: torch.device) -> None:
