@@ -32,6 +32,7 @@ class Graphs:
 
     def clear(self) -> None:
         self._graphs.clear()
+        self._pool = torch.cuda.graph_pool_handle()  # one whose graphs have all gone takes no more
 
     def replay(self, number: int) -> None:
         """Run `function(number)` on the device, without waiting for it."""

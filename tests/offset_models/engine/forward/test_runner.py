@@ -18,9 +18,13 @@ from tests.support.models import FUSED, MAKERS, VOCAB, name_of, plain_logits, ra
 SLOTS, MAX_LEN = 6, 40
 
 
-@pytest.fixture(scope="module", params=MAKERS, ids=name_of)
+WAYS = [(make, False) for make in MAKERS] + [(make, True) for make in FUSED]
+
+
+@pytest.fixture(scope="module", params=WAYS, ids=lambda way: f"{name_of(way[0])}{' in pages' * way[1]}")
 def models(request: pytest.FixtureRequest) -> tuple[Runner, PreTrainedModel]:
-    return Runner(request.param(), SLOTS, MAX_LEN), request.param()
+    make, paged = request.param
+    return Runner(make(), SLOTS, MAX_LEN, paged=paged), make()
 
 
 def assert_close(got: torch.Tensor, wanted: torch.Tensor) -> None:
