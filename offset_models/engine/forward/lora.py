@@ -4,7 +4,7 @@ y = W·x + scale·B·(A·x) on the segment's rows, scale = alpha/r (alpha/√r w
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from deltaserve.offset_models.checkpoints.lora_weights import AdapterWeights, LoraWeights, head_of
+from deltaserve.offset_models.engine.forward.stacked import JoinedUpdate, RowAdapters, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,28 +23,6 @@ class Segment:
     adapter: int
     start: int
     stop: int
-
-
-@dataclass(eq=False, slots=True)
-class RowAdapters:
-    """The adapter of each row as a tensor: rows in any order, and no shape or address that depends on who runs.
-
-    So one captured graph serves every mixture of adapters. Its weights are those that were installed when it was run.
-    """
-
-    numbers: Tensor  # [R] int64, -1: none
-    masks: dict[tuple[int, ...], Tensor] = field(default_factory=dict)  # by the columns' adapters
-    used: list["Stack"] = field(default_factory=list)  # kept alive with the graph that reads them
-    reads: int = 0
-
-    def own(self, inner: Tensor, stack: "Stack") -> Tensor:
-        """`inner` [R, Σ r], zero where a column is not of the row's adapter."""
-        self.reads += 1
-        self.used.append(stack)
-        mask = self.masks.get(stack.key)
-        if mask is None:
-            mask = self.masks[stack.key] = self.numbers[:, None] == stack.owners
-        return torch.where(mask, inner, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,34 +85,6 @@ class AdaptedLinear:
                 part = slice(segment.start, segment.stop)
                 inner = nn.functional.linear(rows[part], update.a)
                 updated[part].addmm_(inner, update.b.T, alpha=update.scale)
-
-
-@dataclass(frozen=True, slots=True)
-class JoinedUpdate:
-    """The updates of the layers that make up a joined matrix, as one."""
-
-    a: Tensor  # [in_features, Σ r]
-    b: Tensor  # [Σ r, Σ out_features], scaled; zero where a layer has no part
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """The updates of all adapters of a joined matrix next to each other."""
-
-    a: Tensor  # [in_features, Σ r]
-    b: Tensor  # [Σ r, Σ out_features]
-    owners: Tensor  # [Σ r] int64, the adapter of each column of `a`; [1] where there is one adapter
-    key: tuple[int, ...]  # the same on the host
-
-    @classmethod
-    def of(cls, updates: Mapping[int, JoinedUpdate]) -> "Stack":
-        if len(updates) == 1:
-            ((adapter, one),) = updates.items()
-            return cls(one.a, one.b, torch.tensor([adapter], device=one.a.device), (adapter,))
-        key = tuple(adapter for adapter, update in updates.items() for _ in range(update.a.shape[1]))
-        a = torch.cat([update.a for update in updates.values()], dim=1)
-        b = torch.cat([update.b for update in updates.values()])
-        return cls(a, b, torch.tensor(key, device=a.device), key)
 
 
 class FusedLinear:

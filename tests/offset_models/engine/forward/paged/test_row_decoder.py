@@ -8,11 +8,11 @@ import torch
 from transformers import PreTrainedModel
 
 from deltaserve.errors import BadCheckpoint, OffsetUnavailable
-from deltaserve.offset_models.engine.forward.lora import RowAdapters
 from deltaserve.offset_models.engine.forward.paged.decoder import BUCKETS
 from deltaserve.offset_models.engine.forward.paged.pages import PAGE
 from deltaserve.offset_models.engine.forward.proof import probe_ids, prove
 from deltaserve.offset_models.engine.forward.runner import Runner, Work
+from deltaserve.offset_models.engine.forward.stacked import RowAdapters
 from tests.support.models import EVERY_LAYER, FUSED, VOCAB, merged, name_of, plain_logits, random_adapter, tiny_llama
 
 
