@@ -6,6 +6,8 @@ add up in float64.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from deltaserve.offset_models.engine.upload import upload
 from deltaserve.server.decoding.rows import rounded_down
 
 _NONE = -math.inf
+_TRITON = find_spec("triton") is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +74,67 @@ def without(values: Tensor, ids: Tensor, hidden: Tensor) -> Tensor:
     return values.scatter(1, ids, kept.masked_fill(hidden, _NONE))
 
 
+@dataclass(frozen=True)
+class Tails:
+    """Everything outside the explicit ids: w(i) = min(log_scale + log p_o(i), cap) + offset(i), as `NumpyTail`."""
+
+    rows: Rows
+    placed: Placed
+    tail_base: Tensor  # [R, V] log p_o, -inf at explicit ids
+    log_scale: Tensor  # [R] float64; NaN where it was not found
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """[R, V] float32, -inf at explicit ids."""
+        lowered = self.placed.scalars[:, 2:3].float()
+        imputed = (self.tail_base + self.log_scale[:, None].float()).clamp_(max=lowered)
+        return imputed.add_(self.rows.offset).masked_fill_(self.tail_base == _NONE, _NONE)
+
+
 def certificate_view(rows: Rows, placed: Placed) -> Tensor:
     """[R, 2H + 2] float64: log p_o and the offset at the explicit ids; the largest offset outside; finite."""
-    offset = without(rows.offset.masked_fill(rows.base == _NONE, _NONE), placed.ids, placed.explicit)
-    return _together(rows, placed, [largest(offset), rows.finite()])
+    tail_base = without(rows.base, placed.ids, placed.explicit)
+    if _has_kernel(rows.base):
+        return _together(rows, placed, _kernel_view(rows, placed, rows.base, tail_base, full=False)[:, :2])
+    return _together(rows, placed, _columns([_most_outside(rows, tail_base), rows.finite()]))
 
 
-@dataclass(frozen=True, slots=True)
-class Tails:
-    """Everything outside the explicit ids."""
+def full_view(rows: Rows, placed: Placed, *, unlike_one: bool, top: int) -> tuple[Tensor, Tails]:
+    """[R, 2H + 10 (+ 2·top)] float64, and the tails themselves for those questions that need more than this.
 
-    weights: Tensor  # [R, V] float32, -inf at explicit ids
-    log_scale: Tensor  # [R] float64; NaN where more of the vocabulary must be looked at to tell
+    After what stands at the explicit ids: the largest offset outside, finite, log_scale, the heaviest weight of the
+    tail and its id, log Σ exp(w / T), log Σ exp(w), and the best of the pair alone: its id, log p_o and offset there;
+    then the `top` heaviest of the tail and their ids. `unlike_one`: some temperature is not 1.
+    """
+    outside = without(rows.base, placed.ids, placed.is_told)
+    tail_base = without(rows.base, placed.ids, placed.explicit)
+    if _has_kernel(rows.base):
+        found = _kernel_view(rows, placed, outside, tail_base, full=True)
+        tails = Tails(rows, placed, tail_base, found[:, 2])
+    else:
+        tails = Tails(rows, placed, tail_base, _log_scale(placed, outside))
+        found = _columns(_figures(tails, unlike_one=unlike_one))
+    return _together(rows, placed, found, *([_columns(_heaviest(tails.weights, top))] if top else [])), tails
 
 
-def tails(rows: Rows, placed: Placed) -> Tails:
-    """w(i) = min(log_scale + log p_o(i), cap) + offset(i), as `NumpyTail`."""
-    mass, cap, lowered, _, truncated = placed.scalars.unbind(1)
-    log_scale = _log_scale(rows, placed, mass, cap, truncated)
-    imputed = (rows.base + log_scale[:, None].float()).clamp_(max=lowered[:, None].float())
-    weights = without(imputed.add_(rows.offset), placed.ids, placed.explicit)
-    return Tails(weights, log_scale)
+def _figures(tails: Tails, *, unlike_one: bool) -> list[Tensor]:
+    rows, weights, temperature = tails.rows, tails.weights, tails.placed.scalars[:, 3]
+    best = largest_at(weights)[:, None]
+    alone = largest_at(rows.base + rows.offset)[:, None]
+    at_one = log_sum_exp(weights)
+    tempered = log_sum_exp(weights / temperature[:, None].float()) if unlike_one else at_one
+    figures = [_most_outside(rows, tails.tail_base), rows.finite(), tails.log_scale]
+    figures += [weights.gather(1, best)[:, 0], best[:, 0], tempered, at_one]
+    return [*figures, alone[:, 0], rows.base.gather(1, alone)[:, 0], rows.offset.gather(1, alone)[:, 0]]
 
 
-def _log_scale(rows: Rows, placed: Placed, mass: Tensor, cap: Tensor, truncated: Tensor) -> Tensor:
-    log_scale = log_fill_scales(without(rows.base, placed.ids, placed.is_told), mass, cap)
+def _most_outside(rows: Rows, tail_base: Tensor) -> Tensor:
+    return largest(rows.offset.masked_fill(tail_base == _NONE, _NONE))
+
+
+def _log_scale(placed: Placed, outside: Tensor) -> Tensor:
+    mass, cap, _, _, truncated = placed.scalars.unbind(1)
+    log_scale = log_fill_scales(outside, mass, cap)
     return log_scale.masked_fill((mass <= 0.0) | (truncated > 0.0), _NONE)
 
 
@@ -103,25 +142,6 @@ def log_sum_exp(values: Tensor) -> Tensor:
     """log Σ exp over the last axis, [R, V] float32 -> [R] float64; -inf for a row of -inf."""
     peak = largest(values).clamp_(min=torch.finfo(torch.float32).min)
     return total((values - peak[:, None]).exp_()).log_() + peak.double()
-
-
-def full_view(rows: Rows, placed: Placed, *, unlike_one: bool, top: int) -> tuple[Tensor, Tails]:
-    """[R, 2H + 9 (+ 2·top)] float64, and the tails themselves for those questions that need more than this.
-
-    After what stands at the explicit ids: the largest offset outside, finite, log_scale, the heaviest weight of the
-    tail and its id, log Σ exp(w / T), log Σ exp(w), and the best of the pair alone: its id, log p_o and offset there;
-    then the `top` heaviest of the tail and their ids. `unlike_one`: some temperature is not 1.
-    """
-    tail = tails(rows, placed)
-    temperature = placed.scalars[:, 3]
-    best = largest_at(tail.weights)[:, None]
-    alone = largest_at(rows.base + rows.offset)[:, None]
-    at_one = log_sum_exp(tail.weights)
-    tempered = log_sum_exp(tail.weights / temperature[:, None].float()) if unlike_one else at_one
-    offset = without(rows.offset.masked_fill(rows.base == _NONE, _NONE), placed.ids, placed.explicit)
-    columns = [largest(offset), rows.finite(), tail.log_scale, tail.weights.gather(1, best)[:, 0], best[:, 0]]
-    columns += [tempered, at_one, alone[:, 0], rows.base.gather(1, alone)[:, 0], rows.offset.gather(1, alone)[:, 0]]
-    return _together(rows, placed, columns + (_heaviest(tail.weights, top) if top else [])), tail
 
 
 def _heaviest(weights: Tensor, n: int) -> list[Tensor]:
@@ -134,6 +154,20 @@ def _heaviest(weights: Tensor, n: int) -> list[Tensor]:
     return [*weights.gather(1, ids).unbind(1), *ids.unbind(1)]
 
 
-def _together(rows: Rows, placed: Placed, columns: list[Tensor]) -> Tensor:
+def _together(rows: Rows, placed: Placed, *tables: Tensor) -> Tensor:
     explicit = [values.gather(1, placed.ids).double() for values in (rows.base, rows.offset)]
-    return torch.cat([*explicit, torch.stack([column.double() for column in columns], 1)], 1)
+    return torch.cat([*explicit, *tables], 1)
+
+
+def _columns(columns: list[Tensor]) -> Tensor:
+    return torch.stack([column.double() for column in columns], 1)
+
+
+def _has_kernel(rows: Tensor) -> bool:
+    return rows.device.type == "cuda" and _TRITON
+
+
+def _kernel_view(rows: Rows, placed: Placed, outside: Tensor, tail_base: Tensor, *, full: bool) -> Tensor:
+    from deltaserve.offset_models.engine.deciding.launch import view
+
+    return view(rows.base, rows.offset, outside, tail_base, placed.scalars, full=full)
