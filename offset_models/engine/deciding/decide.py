@@ -71,14 +71,17 @@ def expected(base: Tensor, offset: Tensor, questions: Sequence[Question]) -> lis
     """`Corrector.expected` for each row, [R, V] float32 on one device; None for a row that is not finite, too."""
     rows = Rows(base, offset)
     alone = largest_at(base + offset)[:, None]
-    table = torch.cat([alone.double(), base.gather(1, alone).double(), offset.gather(1, alone).double()], 1).tolist()
+    columns = [alone, base.gather(1, alone), offset.gather(1, alone), rows.finite()[:, None]]
+    table = torch.cat([column.double() for column in columns], 1).tolist()
     return [_expected(rows, at, table[at], question) for at, question in enumerate(questions)]
 
 
 def _expected(rows: Rows, at: int, alone: Sequence[float], question: Question) -> int | None:
-    """`alone`: the best id of the pair, its log p_o and its offset."""
+    """`alone`: the best id of the pair, its log p_o and its offset; whether the row is finite."""
+    token_id, base, offset, finite = alone
+    if not finite:
+        return None
     if question.history.touched().size:
         return expected_by_core(question, rows, at)
-    token_id, base, offset = alone
     strong = offset >= STRONG_NATS and offset + base >= LIKELY_NATS
     return int(token_id) if strong and int(token_id) not in question.params.final_ids else None

@@ -118,7 +118,7 @@ class Full:
             one.gumbel = question.noise.gumbel(question.history.length, self.rows.base.shape[1])
             return one
         drafts, known = draft_probs(Questions.of([question]))
-        if question.drawn_from is not None or known[0]:
+        if known[0] or (question.drawn_from is not None and question.proposal.token_id is not None):
             one.uniforms = (float(uniforms[0]), float(uniforms[1]))
             one.proposed, one.drawn_from = question.proposal.token_id, question.drawn_from
             k = question.proposal.top_ids.size

@@ -55,7 +55,8 @@ class Weighed:
         asked = self.questions
         if asked.additive is None or asked.repeated is None:
             return asked.additive
-        log_q = self.before - self.log_z[:, None]
+        with np.errstate(invalid="ignore"):  # where nothing has any weight there is no log q, and no token either
+            log_q = self.before - self.log_z[:, None]
         penalty = np.array([question.params.repetition_penalty for question in asked.each])[:, None] - 1.0
         counts = asked.repeated & np.isfinite(log_q)
         return asked.additive + np.where(counts, log_q, 0.0) * penalty
