@@ -94,8 +94,8 @@ class FusedDecoder:
         """Logits [rows, V] at packed positions `kept` [rows] of `token_ids` [T] (None: at all), in `out` if given."""
         hidden = embedding(token_ids, self._model.get_input_embeddings().weight)  # type: ignore[arg-type]
         for block in self.blocks:
-            hidden = hidden + block.out(attend(block, block.qkv(block.before_attention(hidden))))
-            hidden = hidden + _mlp(block, block.before_mlp(hidden))
+            hidden = block.out(attend(block, block.qkv(block.before_attention(hidden))), add=hidden)
+            hidden = block.down(_gated(block, block.before_mlp(hidden)), add=hidden)
         return self._head(self._norm(hidden if kept is None else hidden.index_select(0, kept)), out)
 
     def over_slots(self, batch: SlotBatch) -> Attention:
@@ -126,9 +126,9 @@ class FusedDecoder:
         return turn
 
 
-def _mlp(block: Block, hidden: Tensor) -> Tensor:
+def _gated(block: Block, hidden: Tensor) -> Tensor:
     gate, up = block.gate_up(hidden).chunk(2, dim=1)
-    return block.down(block.activation(gate) * up)
+    return block.activation(gate) * up  # type: ignore[no-any-return]
 
 
 def _block(index: int, layer: Any, config: Any) -> Block:

@@ -110,10 +110,14 @@ class FusedLinear:
     def nbytes(self) -> int:
         return sum(w.a.nbytes + w.b.nbytes for w in self._joined.values())
 
-    def __call__(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
-        """The product, in `out` [T, Σ out] where that is given."""
-        if self.bias is None:
+    def __call__(self, rows: Tensor, out: Tensor | None = None, add: Tensor | None = None) -> Tensor:
+        """The product, in `out` [T, Σ out] where that is given, and `add` [T, Σ out] to it."""
+        if self.bias is None and add is not None:
+            output = torch.addmm(add, rows, self.weight, out=out)
+        elif self.bias is None:
             output = torch.mm(rows, self.weight, out=out)
+        elif add is not None:
+            output = torch.addmm(self.bias, rows, self.weight, out=out).add_(add)
         else:
             output = torch.addmm(self.bias, rows, self.weight, out=out)
         if self._joined:

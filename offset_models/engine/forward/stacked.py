@@ -47,15 +47,15 @@ class RowAdapters:
     """
 
     numbers: Tensor  # [R] int64, -1: none
-    masks: dict[tuple[int, ...], Tensor] = field(default_factory=dict)  # by the columns' adapters
+    masks: dict[tuple[int, ...], Tensor] = field(default_factory=dict)  # true where a column is another's; by columns
     used: list[Stack] = field(default_factory=list)  # kept alive with the graph that reads them
     reads: int = 0
 
     def own(self, inner: Tensor, stack: Stack) -> Tensor:
-        """`inner` [R, Σ r], zero where a column is not of the row's adapter."""
+        """`inner` [R, Σ r], zero where a column is not of the row's adapter. In place."""
         self.reads += 1
         self.used.append(stack)
         mask = self.masks.get(stack.key)
         if mask is None:
-            mask = self.masks[stack.key] = self.numbers[:, None] == stack.owners
-        return torch.where(mask, inner, 0.0)
+            mask = self.masks[stack.key] = self.numbers[:, None] != stack.owners
+        return inner.masked_fill_(mask, 0.0)

@@ -17,7 +17,7 @@ from deltaserve.offset_models.engine.forward.paged.graphs import Graphs
 from deltaserve.offset_models.engine.forward.paged.inputs import RowInputs, Rows, RowTensors
 from deltaserve.offset_models.engine.forward.paged.pages import PagedKV
 
-BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256)
+BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512)
 MOST_ROWS: Final = BUCKETS[-1]
 
 AttentionOf = Callable[[FusedDecoder, RowTensors], Attention]

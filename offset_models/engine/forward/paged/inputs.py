@@ -50,6 +50,7 @@ class RowInputs:
     def __init__(self, pages: PagedKV, rows: int, device: torch.device) -> None:
         self.rows = rows
         self._pages = pages
+        self._changes = 0  # of the pages' table when it was last copied
         self._pinned = device.type == "cuda"
         self._buffer = torch.zeros(FIELDS * rows + pages.table.size, dtype=torch.long, device=device)
         self._fields = self._buffer[: FIELDS * rows].view(FIELDS, rows)
@@ -67,7 +68,7 @@ class RowInputs:
 
         Does not wait for the device.
         """
-        changed, n = self._pages.changed, len(rows)
+        changed, n = self._changes != self._pages.changes, len(rows)
         size = len(self._buffer) if changed else self._fields.numel()
         host = torch.zeros(size, dtype=torch.long, pin_memory=self._pinned)
         array = host.numpy()
@@ -77,5 +78,5 @@ class RowInputs:
         fields[2, n:], fields[3, n:] = self._pages.slots, -1
         if changed:
             array[self._fields.numel() :] = self._pages.table.reshape(-1)
-            self._pages.changed = False
+            self._changes = self._pages.changes
         self._buffer[:size].copy_(host, non_blocking=True)

@@ -57,7 +57,7 @@ class PagedKV:
         self.spare: Callable[[], bool] = lambda: False
         self.most = 1 + slots * -(-max_len // PAGE)  # pages, the scratch page included
         self.table = np.zeros((slots + 1, -(-max_len // PAGE)), dtype=np.int64)  # pages of slots; last: scratch
-        self.changed = True  # since the table was last copied to the device
+        self.changes = 1  # of the table so far
         self._dtype, self._device = dtype, device
         self._chunks: list[Tensor] = []
         self._views: dict[int, Tensor] = {}  # every page, [layers, PAGE, 2, kv_heads, head_dim]
@@ -121,7 +121,7 @@ class PagedKV:
     def _put(self, slot: int, index: int, name: int) -> None:
         self._held[slot][index:] = [name]
         self.table[slot, index] = name
-        self.changed = True
+        self.changes += 1
 
     def _share(self, source: int, target: int, index: int) -> None:
         name = self._held[source][index]
@@ -153,7 +153,7 @@ class PagedKV:
         self._give_back(shared)
         self._held[slot][index] = own
         self.table[slot, index] = own
-        self.changed = True
+        self.changes += 1
 
     def _take(self) -> int:
         while not (self._free or self._grow()):

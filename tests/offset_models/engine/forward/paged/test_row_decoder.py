@@ -54,12 +54,13 @@ def test_sequences_of_several_pages_with_adapters_copies_and_rewinds_equal_the_p
 
 
 def test_a_step_of_more_rows_than_the_largest_number_is_run_in_parts_that_see_each_other() -> None:
-    runner = Runner(tiny_llama(), 2, 200, paged=True)
-    first, second = ids(170, 1), ids(120, 2)
-    assert len(first) + len(second) > BUCKETS[-1]
-    got = runner.forward([Work(0, 0, first, rows=3), Work(1, 0, second, rows=120)])
-    assert_close(got[0], plain_logits(tiny_llama(), first)[-3:])
-    assert_close(got[1], plain_logits(tiny_llama(), second))
+    runner = Runner(tiny_llama(), 3, 256, paged=True)
+    prompts = [ids(190, 1), ids(240, 2), ids(110, 3)]
+    assert sum(len(prompt) for prompt in prompts) > BUCKETS[-1] > 190 + 240
+    wanted = (3, 240, 110)
+    got = runner.forward([Work(slot, 0, prompts[slot], rows=wanted[slot]) for slot in range(3)])
+    for prompt, rows, logits in zip(prompts, wanted, got, strict=True):
+        assert_close(logits, plain_logits(tiny_llama(), prompt)[-rows:])
 
 
 def test_an_answer_does_not_change_with_the_next_step() -> None:
