@@ -52,6 +52,15 @@ Attention = Callable[[Block, Tensor], Tensor]  # [T, (heads + 2 kv_heads) · hea
 Turn = Callable[[Block, Tensor], tuple[Tensor, Tensor, Tensor]]  # -> [T, heads | kv_heads | kv_heads, head_dim]
 
 
+Gate = Callable[[Block, Tensor], Tensor]  # [T, 2 · intermediate] -> [T, intermediate]
+
+
+def plain_gate(block: Block, states: Tensor) -> Tensor:
+    """activation(gate) · up."""
+    gate, up = states.chunk(2, dim=1)
+    return block.activation(gate) * up  # type: ignore[no-any-return]
+
+
 class FusedDecoder:
     """Packed ids and their places in, logits out. Raises ValueError for a model that is not of the family."""
 
@@ -89,13 +98,19 @@ class FusedDecoder:
         return blocks | dict.fromkeys(self._head.parts, self._head)
 
     def __call__(
-        self, token_ids: Tensor, attend: Attention, kept: Tensor | None = None, out: Tensor | None = None
+        self,
+        token_ids: Tensor,
+        attend: Attention,
+        kept: Tensor | None = None,
+        *,
+        gate: Gate = plain_gate,
+        out: Tensor | None = None,
     ) -> Tensor:
         """Logits [rows, V] at packed positions `kept` [rows] of `token_ids` [T] (None: at all), in `out` if given."""
         hidden = embedding(token_ids, self._model.get_input_embeddings().weight)  # type: ignore[arg-type]
         for block in self.blocks:
             hidden = block.out(attend(block, block.qkv(block.before_attention(hidden))), add=hidden)
-            hidden = block.down(_gated(block, block.before_mlp(hidden)), add=hidden)
+            hidden = block.down(gate(block, block.gate_up(block.before_mlp(hidden))), add=hidden)
         return self._head(self._norm(hidden if kept is None else hidden.index_select(0, kept)), out)
 
     def over_slots(self, batch: SlotBatch) -> Attention:
@@ -124,11 +139,6 @@ class FusedDecoder:
             return turned[:, : self.heads], turned[:, self.heads :], values
 
         return turn
-
-
-def _gated(block: Block, hidden: Tensor) -> Tensor:
-    gate, up = block.gate_up(hidden).chunk(2, dim=1)
-    return block.activation(gate) * up  # type: ignore[no-any-return]
 
 
 def _block(index: int, layer: Any, config: Any) -> Block:

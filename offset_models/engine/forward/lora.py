@@ -138,7 +138,7 @@ class FusedLinear:
         by_row = self.routing.by_row
         if by_row is not None:
             self._stack = stack = self._stack or Stack.of(self._joined)
-            output.addmm_(by_row.own(rows @ stack.a, stack), stack.b)
+            by_row.add(output, rows, stack)
         for segment in self.routing.segments:
             update = self._joined.get(segment.adapter)
             if update is not None:
@@ -239,15 +239,14 @@ class AdapterBank:
         if self._head in self._sites:
             self._sites[self._head].routing = _watched(head) if watched else head
 
-    def route_rows(self, numbers: Tensor) -> list[RowAdapters]:
+    def route_rows(self, numbers: Tensor, kind: type[RowAdapters] = RowAdapters) -> list[RowAdapters]:
         """The next forward's rows, those of the logits too, run with the adapters `numbers` [R] (-1: none).
 
         `idle` can be asked after it. The result is to be kept for as long as a graph of that forward is replayed.
         """
-        shared: dict[tuple[int, ...], Tensor] = {}
         routes = []
         for site in _distinct(self._sites.values()):
-            routes.append(RowAdapters(numbers, shared))
+            routes.append(kind(numbers))
             site.routing = Routing(by_row=routes[-1])
         return routes
 

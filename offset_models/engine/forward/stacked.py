@@ -25,37 +25,34 @@ class Stack:
 
     a: Tensor  # [in_features, Σ r]
     b: Tensor  # [Σ r, Σ out_features]
-    owners: Tensor  # [Σ r] int64, the adapter of each column of `a`; [1] where there is one adapter
+    owners: Tensor  # [Σ r] int64, the adapter of each column of `a`
     key: tuple[int, ...]  # the same on the host
 
     @classmethod
     def of(cls, updates: Mapping[int, JoinedUpdate]) -> "Stack":
-        if len(updates) == 1:
-            ((adapter, one),) = updates.items()
-            return cls(one.a, one.b, torch.tensor([adapter], device=one.a.device), (adapter,))
         key = tuple(adapter for adapter, update in updates.items() for _ in range(update.a.shape[1]))
-        a = torch.cat([update.a for update in updates.values()], dim=1)
-        b = torch.cat([update.b for update in updates.values()])
+        a, *others = [update.a for update in updates.values()]
+        b = next(iter(updates.values())).b
+        if others:
+            a, b = torch.cat([a, *others], dim=1), torch.cat([update.b for update in updates.values()])
         return cls(a, b, torch.tensor(key, device=a.device), key)
 
 
 @dataclass(eq=False, slots=True)
 class RowAdapters:
-    """The adapter of each row as a tensor: rows in any order, and no shape or address that depends on who runs.
-
-    So one captured graph serves every mixture of adapters. Its weights are those that were installed when it was run.
-    """
+    """The adapter of each row as a tensor. Its weights are those that were installed when the rows were run."""
 
     numbers: Tensor  # [R] int64, -1: none
-    masks: dict[tuple[int, ...], Tensor] = field(default_factory=dict)  # true where a column is another's; by columns
     used: list[Stack] = field(default_factory=list)  # kept alive with the graph that reads them
     reads: int = 0
 
-    def own(self, inner: Tensor, stack: Stack) -> Tensor:
-        """`inner` [R, Σ r], zero where a column is not of the row's adapter. In place."""
+    def add(self, output: Tensor, rows: Tensor, stack: Stack) -> None:
+        """To `output` [R, Σ out] what each row's adapter makes of it; a row without one stays as it is."""
         self.reads += 1
         self.used.append(stack)
-        mask = self.masks.get(stack.key)
-        if mask is None:
-            mask = self.masks[stack.key] = self.numbers[:, None] != stack.owners
-        return inner.masked_fill_(mask, 0.0)
+        self.add_own(output, rows @ stack.a, stack)
+
+    def add_own(self, output: Tensor, inner: Tensor, stack: Stack) -> None:
+        """The same from `inner` [R, Σ r], of which a row's own columns count."""
+        foreign = self.numbers[:, None] != stack.owners
+        output.addmm_(inner.masked_fill_(foreign, 0.0), stack.b)

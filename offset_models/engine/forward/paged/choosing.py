@@ -4,11 +4,14 @@ from importlib.util import find_spec
 
 import torch
 
-from deltaserve.offset_models.engine.forward.fused import FusedDecoder
+from deltaserve.offset_models.engine.forward.fused import FusedDecoder, plain_gate
 from deltaserve.offset_models.engine.forward.lora import AdapterBank
-from deltaserve.offset_models.engine.forward.paged.decoder import MOST_ROWS, AttentionOf, RowDecoder
+from deltaserve.offset_models.engine.forward.paged.decoder import MOST_ROWS, RowDecoder, RowOperations
 from deltaserve.offset_models.engine.forward.paged.pages import PagedKV, PageShape
 from deltaserve.offset_models.engine.forward.paged.reference import plain_attention
+from deltaserve.offset_models.engine.forward.stacked import RowAdapters
+
+PLAIN = RowOperations(plain_attention, plain_gate, RowAdapters)
 
 
 def runs_over_pages(device: torch.device) -> bool:
@@ -25,11 +28,11 @@ def paged_storage(decoder: FusedDecoder, slots: int, max_len: int, like: torch.T
 def row_decoder(decoder: FusedDecoder, adapters: AdapterBank, pages: PagedKV, most_rows: int = MOST_ROWS) -> RowDecoder:
     """With kernels and graphs on a GPU, in plain torch elsewhere."""
     on_gpu = pages.anchor.device.type == "cuda"
-    attention = _kernels() if on_gpu else plain_attention
-    return RowDecoder(decoder, adapters, pages, attention, captured=on_gpu, most_rows=most_rows)
+    operations = _kernels() if on_gpu else PLAIN
+    return RowDecoder(decoder, adapters, pages, operations, captured=on_gpu, most_rows=most_rows)
 
 
-def _kernels() -> AttentionOf:
-    from deltaserve.offset_models.engine.forward.paged.launch import kernel_attention
+def _kernels() -> RowOperations:
+    from deltaserve.offset_models.engine.forward.paged.launch import KERNELS
 
-    return kernel_attention
+    return KERNELS

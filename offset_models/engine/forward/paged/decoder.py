@@ -6,21 +6,32 @@ A step is one copy to the device and one graph per `MOST_ROWS` rows, prompts too
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from deltaserve.offset_models.engine.forward.fused import Attention, FusedDecoder
+from deltaserve.offset_models.engine.forward.fused import Attention, FusedDecoder, Gate
 from deltaserve.offset_models.engine.forward.lora import AdapterBank
 from deltaserve.offset_models.engine.forward.paged.graphs import Graphs
 from deltaserve.offset_models.engine.forward.paged.inputs import RowInputs, Rows, RowTensors
 from deltaserve.offset_models.engine.forward.paged.pages import PagedKV
+from deltaserve.offset_models.engine.forward.stacked import RowAdapters
 
 BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512)
 MOST_ROWS: Final = BUCKETS[-1]
 
 AttentionOf = Callable[[FusedDecoder, RowTensors], Attention]
+
+
+@dataclass(frozen=True, slots=True)
+class RowOperations:
+    """What has a form of its own on a GPU."""
+
+    attention: AttentionOf
+    gate: Gate
+    adapters: type[RowAdapters]
 
 
 class RowDecoder:
@@ -31,14 +42,14 @@ class RowDecoder:
         decoder: FusedDecoder,
         adapters: AdapterBank,
         pages: PagedKV,
-        attention: AttentionOf,
+        operations: RowOperations,
         *,
         captured: bool,
         most_rows: int = MOST_ROWS,
     ) -> None:
         self.captured = captured
         self.device = pages.anchor.device
-        self._decoder, self._adapters, self._attention = decoder, adapters, attention
+        self._decoder, self._adapters, self._operations = decoder, adapters, operations
         self._inputs = RowInputs(pages, most_rows, self.device)
         self._most = most_rows
         self._logits = torch.empty((most_rows, decoder.vocab_rows), dtype=pages.anchor.dtype, device=self.device)
@@ -103,6 +114,8 @@ class RowDecoder:
     def _compute(self, bucket: int) -> object:
         """From the inputs to `_logits`; returns what a graph of it reads beside them."""
         rows = self._inputs.first(bucket)
-        used = self._adapters.route_rows(rows.adapters)
-        self._decoder(rows.token_ids, self._attention(self._decoder, rows), out=self._logits[:bucket])
+        run = self._operations
+        used = self._adapters.route_rows(rows.adapters, run.adapters)
+        attend = run.attention(self._decoder, rows)
+        self._decoder(rows.token_ids, attend, gate=run.gate, out=self._logits[:bucket])
         return used

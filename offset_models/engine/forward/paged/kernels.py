@@ -1,4 +1,4 @@
-"""Triton kernels: rotate and store, attend in parts of the pages, join the parts.
+"""Triton kernels: rotate and store, attend in parts of the pages, join the parts; gate; add what adapters make.
 
 Shapes that differ from step to step (rows, lengths) are never compiled in: nothing is planned per length, and one
 captured graph serves every length. Parts: flash decoding (Dao et al., 2023), with a fixed number of them.
@@ -135,3 +135,49 @@ def join_parts(parts, peaks, sums, attended, DIM: tl.constexpr, BLOCK: tl.conste
     mixed = tl.load(parts + (head * N_PARTS + each)[:, None] * DIM + dims[None, :], mask=held, other=0.0)
     result = tl.sum(mixed * weight[:, None], 0) / total
     tl.store(attended + head * DIM + dims, result.to(attended.dtype.element_ty), mask=dims < DIM)
+
+
+@triton.jit
+def gate_silu(states, gated, width, BLOCK: tl.constexpr):
+    """silu(gate) · up, of `states` [R, 2 width]; writes `gated` [R, width]."""
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = columns < width
+    own = states + row * 2 * width + columns
+    gate = tl.load(own, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(own + width, mask=inside, other=0.0).to(tl.float32)
+    result = gate / (1.0 + tl.exp(-gate)) * up
+    tl.store(gated + row * width + columns, result.to(gated.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def add_own(
+    output,  # [n, width], added to
+    inner,  # [n, rank]
+    b,  # [rank, width]
+    numbers,  # [n] int64, a row's adapter
+    owners,  # [rank] int64, a column's
+    n,
+    width,
+    rank,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    RANKS: tl.constexpr,
+):
+    """The product of each row's own columns of `inner` with `b`."""
+    rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    number = tl.load(numbers + rows, mask=rows < n, other=-1)
+    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for start in range(0, rank, RANKS):
+        ranks = start + tl.arange(0, RANKS)
+        owner = tl.load(owners + ranks, mask=ranks < rank, other=-2)
+        own = number[:, None] == owner[None, :]
+        part = tl.load(inner + rows[:, None] * rank + ranks[None, :], mask=own, other=0.0)
+        whole = (ranks < rank)[:, None] & (columns < width)[None, :]
+        weights = tl.load(b + ranks[:, None].to(tl.int64) * width + columns[None, :], mask=whole, other=0.0)
+        total += tl.dot(part, weights, input_precision="ieee")
+    place = output + rows[:, None] * width + columns[None, :]
+    whole = (rows < n)[:, None] & (columns < width)[None, :]
+    result = tl.load(place, mask=whole, other=0.0).to(tl.float32) + total
+    tl.store(place, result.to(output.dtype.element_ty), mask=whole)

@@ -1,16 +1,21 @@
-"""Attention of rows over pages by the Triton kernels. Imported only where triton is there."""
+"""The operations of rows by the Triton kernels. Imported only where triton is there."""
 
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+from transformers.activations import ACT2FN
 
-from deltaserve.offset_models.engine.forward.fused import Attention, Block, FusedDecoder
+from deltaserve.offset_models.engine.forward.fused import Attention, Block, FusedDecoder, plain_gate
 from deltaserve.offset_models.engine.forward.paged import kernels
+from deltaserve.offset_models.engine.forward.paged.decoder import RowOperations
 from deltaserve.offset_models.engine.forward.paged.inputs import RowTensors
 from deltaserve.offset_models.engine.forward.paged.pages import PAGE
+from deltaserve.offset_models.engine.forward.stacked import RowAdapters, Stack
 
 LEAST_DOT: Final = 16  # rows and columns that a product of tiles has at least
+SILU: Final = type(ACT2FN["silu"])
+GATE_BLOCK, OUT_BLOCK = 1024, 128
 MOST_PARTS, LEAST_PARTS, PROGRAMS = 32, 4, 1024  # few rows are split into more parts, to occupy the whole device
 
 
@@ -54,6 +59,33 @@ def kernel_attention(decoder: FusedDecoder, rows: RowTensors) -> Attention:
         return attended
 
     return attend
+
+
+def kernel_gate(block: Block, states: Tensor) -> Tensor:
+    """As `plain_gate`."""
+    if not isinstance(block.activation, SILU):
+        return plain_gate(block, states)
+    n, width = states.shape[0], states.shape[1] // 2
+    gated = states.new_empty(n, width)
+    _run(kernels.gate_silu, (n, -(-width // GATE_BLOCK)))(states, gated, width, BLOCK=GATE_BLOCK, num_warps=4)
+    return gated
+
+
+class KernelRowAdapters(RowAdapters):
+    """As `RowAdapters`, the mask and the second product in one."""
+
+    __slots__ = ()
+
+    def add_own(self, output: Tensor, inner: Tensor, stack: Stack) -> None:
+        (n, width), rank = output.shape, len(stack.key)
+        _run(kernels.add_own, (-(-n // LEAST_DOT), -(-width // OUT_BLOCK)))(
+            *(output, inner, stack.b, self.numbers, stack.owners, n, width, rank),
+            **{"ROWS": LEAST_DOT, "COLUMNS": OUT_BLOCK, "RANKS": min(64, max(LEAST_DOT, _power(rank)))},
+            num_warps=4,
+        )
+
+
+KERNELS: Final = RowOperations(kernel_attention, kernel_gate, KernelRowAdapters)
 
 
 def parts_of(programs: int) -> int:

@@ -100,7 +100,7 @@ def test_an_adapter_is_proven_through_the_rows() -> None:
 
 
 def test_an_adapter_that_reaches_the_rows_of_others_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RowAdapters, "own", lambda self, inner, _stack: inner)
+    monkeypatch.setattr(RowAdapters, "add_own", lambda _rows, output, inner, stack: output.addmm_(inner, stack.b))
     runner = Runner(tiny_llama(), 2, 40, paged=True)
     proof = prove(runner.model, random_adapter(tiny_llama(), 1), probe_ids(VOCAB, (), 32))
     number = runner.adapters.add(random_adapter(tiny_llama(), 1))
