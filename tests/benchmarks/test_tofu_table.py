@@ -1,24 +1,21 @@
 """The whole table in miniature: invented rows in TOFU's layout, models of some ten thousand parameters."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.nursery import nursery
 from tests.support.tofu import write_tofu
 
-REPOSITORY = Path(__file__).parents[2]
 ROWS = {"retrained", "blackbox", "offset-idk", "direct-idk"}
 
 
 def table(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks.tofu", "--data", str(folder / "tofu"), "--scale", "mini", *more]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    asked = ("--data", str(folder / "tofu"), "--scale", "mini", *more)
+    return nursery().run("benchmarks.tofu", *asked, folder=folder, within_s=600)
 
 
 @pytest.mark.slow

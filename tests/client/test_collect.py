@@ -1,8 +1,6 @@
 """collect, as people run it: the estimate, what is kept, a kill in the middle, bad rows, and the purge."""
 
 import json
-import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +20,7 @@ from deltaserve.offset_models.training.rows.loading import read_refusals, read_r
 from deltaserve.offset_models.training.rows.row import Row
 from tests.support.blackbox import NAME, BlackBoxProcess, blackbox, forward, make_model
 from tests.support.command import Command
-from tests.support.process import running
+from tests.support.process import forked
 
 NOWHERE = "http://127.0.0.1:9"
 TOWNS = ("Velmora", "Jilmora", "Dassolay")
@@ -147,7 +145,7 @@ def test_a_run_killed_in_the_middle_goes_on_and_ends_with_the_same_cache(
     few = rows_file(tmp_path / "r.jsonl", [question(1000)])
     with blackbox(model, "--first-token-ms", "60") as slow:
         asked = (*options((many, few), model, slow.url), "--forget-answers", "reference", "--concurrency", "2")
-        with running(sys.executable, "-m", "deltaserve", *asked, env=dict(os.environ)) as process:
+        with forked("deltaserve", *asked) as process:
             wait_for(tmp_path / "out" / f"{NAME}-k5" / "000000.safetensors")
             process.kill()
         told = command.json(*asked, "--dry-run")

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from deltaserve.offset_models.checkpoints.pack import pack_adapter
 from tests.support.blackbox import BlackBoxProcess, blackbox
 from tests.support.command import Command
 from tests.support.demo_weights import OFFSET, make_demo_weights
+from tests.support.nursery import nursery
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -92,8 +91,7 @@ def test_an_offset_that_cannot_be_loaded_is_a_sentence_and_status_4(command: Com
     assert result.exit_code == Status.REFUSED
     assert "quantised is quantised (quantization_config: awq)" in result.stderr
     # A server's process ends in the same words: it changes the signals of its process, so it gets one of its own.
-    serve = [sys.executable, "-m", "deltaserve", "serve", "--upstream-url", NOWHERE, *place, "--port", "0"]
-    ended = subprocess.run(serve, capture_output=True, text=True, check=False, timeout=120)
+    ended = nursery().run("deltaserve", "serve", "--upstream-url", NOWHERE, *place, "--port", "0", within_s=120)
     assert ended.returncode == Status.REFUSED, ended.stderr
     assert "quantised is quantised (quantization_config: awq)" in ended.stderr.splitlines()[-1]
     assert "Traceback" not in ended.stderr + ended.stdout

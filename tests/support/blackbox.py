@@ -1,7 +1,6 @@
 """The embedded black box as tests use it: a real process on an ephemeral loopback port, with a tiny random model."""
 
 import json
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from deltaserve.offset_models.demo.process import black_box_command, running
+from deltaserve.offset_models.demo.process import Child, black_box_command
+from tests.support.nursery import Forked, nursery
 
 NAME = "tiny"
 READY_WITHIN_S = 90
@@ -82,7 +82,7 @@ class BlackBoxProcess:
     """A running server: its address, its process, and a client with no time limit worth noticing."""
 
     url: str
-    process: "subprocess.Popen[bytes]"
+    process: Forked
     client: httpx.Client
 
     def post(self, path: str, **body: Any) -> httpx.Response:
@@ -115,13 +115,16 @@ def parse_events(raw: bytes) -> list[Any]:
 @contextmanager
 def blackbox(model: Path, *flags: str, name: str = NAME) -> Iterator[BlackBoxProcess]:
     """Starts the server, waits until it says that it is ready, and ends it by its pid."""
-    command = (*black_box_command(model), "--served-name", name, *flags)
-    with running("black box", *command, read="stdout") as child:
+    _, _, module, *options = black_box_command(model)
+    child = Child("black box", nursery().read(module, *options, "--served-name", name, *flags, errors=False))
+    try:
         url = child.ready_url(READY_WITHIN_S)
         if url is None:
             raise RuntimeError(f"the black box did not start: exit status {child.exit_status}")
         with httpx.Client(base_url=url, timeout=60) as client:
             yield BlackBoxProcess(url, child.popen, client)
+    finally:
+        child.stop()
 
 
 def forward(model: Path, ids: Sequence[int]) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 import httpx2 as httpx
 
-from tests.support.process import Running, environment_without_settings, free_port, running
+from tests.support.process import Running, environment_without_settings, forked, free_port
 
 READY_WITHIN_S = 90.0
 
@@ -89,7 +88,7 @@ def deltaserve(upstream: str, checkpoint: Path, **settings: object) -> Iterator[
     }
     env = environment_without_settings() | {f"DELTASERVE_{name.upper()}": str(value) for name, value in given.items()}
     with (
-        running(sys.executable, "-m", "deltaserve", "serve", env=env) as process,
+        forked("deltaserve", "serve", env=env) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         process.wait_until_ok(client, "/health/ready", READY_WITHIN_S)

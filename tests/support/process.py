@@ -7,8 +7,9 @@ from contextlib import contextmanager
 import httpx2 as httpx
 
 from deltaserve.offset_models.demo.process import Child, environment_without_settings, free_port
+from tests.support.nursery import nursery
 
-__all__ = ["Running", "environment_without_settings", "free_port", "running"]
+__all__ = ["Running", "environment_without_settings", "forked", "free_port", "running"]
 ENDED_WITHIN_S = 15.0
 
 
@@ -31,7 +32,20 @@ class Running(Child):
 @contextmanager
 def running(*command: str, env: Mapping[str, str] | None = None) -> Iterator[Running]:
     """Starts the command; terminates it at the end, and kills it when it does not listen."""
-    process = Running.start(command[0], *command, env=env)
+    with ended(Running.start(command[0], *command, env=env)) as process:
+        yield process
+
+
+@contextmanager
+def forked(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """The same for `python -m module arguments`, by way of the nursery."""
+    with ended(Running(module, nursery().read(module, *arguments, env=env))) as process:
+        yield process
+
+
+@contextmanager
+def ended(process: Running) -> Iterator[Running]:
+    """At the end of the context, one way or the other."""
     try:
         yield process
     finally:

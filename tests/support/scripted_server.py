@@ -15,7 +15,7 @@ from deltaserve.server.app import create_app, make_server, run_until_told
 from deltaserve.server.serving.ports import Backends
 from deltaserve.server.settings import load_settings
 from tests.support.app import FlatVersion, OneVersion, ScriptedBlackBox, byte_tokenizer
-from tests.support.process import Running, free_port, running
+from tests.support.process import Running, forked, free_port
 
 READY_WITHIN_S = 60.0
 
@@ -40,13 +40,13 @@ class ScriptedServer:
 
 @contextmanager
 def scripted_server(box: ScriptedBlackBox | None = None, **settings: object) -> Iterator[ScriptedServer]:
-    """Started as `deltaserve serve` starts, with `settings` by their own names; ended by its pid."""
+    """It runs as `deltaserve serve` does, with `settings` by their own names; ended by its pid."""
     port, script = free_port(), box or ScriptedBlackBox()
     env = {name: value for name, value in os.environ.items() if not name.startswith("DELTASERVE_")}
     env |= {f"DELTASERVE_{name.upper()}": str(value) for name, value in {"port": port, **settings}.items()}
     pace = json.dumps({"delay_s": script.delay_s, "first_delay_s": script.first_delay_s, "max_context": None})
     with (
-        running(sys.executable, "-m", "tests.support.scripted_server", pace, env=env) as process,
+        forked("tests.support.scripted_server", pace, env=env) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
         process.wait_until_ok(client, "/health/ready", READY_WITHIN_S)

@@ -20,6 +20,7 @@ from deltaserve.client.console.terminal import Status
 from deltaserve.offset_models.checkpoints.manifest import MANIFEST_FILE
 from tests.support.command import Command
 from tests.support.demo_weights import OFFSET
+from tests.support.nursery import nursery_without_torch
 from tests.support.process import environment_without_settings
 
 NOWHERE = "http://127.0.0.1:9"
@@ -92,16 +93,16 @@ class Place:
 
 
 def run(arguments: list[str], place: Place) -> "subprocess.CompletedProcess[str]":
-    with limited(place):  # which the child inherits
-        return subprocess.run(
-            [sys.executable, "-c", WITHOUT_TORCH, *arguments],
-            env=environment_without_settings() | place.environment,
-            cwd=place.folder,
-            capture_output=True,
-            text=True,
-            timeout=WITHIN_S,
-            check=False,
-        )
+    """`deltaserve` with these arguments, from nothing, where torch cannot be imported."""
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments],
+        env=environment_without_settings() | place.environment,
+        cwd=place.folder,
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
 
 
 @contextmanager
@@ -127,7 +128,15 @@ def check_start(command: Command, monkeypatch: pytest.MonkeyPatch, place: Place,
         monkeypatch.setenv(name, value)
     with limited(place):
         doctor = command("doctor", *given(place.options), "--torch-threads", "1")
-    serve = run(["serve", *given(place.options)], place)
+    serve = nursery_without_torch().run(
+        "deltaserve",
+        "serve",
+        *given(place.options),
+        env=environment_without_settings() | place.environment,
+        folder=place.folder,
+        largest_file=place.limit,
+        within_s=WITHIN_S,
+    )
     assert serve.returncode == status, serve.stderr
     assert sentence in serve.stderr and len(serve.stderr.splitlines()) == 1, serve.stderr
     assert serve.stdout == ""

@@ -1,7 +1,6 @@
 """What `deltaserve forget` made is loaded and served."""
 
 import shlex
-import sys
 from pathlib import Path
 from shutil import copytree
 
@@ -12,7 +11,7 @@ from tests.support.administration import ADMIN_KEY, administered
 from tests.support.command import Command
 from tests.support.forget_site import Site
 from tests.support.offsets import lora_checkpoint
-from tests.support.process import environment_without_settings, free_port, running
+from tests.support.process import environment_without_settings, forked, free_port
 
 
 def test_it_is_loaded_and_activated_where_an_administrator_says(site: Site, command: Command) -> None:
@@ -44,9 +43,7 @@ def test_the_commands_that_forget_prints_at_the_end_check_and_serve_what_it_made
     checked_with = command("doctor", *checked, *small)
     assert checked_with.exit_code == 0, checked_with.stderr
     with (
-        running(
-            sys.executable, "-m", "deltaserve", "serve", *served, *small, env=environment_without_settings()
-        ) as process,
+        forked("deltaserve", "serve", *served, *small, env=environment_without_settings()) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{small[-1]}", timeout=60) as client,
     ):
         process.wait_until_ok(client, "/health/ready", 90)

@@ -1,6 +1,5 @@
 """A server that is started without an offset, to be given one by an administrator."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from deltaserve.client.admin import AdminClient
 from tests.support.blackbox import blackbox
 from tests.support.demo_weights import OFFSET
-from tests.support.process import environment_without_settings, free_port, running
+from tests.support.process import environment_without_settings, forked, free_port
 from tests.support.starts import WITHIN_S, Place, given
 
 
@@ -25,9 +24,9 @@ def test_a_server_with_an_admin_key_and_no_offset_waits_for_a_load_and_says_so(p
     place.options |= {"max-context": "128", "connect-timeout-s": "0.2", "state-folder": str(place.folder / "state")}
     del place.options["offset"]
     environment = environment_without_settings() | {"DELTASERVE_ADMIN_KEY": "admin"}
-    command = (sys.executable, "-m", "deltaserve", "serve", *given(place.options))
     url = f"http://127.0.0.1:{place.options['port']}"
-    with running(*command, env=environment) as process, AdminClient(url, api_key="admin") as client:
+    server = forked("deltaserve", "serve", *given(place.options), env=environment)
+    with server as process, AdminClient(url, api_key="admin") as client:
         with httpx.Client(base_url=url) as plain:
             process.wait_until_ok(plain, "/health/live", WITHIN_S)
             client.load("loaded", OFFSET, activate=True)

@@ -1,8 +1,6 @@
 """A run that was killed goes on from its last state, and ends with the weights of one that was not."""
 
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,21 +12,21 @@ from deltaserve.errors import BadRequest
 from deltaserve.offset_models.training.learning.run_folder import METRICS, STATE, RunFolder, read_state
 from deltaserve.offset_models.training.learning.student import tensors
 from tests.offset_models.training.tiny_run import KILLED, SETTINGS, trained
+from tests.support.nursery import nursery
 
 torch.set_num_threads(1)
 
 
 def run_and_kill(folder: Path, at_step: int) -> None:
     """A process of its own, killed by SIGKILL right after it has reported a step."""
-    command = [sys.executable, "-m", "tests.offset_models.training.tiny_run", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+    process = nursery().read("tests.offset_models.training.tiny_run", str(folder), errors=False)
+    with process.stdout:
         for line in process.stdout:
-            if line.split() == ["step", str(at_step)]:
-                process.send_signal(signal.SIGKILL)
+            if line.split() == [b"step", str(at_step).encode()]:
+                process.kill()
                 break
         process.stdout.read()
-    assert process.returncode == -signal.SIGKILL
+    assert process.wait() == -signal.SIGKILL
 
 
 def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(tmp_path: Path) -> None:

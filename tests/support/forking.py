@@ -1,0 +1,86 @@
+"""The process that `nursery` starts: it imports, and then forks for each program that it is told of.
+
+Between it and a program is a keeper, a process that says the program's id and exit status to whoever wanted it.
+"""
+
+import gc
+import json
+import os
+import resource
+import runpy
+import socket
+import sys
+from contextlib import suppress
+from importlib import import_module
+from typing import Any
+
+LONGEST = 1 << 17  # bytes of what is told of a program
+
+
+def main(line: int, modules: str, absent: str) -> None:
+    for name in filter(None, absent.split(",")):
+        sys.modules[name] = None  # type: ignore[assignment]  # importing it fails
+    for name in modules.split(","):
+        import_module(name)
+    gc.freeze()  # what is shared stays shared
+    program = forked(socket.socket(fileno=line))
+    if program is not None:
+        become(**program)
+
+
+def forked(line: socket.socket) -> dict[str, Any] | None:
+    """Returns in every child, with what it is to become; and in this process, with None, once nobody is at the line."""
+    while True:
+        told, streams, *_ = socket.recv_fds(line, LONGEST, 3)
+        reap()
+        if not told:
+            return None
+        if os.fork() == 0:
+            line.close()
+            keep(*streams)
+            return dict(json.loads(told))
+        for stream in streams:
+            os.close(stream)
+
+
+def reap() -> None:
+    """Keepers that have done their work."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def keep(keeper: int, stdout: int, stderr: int) -> None:
+    """Returns in the program, whose streams are as they should be; its keeper goes when it has ended."""
+    program = os.fork()
+    if program == 0:
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+    os.close(stdout)
+    os.close(stderr)
+    wanted = socket.socket(fileno=keeper)
+    if program:
+        wanted.send(str(program).encode())
+        _, status = os.waitpid(program, 0)
+        wanted.send(str(os.waitstatus_to_exitcode(status)).encode())
+        os._exit(0)
+    wanted.close()
+
+
+def become(
+    module: str, arguments: list[str], env: dict[str, str] | None, folder: str | None, largest_file: int | None
+) -> None:
+    """`python -m module arguments`; the streams of Python are those of its start."""
+    if env is not None:
+        os.environ.clear()
+        os.environ.update(env)
+    if folder is not None:
+        os.chdir(folder)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), *sys.argv[2:])
