@@ -1,11 +1,9 @@
 """A checkpoint that is whole is believed; each way of not being whole is refused with its own sentence."""
 
-import hashlib
 import json
 import pickle
 import shutil
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,49 +13,11 @@ from safetensors.numpy import load_file, save_file
 
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.checkpoints.checkpoint import inspect, open_checkpoint
-from deltaserve.offset_models.checkpoints.manifest import Manifest, manifest_json_schema, parse_manifest
-from deltaserve.offset_models.checkpoints.pack import pack_adapter, pack_pair, write_lora_checkpoint
-from tests.support.offsets import adapter_folder, full_checkpoint, lora_checkpoint, model_folder
+from deltaserve.offset_models.checkpoints.manifest import Manifest
+from tests.offset_models.checkpoints.spoiling import edit, refused, replace
 from tests.support.vocabularies import byte_level
 
 ADAPTER = "adapter/adapter_model.safetensors"
-
-
-HUGE = 10**30  # beyond 64 bits
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made") / "offsets"
-    folder.mkdir()
-    lora_checkpoint(folder, "lora")
-    full_checkpoint(folder, "full")
-    return folder
-
-
-@pytest.fixture
-def root(tmp_path: Path, made: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "offsets"))
-
-
-def refused(root: Path, name: str = "lora") -> str:
-    with pytest.raises(BadCheckpoint) as caught:
-        open_checkpoint(name, root=root)
-    return caught.value.message
-
-
-def edit(root: Path, change: Callable[[dict[str, Any]], None], name: str = "lora") -> None:
-    """Change the manifest."""
-    manifest = json.loads((root / name / "offset.json").read_bytes())
-    change(manifest)
-    (root / name / "offset.json").write_text(json.dumps(manifest))
-
-
-def replace(root: Path, path: str, raw: bytes, name: str = "lora") -> None:
-    """Put other bytes in a file, with the manifest agreeing: what a hostile author would do."""
-    (root / name / path).write_bytes(raw)
-    entry = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
-    edit(root, lambda manifest: manifest["files"].update({path: entry}), name)
 
 
 def with_header(header: object, data: bytes = b"") -> bytes:
@@ -312,93 +272,6 @@ def test_a_base_file_linked_out_of_the_root_is_refused(root: Path) -> None:
     assert "leads out of the offsets root" in refused(root)
 
 
-def test_a_folder_without_a_manifest_says_how_to_make_one(root: Path) -> None:
-    (root / "lora" / "offset.json").unlink()
-    assert "offsets pack" in refused(root)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"format_version": "2.0"}, "of format 2.x; this program reads 1.x"),
-        ({"format_version": "99999999999999999999.0"}, "this program reads 1.x"),
-        ({"format_version": None}, "no format_version"),
-        ({"format_version": 1.0}, "no format_version"),
-        ({"name": "../x"}, "name: String should match"),
-        ({"strength": "nan"}, "strength"),
-        ({"strength": 1e9}, "strength"),
-        ({"kind": "pickle"}, "kind"),
-        ({"kind": "full"}, "names its base model"),
-        ({"files": {}}, "files"),
-        ({"files": {"/etc/passwd": {"sha256": "0" * 64, "bytes": 1}}}, "files"),
-        ({"vocab_size": 0}, "vocab_size"),
-        ({"vocab_size": HUGE}, "vocab_size"),
-        ({"masked_ids": [HUGE]}, "masked_ids.0"),
-        ({"card": {"rouge": HUGE}}, "a number that JSON's readers do not take"),
-        ({"card": {"rouge": [{"deep": HUGE}]}}, "a number that JSON's readers do not take"),
-        ({"seed": HUGE}, "a number that JSON's readers do not take"),
-    ],
-)
-def test_a_manifest_at_fault_is_refused_by_field(root: Path, change: dict[str, Any], reason: str) -> None:
-    edit(root, lambda manifest: manifest.update(change))
-    assert reason in refused(root)
-
-
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b"null"])
-def test_a_manifest_that_is_no_json_object_is_refused(raw: bytes) -> None:
-    with pytest.raises(BadCheckpoint, match=r"offset\.json"):
-        parse_manifest(raw)
-
-
-def test_a_later_minor_version_is_read(root: Path) -> None:
-    edit(root, lambda manifest: manifest.update(format_version="1.7", a_new_field=1))
-    assert open_checkpoint("lora", root=root).manifest.format_version == "1.7"
-
-
-def test_the_json_schema_names_every_field() -> None:
-    schema = manifest_json_schema()
-    assert set(schema["properties"]) == set(Manifest.model_fields)
-    json.dumps(schema)
-
-
-# Packing
-
-
-def test_a_plain_adapter_becomes_a_checkpoint(root: Path) -> None:
-    plain = adapter_folder(root.parent / "plain")
-    (plain / "README.md").write_text("left behind")
-    about = {"base_path": "../base", "base_folder": root / "base", "licence": "MIT"}
-    manifest = pack_adapter(root / "packed", name="packed", adapter_folder=plain, **about)
-    assert (manifest.method, manifest.base and manifest.base.name) == ("imported", "base")
-    assert open_checkpoint("packed", root=root).manifest == manifest
-
-
-def test_two_plain_models_become_a_checkpoint_whose_template_is_json(root: Path) -> None:
-    initial, unlearned = model_folder(root.parent / "o", 1), model_folder(root.parent / "u", 2)
-    (initial / "chat_template.jinja").write_text("from the file")
-    pack_pair(root / "pair", name="pair", initial_folder=initial, unlearned_folder=unlearned, licence="MIT")
-    assert open_checkpoint("pair", root=root).tokenizer.chat_template == "from the file"
-    byte_level(unlearned, gap=1)
-    with pytest.raises(BadCheckpoint, match="different tokenizers"):
-        pack_pair(root / "other", name="o", initial_folder=initial, unlearned_folder=unlearned, licence="MIT")
-
-
-def test_writing_leaves_the_whole_checkpoint_or_nothing(root: Path) -> None:
-    about: dict[str, Any] = {
-        "base_folder": root / "base",
-        "base_name": "b",
-        "adapter_folder": adapter_folder(root.parent / "plain"),
-        "method": "idk",
-        "licence": "MIT",
-    }
-    before = sorted(path.name for path in root.iterdir())
-    with pytest.raises(BadCheckpoint, match="name"):
-        write_lora_checkpoint(root / "new", name="not a name", **about)
-    with pytest.raises(BadCheckpoint, match="exists already"):
-        write_lora_checkpoint(root / "lora", name="lora", **about)
-    assert sorted(path.name for path in root.iterdir()) == before
-
-
 def denied(*_: object, **__: object) -> None:
     raise PermissionError(13, "Permission denied", "/srv/offsets/base/config.json")
 
@@ -407,16 +280,6 @@ def denied(*_: object, **__: object) -> None:
 def test_files_that_may_not_be_read_are_refused(root: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"deltaserve.offset_models.checkpoints.{place}", denied)
     assert refused(root) == "The checkpoint cannot be read: Permission denied (config.json)."
-
-
-def test_a_disk_that_is_full_leaves_no_half_checkpoint(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("deltaserve.offset_models.checkpoints.pack.shutil.copyfile", full)
-    with pytest.raises(BadCheckpoint, match="cannot be written: No space left on device"):
-        lora_checkpoint(root, "new")
-    assert not (root / "new").exists()
 
 
 def test_a_base_with_a_folder_in_the_place_of_weights_is_refused(root: Path) -> None:
