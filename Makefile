@@ -45,8 +45,9 @@ format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Compiled code is kept, for the suite starts many a Python; and files are begun in conftest's order, not by their tests' count.
 test: check ## check + the test suite, a file at a time on every core
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 docs: $(RUNS) ## docs/ as a site in build/site; links and anchors are checked
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

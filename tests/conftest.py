@@ -16,6 +16,37 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# By how long they take, longest first: one that is begun last is waited for by all that are ready.
+LONG = (
+    "tests/e2e/test_strength_zero.py",
+    "tests/e2e/test_hidden_draws.py",
+    "tests/offset_models/demo/pipeline/test_build.py",
+    "tests/e2e/test_must_hold.py",
+    "tests/server/decoding/test_verification.py",
+    "tests/server/decoding/drafting/test_sources.py",
+    "tests/e2e/test_llamacpp.py",
+    "tests/client/evaluation/attacks/test_leakage.py",
+    "tests/server/decoding/test_correction.py",
+    "tests/client/demo/test_demo.py",
+    "tests/client/test_collect.py",
+    "tests/server/test_ending.py",
+    "tests/client/starts/test_black_box.py",
+    "tests/server/test_connections.py",
+    "tests/test_package.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {file: at for at, file in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for a server or a clock."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
+
 
 @pytest.fixture
 def anyio_backend() -> str:
