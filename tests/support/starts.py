@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -121,8 +121,20 @@ def given(options: dict[str, str]) -> list[str]:
     return [part for name, value in options.items() for part in (f"--{name}", value)]
 
 
-def check_start(command: Command, monkeypatch: pytest.MonkeyPatch, place: Place, status: Status, sentence: str) -> None:
-    """`serve` ends with one line on stderr that holds `sentence`, and `doctor` prints the same line."""
+Case = tuple[Callable[[Place], None], Status, str]  # what is wrong, the exit status, and words of the sentence
+
+Check = Callable[[Case], None]
+
+
+def each(cases: list[Case]) -> pytest.MarkDecorator:
+    """A test for each case, under the name of what is wrong."""
+    return pytest.mark.parametrize("case", [pytest.param(case, id=case[0].__name__) for case in cases])
+
+
+def check_start(command: Command, monkeypatch: pytest.MonkeyPatch, place: Place, case: Case) -> None:
+    """`serve` ends with one line on stderr that holds the sentence, and `doctor` prints the same line."""
+    spoil, status, sentence = case
+    spoil(place)
     monkeypatch.setenv("DELTASERVE_CONFIG", "")  # which --config sets for the process: taken back with the test
     for name, value in place.environment.items():
         monkeypatch.setenv(name, value)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command import Command
 from tests.support.demo_weights import OFFSET, make_demo_weights
-from tests.support.starts import NOWHERE, Place
+from tests.support.starts import NOWHERE, Case, Check, Place, check_start
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,13 @@ def place(weights: Path, tmp_path: Path) -> Iterator[Place]:
         place = Place(weights, tmp_path, stack)
         place.options = {"upstream-url": NOWHERE, "offsets-root": str(weights), "offset": OFFSET, "port": "0"}
         yield place
+
+
+@pytest.fixture
+def check(command: Command, monkeypatch: pytest.MonkeyPatch, place: Place) -> Check:
+    """That a start which cannot be says so, and that doctor does."""
+
+    def checked(case: Case) -> None:
+        check_start(command, monkeypatch, place, case)
+
+    return checked

@@ -3,15 +3,11 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from deltaserve.client.console.terminal import Status
 from tests.support.blackbox import blackbox, make_model
-from tests.support.command import Command
-from tests.support.starts import WITHIN_S, Place, check_start, given
+from tests.support.starts import WITHIN_S, Case, Check, Place, each, given
 
 
 def no_black_box(place: Place) -> None:
@@ -43,7 +39,7 @@ def wrong_key(place: Place) -> None:
     place.environment["DELTASERVE_UPSTREAM_KEY"] = "wrong"
 
 
-WRONG: list[tuple[Callable[[Place], None], Status, str]] = [
+WRONG: list[Case] = [
     (no_black_box, Status.USAGE, "give --upstream-url"),
     (upstream_without_scheme, Status.REFUSED, "must be http(s)://host[:port]"),
     (upstream_of_another_scheme, Status.REFUSED, "must be http(s)://host[:port]"),
@@ -54,17 +50,9 @@ WRONG: list[tuple[Callable[[Place], None], Status, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "status", "sentence"), [pytest.param(*case, id=case[0].__name__) for case in WRONG])
-def test_serve_ends_with_one_sentence_and_doctor_says_the_same(
-    command: Command,
-    monkeypatch: pytest.MonkeyPatch,
-    place: Place,
-    spoil: Callable[[Place], None],
-    status: Status,
-    sentence: str,
-) -> None:
-    spoil(place)
-    check_start(command, monkeypatch, place, status, sentence)
+@each(WRONG)
+def test_serve_ends_with_one_sentence_and_doctor_says_the_same(check: Check, case: Case) -> None:
+    check(case)
 
 
 def test_what_only_a_model_shows_is_one_sentence_too(place: Place, tmp_path: Path) -> None:

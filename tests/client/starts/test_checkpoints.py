@@ -1,14 +1,10 @@
 """A server whose offset cannot be served: one sentence, an exit status, and no model is read."""
 
 import json
-from collections.abc import Callable
-
-import pytest
 
 from deltaserve.client.console.terminal import Status
 from deltaserve.offset_models.checkpoints.manifest import MANIFEST_FILE
-from tests.support.command import Command
-from tests.support.starts import Place, check_start
+from tests.support.starts import Case, Check, Place, each
 
 
 def no_offset(place: Place) -> None:
@@ -70,7 +66,7 @@ def weights_truncated(place: Place) -> None:
     file.write_bytes(file.read_bytes()[:-8])
 
 
-WRONG: list[tuple[Callable[[Place], None], Status, str]] = [
+WRONG: list[Case] = [
     (no_offset, Status.USAGE, "There is no offset to serve: give --offset"),
     (nothing_at_all, Status.USAGE, "No offset is configured: give --offset"),
     (root_missing, Status.REFUSED, "does not exist: set --offsets-root"),
@@ -87,14 +83,6 @@ WRONG: list[tuple[Callable[[Place], None], Status, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "status", "sentence"), [pytest.param(*case, id=case[0].__name__) for case in WRONG])
-def test_serve_ends_with_one_sentence_and_doctor_says_the_same(
-    command: Command,
-    monkeypatch: pytest.MonkeyPatch,
-    place: Place,
-    spoil: Callable[[Place], None],
-    status: Status,
-    sentence: str,
-) -> None:
-    spoil(place)
-    check_start(command, monkeypatch, place, status, sentence)
+@each(WRONG)
+def test_serve_ends_with_one_sentence_and_doctor_says_the_same(check: Check, case: Case) -> None:
+    check(case)

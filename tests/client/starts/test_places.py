@@ -1,13 +1,8 @@
 """A server that cannot have its port, host or state folder: one sentence, an exit status, and no model is read."""
 
-from collections.abc import Callable
-
-import pytest
-
 from deltaserve.client.console.terminal import Status
 from deltaserve.offset_models.files.locks import locked
-from tests.support.command import Command
-from tests.support.starts import Place, check_start
+from tests.support.starts import Case, Check, Place, each
 
 
 def port_taken(place: Place) -> None:
@@ -69,7 +64,7 @@ def full_disk(place: Place) -> None:
     place.limit = 0
 
 
-WRONG: list[tuple[Callable[[Place], None], Status, str]] = [
+WRONG: list[Case] = [
     (port_taken, Status.FAILED, "is in use: free it, or choose another with --port"),
     (port_out_of_range, Status.USAGE, "port: "),
     (admin_port_taken, Status.FAILED, "is in use: free it, or choose another with --admin-port"),
@@ -85,14 +80,6 @@ WRONG: list[tuple[Callable[[Place], None], Status, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "status", "sentence"), [pytest.param(*case, id=case[0].__name__) for case in WRONG])
-def test_serve_ends_with_one_sentence_and_doctor_says_the_same(
-    command: Command,
-    monkeypatch: pytest.MonkeyPatch,
-    place: Place,
-    spoil: Callable[[Place], None],
-    status: Status,
-    sentence: str,
-) -> None:
-    spoil(place)
-    check_start(command, monkeypatch, place, status, sentence)
+@each(WRONG)
+def test_serve_ends_with_one_sentence_and_doctor_says_the_same(check: Check, case: Case) -> None:
+    check(case)

@@ -1,12 +1,7 @@
 """A server whose settings cannot be read: one sentence, an exit status, and no model is read."""
 
-from collections.abc import Callable
-
-import pytest
-
 from deltaserve.client.console.terminal import Status
-from tests.support.command import Command
-from tests.support.starts import NOWHERE, Place, check_start
+from tests.support.starts import NOWHERE, Case, Check, Place, each
 
 
 def config_missing(place: Place) -> None:
@@ -35,7 +30,7 @@ def a_number_that_is_none(place: Place) -> None:
     place.environment["DELTASERVE_UPSTREAM_PING_S"] = "nan"
 
 
-WRONG: list[tuple[Callable[[Place], None], Status, str]] = [
+WRONG: list[Case] = [
     (config_missing, Status.USAGE, "nowhere.toml cannot be read as TOML"),
     (config_broken, Status.USAGE, "broken.toml cannot be read as TOML"),
     (config_of_unknown_keys, Status.USAGE, "unknown key in unknown.toml prt: did you mean port?"),
@@ -45,14 +40,6 @@ WRONG: list[tuple[Callable[[Place], None], Status, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "status", "sentence"), [pytest.param(*case, id=case[0].__name__) for case in WRONG])
-def test_serve_ends_with_one_sentence_and_doctor_says_the_same(
-    command: Command,
-    monkeypatch: pytest.MonkeyPatch,
-    place: Place,
-    spoil: Callable[[Place], None],
-    status: Status,
-    sentence: str,
-) -> None:
-    spoil(place)
-    check_start(command, monkeypatch, place, status, sentence)
+@each(WRONG)
+def test_serve_ends_with_one_sentence_and_doctor_says_the_same(check: Check, case: Case) -> None:
+    check(case)
