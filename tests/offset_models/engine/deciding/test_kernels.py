@@ -13,6 +13,9 @@ if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
 
 from deltaserve.offset_models.engine.deciding import looking
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::RuntimeWarning"
+)  # of the interpreter, in numbers that are cut off later
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ROWS, WIDTH, LISTED = 6, 5_000, 5
 
