@@ -60,11 +60,13 @@ class Session(RowSession):
     async def ask(self, request: Callable[[Reply], Request]) -> Any:
         if self._error is not None:
             raise self._error
-        reply = Reply.here()
+        reply = Reply(self.loop, self.loop.create_future())
         self._asked.add(reply.future)
-        reply.future.add_done_callback(self._asked.discard)
-        self._send(request(reply))
-        return await reply.future
+        try:
+            self._send(request(reply))
+            return await reply.future
+        finally:
+            self._asked.discard(reply.future)
 
     def prefetch(self, token_ids: Sequence[int]) -> None:
         """Start computing the rows of every new prefix up to `token_ids` (of a fresh prompt only the last).

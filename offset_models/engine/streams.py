@@ -79,6 +79,10 @@ class EngineStream:
     closed: bool = False
     decided: bool = False  # the engine decides its tokens: rows stay here
     owner: Owner | None = None
+    id_limit: int = field(init=False)  # the recipe's, which takes a while to find
+
+    def __post_init__(self) -> None:
+        self.id_limit = self.recipe.id_limit
 
     @property
     def todo(self) -> int:
@@ -86,7 +90,7 @@ class EngineStream:
 
     def knows(self, token_id: int) -> bool:
         """Whether every member has an embedding of this id."""
-        return 0 <= token_id < self.recipe.id_limit
+        return 0 <= token_id < self.id_limit
 
     def follow(self, ids: list[int], first: int) -> None:
         """The stream is these ids; the rows of all positions from `first` = len(ids) on are wanted, that one too."""

@@ -144,7 +144,8 @@ class Worker:
             return
         self._answers.take(request)
         self._schedule(request.stream)
-        send(self._answers.replies())
+        if replies := self._answers.replies():
+            send(replies)
 
     def _decide(self) -> None:
         if not self._answers.waiting:

@@ -4,7 +4,7 @@ A position is the number of ids before it. Ids up to `settled` are decided; thos
 computed ahead, as if they were accepted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -74,15 +74,18 @@ class Answer:
     def _block_at(self) -> int:
         return self.settled + len(self.block.tokens) if self.block else self.settled
 
-    def look_ahead(self, ids: Sequence[int]) -> None:
+    def look_ahead(self, ids: list[int]) -> None:
         """Compute the rows after `ids`, which may follow what is settled; those of other ids are void."""
-        ids = ids[: min(self.max_ahead, self.stream.max_len - self.settled)]
-        known = next((i for i, token_id in enumerate(ids) if not self.stream.knows(token_id)), len(ids))
-        wanted = list(ids[:known])
-        kept = self.settled + common_prefix(self.stream.ids[self.settled :], wanted)
-        self.stream.go_on(kept, wanted[kept - self.settled :])
-        for position in [p for p in self.rows if p > kept]:
-            self.drop(self.rows.pop(position))
+        stream = self.stream
+        ids = ids[: min(self.max_ahead, stream.max_len - self.settled)]
+        known = next((i for i, token_id in enumerate(ids) if not stream.knows(token_id)), len(ids))
+        ahead = stream.ids[self.settled :]
+        common = common_prefix(ahead, ids[:known]) if ahead else 0
+        kept = self.settled + common
+        stream.go_on(kept, ids[common:known])
+        if len(ahead) > common:
+            for position in [p for p in self.rows if p > kept]:
+                self.drop(self.rows.pop(position))
 
     def questions(self) -> list[tuple[int, Question]]:
         """(place of the row, question) of the run's next positions whose rows are there. Raises BlindPosition."""

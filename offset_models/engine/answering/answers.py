@@ -128,7 +128,8 @@ class Answers:
         self._asking[answer] = None
         if isinstance(request, Ask):
             answer.ask = request
-            answer.look_ahead([p.token_id for p in request.run if p.token_id is not None])
+            if len(request.run) > 1 or answer.settled not in answer.rows:  # else it is decided first
+                answer.look_ahead([p.token_id for p in request.run if p.token_id is not None])
         elif isinstance(request, Guess):
             if answer.guess is not None:
                 self._replies.append((answer.guess.reply, None))

@@ -18,11 +18,6 @@ class Reply:
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any]"
 
-    @classmethod
-    def here(cls) -> "Reply":
-        loop = asyncio.get_running_loop()
-        return cls(loop, loop.create_future())
-
 
 @dataclass(frozen=True, slots=True)
 class Begin:
