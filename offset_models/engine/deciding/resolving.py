@@ -12,7 +12,7 @@ from deltaserve.offset_models.engine.deciding.dense import Draw, draw
 from deltaserve.offset_models.engine.deciding.looking import Rows, Tails
 from deltaserve.offset_models.engine.deciding.nucleus import heads
 from deltaserve.offset_models.engine.deciding.questions import Question, Questions
-from deltaserve.offset_models.engine.deciding.sampled import IN_TAIL, draft_probs, head_draw
+from deltaserve.offset_models.engine.deciding.sampled import IN_TAIL, HeadDraw, head_draw
 from deltaserve.offset_models.engine.deciding.weighing import Weighed
 from deltaserve.offset_models.engine.upload import upload
 from deltaserve.server.decoding.deciding.corrector import Agreement, Decision
@@ -102,7 +102,7 @@ class Full:
             if drawn.tokens[i] < 0:
                 rest = float(drawn.rest[i])
                 in_tail = int(drawn.tokens[i]) == IN_TAIL
-                far.append(self._in_tail(i, rest) if in_tail else self._anywhere(i, uniforms[i]))
+                far.append(self._in_tail(i, rest) if in_tail else self._anywhere(i, uniforms[i], drawn))
         if far:
             self._draw_far(far)
 
@@ -111,18 +111,17 @@ class Full:
         params = question.params.unfiltered()
         return Draw(i, params, self.asked.ids[i, :h], np.full(h, -np.inf), (rest, rest))
 
-    def _anywhere(self, i: int, uniforms: Floats) -> Draw:
+    def _anywhere(self, i: int, uniforms: Floats, drawn: HeadDraw) -> Draw:
         question, h = self.asked.each[i], int(self.asked.explicit[i])
         one = Draw(i, question.params, self.asked.ids[i, :h], self.weighed.weights[i, :h], (uniforms[0], uniforms[0]))
         if question.noise.seeded:
             one.gumbel = question.noise.gumbel(question.history.length, self.rows.base.shape[1])
             return one
-        drafts, known = draft_probs(Questions.of([question]))
-        if known[0] or (question.drawn_from is not None and question.proposal.token_id is not None):
+        if drawn.known[i] or (question.drawn_from is not None and question.proposal.token_id is not None):
             one.uniforms = (float(uniforms[0]), float(uniforms[1]))
             one.proposed, one.drawn_from = question.proposal.token_id, question.drawn_from
             k = question.proposal.top_ids.size
-            one.draft_ids, one.draft_probs = question.proposal.top_ids, drafts[0, :k]
+            one.draft_ids, one.draft_probs = question.proposal.top_ids, drawn.drafts[i, :k]
         return one
 
     def _draw_far(self, far: Sequence[Draw]) -> None:

@@ -17,9 +17,11 @@ class HeadDraw:
 
     tokens: Ids  # [R] or IN_TAIL, OPEN
     rest: Floats  # [R] of a draw that fell into the tail: a uniform number, to draw there with
+    drafts: Floats  # [R, H] p̂ on K; zeros where it is not known how the proposal was drawn
+    known: Bools  # [R] whether it is
 
 
-def draft_probs(asked: Questions) -> tuple[Floats, Bools]:
+def _draft_probs(asked: Questions) -> tuple[Floats, Bools]:
     """(p̂ on K [R, H], whether it is known how the proposal was drawn [R]); zeros where it is not."""
     listed = np.arange(asked.ids.shape[1]) < asked.listed[:, None]
     drawn_at = np.array([_drawn_at(question) for question in asked.each])
@@ -39,7 +41,7 @@ def _drawn_at(question: Question) -> float:
 
 def head_draw(asked: Questions, target: Heads, uniforms: Floats) -> HeadDraw:
     """`uniforms` [R, 2]: the first accepts a draft, else the last draws. Without a draft the first one draws."""
-    drafts, known = draft_probs(asked)
+    drafts, known = _draft_probs(asked)
     proposed = np.array([-1 if q.proposal.token_id is None else q.proposal.token_id for q in asked.each])
     at = asked.ids == proposed[:, None]
     draft_at, target_at = (drafts * at).max(-1), (np.where(at, target.probs, 0.0)).max(-1)
@@ -59,7 +61,7 @@ def head_draw(asked: Questions, target: Heads, uniforms: Floats) -> HeadDraw:
         elif question.noise.seeded or question.drawn_from is not None or question.keeps or not target.known[row]:
             tokens[row] = OPEN
     rest = (uniform - mass[:, -1]) / np.maximum(target.tail, np.finfo(np.float64).tiny)
-    return HeadDraw(tokens, np.clip(rest, 0.0, 1.0 - 2.0**-53))
+    return HeadDraw(tokens, np.clip(rest, 0.0, 1.0 - 2.0**-53), drafts, known)
 
 
 def _gumbel(question: Question, ids: Ids, probs: Floats) -> int:

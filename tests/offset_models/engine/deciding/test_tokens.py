@@ -151,9 +151,9 @@ def test_a_listed_id_of_no_probability_stays_impossible() -> None:
 @pytest.mark.parametrize("heavy", [0, 3, 70, 1500])
 def test_a_cap_that_bites_far_down_the_tail_is_found_there(heavy: int) -> None:
     """The batch looks at the heaviest ids itself; where more of them meet the cap it must look on."""
-    weights = np.random.default_rng(heavy).exponential(size=2000)
+    weights = np.random.default_rng(heavy).exponential(size=2048)
     weights[:heavy] *= 1e5
-    base, offset = np.log(weights / weights.sum()), np.random.default_rng(1).normal(size=2000)
+    base, offset = np.log(weights / weights.sum()), np.random.default_rng(1).normal(size=2048)
     cap = 0.6 / min(heavy + 50, 1900)
     listed = Proposal(5, np.array([5, 1500]), np.log([0.4 - cap, cap]))
     for params in (GREEDY, *(SamplingParams(max_tokens=9, seed=seed) for seed in range(10))):
