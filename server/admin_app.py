@@ -42,7 +42,7 @@ def create_admin_app(public: FastAPI) -> FastAPI:
         strict_content_type=False,
         middleware=layers,
     )
-    app.state.serving, app.state.log, app.state.loads = public.state.serving, public.state.log, public.state.loads
+    app.state.serving, app.state.log = public.state.serving, public.state.log
     errors.install(app, settings.retry_after_s)
     app.include_router(admin.router)
     return app

@@ -33,7 +33,7 @@ from deltaserve.server.serving.service import Serving
 from deltaserve.server.settings import Settings, load_settings
 from deltaserve.server.starting import PlainStart
 from deltaserve.server.telemetry import Metrics, log_config, logger, send_structlog_to_logging
-from deltaserve.server.wiring import connect_upstream, open_registry
+from deltaserve.server.wiring import connect_upstream, open_here
 
 # The event loop, the engine and a load each run in a thread: at Python's 5 ms, every turn of the loop may wait that
 # long for each of its system calls while a model is being read.
@@ -51,7 +51,7 @@ Connect = Callable[[Settings, Registry], Awaitable[Backends]]
 class Build:
     """How the backends are opened: the registry first, since the black box is probed with its tokenizer."""
 
-    registry: Open = open_registry
+    registry: Open = open_here
     upstream: Connect = connect_upstream
 
 
@@ -75,7 +75,6 @@ def create_app(
     app.state.spellings = Spellings()
     app.state.privilege = Privilege(settings.admin_key, settings.admin_requests_per_minute)
     app.state.start_error = None  # what ended the start
-    app.state.loads = set()  # of offsets, begun by requests that have been answered
     errors.install(app, settings.retry_after_s)
     _add_routes(app, settings)
     return app

@@ -4,10 +4,11 @@ import asyncio
 import gc
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deltaserve.errors import NotConfigured
 from deltaserve.server.preflight import place, state_folder
+from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Backends, Registry
 from deltaserve.server.serving.versions import default_dtype, json_object, longest_context, open_versions
 from deltaserve.server.settings import Settings
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from deltaserve.offset_models.registry.registry import Registry as OffsetRegistry
 
 
-async def open_registry(settings: Settings, stack: AsyncExitStack) -> Registry:
+async def open_here(settings: Settings, stack: AsyncExitStack) -> LocalRegistry:
+    """`open_registry`, for requests and operators of this process."""
+    return LocalRegistry(await open_registry(settings, stack))
+
+
+async def open_registry(settings: Settings, stack: AsyncExitStack) -> "OffsetRegistry":
     """The engine and the versions it serves, restored or loaded. Raises BadCheckpoint. Imports torch."""
     from deltaserve.offset_models.engine.settings import EngineSettings
     from deltaserve.offset_models.files.locks import locked
@@ -55,14 +61,16 @@ async def open_registry(settings: Settings, stack: AsyncExitStack) -> Registry:
     return registry
 
 
-async def connect_upstream(settings: Settings, registry: Any) -> Backends:
+async def connect_upstream(settings: Settings, registry: Registry) -> Backends:
     """The black box, probed with the active version's tokenizer. Raises UpstreamError, UncorrectableUpstream."""
     if not settings.upstream_url:
         raise NotConfigured("No black box is configured: give --upstream-url (DELTASERVE_UPSTREAM_URL).")
     key = settings.upstream_key
+    async with registry.pinned(None) as version:
+        tokenizer = version.tokenizer
     box = await connect(
         settings.upstream_url,
-        tokenizer=registry.resolve(None).tokenizer,
+        tokenizer=tokenizer,
         model=settings.upstream_model,
         key=key.get_secret_value() if key else None,
         dialect=settings.upstream_dialect,
@@ -71,8 +79,9 @@ async def connect_upstream(settings: Settings, registry: Any) -> Backends:
         prefix_cache=settings.upstream_prefix_cache,
         trust_draws=settings.trust_draws,
     )
-    registry.served = settings.served_name or box.capabilities.model
-    return Backends(box, registry, registry.served, box.problem)
+    served = settings.served_name or box.capabilities.model
+    await registry.serve_as(served)
+    return Backends(box, registry, served, box.problem)
 
 
 def _report(registry: "OffsetRegistry", root: Path, path: str | None) -> None:

@@ -9,6 +9,7 @@ from deltaserve.offset_models.engine.settings import EngineSettings
 from deltaserve.offset_models.registry.version import Version
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.stream import Stream
+from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Backends
 from deltaserve.server.serving.versions import open_versions
 from deltaserve.server.upstream.base import BlackBox
@@ -32,7 +33,7 @@ class LocalPair:
             await registry.start(offset, None)
             version = registry.resolve(None)
             box = await connect(url, tokenizer=version.tokenizer, k=min(k, version.tokenizer.vocab_size))
-            yield LocalPair(version, Backends(box, registry, registry.served))
+            yield LocalPair(version, Backends(box, LocalRegistry(registry), registry.served))
             await box.aclose()
 
     def stream(self, question: str | Sequence[int], params: SamplingParams) -> AbstractAsyncContextManager[Stream]:

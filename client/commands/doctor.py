@@ -115,11 +115,11 @@ def _of_offset(error: DeltaserveError) -> str:
 
 
 async def _offset(settings: Settings, stack: AsyncExitStack, findings: Findings) -> Any:
-    from deltaserve.server.wiring import open_registry
+    from deltaserve.server.wiring import open_here
 
     try:
-        registry = await open_registry(settings, stack)
-        version = registry.resolve(None)
+        registry = await open_here(settings, stack)
+        version = registry.registry.resolve(None)
     except DeltaserveError as error:
         findings.problem(_of_offset(error), status_of(error))
         findings.problem(NOT_PROBED)

@@ -21,6 +21,7 @@ from deltaserve.offset_models.training.rows.scored import Scored
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Backends
 from deltaserve.server.serving.versions import default_dtype, json_object, longest_context, open_versions
 from deltaserve.server.upstream.base import BlackBox
@@ -82,7 +83,7 @@ async def serving(
         )
         try:
             context = min(context_of(base), box.capabilities.max_context or sys.maxsize)
-            yield ServedCheckpoint(version, Backends(box, registry, source.model), max_tokens, context)
+            yield ServedCheckpoint(version, Backends(box, LocalRegistry(registry), source.model), max_tokens, context)
         finally:
             await box.aclose()
 

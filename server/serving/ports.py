@@ -1,9 +1,9 @@
 """What serving asks of the offset versions, their tokenizer and the black box."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import tokenizers
 
@@ -12,6 +12,11 @@ from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.stream import Stream
 from deltaserve.server.decoding.text import PlacedDetokenizer
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
+
+if TYPE_CHECKING:
+    from deltaserve.offset_models.registry.audit import Actor
+
+Json = dict[str, Any]
 
 _PLACE_S = 600.0  # how long an answer outside of any request waits for its turn
 
@@ -37,10 +42,11 @@ class Tokenizer(Protocol):
     def longest_token(self) -> int: ...
     @property
     def chat_template(self) -> str | None: ...
-    def encode(self, text: str, add_special: bool) -> list[int]: ...
+    def encode(self, text: str, add_special: bool = False) -> list[int]: ...
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str: ...
     def check_ids(self, ids: Sequence[int]) -> None: ...
     def token_bytes(self, token_id: int) -> bytes: ...
+    def token_text(self, token_id: int) -> str: ...
     def detokenizer(self, prompt_ids: Sequence[int] = ()) -> PlacedDetokenizer: ...
     def render_chat(
         self,
@@ -64,18 +70,52 @@ class Version(Protocol):
     def tokenizer(self) -> Tokenizer: ...
     @property
     def max_context(self) -> int: ...
-    def pin(self) -> AbstractContextManager[Any]: ...
     async def open(self, timeout_s: float) -> CorrectingSession: ...
 
 
 class Registry(Protocol):
-    """The loaded versions. `resolve` raises ModelNotFound or Unavailable."""
+    """The loaded versions, as requests need them. The engine may be a process of its own, so that most calls wait."""
 
     @property
-    def alive(self) -> bool: ...
-    def engine_stats(self) -> Mapping[str, float]: ...
-    def resolve(self, model: str | None) -> Version: ...
-    def cards(self) -> Sequence[tuple[str, float, Version]]: ...
+    def alive(self) -> bool:
+        """Whether the engine can be asked now."""
+
+    async def engine_stats(self) -> Mapping[str, float]:
+        """Counters of the engine since its start, by name; empty while it is away."""
+
+    def pinned(self, model: str | None) -> AbstractAsyncContextManager[Version]:
+        """The version that `model` names (None: the active one), kept loaded for the length of the context.
+
+        Raises ModelNotFound, Unavailable.
+        """
+
+    async def cards(self) -> Sequence[tuple[str, float, Version]]:
+        """(model name, loaded at, version): the active one under the served name, then each other one."""
+
+    async def serve_as(self, name: str) -> None:
+        """From now on clients call the active version by this name."""
+
+
+class Offsets(Registry, Protocol):
+    """The loaded versions, as operators see and change them, in plain JSON types. A failure changes nothing."""
+
+    async def listing(self) -> Json:
+        """Every version, every load that runs or failed, and which one is active."""
+
+    async def add(
+        self, name: str, path: str, *, strength: float | None, activate: bool, wait: bool, actor: "Actor"
+    ) -> Json | None:
+        """Load the checkpoint at `path`. None where it was accepted and is loading; with `wait` always its end."""
+
+    async def sum(self, name: str, parts: Mapping[str, float | None], *, activate: bool, actor: "Actor") -> Json:
+        """Several loaded offsets as one: offset name → strength (None: its own)."""
+
+    async def activate(self, name: str, *, actor: "Actor") -> Json: ...
+    async def rollback(self, *, actor: "Actor") -> Json: ...
+    async def set_strength(self, name: str, strength: float, *, actor: "Actor") -> Json: ...
+    async def unload(self, name: str, *, actor: "Actor") -> Json: ...
+    async def audit(self, limit: int, before: int | None) -> Json:
+        """A page of the audit log, newest first. Raises Unavailable where none is kept."""
 
 
 @dataclass(frozen=True, slots=True)

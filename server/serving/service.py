@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
@@ -75,36 +75,40 @@ class Serving:
             raise Unavailable(self.failure or "The server is starting: the black box has not been reached yet.")
         return self._backends
 
-    def problems(self) -> list[str]:
+    async def problems(self) -> list[str]:
         """Why no request can be answered now; empty when ready."""
         if self.draining:
             return ["draining"]
         if self._backends is None:
             return [self.failure or "starting"]
-        problems = [] if self._backends.registry.alive else ["the offset engine is not running"]
+        return [*filter(None, [await self._offset_trouble(self._backends.registry), self.upstream_trouble])]
+
+    async def _offset_trouble(self, registry: Registry) -> str | None:
+        """Why no offset can be applied now."""
+        if not registry.alive:
+            return "the offset engine is not running"
         try:
-            self._backends.registry.resolve(None)
+            async with registry.pinned(None):
+                return None
         except DeltaserveError as error:
-            problems.append(error.message)
-        return [*problems, *filter(None, [self.upstream_trouble])]
+            return error.message
 
     @property
     def upstream_trouble(self) -> str | None:
         """What is wrong with the black box now."""
         return (self._backends.upstream_problem() if self._backends else None) or self.upstream_fault
 
-    @contextmanager
-    def pinned(self, model: str | None) -> Iterator[Version]:
+    @asynccontextmanager
+    async def pinned(self, model: str | None) -> AsyncIterator[Version]:
         """The version that `model` names, held for the whole request. Raises ModelNotFound, Unavailable."""
         if self.draining:
             raise Unavailable("The server is shutting down.")
-        version = self.backends.registry.resolve(model)
-        with version.pin():
+        async with self.backends.registry.pinned(model) as version:
             yield version
 
-    def engine_stats(self) -> Mapping[str, float]:
+    async def engine_stats(self) -> Mapping[str, float]:
         """The engine's counters; empty before there is one."""
-        return {} if self._backends is None else self._backends.registry.engine_stats()
+        return {} if self._backends is None else await self._backends.registry.engine_stats()
 
     def source(self, choice: Choice) -> DraftSource:
         """The draft source of one stream."""

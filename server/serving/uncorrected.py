@@ -4,10 +4,9 @@ Each proposal's list is cut down to the proposed token alone, so that the target
 Only for routes behind the admin key.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -65,11 +64,6 @@ class Uncorrected:
     @property
     def max_context(self) -> int:
         return self.version.max_context
-
-    @contextmanager
-    def pin(self) -> Iterator[Any]:
-        with self.version.pin():
-            yield self
 
     async def open(self, timeout_s: float) -> CorrectingSession:  # noqa: ARG002  (no engine, no waiting)
         return ZeroSession(self.tokenizer.vocab_size)

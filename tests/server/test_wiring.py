@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -70,8 +71,18 @@ async def test_a_checkpoint_that_appears_is_loaded_and_not_activated(made: Path,
         assert (record["action"], record["version"], record["key_id"]) == ("load", "two", "watch-folder")
 
 
+class Unserved:
+    """A registry of which only the tokenizer matters."""
+
+    @asynccontextmanager
+    async def pinned(self, model: str | None) -> AsyncIterator[Any]:
+        yield SimpleNamespace(tokenizer=byte_tokenizer())
+
+    async def serve_as(self, name: str) -> None: ...
+
+
 async def test_a_prefix_cache_that_cannot_be_left_alone_is_no_start(tmp_path: Path) -> None:
-    registry = SimpleNamespace(resolve=lambda _name: SimpleNamespace(tokenizer=byte_tokenizer()), served="")
+    registry: Any = Unserved()
     async with replaying(FakeUpstream("vllm")) as replay:
         given = settings(tmp_path, upstream_url=replay.url)
         backends = await connect_upstream(given, registry)

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.weights import WeightsPool
 from deltaserve.server.app import Build, create_app
+from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Backends
 from deltaserve.server.settings import Settings
 from tests.support.app import ScriptedBlackBox, serve
@@ -55,7 +56,7 @@ def administered_app(root: Path, engine: BookkeepingEngine, **settings: Any) -> 
         made = Registry(WeightsPool(engine, root), root=root, served=SERVED, folder=root.parent / "state")
         stack.push_async_callback(made.close)
         await made.start("a")
-        return made
+        return LocalRegistry(made)
 
     async def upstream(_: Settings, made: Any) -> Backends:
         return Backends(ScriptedBlackBox(), made, SERVED)

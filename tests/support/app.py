@@ -179,15 +179,20 @@ class OneVersion:
     version: FlatVersion
     alive: bool = True
 
-    def engine_stats(self) -> dict[str, float]:
+    async def engine_stats(self) -> dict[str, float]:
         return {"rows": 3.0}
 
-    def resolve(self, model: str | None) -> FlatVersion:
+    @asynccontextmanager
+    async def pinned(self, model: str | None) -> AsyncIterator[FlatVersion]:
         if model not in (None, "tiny"):
-            raise ModelNotFound.among(model, [name for name, _, _ in self.cards()])
-        return self.version
+            raise ModelNotFound.among(model, [name for name, _, _ in await self.cards()])
+        with self.version.pin():
+            yield self.version
 
-    def cards(self) -> list[tuple[str, float, FlatVersion]]:
+    async def serve_as(self, name: str) -> None:
+        assert name == "tiny"
+
+    async def cards(self) -> list[tuple[str, float, FlatVersion]]:
         return [("tiny", 1_700_000_000.0, self.version)]
 
 

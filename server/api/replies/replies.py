@@ -118,7 +118,7 @@ async def respond(request: Request, body: Generation, prepare: Prepare) -> Respo
 
 
 async def _frames(exchange: Exchange, prepare: Prepare) -> AsyncGenerator[bytes, None]:
-    with exchange.serving.pinned(exchange.request.model) as version:
+    async with exchange.serving.pinned(exchange.request.model) as version:
         reply = await _prepared(exchange, version, prepare)
         if not _generates(reply):
             yield reply.opening() + b"".join(map(reply.frame, reply.buffers)) + reply.closing()
@@ -132,7 +132,7 @@ async def _frames(exchange: Exchange, prepare: Prepare) -> AsyncGenerator[bytes,
 
 
 async def _document(exchange: Exchange, prepare: Prepare) -> bytes:
-    with exchange.serving.pinned(exchange.request.model) as version:
+    async with exchange.serving.pinned(exchange.request.model) as version:
         reply = await _prepared(exchange, version, prepare)
         if _generates(reply):
             async with exchange.serving.answer(version, reply.choices, exchange.record) as outbox:

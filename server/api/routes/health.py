@@ -26,7 +26,7 @@ async def live() -> dict[str, str]:
 async def ready(request: Request) -> Response:
     """200 when requests are answered: an offset is active, the black box answered lately, nothing is draining."""
     serving: Serving = request.app.state.serving
-    problems = serving.problems()
+    problems = await serving.problems()
     body = orjson.dumps({"status": "not ready" if problems else "ready", "problems": problems})
     return Response(body, 503 if problems else 200, media_type="application/json")
 
@@ -48,6 +48,6 @@ async def document(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
     serving: Serving = request.app.state.serving
-    serving.metrics.ready.set(not serving.problems())
-    serving.metrics.show_engine(serving.engine_stats())
+    serving.metrics.ready.set(not await serving.problems())
+    serving.metrics.show_engine(await serving.engine_stats())
     return Response(serving.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

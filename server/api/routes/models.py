@@ -24,19 +24,20 @@ MAX_TEXT: Final = 400_000  # characters that /tokenize takes, or more where the 
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
     """One card for each served name."""
-    return {"object": "list", "data": _cards(request.app.state.serving)}
+    return {"object": "list", "data": await _cards(request.app.state.serving)}
 
 
 @router.get("/v1/models/{model_id:path}")
 async def retrieve_model(model_id: str, request: Request) -> dict[str, Any]:
     """The card of one served name."""
-    for card in _cards(request.app.state.serving):
+    cards = await _cards(request.app.state.serving)
+    for card in cards:
         if card["id"] == model_id:
             return card
-    raise ModelNotFound.among(model_id, [card["id"] for card in _cards(request.app.state.serving)])
+    raise ModelNotFound.among(model_id, [card["id"] for card in cards])
 
 
-def _cards(serving: Serving) -> list[dict[str, Any]]:
+async def _cards(serving: Serving) -> list[dict[str, Any]]:
     return [
         {
             "id": name,
@@ -49,7 +50,7 @@ def _cards(serving: Serving) -> list[dict[str, Any]]:
             "system_fingerprint": serving.fingerprint(version),
             "sampling_defaults": dict(serving.sampling_defaults(version)),
         }
-        for name, created, version in serving.backends.registry.cards()
+        for name, created, version in await serving.backends.registry.cards()
     ]
 
 
@@ -59,7 +60,7 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     serving: Serving = request.app.state.serving
     if (body.prompt is None) == (body.messages is None):
         raise BadRequest("Send either `prompt` or `messages`.", param="prompt")
-    with serving.pinned(body.model) as version:
+    async with serving.pinned(body.model) as version:
         longest = serving.max_context(version)
         return await _in_thread(request, lambda: _tokenized(body, version.tokenizer, longest))
 
@@ -78,7 +79,7 @@ def _tokenized(body: TokenizeRequest, tokenizer: Tokenizer, max_context: int) ->
 @router.post("/detokenize")
 async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     """Text of token ids."""
-    with request.app.state.serving.pinned(body.model) as version:
+    async with request.app.state.serving.pinned(body.model) as version:
         return await _in_thread(request, lambda: _detokenized(body, version.tokenizer))
 
 
@@ -97,7 +98,7 @@ async def _in_thread(request: Request, work: Callable[[], Json]) -> Response:
 async def tokenizer_info(request: Request) -> dict[str, Any]:
     """What a client needs to know of the tokenizer without having it."""
     serving: Serving = request.app.state.serving
-    with serving.pinned(None) as version:
+    async with serving.pinned(None) as version:
         tokenizer = version.tokenizer
         eos = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
         return {
