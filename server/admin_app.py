@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,13 +50,14 @@ def create_admin_app(public: FastAPI) -> FastAPI:
 
 
 class AdminServer(Listener):
-    """Runs in the public server's event loop and leaves signals to it."""
+    """Runs in the public server's event loop and leaves signals to it. `shared`: sockets that are bound already."""
 
-    def __init__(self, public: FastAPI, metrics: Metrics) -> None:
+    def __init__(self, public: FastAPI, metrics: Metrics, shared: list[socket.socket] | None = None) -> None:
         settings: Settings = public.state.settings
-        app, host = create_admin_app(public), settings.admin_host or settings.host
-        super().__init__(app, settings, metrics, host, settings.admin_port or 0, log_config=None, lifespan="off")
-        self._sockets = bound(host, settings.admin_port or 0, "admin routes", "--admin-port")
+        host, port = settings.admin_host or settings.host, settings.admin_port or 0
+        more: dict[str, Any] = {"shared": shared is not None, "log_config": None, "lifespan": "off"}
+        super().__init__(create_admin_app(public), settings, metrics, host, port, **more)
+        self._sockets = bound(host, port, "admin routes", "--admin-port") if shared is None else shared
         self._task: asyncio.Task[None] | None = None
         self._log: Any = public.state.log
 

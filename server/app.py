@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -28,6 +28,7 @@ from deltaserve.server.api.access.privilege import Privilege
 from deltaserve.server.api.replies.replies import Spellings
 from deltaserve.server.api.routes import admin, chat, completions, health, models, playground, uncorrected
 from deltaserve.server.listening import Listener
+from deltaserve.server.serving.admission import Places
 from deltaserve.server.serving.ports import Backends, Registry
 from deltaserve.server.serving.service import Serving
 from deltaserve.server.settings import Settings, load_settings
@@ -53,6 +54,7 @@ class Build:
 
     registry: Open = open_here
     upstream: Connect = connect_upstream
+    places: Places | None = None  # None: those of this process alone
 
 
 def create_app(
@@ -60,15 +62,15 @@ def create_app(
 ) -> FastAPI:
     """The ASGI app. `backends` is given where they exist already; else they are opened when the app starts."""
     settings = settings or load_settings()
-    metrics, log = Metrics(), logger()
-    serving = Serving(settings, metrics)
+    metrics, log, build = Metrics(), logger(), build or Build()
+    serving = Serving(settings, metrics, build.places)
     app = FastAPI(
         title="deltaserve",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # `health.document`
         strict_content_type=False,
-        lifespan=_lifespan(serving, backends, build or Build(), log),
+        lifespan=_lifespan(serving, backends, build, log),
         middleware=_layers(settings, serving, log),
     )
     app.state.settings, app.state.serving, app.state.log = settings, serving, log
@@ -102,7 +104,7 @@ def _run_on(sockets: list[socket.socket], settings: Settings) -> int:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     app = create_app(settings)
     server = make_server(app, settings)
-    _tell_once(app)
+    tell_start_once(app)
     try:
         return run_until_told(server, sockets)
     except SystemExit:  # uvicorn's, whatever the reason
@@ -124,7 +126,7 @@ def _end_on_signals() -> None:
         signal.signal(number, lambda *_: os._exit(INTERRUPTED))
 
 
-def _tell_once(app: FastAPI) -> None:
+def tell_start_once(app: FastAPI) -> None:
     """What ended the start is told by whoever called `run`: the log does not repeat it, nor uvicorn that it did."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda _: app.state.start_error is None)
@@ -132,9 +134,7 @@ def _tell_once(app: FastAPI) -> None:
 
 def make_server(app: FastAPI, settings: Settings) -> "Server":
     """What listens: on the public address, and on the admin routes' own where there is one. Raises AddressUnusable."""
-    serving: Serving = app.state.serving
-    beside = AdminServer(app, serving.metrics) if settings.admin_port is not None else None
-    return Server(app, settings, serving, beside)
+    return Server.over(app, settings)
 
 
 class Server(Listener):
@@ -143,11 +143,20 @@ class Server(Listener):
     Hears SIGINT and SIGTERM: the first begins the drain, a second one ends it at once, whichever they are.
     """
 
-    def __init__(self, app: FastAPI, settings: Settings, serving: Serving, beside: AdminServer | None) -> None:
+    def __init__(
+        self, app: FastAPI, settings: Settings, serving: Serving, beside: AdminServer | None, *, shared: bool = False
+    ) -> None:
         logs = log_config(settings.log_level, settings.log_json)
-        super().__init__(app, settings, serving.metrics, settings.host, settings.port, log_config=logs)
+        super().__init__(app, settings, serving.metrics, settings.host, settings.port, shared=shared, log_config=logs)
         self._serving = serving
         self._beside = beside
+
+    @classmethod
+    def over(cls, app: FastAPI, settings: Settings, admin: list[socket.socket] | None = None) -> Self:
+        """`admin`: bound sockets that other processes listen on too, as on the public ones. Raises AddressUnusable."""
+        serving: Serving = app.state.serving
+        beside = AdminServer(app, serving.metrics, admin) if settings.admin_port is not None else None
+        return cls(app, settings, serving, beside, shared=admin is not None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -8,6 +8,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from deltaserve.server.accepting import SharedAcceptor
 from deltaserve.server.addresses import in_use
 from deltaserve.server.connections import Bounds, bounded
 from deltaserve.server.settings import Settings
@@ -23,7 +24,18 @@ class Listener(uvicorn.Server):
     Until then it answers whoever comes: that it is draining, and when to come back.
     """
 
-    def __init__(self, app: Any, settings: Settings, metrics: Metrics, host: str, port: int, **more: Any) -> None:
+    def __init__(
+        self,
+        app: Any,
+        settings: Settings,
+        metrics: Metrics,
+        host: str,
+        port: int,
+        *,
+        shared: bool = False,
+        **more: Any,
+    ) -> None:
+        """`shared`: other processes listen on the same sockets. `more` is for uvicorn."""
         self._bounds = Bounds.of(settings, lambda reason: metrics.connections_cut.labels(reason).inc())
         config = uvicorn.Config(
             app,
@@ -39,16 +51,30 @@ class Listener(uvicorn.Server):
         )
         super().__init__(config)
         self.hurried = False  # the drain ends now
+        self._shared = shared
         self._drain_timeout_s = settings.drain_timeout_s
         self._looking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
-            await super().startup(sockets)
+            await super().startup([] if self._shared else sockets)
+            if self._shared and self.started:
+                self.servers = [self._acceptor(one) for one in sockets or []]  # type: ignore[misc]
         except OSError:  # bound by two, of which the other one listens already
             await self.lifespan.shutdown()
             raise in_use(self.config.port, "server", "--port") from None
         self._looking = asyncio.create_task(self._look())
+
+    def _acceptor(self, shared: socket.socket) -> SharedAcceptor:
+        config, state = self.config, self.server_state
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=state, app_state=self.lifespan.state
+            )
+            return made
+
+        return SharedAcceptor(shared, protocol, config.backlog)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self.drain()

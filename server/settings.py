@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -29,6 +29,7 @@ PREFIX = "DELTASERVE_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")  # extensions of browsers have schemes of their own
+_MOST_FRONT_ENDS, _CORES_EACH = 4, 4  # of `workers` where the operator does not say
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -129,6 +130,11 @@ class Settings(BaseSettings):
         (), description="questions that the page offers to whoever opens it, one a line (in the file: a list)"
     )
     metrics: bool = True
+    workers: Annotated[str, BeforeValidator(str), Field(pattern=r"^(auto|[0-9]{1,2})$")] = Field(
+        "auto",
+        description="processes that answer HTTP, beside one for the engine; 0: one process does everything; auto: 0 "
+        "below 4 cores, else one for every 4 cores, at most 4",
+    )
 
     generation_config: Literal["auto", "none"] = Field(
         "auto", description="auto: what the pair's generation_config.json recommends for requests that do not say"
@@ -237,6 +243,14 @@ class Settings(BaseSettings):
     def admin_shares_address(self) -> bool:
         """Whether the admin routes are among the public ones."""
         return self.admin_key is not None and self.admin_port is None
+
+    @property
+    def front_ends(self) -> int:
+        """Processes that answer HTTP in front of an engine process; 0: one process does everything."""
+        if self.workers != "auto":
+            return int(self.workers)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(_MOST_FRONT_ENDS, cores // _CORES_EACH)
 
     @property
     def policy(self) -> Policy:

@@ -1,15 +1,18 @@
 """Logs and metrics of one app. Numbers, ids and names only: never a prompt or an answer."""
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 LOGGER = "deltaserve"
+SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported
 
 _LATENCY_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 4.0)
@@ -57,13 +60,16 @@ class RequestRecord:
 
 
 class Metrics:
-    """One registry per app; the names mirror vLLM's."""
+    """One registry per app; the names mirror vLLM's.
+
+    Where the processes of one server share a folder (SHARED), each writes its values there, and all are added up.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.running = self._gauge("num_requests_running", "Choices being generated.")
-        self.waiting = self._gauge("num_requests_waiting", "Choices waiting for a place.")
-        self.ready = self._gauge("ready", "1 when requests are answered.")
+        self.running = self._gauge("num_requests_running", "Choices being generated.", "livesum")
+        self.waiting = self._gauge("num_requests_waiting", "Choices waiting for a place.", "livesum")
+        self.ready = self._gauge("ready", "1 when requests are answered.", "livemostrecent")
         self.first_token = self._histogram("time_to_first_token_seconds", "Admission to first token.", _LATENCY_S)
         self.inter_token = self._histogram("inter_token_latency_seconds", "Between two tokens.", _TOKEN_S)
         self.request_time = self._histogram("e2e_request_latency_seconds", "A whole generation.", _REQUEST_S)
@@ -86,7 +92,13 @@ class Metrics:
         self.certified = self._counter("certified_tokens", "Greedy tokens proven equal to full-vocabulary correction.")
         self.tail_mass = self._counter("tail_mass", "Sum over tokens of the mass outside the listed alternatives.")
         self.guarded = self._counter("guarded_tokens", "Tokens drawn from a target that a guard narrowed.")
-        self.engine = Gauge("deltaserve_engine", "Counters of the engine.", ("counter",), registry=self.registry)
+        self.engine = Gauge(
+            "deltaserve_engine",
+            "Counters of the engine.",
+            ("counter",),
+            registry=self.registry,
+            multiprocess_mode="livemostrecent",
+        )
         self.responses = Counter(
             "deltaserve_http_responses", "HTTP answers.", labelnames=("status",), registry=self.registry
         )
@@ -94,8 +106,8 @@ class Metrics:
             "deltaserve_connections_cut", "Connections closed past a bound.", ("bound",), registry=self.registry
         )
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"deltaserve_{name}", text, registry=self.registry)
+    def _gauge(self, name: str, text: str, of_processes: Literal["livesum", "livemostrecent"]) -> Gauge:
+        return Gauge(f"deltaserve_{name}", text, registry=self.registry, multiprocess_mode=of_processes)
 
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(f"deltaserve_{name}", text, registry=self.registry)
@@ -129,7 +141,10 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Prometheus text format."""
-        return generate_latest(self.registry)
+        registry = self.registry
+        if SHARED in os.environ:
+            MultiProcessCollector(registry := CollectorRegistry())  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
 
 
 def logger() -> Any:

@@ -20,7 +20,7 @@ def serve(**values: Any) -> None:
     The exit status is 0 either way. A second signal ends the server at once, with exit status 130.
     """
     settings = read_settings(values)
-    from deltaserve.server.app import run
+    from deltaserve.server.processes.run import run
 
     if status := run(settings):
         raise typer.Exit(status)

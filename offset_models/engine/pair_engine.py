@@ -12,7 +12,7 @@ from deltaserve.offset_models.engine.engine import Engine
 from deltaserve.offset_models.engine.pair import Adapter, FullModel, Pair, PairHandle
 from deltaserve.offset_models.files.digests import digest_of
 from deltaserve.offset_models.files.library_errors import refusing
-from deltaserve.server.decoding.deciding.corrector import CorrectingSession
+from deltaserve.server.decoding.deciding.corrector import PairSession
 
 
 class PairEngine:
@@ -45,7 +45,7 @@ class PairEngine:
 
     async def open(
         self, parts: Sequence[tuple[PairHandle, float]], timeout_s: float, *, gated: bool = True
-    ) -> CorrectingSession:
+    ) -> PairSession:
         return await self._engine.open(parts, timeout_s=timeout_s, gated=gated)
 
 

@@ -11,7 +11,7 @@ from deltaserve.errors import Unavailable
 from deltaserve.offset_models.registry.state import VersionSpec
 from deltaserve.offset_models.registry.weights import EnginePort, Weights
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.server.decoding.deciding.corrector import CorrectingSession
+from deltaserve.server.decoding.deciding.corrector import PairSession
 
 FINGERPRINT_DIGITS = 12
 
@@ -74,7 +74,7 @@ class Version:
         finally:
             self._leave()
 
-    async def open(self, timeout_s: float) -> CorrectingSession:
+    async def open(self, timeout_s: float) -> PairSession:
         """A place for one stream. Raises RateLimited after `timeout_s`; Unavailable when the version is gone."""
         self._enter()
         try:
@@ -130,12 +130,12 @@ class Version:
 class _Session:
     """The engine's session, which gives its pin back when it is closed, once."""
 
-    def __init__(self, session: CorrectingSession, closed: Callable[[], None]) -> None:
+    def __init__(self, session: PairSession, closed: Callable[[], None]) -> None:
         self.prefetch = session.prefetch
         self.row = session.row
         self.corrector = session.corrector
         self.scores = session.scores
-        self._session: CorrectingSession | None = session
+        self._session: PairSession | None = session
         self._closed = closed
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from deltaserve.errors import BadCheckpoint, OffsetUnavailable
 from deltaserve.offset_models.checkpoints.checkpoint import NO_BASES, Checkpoint, open_checkpoint
 from deltaserve.offset_models.files.library_errors import refusing
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.server.decoding.deciding.corrector import CorrectingSession
+from deltaserve.server.decoding.deciding.corrector import PairSession
 from deltaserve.server.decoding.protocols import OffsetRow
 
 CANARY_TEXT: Final = "The quick brown fox jumps over the lazy dog."
@@ -41,9 +41,7 @@ class EnginePort(Protocol):
 
     async def unload(self, handle: Handle) -> None: ...
     def memory_bytes(self, handle: Handle) -> int: ...
-    async def open(
-        self, parts: Sequence[tuple[Handle, float]], timeout_s: float, *, gated: bool = True
-    ) -> CorrectingSession:
+    async def open(self, parts: Sequence[tuple[Handle, float]], timeout_s: float, *, gated: bool = True) -> PairSession:
         """A stream of Σ_j α_j·δ_j, gates open unless `gated`. Raises RateLimited when no place is free in time."""
 
 

@@ -40,6 +40,7 @@ class Tokenizer:
         self._spelling = spelling_of(source)
         self._bytes: dict[int, bytes] = {}
         self.eos_ids: tuple[int, ...] = ()
+        self.folder: Path | None = None  # where it was loaded from
         self.recommended: Mapping[str, float] = {}  # sampling parameters of the folder's generation_config.json
 
     @classmethod
@@ -61,6 +62,7 @@ class Tokenizer:
         _add_missing(backend, listed_tokens(folder, config, named))
         chat = ChatTemplate(read_templates(folder, config), named)
         tokenizer = cls(source, backend, named, chat)
+        tokenizer.folder = folder.resolve()
         tokenizer.eos_ids = tokenizer._find_eos(declared_ends(folder))
         tokenizer.recommended = recommended_sampling(folder)
         return tokenizer

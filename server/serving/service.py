@@ -16,7 +16,7 @@ from deltaserve.server.decoding.drafting.sources import Drafting
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.stream import Piece, Stream, StreamStats
-from deltaserve.server.serving.admission import Gate, Ticket
+from deltaserve.server.serving.admission import Gate, LocalPlaces, Places, Ticket
 from deltaserve.server.serving.outbox import Outbox
 from deltaserve.server.serving.ports import Backends, Registry, Version
 from deltaserve.server.serving.prompt_scoring import PromptScoring
@@ -46,11 +46,11 @@ NewSource = Callable[[Choice], DraftSource]
 class Serving:
     """Shared by all requests of one app. The backends may arrive after the start (`attach`)."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, places: Places | None = None) -> None:
         self.settings = settings
         self.metrics = metrics
         self.threads = WorkerThreads()
-        self._gate = Gate(settings, metrics)
+        self._gate = Gate(places or LocalPlaces.of(settings), settings.queue_timeout_s, metrics)
         self.draining = False
         self.failure: str | None = None  # why the backends will never come
         self.heard_from_upstream = -float("inf")
@@ -158,7 +158,7 @@ class Serving:
         `source` makes the draft source of each choice, where it is not the usual one.
         """
         outbox = Outbox(len(choices))
-        with self._gate.reserved(len(choices)) as ticket:
+        async with self._gate.reserved(len(choices)) as ticket:
             run = _Run(self, version, outbox, record, ticket, source or self.source)
             tasks = [asyncio.create_task(run.choice(choice)) for choice in choices]
             try:

@@ -68,8 +68,15 @@ class Corrector(Protocol):
         kept for the proposals that are marked as `local`."""
 
 
-class CorrectingSession(OffsetSession, Scorer, Protocol):
-    """One stream's place in the engine, with the arithmetic that needs its rows."""
+class CorrectingSession(Scorer, Protocol):
+    """One stream's place in the engine, with the arithmetic that needs its rows. The rows stay where they are."""
 
     def corrector(self, answer: AnswerSpec) -> Corrector:
         """Who decides this answer's tokens; it ends with the session."""
+
+    def close(self) -> None:
+        """Give the place back at once; work not yet started is dropped."""
+
+
+class PairSession(CorrectingSession, OffsetSession, Protocol):
+    """A session beside the pair, which can show its rows."""

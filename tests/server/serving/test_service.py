@@ -6,7 +6,7 @@ import pytest
 
 from deltaserve.errors import BadRequest, RateLimited, UpstreamUnreachable
 from deltaserve.server.decoding.stream import Piece
-from deltaserve.server.serving.admission import Gate
+from deltaserve.server.serving.admission import Gate, LocalPlaces
 from deltaserve.server.serving.outbox import Outbox
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import Metrics
@@ -17,7 +17,8 @@ PIECE = Piece("a", ())
 
 
 def gate(**settings: float) -> Gate:
-    return Gate(Settings(**settings), Metrics())
+    given = Settings(**settings)
+    return Gate(LocalPlaces.of(given), given.queue_timeout_s, Metrics())
 
 
 async def test_pieces_leave_in_batches_in_the_order_they_came() -> None:
@@ -69,10 +70,9 @@ async def test_places_are_given_in_the_order_of_arrival() -> None:
     order: list[int] = []
 
     async def enter(number: int) -> None:
-        with door.reserved(1) as ticket:
-            async with ticket.place():
-                order.append(number)
-                await asyncio.sleep(0)
+        async with door.reserved(1) as ticket, ticket.place():
+            order.append(number)
+            await asyncio.sleep(0)
 
     await asyncio.gather(*(enter(number) for number in range(5)))
     assert order == list(range(5))
@@ -80,26 +80,24 @@ async def test_places_are_given_in_the_order_of_arrival() -> None:
 
 async def test_a_full_queue_refuses_requests_until_a_place_is_free() -> None:
     door = gate(max_streams=1, max_queue=1)
-    with door.reserved(2), pytest.raises(RateLimited), door.reserved(1):
+    async with door.reserved(2):
+        with pytest.raises(RateLimited):
+            await door.reserved(1).__aenter__()
+    async with door.reserved(2):
         pass
-    with door.reserved(2):
-        pass
-    with pytest.raises(BadRequest), door.reserved(3):
-        pass
+    with pytest.raises(BadRequest):
+        await door.reserved(3).__aenter__()
 
 
 async def test_a_cancelled_wait_leaks_no_place() -> None:
     door = gate(max_streams=1)
-    with door.reserved(1) as ticket:
-        async with ticket.place():
-            with door.reserved(1) as other:
-                waiting = asyncio.create_task(other.place().__aenter__())
-                await asyncio.sleep(0)
-                waiting.cancel()
-                await asyncio.gather(waiting, return_exceptions=True)
-    with door.reserved(1) as ticket:
-        async with asyncio.timeout(1), ticket.place():
-            pass
+    async with door.reserved(1) as ticket, ticket.place(), door.reserved(1) as other:
+        waiting = asyncio.create_task(other.place().__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    async with door.reserved(1) as ticket, asyncio.timeout(1), ticket.place():
+        pass
 
 
 async def test_the_queue_timeout_is_for_a_requests_first_choice_only() -> None:
@@ -109,9 +107,8 @@ async def test_the_queue_timeout_is_for_a_requests_first_choice_only() -> None:
         async with ticket.place():
             await asyncio.sleep(0.04)
 
-    with door.reserved(4) as ticket:
+    async with door.reserved(4) as ticket:
         await asyncio.gather(*(hold(number) for number in range(4)))
-    with door.reserved(1) as busy, door.reserved(1) as late:
-        async with busy.place():
-            with pytest.raises(RateLimited, match=r"0\.05 s"):
-                await late.place().__aenter__()
+    async with door.reserved(1) as busy, door.reserved(1) as late, busy.place():
+        with pytest.raises(RateLimited, match=r"0\.05 s"):
+            await late.place().__aenter__()

@@ -1,0 +1,96 @@
+"""One process of a server, as its supervisor sees it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from deltaserve import errors
+from deltaserve.errors import DeltaserveError
+from deltaserve.server.processes.handover import Handover, give
+
+Role = Literal["engine", "frontend"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a process said of its start."""
+
+    started: bool
+    error: DeltaserveError | None = None  # that a known fault ended it with
+
+
+class Child:
+    """A running process. Its channel can be read when it has reported or ended."""
+
+    def __init__(self, role: Role, handover: Handover, env: Mapping[str, str] | None = None) -> None:
+        self.role = role
+        self.since = time.monotonic()
+        self.started = False
+        self.channel, theirs = socket.socketpair()
+        descriptors = (theirs.fileno(), *handover.public, *handover.admin)
+        self._popen = subprocess.Popen(
+            [sys.executable, "-m", "deltaserve.server.processes", role, str(theirs.fileno())],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            pass_fds=descriptors,
+            start_new_session=True,  # a terminal's Ctrl-C is the supervisor's to hear
+        )
+        theirs.close()
+        self._buffer = b""
+        with suppress(OSError):  # it has ended already, which the channel tells
+            give(self.channel, handover)
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    def report(self) -> Report | None:
+        """What it said, blocking until it says something; None when it has ended."""
+        while b"\n" not in self._buffer:
+            try:
+                more = self.channel.recv(4096)
+            except OSError:
+                more = b""
+            if not more:
+                return None
+            self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        report = _report(json.loads(line))
+        self.started |= report.started
+        return report
+
+    def signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            self._popen.send_signal(number)
+
+    def ended(self, within_s: float) -> int:
+        """Its exit status; it is killed where it has not ended in time."""
+        try:
+            status = self._popen.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            status = self._popen.wait()
+        self.channel.close()
+        return status
+
+
+def _report(told: Mapping[str, Any]) -> Report:
+    error = told.get("error")
+    if error is None:
+        return Report(told["started"])
+    name, message, param = error
+    kind = getattr(errors, name, DeltaserveError)
+    return Report(told["started"], kind(message, param=param))
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Ours, and more."""
+    return {**os.environ, **more}

@@ -1,0 +1,80 @@
+"""The engine's side of one stream: its session, and the corrector that decides its tokens."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import msgspec
+
+from deltaserve.server.decoding.deciding.corrector import AnswerSpec, CorrectingSession, Corrector
+from deltaserve.server.processes.wire import messages as m
+from deltaserve.server.processes.wire.translation import TextReceiver, decided, proposal, scored
+
+Send = Callable[[m.ToFrontEnd], None]
+Fail = Callable[[int, Exception], None]
+
+
+class EngineSide:
+    """Works on what a `RemoteSession` asks. Messages are begun in the order in which they came."""
+
+    def __init__(self, session: CorrectingSession, send: Send, fail: Fail) -> None:
+        self._session = session
+        self._send = send
+        self._fail = fail
+        self._text = TextReceiver()
+        self._corrector: Corrector | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handlers: Mapping[type[Any], Callable[[Any], None]] = {
+            m.Prefetch: lambda asked: self._session.prefetch(self._text.heard(asked.text)),
+            m.Begin: self._begin,
+            m.Ahead: lambda _: self._deciding.prefetch(),
+            m.Decide: lambda asked: self._start(asked.id, self._decide(asked)),
+            m.Expected: lambda asked: self._start(asked.id, self._expected(asked)),
+            m.DraftBlock: lambda asked: self._start(asked.id, self._draft(asked)),
+            m.Score: lambda asked: self._start(asked.id, self._score(asked, list(self._text.heard(asked.text)))),
+        }
+
+    def received(self, message: Any) -> None:
+        self._handlers[type(message)](message)
+
+    def end(self) -> None:
+        """What is still being worked on is not wanted any more."""
+        for task in self._tasks:
+            task.cancel()
+
+    @property
+    def _deciding(self) -> Corrector:
+        if self._corrector is None:
+            raise RuntimeError("a stream that has not begun")
+        return self._corrector
+
+    def _begin(self, begin: m.Begin) -> None:
+        prompt = list(self._text.heard(begin.prompt))
+        self._corrector = self._session.corrector(AnswerSpec(prompt, begin.params, begin.policy, begin.index))
+
+    async def _decide(self, asked: m.Decide) -> m.ToFrontEnd:
+        run = [proposal(listed) for listed in asked.run]
+        decisions = await self._deciding.decide(run, asked.draft_temperature, observed=asked.observed)
+        return m.Decisions(asked.id, [decided(decision) for decision in decisions])
+
+    async def _expected(self, asked: m.Expected) -> m.ToFrontEnd:
+        return m.Done(asked.id, msgspec.Raw(msgspec.msgpack.encode(await self._deciding.expected())))
+
+    async def _draft(self, asked: m.DraftBlock) -> m.ToFrontEnd:
+        return m.Done(asked.id, msgspec.Raw(msgspec.msgpack.encode(await self._deciding.draft(asked.length))))
+
+    async def _score(self, asked: m.Score, text: list[int]) -> m.ToFrontEnd:
+        proposals = [proposal(listed) for listed in asked.proposals]
+        tokens = await self._session.scores(text, asked.start, proposals, asked.tail, asked.top)
+        return m.Scores(asked.id, [scored(token) for token in tokens])
+
+    def _start(self, asked: int, work: Coroutine[Any, Any, m.ToFrontEnd]) -> None:
+        task = asyncio.create_task(self._answer(asked, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, asked: int, work: Coroutine[Any, Any, m.ToFrontEnd]) -> None:
+        try:
+            self._send(await work)
+        except Exception as error:  # noqa: BLE001  (told to the front-end, which raises it)
+            self._fail(asked, error)

@@ -1,0 +1,144 @@
+"""The offset versions of the engine process, as requests and operators of a front-end ask for them."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from deltaserve.server.processes.frontend.link import Connection, EngineLink
+from deltaserve.server.processes.frontend.session import RemoteSession
+from deltaserve.server.processes.frontend.tokenizers import Tokenizers
+from deltaserve.server.processes.wire import messages as m
+from deltaserve.server.serving.ports import Json, Tokenizer, Version
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deltaserve.offset_models.registry.audit import Actor
+
+_Cards = list[tuple[str, float, m.VersionFacts]]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteVersion:
+    """A version that the engine process holds; streams can be opened while its pin lasts."""
+
+    facts: m.VersionFacts
+    tokenizer: Tokenizer
+    connection: Connection
+    pin: int
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @property
+    def fingerprint(self) -> str:
+        return self.facts.fingerprint
+
+    @property
+    def max_context(self) -> int:
+        return self.facts.max_context
+
+    async def open(self, timeout_s: float) -> RemoteSession:
+        stream = self.connection.new_id()
+        try:
+            await self.connection.ask(stream, m.Open(stream, self.pin, timeout_s))
+        except BaseException:
+            self.connection.tell(m.Drop(stream))
+            raise
+        return RemoteSession(self.connection, stream)
+
+
+class RemoteRegistry:
+    """`ports.Offsets` and `admission.Places`: which version answers, and who may run, is decided in the engine process.
+
+    So an activation holds for all front-ends at once, and the bounds are those of the whole server.
+    """
+
+    def __init__(self, path: "Path") -> None:
+        self.link = EngineLink(path, self._introduced)
+        self._tokenizers = Tokenizers()
+        self._served: str | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.link.alive
+
+    @asynccontextmanager
+    async def pinned(self, model: str | None) -> AsyncIterator[Version]:
+        connection = self.link.connection
+        async with connection.holding(lambda pin: m.Pin(pin, model)) as (pin, reply):
+            facts = msgspec.msgpack.decode(reply.value, type=m.VersionFacts)
+            yield RemoteVersion(facts, await self._tokenizers.of(facts), connection, pin)
+
+    @asynccontextmanager
+    async def reserved(self, count: int) -> AsyncIterator[None]:
+        async with self.link.connection.holding(lambda taken: m.Reserve(taken, count)):
+            yield
+
+    @asynccontextmanager
+    async def place(self, timeout_s: float | None) -> AsyncIterator[None]:
+        async with self.link.connection.holding(lambda taken: m.TakePlace(taken, timeout_s)):
+            yield
+
+    async def cards(self) -> Sequence[tuple[str, float, Version]]:
+        connection = self.link.connection
+        cards = await self._ask("cards", _Cards)
+        return [
+            (name, loaded_at, RemoteVersion(facts, await self._tokenizers.of(facts), connection, 0))
+            for name, loaded_at, facts in cards
+        ]
+
+    async def engine_stats(self) -> Mapping[str, float]:
+        stats: dict[str, float] = await self._ask("engine_stats", dict[str, float]) if self.alive else {}
+        return stats
+
+    async def serve_as(self, name: str) -> None:
+        self._served = name
+        await self._ask("serve_as", name=name)
+
+    async def listing(self) -> Json:
+        return await self._json("listing")
+
+    async def add(
+        self, name: str, path: str, *, strength: float | None, activate: bool, wait: bool, actor: "Actor"
+    ) -> Json | None:
+        order = {"name": name, "path": path, "strength": strength, "activate": activate, "wait": wait}
+        shown: Json | None = await self._ask("add", Json | None, **order, actor=asdict(actor))
+        return shown
+
+    async def sum(self, name: str, parts: Mapping[str, float | None], *, activate: bool, actor: "Actor") -> Json:
+        return await self._json("sum", name=name, parts=dict(parts), activate=activate, actor=asdict(actor))
+
+    async def activate(self, name: str, *, actor: "Actor") -> Json:
+        return await self._json("activate", name=name, actor=asdict(actor))
+
+    async def rollback(self, *, actor: "Actor") -> Json:
+        return await self._json("rollback", actor=asdict(actor))
+
+    async def set_strength(self, name: str, strength: float, *, actor: "Actor") -> Json:
+        return await self._json("set_strength", name=name, strength=strength, actor=asdict(actor))
+
+    async def unload(self, name: str, *, actor: "Actor") -> Json:
+        return await self._json("unload", name=name, actor=asdict(actor))
+
+    async def audit(self, limit: int, before: int | None) -> Json:
+        return await self._json("audit", limit=limit, before=before)
+
+    async def _json(self, method: str, /, **arguments: Any) -> Json:
+        shown: Json = await self._ask(method, Json, **arguments)
+        return shown
+
+    async def _ask(self, method: str, kind: Any = None, /, **arguments: Any) -> Any:
+        connection = self.link.connection
+        asked = connection.new_id()
+        reply: m.Done = await connection.ask(asked, m.Ask(asked, method, arguments))
+        return msgspec.msgpack.decode(reply.value, type=kind)
+
+    def _introduced(self, connection: Connection) -> None:
+        """An engine that was started again learns the name under which clients know it, before it is asked anything."""
+        if self._served is not None:
+            connection.tell(m.Ask(connection.new_id(), "serve_as", {"name": self._served}))

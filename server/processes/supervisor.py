@@ -1,0 +1,213 @@
+"""The parent of a server's processes: it binds, starts, drains, and starts again what has died. It answers nothing."""
+
+import os
+import selectors
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from deltaserve.errors import DeltaserveError
+from deltaserve.server.processes.child import Child, Role, environment
+from deltaserve.server.processes.handover import Handover
+from deltaserve.server.settings import Settings
+from deltaserve.server.telemetry import SHARED
+
+FAILED: Final = 1
+INTERRUPTED: Final = 130
+_END_WITHIN_S: Final = 5.0  # of a process that was told to end at once, or has said that it does
+_SPARE_S: Final = 10.0  # beyond the drain timeout, before what still runs is killed
+_STABLE_S: Final = 10.0  # a process that lived for less is started again later and later
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 30.0
+_METRICS: Final = "metrics"
+
+
+class StartFailed(Exception):
+    """A process ended before the server was there; `error` says why, where it is known."""
+
+    def __init__(self, error: DeltaserveError | None) -> None:
+        super().__init__()
+        self.error = error
+
+
+@dataclass(slots=True)
+class Post:
+    """One process's place, held by one process after the other."""
+
+    role: Role
+    child: Child | None = None
+    due: float = 0.0  # when the next one is started
+    delay_s: float = 0.0
+
+    def vacant_after(self, lived_s: float) -> None:
+        """The process has ended: how soon the next one comes."""
+        self.delay_s = 0.0 if lived_s >= _STABLE_S else min(max(2 * self.delay_s, _FIRST_DELAY_S), _LONGEST_DELAY_S)
+        self.child, self.due = None, time.monotonic() + self.delay_s
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """Runs one engine process and `front_ends` others, until a signal. `public` and `admin` are bound sockets."""
+
+    settings: Settings
+    front_ends: int
+    public: Sequence[socket.socket]
+    admin: Sequence[socket.socket]
+    log: Any
+    folder: Path = field(init=False)
+    _posts: list[Post] = field(init=False)
+    _selector: selectors.BaseSelector = field(init=False, default_factory=selectors.DefaultSelector)
+    _signals: int = field(init=False, default=0)
+    _complete: bool = field(init=False, default=False)  # all processes have been there once
+    _end_by: float | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._posts = [Post("engine"), *(Post("frontend") for _ in range(self.front_ends))]
+
+    def run(self) -> int:
+        """0 after a drain, INTERRUPTED after a second signal, FAILED where the start ended with a defect.
+
+        Raises the DeltaserveError that the start ended with.
+        """
+        with _private_folder() as self.folder, self._hearing_signals():
+            try:
+                return self._supervise()
+            except StartFailed as failed:
+                if failed.error is not None:
+                    raise failed.error from None
+                return FAILED
+            finally:
+                self._kill_all()
+                self._selector.close()
+
+    def _supervise(self) -> int:
+        while True:
+            self._start_due()
+            for key, _ in self._selector.select(self._wait_s()):
+                if key.data is None:
+                    self._hear(key.fileobj)
+                else:
+                    self._heard_of(key.data)
+            if self._signals and not self._complete:
+                return 0  # nothing has been served yet
+            if self._signals and self._all_ended():
+                return INTERRUPTED if self._signals > 1 else 0
+
+    def _start_due(self) -> None:
+        for post in self._posts:
+            if post.child is None and not self._signals and time.monotonic() >= post.due:
+                post.child = self._start(post.role)
+                self._selector.register(post.child.channel, selectors.EVENT_READ, post)
+
+    def _start(self, role: Role) -> Child:
+        if role == "engine":
+            return Child(role, Handover(self.settings, self.folder, self.front_ends))
+        public, admin = ([one.fileno() for one in sockets] for sockets in (self.public, self.admin))
+        handover = Handover(self.settings, self.folder, self.front_ends, tuple(public), tuple(admin))
+        return Child(role, handover, environment(**{SHARED: str(self.folder / _METRICS)}))
+
+    def _wait_s(self) -> float | None:
+        """Until something has to be done that nobody tells of."""
+        times = [post.due for post in self._posts if post.child is None and not self._signals]
+        times += [self._end_by] if self._end_by is not None else []
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _heard_of(self, post: Post) -> None:
+        child = post.child
+        if child is None:
+            return
+        report = child.report()
+        if report is None:
+            self._ended(post, child)
+        elif report.started:
+            self._complete = self._complete or all(one.child and one.child.started for one in self._posts)
+        elif not self._complete:
+            raise StartFailed(report.error)
+        else:
+            self.log.error(f"the {post.role} cannot start", reason=report.error.message if report.error else "a defect")
+
+    def _ended(self, post: Post, child: Child) -> None:
+        self._selector.unregister(child.channel)
+        status = child.ended(_END_WITHIN_S)
+        mark_process_dead(child.pid, str(self.folder / _METRICS))  # type: ignore[no-untyped-call]
+        if not self._complete and not self._signals:
+            raise StartFailed(None)
+        post.vacant_after(time.monotonic() - child.since)
+        if not self._signals:
+            self.log.error(f"the {post.role} has ended and is started again", status=status, after_s=post.delay_s)
+
+    def _all_ended(self) -> bool:
+        """Whether the front-ends have drained; then the engine, which nobody needs any more, is ended too."""
+        engine, *others = self._posts
+        if self._end_by is not None and time.monotonic() >= self._end_by:
+            return True
+        if any(post.child for post in others):
+            return False
+        if engine.child is not None:
+            engine.child.signal(signal.SIGTERM)
+            self._ended_engine(engine, engine.child)
+        return True
+
+    def _ended_engine(self, post: Post, child: Child) -> None:
+        self._selector.unregister(child.channel)
+        child.ended(_END_WITHIN_S)
+        post.child = None
+
+    def _hear(self, wakeup: Any) -> None:
+        """One signal or several: the first begins the drain, a second one ends it at once."""
+        for _ in wakeup.recv(64):
+            self._signals += 1
+            within_s = self.settings.drain_timeout_s + _SPARE_S if self._signals == 1 else _END_WITHIN_S
+            self._end_by = time.monotonic() + within_s
+            for post in self._posts[1:]:
+                if post.child is not None and self._signals <= 2:
+                    post.child.signal(signal.SIGTERM)
+
+    @contextmanager
+    def _hearing_signals(self) -> Iterator[None]:
+        ours, wakeup = socket.socketpair()
+        wakeup.setblocking(False)
+        before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _heard_in_the_loop)
+        self._selector.register(ours, selectors.EVENT_READ, None)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: os._exit(INTERRUPTED))
+            ours.close()
+            wakeup.close()
+
+    def _kill_all(self) -> None:
+        for post in self._posts:
+            if post.child is not None:
+                post.child.signal(signal.SIGKILL)
+        for post in self._posts:
+            if post.child is not None:
+                post.child.ended(_END_WITHIN_S)
+
+
+def _heard_in_the_loop(number: int, frame: FrameType | None) -> None:
+    """The wake-up descriptor tells the loop."""
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """For this server's sockets and metrics, open to nobody else; removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="deltaserve-"))  # mode 0700
+    (folder / _METRICS).mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
