@@ -1,6 +1,5 @@
 """One process of a server, as its supervisor sees it."""
 
-import json
 import os
 import signal
 import socket
@@ -9,22 +8,13 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from deltaserve import errors
-from deltaserve.errors import DeltaserveError
-from deltaserve.server.processes.handover import Handover, give
+import msgspec
+
+from deltaserve.server.processes.handover import Handover, Report, give
 
 Role = Literal["engine", "frontend"]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a process said of its start."""
-
-    started: bool
-    error: DeltaserveError | None = None  # that a known fault ended it with
 
 
 class Child:
@@ -63,7 +53,7 @@ class Child:
                 return None
             self._buffer += more
         line, _, self._buffer = self._buffer.partition(b"\n")
-        report = _report(json.loads(line))
+        report = msgspec.json.decode(line, type=Report)
         self.started |= report.started
         return report
 
@@ -80,15 +70,6 @@ class Child:
             status = self._popen.wait()
         self.channel.close()
         return status
-
-
-def _report(told: Mapping[str, Any]) -> Report:
-    error = told.get("error")
-    if error is None:
-        return Report(told["started"])
-    name, message, param = error
-    kind = getattr(errors, name, DeltaserveError)
-    return Report(told["started"], kind(message, param=param))
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ One socket pair for each process. It ends when either side ends, even by SIGKILL
 parent starts it again.
 """
 
-import json
 import os
 import pickle
 import shutil
@@ -13,9 +12,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from deltaserve.errors import DeltaserveError
+from deltaserve.server.processes.wire.messages import Fault
+from deltaserve.server.processes.wire.translation import fault
 from deltaserve.server.settings import Settings
 
 ORPHANED: Final = 1  # exit status of a process whose parent is gone
@@ -36,6 +39,13 @@ class Handover:
     @property
     def engine_socket(self) -> Path:
         return self.folder / SOCKET
+
+
+class Report(msgspec.Struct):
+    """What a process says of its start: one line of JSON."""
+
+    started: bool
+    fault: Fault | None = None  # that a known error ended it with
 
 
 class Parent:
@@ -63,15 +73,14 @@ class Parent:
         threading.Thread(target=wait, name="parent", daemon=True).start()
 
     def started(self) -> None:
-        self._report({"started": True})
+        self._report(Report(True))
 
     def failed(self, error: DeltaserveError | None) -> None:
         """The start has ended: with a sentence, or with a defect whose traceback is in the log."""
-        told = None if error is None else [type(error).__name__, error.message, error.param]
-        self._report({"started": False, "error": told})
+        self._report(Report(False, None if error is None else fault(error)))
 
-    def _report(self, report: dict[str, Any]) -> None:
-        self._channel.sendall(json.dumps(report).encode() + b"\n")
+    def _report(self, report: Report) -> None:
+        self._channel.sendall(msgspec.json.encode(report) + b"\n")
 
 
 def give(channel: socket.socket, handover: Handover) -> None:

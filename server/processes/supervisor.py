@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from deltaserve.errors import DeltaserveError
 from deltaserve.server.processes.child import Child, Role, environment
 from deltaserve.server.processes.handover import Handover
+from deltaserve.server.processes.wire.translation import error
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import SHARED
 
@@ -34,7 +34,7 @@ _METRICS: Final = "metrics"
 class StartFailed(Exception):
     """A process ended before the server was there; `error` says why, where it is known."""
 
-    def __init__(self, error: DeltaserveError | None) -> None:
+    def __init__(self, error: Exception | None) -> None:
         super().__init__()
         self.error = error
 
@@ -131,9 +131,9 @@ class Supervisor:
         elif report.started:
             self._complete = self._complete or all(one.child and one.child.started for one in self._posts)
         elif not self._complete:
-            raise StartFailed(report.error)
+            raise StartFailed(error(report.fault) if report.fault else None)
         else:
-            self.log.error(f"the {post.role} cannot start", reason=report.error.message if report.error else "a defect")
+            self.log.error(f"the {post.role} cannot start", reason=report.fault and report.fault.message)
 
     def _ended(self, post: Post, child: Child) -> None:
         self._selector.unregister(child.channel)

@@ -97,9 +97,11 @@ def fault(error: BaseException) -> Fault:
 
 def error(wire: Fault) -> Exception:
     kind = getattr(errors, wire.name, None)
-    if isinstance(kind, type) and issubclass(kind, DeltaserveError):
-        return kind(wire.message, param=wire.param, retry_after_s=wire.retry_after_s)
-    return EngineDefect(wire.message)
+    if not (isinstance(kind, type) and issubclass(kind, DeltaserveError)):
+        return EngineDefect(wire.message)
+    again = kind.__new__(kind)  # some classes make their sentence themselves
+    DeltaserveError.__init__(again, wire.message, param=wire.param, retry_after_s=wire.retry_after_s)
+    return again
 
 
 class TextSender:

@@ -1,0 +1,296 @@
+"""A front-end's side and the engine's, over a real socket in one event loop: what one asks is what the other does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deltaserve.errors import BadRequest, Conflict, ModelNotFound, OffsetUnavailable, RateLimited, Unavailable
+from deltaserve.offset_models.registry.audit import Actor
+from deltaserve.offset_models.registry.registry import Registry
+from deltaserve.offset_models.registry.weights import WeightsPool
+from deltaserve.server.decoding.decoder import decode
+from deltaserve.server.decoding.drafting.early_calls import EarlyCall, Records
+from deltaserve.server.decoding.drafting.local import verified_block
+from deltaserve.server.decoding.drafting.upstream import UpstreamSource
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.policy import Guard, Policy
+from deltaserve.server.decoding.scoring import score
+from deltaserve.server.decoding.stream import Step, Stream
+from deltaserve.server.processes.engine.connection import FrontEnd
+from deltaserve.server.processes.frontend.registry import RemoteRegistry
+from deltaserve.server.serving.admission import LocalPlaces
+from deltaserve.server.serving.local_registry import LocalRegistry
+from deltaserve.server.serving.ports import Version
+from deltaserve.server.telemetry import logger
+from tests.support.offsets import BookkeepingEngine, lora_checkpoint
+from tests.support.toy import ToyBlackBox, ToyDetokenizer, ToySession, toy_stream
+
+pytestmark = pytest.mark.anyio
+WHO = Actor("key", "req-1")
+
+
+@dataclass
+class ToyEngine(BookkeepingEngine):
+    """Its sessions are those of the toy world, but for the canary's."""
+
+    made: list[ToySession] = field(default_factory=list)
+
+    async def open(self, parts: Any, timeout_s: float, *, gated: bool = True) -> Any:
+        if not gated:
+            return await super().open(parts, timeout_s, gated=gated)
+        self.sessions += 1
+        session = ToySession(strength=sum(alpha for _, alpha in parts))
+        session.close = self._close  # type: ignore[method-assign]
+        self.made.append(session)
+        return session
+
+    def _close(self) -> None:
+        self.sessions -= 1
+
+
+@dataclass
+class Site:
+    engine: ToyEngine
+    offsets: Registry
+    server: asyncio.Server
+    connections: list[FrontEnd]
+    path: Path
+
+    @asynccontextmanager
+    async def front_end(self) -> AsyncIterator[RemoteRegistry]:
+        remote = RemoteRegistry(self.path)
+        task = asyncio.create_task(remote.link.run())
+        try:
+            async with asyncio.timeout(10):
+                await remote.link.wait()
+            yield remote
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def site(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    """Two loaded offsets, `a` active; two places, one choice may wait."""
+    lora_checkpoint(tmp_path / "root", "a", seed=1)
+    lora_checkpoint(tmp_path / "root", "b", seed=5, strength=0.5)
+    engine = ToyEngine()
+    offsets = Registry(WeightsPool(engine, tmp_path / "root"), root=tmp_path / "root", served="toy", folder=tmp_path)
+    await offsets.start("a")
+    await offsets.load("b", "b")
+    places, local = LocalPlaces(2, 1), LocalRegistry(offsets)
+    connections: list[FrontEnd] = []
+
+    def connected() -> Any:
+        connections.append(FrontEnd(local, places, logger()))
+        return connections[-1].wire
+
+    path = tmp_path_factory.mktemp("s") / "s"
+    server = await asyncio.get_running_loop().create_unix_server(connected, str(path))
+    yield Site(engine, offsets, server, connections, path)
+    server.close()
+    await offsets.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  (of another task)
+            await asyncio.sleep(0.005)
+
+
+def params(**more: Any) -> SamplingParams:
+    return SamplingParams(**{"max_tokens": 24, **more})
+
+
+SEEDED = {"temperature": 0.8, "seed": 5}
+KINDS: dict[str, tuple[SamplingParams, Policy]] = {
+    "greedy": (params(temperature=0.0), Policy()),
+    "seeded": (params(**SEEDED, top_logprobs=3), Policy(tail="truncate")),
+    "penalised": (
+        params(**SEEDED, repetition_penalty=1.3, frequency_penalty=0.4, logit_bias={4: 2.0}, top_p=0.9, top_k=8),
+        Policy(),
+    ),
+    "guarded and explained": (params(**SEEDED), Policy(guard=Guard(kl_nats=0.01, temperature=0.0), explain=4)),
+    "ending": (params(temperature=0.0, eos_ids=frozenset({2, 3}), min_tokens=4, stop=("xyz",)), Policy()),
+}
+
+
+async def steps_of(stream: Stream, box: ToyBlackBox) -> list[Step]:
+    source = UpstreamSource(box, early_call=EarlyCall(box, Records()))
+    async with aclosing(decode(stream, source)) as steps:
+        return [step async for step in steps]
+
+
+def told(step: Step) -> tuple[Any, ...]:
+    """A step with its arrays as lists."""
+    top = None if step.top is None else [part.tolist() for part in step.top]
+    shown = step.explanation
+    explained = None if shown is None else (shown.kl_nats, shown.ids.tolist(), shown.after.tolist())
+    return step.token_id, step.proposed_id, step.certified, step.tail_mass, step.logprob, top, explained
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("burst", [1, 4])
+async def test_a_stream_over_the_wire_gives_what_it_gives_beside_its_rows(site: Site, kind: str, burst: int) -> None:
+    wanted, policy = KINDS[kind]
+    expected = await steps_of(toy_stream(wanted, policy=policy), ToyBlackBox(burst=burst))
+    async with site.front_end() as remote, remote.pinned("toy") as version:
+        session = await version.open(1.0)
+        stream = Stream([1, 2, 3], wanted, session, ToyDetokenizer(), policy=policy)
+        assert [told(s) for s in await steps_of(stream, ToyBlackBox(burst=burst))] == [told(s) for s in expected]
+        assert stream.params.stop == wanted.stop
+        session.close()
+
+
+async def test_a_block_of_the_pair_is_drafted_and_decided_in_the_engine_process(site: Site) -> None:
+    async def block(stream: Stream) -> tuple[list[int], list[int]]:
+        drafted = await stream.corrector.draft(4)
+        draft = await verified_block(stream, ToyBlackBox(), drafted)
+        decisions = await stream.corrector.decide(draft.arrived(), draft.temperature, observed=True)
+        assert decisions[0].agreement is not None
+        return drafted, [decision.token_id for decision in decisions]
+
+    expected = await block(toy_stream(params(**SEEDED)))
+    async with site.front_end() as remote, remote.pinned(None) as version:
+        session = await version.open(1.0)
+        assert await block(Stream([1, 2, 3], params(**SEEDED), session, ToyDetokenizer())) == expected
+
+
+async def test_a_text_is_scored_as_it_is_beside_the_rows(site: Site) -> None:
+    text, box = [1, 2, 3, 4, 5, 6, 7], ToyBlackBox()
+
+    async def lists() -> AsyncIterator[list[Any]]:
+        for at in range(1, len(text)):
+            block = await box.block(text[:at], [], params())  # type: ignore[arg-type]
+            yield [block.proposals[0]]
+
+    expected = await score(text, lists(), ToySession(), "impute", 2)
+    async with site.front_end() as remote, remote.pinned(None) as version:
+        got = await score(text, lists(), await version.open(1.0), "impute", 2)
+    assert [(t.token_id, t.logprob) for t in got] == [(t.token_id, t.logprob) for t in expected]
+    assert [t.top and t.top[0].tolist() for t in got] == [t.top and t.top[0].tolist() for t in expected]
+
+
+async def test_the_engine_process_decides_which_version_answers(site: Site) -> None:
+    async with site.front_end() as one, site.front_end() as other:
+        async with one.pinned("toy") as before:
+            await other.activate("b", actor=WHO)
+            async with one.pinned("toy") as after, other.pinned(None) as there:
+                assert (before.name, after.name, there.name) == ("a", "b", "b")
+                assert after.fingerprint == there.fingerprint == site.offsets.resolve(None).fingerprint
+                assert after.tokenizer is before.tokenizer  # both have the base's: it is loaded once
+        assert [(name, version.name) for name, _, version in await one.cards()] == [("toy", "b"), ("toy@a", "a")]
+        with pytest.raises(ModelNotFound, match="toy@none"):
+            async with one.pinned("toy@none"):
+                pass
+
+
+async def test_the_name_that_clients_use_is_told_again_to_an_engine_that_was_started_again(site: Site) -> None:
+    async with site.front_end() as remote:
+        await remote.serve_as("served")
+        site.offsets.served = "toy"  # as a new process would have it
+        site.connections[0].wire.close()
+        await until(lambda: len(site.connections) == 2 and remote.alive)
+        async with remote.pinned("served") as version:
+            assert version.name == "a"
+
+
+async def test_operators_see_and_change_what_the_engine_process_holds(site: Site) -> None:
+    async with site.front_end() as remote:
+        assert (await remote.listing())["active"] == "a"
+        shown = await remote.set_strength("b", 0.25, actor=WHO)
+        assert (shown["name"], shown["strength"], shown["state"]) == ("b", 0.25, "ready")
+        added = await remote.sum("both", {"a": None, "b": 2.0}, activate=True, actor=WHO)
+        assert added["state"] == "active"
+        assert (await remote.rollback(actor=WHO))["previous"] == "both"
+        assert (await remote.unload("both", actor=WHO))["state"] in ("unloaded", "draining")
+        assert await remote.add("b", "b", strength=0.25, activate=False, wait=True, actor=WHO) is not None
+        newest = (await remote.audit(1, None))["data"][0]
+        assert (newest["action"], newest["key_id"], newest["request_id"]) == ("unload", "key", "req-1")
+        with pytest.raises(Conflict):
+            await remote.unload("a", actor=WHO)
+
+
+async def test_places_are_those_of_all_front_ends_together(site: Site) -> None:
+    async with site.front_end() as one, site.front_end() as other:
+        async with one.reserved(2), one.place(1.0), other.reserved(1), other.place(1.0):
+            with pytest.raises(RateLimited, match="too many requests"):
+                await other.reserved(1).__aenter__()
+            with pytest.raises(RateLimited, match=r"0\.01 s"):
+                await one.place(0.01).__aenter__()
+        with pytest.raises(BadRequest):
+            await one.reserved(4).__aenter__()
+        async with other.reserved(3), other.place(1.0), other.place(1.0):
+            pass
+
+
+async def test_what_a_lost_front_end_held_is_given_back(site: Site) -> None:
+    async with site.front_end() as one:
+        await one.reserved(3).__aenter__()
+        await one.place(1.0).__aenter__()
+        version: Version = await one.pinned("toy@b").__aenter__()
+        await version.open(1.0)
+        await site.offsets.unload("b")
+        assert site.engine.sessions == 1 and len(site.engine.loaded) == 2
+    await until(lambda: site.engine.sessions == 0 and len(site.engine.loaded) == 1)
+    async with site.front_end() as other, other.reserved(3), other.place(1.0), other.place(1.0):
+        pass
+
+
+async def test_a_wait_that_is_cancelled_takes_no_place(site: Site) -> None:
+    async with site.front_end() as remote:
+        async with remote.place(1.0), remote.place(1.0):
+            waiting = asyncio.create_task(remote.place(None).__aenter__())
+            await asyncio.sleep(0.02)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        async with remote.place(1.0), remote.place(1.0):
+            pass
+
+
+async def test_when_the_engine_is_lost_what_waits_fails_and_later_calls_do_too(site: Site) -> None:
+    async with site.front_end() as remote, remote.pinned(None) as version:
+        session = await version.open(1.0)
+        stream = Stream([1, 2, 3], params(), session, ToyDetokenizer())
+        site.engine.gate = asyncio.Event()  # never set: a load that waits
+        await site.offsets.unload("b")
+        loading = asyncio.create_task(remote.add("b", "b", strength=None, activate=False, wait=True, actor=WHO))
+        await asyncio.sleep(0.05)
+        site.server.close()
+        site.connections[0].wire.close()
+        with pytest.raises(OffsetUnavailable, match="started again"):
+            await loading
+        assert not remote.alive
+        with pytest.raises(OffsetUnavailable):
+            await steps_of(stream, ToyBlackBox())
+        with pytest.raises(OffsetUnavailable):
+            await version.open(1.0)
+        with pytest.raises(Unavailable):
+            await remote.pinned(None).__aenter__()
+        assert await remote.engine_stats() == {}
+        session.close()
+        site.engine.gate.set()
+
+
+async def test_a_stream_fails_as_its_rows_do(site: Site) -> None:
+    async with site.front_end() as remote, remote.pinned(None) as version:
+        session = await version.open(1.0)
+        stream = Stream([1, 2, 3], params(temperature=0.0), session, ToyDetokenizer())
+        site.engine.made[-1].fails = OffsetUnavailable("no row")
+        with pytest.raises(OffsetUnavailable, match="no row"):
+            await steps_of(stream, ToyBlackBox())
+        session.close()
+        await until(lambda: site.engine.sessions == 0)
+
+
+async def test_a_tokenizer_that_changed_on_disk_is_not_used(site: Site, tmp_path: Path) -> None:
+    config = tmp_path / "root" / "base" / "tokenizer_config.json"
+    config.write_text('{"chat_template": "other"}')
+    async with site.front_end() as remote:
+        with pytest.raises(OffsetUnavailable, match="no longer the one"):
+            await remote.pinned(None).__aenter__()
