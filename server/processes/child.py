@@ -20,14 +20,14 @@ Role = Literal["engine", "frontend"]
 class Child:
     """A running process. Its channel can be read when it has reported or ended."""
 
-    def __init__(self, role: Role, handover: Handover, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, module: str, role: Role, handover: Handover, env: Mapping[str, str] | None = None) -> None:
         self.role = role
         self.since = time.monotonic()
         self.started = False
         self.channel, theirs = socket.socketpair()
         descriptors = (theirs.fileno(), *handover.public, *handover.admin)
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "deltaserve.server.processes", role, str(theirs.fileno())],
+            [sys.executable, "-m", module, role, str(theirs.fileno())],
             env=env,
             stdin=subprocess.DEVNULL,
             pass_fds=descriptors,

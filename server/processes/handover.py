@@ -9,6 +9,7 @@ import pickle
 import shutil
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,12 +91,12 @@ def give(channel: socket.socket, handover: Handover) -> None:
 
 
 def exit_on_defect(parent: Parent, work: Callable[[], int]) -> int:
-    """The exit status of `work`; a known error that it raises is reported, and is then 1."""
+    """The exit status of `work`; an error that it raises is reported, and is then 1."""
     try:
         return work()
     except DeltaserveError as error:
         parent.failed(error)
-        return 1
-    except BaseException:
+    except Exception:  # noqa: BLE001  (told whole before it is reported: the parent waits for nothing then)
+        traceback.print_exc()
         parent.failed(None)
-        raise
+    return 1

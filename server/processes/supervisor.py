@@ -63,6 +63,7 @@ class Supervisor:
     public: Sequence[socket.socket]
     admin: Sequence[socket.socket]
     log: Any
+    module: str = "deltaserve.server.processes"  # what the processes run
     folder: Path = field(init=False)
     _posts: list[Post] = field(init=False)
     _selector: selectors.BaseSelector = field(init=False, default_factory=selectors.DefaultSelector)
@@ -110,10 +111,10 @@ class Supervisor:
 
     def _start(self, role: Role) -> Child:
         if role == "engine":
-            return Child(role, Handover(self.settings, self.folder, self.front_ends))
+            return Child(self.module, role, Handover(self.settings, self.folder, self.front_ends))
         public, admin = ([one.fileno() for one in sockets] for sockets in (self.public, self.admin))
         handover = Handover(self.settings, self.folder, self.front_ends, tuple(public), tuple(admin))
-        return Child(role, handover, environment(**{SHARED: str(self.folder / _METRICS)}))
+        return Child(self.module, role, handover, environment(**{SHARED: str(self.folder / _METRICS)}))
 
     def _wait_s(self) -> float | None:
         """Until something has to be done that nobody tells of."""

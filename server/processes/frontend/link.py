@@ -14,7 +14,7 @@ from deltaserve.server.processes.wire.frames import Wire
 from deltaserve.server.processes.wire.translation import error
 
 AWAY: Final = "The offset engine has ended; it is being started again."
-_TRIED_EVERY_S: Final = 0.05
+_TRIED_EVERY_S: Final = 0.02
 
 
 class Connection:
