@@ -16,8 +16,8 @@ STREAMS: Final = 20  # places: the sixteen clients, and those who look
 
 
 @contextmanager
-def server(site: Site, upstream: str, state: Path) -> Iterator[Running]:
-    """With the first checkpoint active, unless `state` knows better."""
+def server(site: Site, upstream: str, state: Path, **more: object) -> Iterator[Running]:
+    """With the first checkpoint active, unless `state` knows better. `more`: other settings, by their own names."""
     options = {
         "offsets-root": site.root,
         "offset": NAMES[0],
@@ -28,6 +28,7 @@ def server(site: Site, upstream: str, state: Path) -> Iterator[Running]:
         "max-streams": STREAMS,
         "torch-threads": 1,
         "drain-timeout-s": 1,
+        **{name.replace("_", "-"): value for name, value in more.items()},
     }
     with deltaserve(upstream, *(f"--{name}={value}" for name, value in options.items())) as running:
         yield running

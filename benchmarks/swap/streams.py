@@ -48,6 +48,7 @@ class Got:
         return [b - a for a, b in zip(self.arrivals, self.arrivals[1:], strict=False)]
 
 
+_PAUSE_S = 0.1  # of a client whose answer was torn: a server that comes back needs the cores
 Known = Mapping[tuple[str, Ask], Sequence[int]]  # (fingerprint, ask) → ids
 
 
@@ -115,6 +116,8 @@ class Crowd:
         try:
             while not self._stop.is_set():
                 self.answers.append(await stream(transport, self.asks[number % len(self.asks)]))
+                if not self.answers[-1].whole:
+                    await asyncio.sleep(_PAUSE_S)
                 number += self.clients + 1
         finally:
             await transport.aclose()
@@ -141,7 +144,9 @@ def _transport(url: str) -> Transport:
 
 
 def _take(got: Got, chunk: dict[str, object], now: float) -> bool:
-    """Whether this was the choice's last chunk."""
+    """Whether this was the choice's last chunk. An error has no choices: the stream ends without its last one."""
+    if "choices" not in chunk:
+        return False
     choices = chunk["choices"]
     finished = False
     for choice in choices if isinstance(choices, list) else ():

@@ -11,13 +11,13 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from benchmarks.support.process_tree import children, crash, ended, of_role, runs
 from deltaserve.server.app import create_app
 from deltaserve.server.settings import load_settings
 from tests.support.app import serve
 from tests.support.blackbox import blackbox
 from tests.support.deltaserve import Deltaserve, deltaserve, events
 from tests.support.demo_weights import OFFSET, make_demo_weights
-from tests.support.processes import children, crash, ended, of_role, runs
 
 KEY = "admin-key-1"
 WORKERS = 2

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.support.process_tree import crash, ended, runs
 from deltaserve.server.processes.supervisor import INTERRUPTED, Post
 from tests.support.process import Running, running
-from tests.support.processes import crash, ended, runs
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 
