@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal
@@ -22,7 +21,6 @@ class Child:
 
     def __init__(self, module: str, role: Role, handover: Handover, env: Mapping[str, str] | None = None) -> None:
         self.role = role
-        self.since = time.monotonic()
         self.started = False
         self.channel, theirs = socket.socketpair()
         descriptors = (theirs.fileno(), *handover.public, *handover.admin)

@@ -26,7 +26,6 @@ FAILED: Final = 1
 INTERRUPTED: Final = 130
 _END_WITHIN_S: Final = 5.0  # of a process that was told to end at once, or has said that it does
 _SPARE_S: Final = 10.0  # beyond the drain timeout, before what still runs is killed
-_STABLE_S: Final = 10.0  # a process that lived for less is started again later and later
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 30.0
 _METRICS: Final = "metrics"
 
@@ -48,9 +47,9 @@ class Post:
     due: float = 0.0  # when the next one is started
     delay_s: float = 0.0
 
-    def vacant_after(self, lived_s: float) -> None:
-        """The process has ended: how soon the next one comes."""
-        self.delay_s = 0.0 if lived_s >= _STABLE_S else min(max(2 * self.delay_s, _FIRST_DELAY_S), _LONGEST_DELAY_S)
+    def vacated(self, *, started: bool) -> None:
+        """The process has ended: the next one comes at once, or later and later where it never `started`."""
+        self.delay_s = 0.0 if started else min(max(2 * self.delay_s, _FIRST_DELAY_S), _LONGEST_DELAY_S)
         self.child, self.due = None, time.monotonic() + self.delay_s
 
 
@@ -142,7 +141,7 @@ class Supervisor:
         mark_process_dead(child.pid, str(self.folder / _METRICS))  # type: ignore[no-untyped-call]
         if not self._complete and not self._signals:
             raise StartFailed(None)
-        post.vacant_after(time.monotonic() - child.since)
+        post.vacated(started=child.started)
         if not self._signals:
             self.log.error(f"the {post.role} has ended and is started again", status=status, after_s=post.delay_s)
 
