@@ -99,7 +99,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="letters that the names must hold")
     only = parser.parse_args().only
-    with black_box() as box, deltaserve(box.url, "--max-queue", "512") as served, watching(served.url) as watch:
+    with (
+        black_box() as box,
+        deltaserve(box.url, "--workers", "0", "--max-queue", "512") as served,
+        watching(served.url) as watch,
+    ):
         outcomes = [measure(served, watch, one) for one in hostile_requests() if only in one.name]
     rows = [[o.name, o.megabytes, o.status, o.seconds, o.longest_wait_ms, o.grew_mb] for o in outcomes]
     report.show("one request at a time", ["request", "MB", "status", "s", "longest wait, ms", "memory, MB"], rows)

@@ -55,7 +55,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=5000)
     requests = parser.parse_args().requests
-    with black_box() as box, deltaserve(box.url, "--max-streams", "64", "--max-queue", "512") as served:
+    with (
+        black_box() as box,
+        deltaserve(box.url, "--workers", "0", "--max-streams", "64", "--max-queue", "512") as served,
+    ):
         streams = by_streams(served)
         rows = over_requests(served, requests)
     report.show("by streams", list(streams[0]), [list(r.values()) for r in streams])

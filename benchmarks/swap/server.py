@@ -27,6 +27,7 @@ def server(site: Site, upstream: str, state: Path, **more: object) -> Iterator[R
         "served-name": SERVED,
         "max-streams": STREAMS,
         "torch-threads": 1,
+        "workers": 0,
         "drain-timeout-s": 1,
         **{name.replace("_", "-"): value for name, value in more.items()},
     }

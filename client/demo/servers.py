@@ -92,6 +92,7 @@ async def server(
         "base": weights / BASE,
         "host": HOST,
         "port": port,
+        "workers": 0,  # one process: it starts and ends soonest
         "torch-threads": 1,  # the black box needs the other cores
         "connect-timeout-s": 1,  # also how soon a black box that is not up yet is asked again
         "drain-timeout-s": 1,
