@@ -56,8 +56,10 @@ def _filtered(
     top_p = np.array([one.top_p for one in params])
     goal = np.where(top_p < 1.0, np.maximum(top_p * total, _LEAST), math.inf)[:, None]
     keep = (before - ordered < goal) & (ordered > 0.0)
-    last = np.where(keep, ordered, math.inf).min(-1)  # the lightest that is kept must outweigh the tail
-    complete = (before[:, -1] >= goal[:, 0]) | (bounded & ((ordered > 0.0).sum(-1) >= most[:, 0]))
+    # What decides must outweigh the tail: all of the top_k, since top_p is taken of their mass, else what is kept.
+    decides = np.where(bounded[:, None], ordered > 0.0, keep)
+    last = np.where(decides, ordered, math.inf).min(-1)
+    complete = np.where(bounded, decides.sum(-1) >= most[:, 0], before[:, -1] >= goal[:, 0])
     known = keep.any(-1) & (tail_goes | (tail_best == 0.0) | (complete & (last > tail_best)))
     reaching = (least > 0.0) & ~bounded  # how much of the tail min_p leaves is not known
     wider = np.array([one.top_k > width for one in params])  # nor how much top_k does

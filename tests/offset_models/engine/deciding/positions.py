@@ -139,6 +139,7 @@ WARM = (1.0, 0.3, 0.7, 1.3, 2.0)
 greedy_params = params([0.0], st.none())
 seeded_params = params(WARM, st.integers(0, 2**64))
 sampled_params = params(WARM, st.none())
+filtered_params = st.builds(SamplingParams, max_tokens=st.just(99), temperature=st.sampled_from(WARM), **FILTERS)
 
 
 @st.composite

@@ -5,12 +5,22 @@ after a rejected one.
 """
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import Floats
 from deltaserve.server.decoding.verification import listed_probs
 from tests.offset_models.engine.deciding.asking import ScriptedNoise, ask, decided, define, refusal
-from tests.offset_models.engine.deciding.positions import SMALL, WIDE, Position, positions, sampled_params
+from tests.offset_models.engine.deciding.positions import (
+    SMALL,
+    WIDE,
+    Position,
+    filtered_params,
+    like,
+    positions,
+    sampled_params,
+)
 
 N = 50
 EVENLY = (np.arange(N) + 0.5) / N
@@ -26,43 +36,68 @@ def shares(position: Position, size: int, first: Floats, second: Floats) -> Floa
 
 
 def draft_of(position: Position, size: int) -> Floats | None:
-    """What the proposed token was drawn from, [size]; None where the core takes it for a guess."""
-    if position.proposed is None or position.params.temperature == 0.0:
+    """What the proposed token was drawn from, [size]; None where there is none."""
+    if position.proposed is None:
         return None
     if position.drafted:
         return position.drawn_from(size)
     proposal, probs = position.proposal(size), np.zeros(size)
-    if not position.draft_temperature or proposal.token_id not in proposal.top_ids:
-        return None
-    probs[proposal.top_ids] = listed_probs(proposal, position.draft_temperature)
+    probs[proposal.top_ids] = listed_probs(proposal, position.draft_temperature or 1.0)
     return probs
 
 
 def assert_drawn_by_the_law(position: Position, size: int) -> None:
-    assume(refusal(position, size) is None)
-    _, goal = define(position, size)
-    draft = None if goal.params.temperature == 0.0 else draft_of(position, size)
-    middle = np.full(N, 0.5)
-    if draft is None:
+    if refusal(position, size) is not None:
+        return
+    goal = define(position, size)[1]
+    draft, middle = draft_of(position, size), np.full(N, 0.5)
+    if draft is None or goal.params.temperature == 0.0:
         np.testing.assert_allclose(shares(position, size, EVENLY, middle), goal.probs, atol=STEP)
         return
-    proposed = position.proposal(size).token_id
-    assume(draft[proposed] > 0.0)
-    chance = min(1.0, float(goal.probs[proposed] / draft[proposed]))
-    assert abs(shares(position, size, EVENLY, middle)[proposed] - chance) < STEP
+    ranked = like(position, listed=size).proposal(size).top_ids.tolist()
+    overrated = int(np.argmax(np.where(draft > 0.0, draft - goal.probs, -1.0)))  # the likeliest to be rejected
+    position = like(position, proposed=ranked.index(overrated))
+    chance = min(1.0, float(goal.probs[overrated] / draft[overrated]))
+    assert abs(shares(position, size, EVENLY, middle)[overrated] - chance) < STEP
     if chance < 1.0 - 1e-6:
         residual = np.maximum(goal.probs - draft, 0.0)
         expected = residual / residual.sum() if residual.any() else goal.probs  # nothing left: only rounding
         np.testing.assert_allclose(shares(position, size, np.full(N, LAST), EVENLY), expected, atol=STEP)
 
 
-@given(positions(sampled_params))
+ANY = st.one_of(sampled_params, filtered_params)
+
+
+@given(positions(ANY))
 @settings(max_examples=40, deadline=None)
-def test_tokens_are_drawn_accepted_and_redrawn_as_often_as_the_target_says(position: Position) -> None:
-    assert_drawn_by_the_law(position, SMALL)
+def test_without_a_draft_each_token_is_drawn_as_often_as_the_target_says(position: Position) -> None:
+    assert_drawn_by_the_law(like(position, proposed=None, drafted=False), SMALL)
 
 
-@given(positions(sampled_params, WIDE))
+@given(positions(ANY, WIDE))
 @settings(max_examples=20, deadline=None)
-def test_so_they_are_from_a_wider_vocabulary(position: Position) -> None:
-    assert_drawn_by_the_law(position, WIDE)
+def test_so_it_is_from_a_wider_vocabulary(position: Position) -> None:
+    assert_drawn_by_the_law(like(position, proposed=None, drafted=False), WIDE)
+
+
+@given(positions(ANY), st.sampled_from([0.7, 1.0]))
+@settings(max_examples=40, deadline=None)
+def test_a_draft_of_the_black_box_is_accepted_and_redrawn_by_the_rule(position: Position, temperature: float) -> None:
+    listed = max(1, position.listed)
+    drafted = like(position, listed=listed, proposed=0, drafted=False, draft_temperature=temperature)
+    assert_drawn_by_the_law(drafted, SMALL)
+
+
+@given(positions(ANY))
+@settings(max_examples=30, deadline=None)
+def test_a_draft_of_the_pair_is_accepted_and_redrawn_by_the_rule(position: Position) -> None:
+    assert_drawn_by_the_law(like(position, proposed=0, drafted=True), SMALL)
+
+
+def test_filters_that_reach_into_the_tail_cut_what_is_listed_too() -> None:
+    """The offset lifts ids of the tail over listed ones: what the list alone holds says nothing of the nucleus."""
+    for seed in range(12):
+        for filters in ({"top_p": 0.6}, {"top_k": 3}, {"top_k": 4, "top_p": 0.8}, {"min_p": 0.2, "top_k": 3}):
+            params = SamplingParams(max_tokens=9, **filters)  # type: ignore[arg-type]
+            position = Position(seed=seed, listed=5, proposed=None, strength=2.0, params=params)
+            assert_drawn_by_the_law(position, SMALL)

@@ -73,6 +73,16 @@ def test_the_numbers_of_a_decision_are_those_of_the_core(size: int, cases: int) 
     check()
 
 
+def test_a_bias_of_an_id_that_the_tokenizer_does_not_have_voids_no_certificate() -> None:
+    """A bias of one that it has does."""
+    listed = Proposal(0, np.array([0]), np.log([0.9]))
+    base = np.array([*np.log([0.5, 0.5]), -np.inf])
+    for biased, certified in ((2, True), (1, False)):
+        params = SamplingParams(max_tokens=9, temperature=0.0, logit_bias={biased: 30.0})
+        decision = decided(ask_row(base, np.zeros(3), question(listed, params)))
+        assert (decision.token_id, decision.certified) == (0 if certified else 1, certified)
+
+
 def test_among_equals_a_listed_id_is_shown_first_then_the_lowest() -> None:
     """The tail is capped at what the last listed id has."""
     listed = Proposal(3, np.array([3, 4]), np.log([0.25, 0.25]))
