@@ -45,11 +45,12 @@ class Ledger:
 
     def open_to(self, choice: dict[str, Any]) -> None:
         """To be called before a choice's lists are read: nothing may follow the end, and no position may be missing."""
-        if self.finish is not None and (choice.get("logprobs") or _has_tokens(choice)):
+        logprobs, text = choice.get("logprobs"), choice.get("text") or ""
+        if self.finish is not None and (logprobs or _has_tokens(choice)):
             raise MalformedTopK("The upstream went on after the end of its answer.")
-        if not self.hides_tokens:
-            self._check_offset(choice.get("logprobs") or {})
-        self._written += len((choice.get("text") or "").encode())
+        if logprobs and not self.hides_tokens:
+            self._check_offset(logprobs)
+        self._written += len(text) if text.isascii() else len(text.encode())
 
     def _check_offset(self, logprobs: dict[str, Any]) -> None:
         """vLLM counts the characters of the names before a token, or those of the text: more than both is a gap."""

@@ -41,12 +41,12 @@ def checked_proposal(
     Plain lists are checked, not arrays: at k = 20 numpy's call overhead costs three times as much.
     """
     try:
-        _check(token_id, ids, logprobs, rules)
+        highest_id = _check(token_id, ids, logprobs, rules)
         if token_logprob is not None and not token_logprob <= _POSITIVE_SLACK:
             raise MalformedTopK("The upstream's log-probabilities are above zero: they are not normalised.")
     except (TypeError, ValueError, OverflowError):
         raise MalformedTopK("The upstream's top-k holds something that is no number.") from None
-    if logprobs[-1] <= SENTINEL or max(ids) >= rules.vocab_size:
+    if logprobs[-1] <= SENTINEL or highest_id >= rules.vocab_size:
         real = [at for at, i in enumerate(ids) if i < rules.vocab_size and logprobs[at] > SENTINEL]
         ids, logprobs = [ids[at] for at in real], [logprobs[at] for at in real]
         if not ids:
@@ -58,29 +58,36 @@ def checked_proposal(
     return Proposal(known, np.array(ids, np.int64), values, token_logprob=token_logprob)
 
 
-def _check(token_id: int, ids: list[int], logprobs: list[float], rules: TopKRules) -> None:
-    if not ids or len(ids) != len(logprobs):
+def _check(token_id: int, ids: list[int], logprobs: list[float], rules: TopKRules) -> int:
+    """The highest id. Raises MalformedTopK, or TypeError for something that is no number."""
+    count = len(ids)
+    if not count or count != len(logprobs):
         raise MalformedTopK("The upstream's top-k is empty, or its ids and log-probabilities do not pair up.")
-    if len(ids) < rules.least:
-        raise MalformedTopK(f"The upstream listed {len(ids)} tokens where {rules.least} were asked for.")
-    if len(set(ids)) != len(ids):
+    if count < rules.k and count < rules.least:
+        raise MalformedTopK(f"The upstream listed {count} tokens where {rules.least} were asked for.")
+    if len(set(ids)) != count:
         raise MalformedTopK("The upstream listed the same token twice.")
-    if len(ids) > rules.k:
-        raise MalformedTopK(f"The upstream listed {len(ids)} tokens where {rules.k} were asked for.")
-    lowest = min(ids)
+    if count > rules.k:
+        raise MalformedTopK(f"The upstream listed {count} tokens where {rules.k} were asked for.")
+    lowest, highest = min(ids), max(ids)
     if type(sum(ids)) is not int or type(token_id) is not int or (lowest <= 1 and bool in map(type, ids)):
         raise TypeError
-    if lowest < 0 or max(ids) >= rules.padded_size or not 0 <= token_id < rules.padded_size:
+    if lowest < 0 or highest >= rules.padded_size or not 0 <= token_id < rules.padded_size:
         raise MalformedTopK("The upstream listed a token id that the tokenizer does not have.")
     # Comparisons catch NaN too: it compares false with everything.
     if not (logprobs[0] <= _POSITIVE_SLACK and all(map(ge, logprobs, logprobs[1:]))):
         raise MalformedTopK(_what_is_wrong(logprobs))
     if logprobs[0] >= 0 and bool in map(type, logprobs):
         raise TypeError
-    listed = sum(map(exp, logprobs))
+    _check_mass(sum(map(exp, logprobs)), logprobs[-1], rules.padded_size - count)
+    return highest
+
+
+def _check_mass(listed: float, last: float, others: int) -> None:
+    """`listed`: the probability of all that is listed; `last`: the log-probability that no other id can exceed."""
     if listed > 1 + _MASS_SLACK:
         raise MalformedTopK("The upstream's log-probabilities add up to more than one: they are not normalised.")
-    if 0 < listed < 1 - (rules.padded_size - len(ids)) * exp(logprobs[-1]) - _MISSING_SLACK:
+    if 0 < listed < 1 - _MISSING_SLACK and listed < 1 - others * exp(last) - _MISSING_SLACK:
         raise MalformedTopK("The upstream's top-k leaves out more probability than tokens below its last one can have.")
 
 
@@ -120,8 +127,8 @@ def ranked_proposal(
         raise MalformedTopK("The upstream does not list the token that it drew.")
     if token_logprob is not None and token_logprob > logprobs[-1]:
         raise MalformedTopK(_AMONG_THE_BEST)
-    value = logprobs[ids.index(drawn)] if token_logprob is None else token_logprob
-    check_drawn(drawn, [drawn], [value], own)
+    if own is not None:
+        _check_told_twice(own, logprobs[ids.index(drawn)] if token_logprob is None else token_logprob)
     return proposal
 
 
@@ -129,17 +136,23 @@ def check_drawn(drawn: int, ids: list[int], logprobs: list[float], own: float | 
     """MalformedTopK where the drawn token's `own` log-probability is not the list's, or belonged among its best."""
     if own is None:
         return
-    if type(own) not in (float, int):
-        raise MalformedTopK("The upstream's top-k holds something that is no number.")
     if drawn in ids:
-        if not _same(own, logprobs[ids.index(drawn)]):
-            raise MalformedTopK("The upstream tells two log-probabilities of the token that it drew.")
-    elif not own <= logprobs[-1] + _SAME:
+        _check_told_twice(own, logprobs[ids.index(drawn)])
+        return
+    _require_number(own)
+    if not own <= logprobs[-1] + _SAME:
         raise MalformedTopK(_AMONG_THE_BEST)
 
 
-def _same(one: float, other: float) -> bool:
-    return abs(one - other) <= _SAME or max(one, other) <= SENTINEL
+def _check_told_twice(own: float, listed: float) -> None:
+    _require_number(own)
+    if not (abs(own - listed) <= _SAME or max(own, listed) <= SENTINEL):
+        raise MalformedTopK("The upstream tells two log-probabilities of the token that it drew.")
+
+
+def _require_number(own: object) -> None:
+    if type(own) not in (float, int):
+        raise MalformedTopK("The upstream's top-k holds something that is no number.")
 
 
 def _move_first_to_rank(ids: list[int], logprobs: list[float]) -> None:

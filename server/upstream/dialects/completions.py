@@ -337,7 +337,7 @@ class CompletionDraft:
     def _look_for_end(self, choice: dict[str, Any]) -> None:
         """Of the latest token: whether the black box ended with it, or the next event will tell."""
         reason, listed = choice.get("finish_reason"), bool(choice.get("logprobs"))
-        if self._ready and self._ledger.all_shown and (listed or self._silent):
+        if reason == "stop" and self._ready and self._ledger.all_shown and (listed or self._silent):
             self._ready[-1] = self._box.ending(self._ready[-1], choice)
         self._silent = self._box.ends_apart and listed and reason is None and choice.get("text") == ""
 

@@ -78,12 +78,12 @@ class Vllm(CompletionsBox):
 
     def proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
         logprobs = choice["logprobs"]
-        tokens = [self._ids[name] for name in logprobs["tokens"]]
+        id_of = self._ids.__getitem__
+        tokens = list(map(id_of, logprobs["tokens"]))
         _check_counts(tokens, logprobs, choice.get("token_ids"))
         own_logprobs = logprobs.get("token_logprobs") or [None] * len(tokens)
         for token, own, listed in zip(tokens, own_logprobs, logprobs["top_logprobs"], strict=True):
-            ids = list(map(self._ids.__getitem__, listed))
-            yield ranked_proposal(token, ids, list(listed.values()), self._rules, own)
+            yield ranked_proposal(token, list(map(id_of, listed)), list(listed.values()), self._rules, own)
 
     def forcing(self) -> dict[str, Any] | None:
         # Only a raw list stays what it is under a bias.
