@@ -49,16 +49,17 @@ class SamplingParams:
     @property
     def final_ids(self) -> frozenset[int]:
         """Ids that end the answer."""
-        return self._named_ends if self.ignore_eos else self._named_ends | self.eos_ids
+        return self._named_ends if self.ignore_eos else self.end_ids
 
     @property
     def end_ids(self) -> frozenset[int]:
         """Ids that may not be emitted before `min_tokens`."""
-        return self._named_ends | self.eos_ids
+        named = self._named_ends
+        return named | self.eos_ids if named else self.eos_ids  # asked at every token, and hardly ever named
 
     @property
     def _named_ends(self) -> frozenset[int]:
-        return self.stop_token_ids.union(self.stop_tokens)
+        return self.stop_token_ids.union(self.stop_tokens) if self.stop_tokens else self.stop_token_ids
 
     def ending_with(self, token_id: int) -> "SamplingParams":
         """The same where this id ends an answer too, though not before `min_tokens`."""

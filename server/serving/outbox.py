@@ -1,7 +1,7 @@
 """The way from the choices of one request to its client."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from typing import Self
 
 from deltaserve.server.decoding.stream import Piece
 
@@ -15,7 +15,7 @@ class Outbox:
         self._running = running
         self._items: list[tuple[int, Piece]] = []
         self._error: BaseException | None = None
-        self._changed = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None  # waits for a change
         self._space = asyncio.Event()
 
     async def put(self, index: int, piece: Piece) -> None:
@@ -24,24 +24,29 @@ class Outbox:
             self._space.clear()
             await self._space.wait()
         self._items.append((index, piece))
-        self._changed.set()
+        self._wake()
 
     def end(self, error: BaseException | None) -> None:
         """One choice has ended."""
         self._running -= 1
         self._error = self._error or error
-        self._changed.set()
+        self._wake()
 
-    async def __aiter__(self) -> AsyncIterator[list[tuple[int, Piece]]]:
-        while True:
-            if self._items:  # also those that came before an error
-                items, self._items = self._items, []
-                self._space.set()
-                yield items
-            elif self._error is not None:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[tuple[int, Piece]]:
+        while not self._items:  # those that came before an error are given first
+            if self._error is not None:
                 raise self._error
-            elif not self._running:
-                return
-            else:
-                await self._changed.wait()
-                self._changed.clear()
+            if not self._running:
+                raise StopAsyncIteration
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        items, self._items = self._items, []
+        self._space.set()
+        return items
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
