@@ -4,9 +4,9 @@ Everything below this file's surface raises errors of the UpstreamError branch; 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2 as httpx
 import orjson
@@ -28,6 +28,7 @@ from deltaserve.server.upstream.http.wire import Wire
 
 __all__ = ["EventStream", "Limits", "Timeouts", "Transport", "base_url"]
 
+T = TypeVar("T")
 _LARGEST_ERROR_BODY = 1 << 16
 _ASK_ANEW = "The connection to the upstream was lost: what was asked has to be asked anew."
 _LONGEST_WAIT_S = 2.0  # before another attempt; a longer Retry-After is handed on to the client
@@ -80,14 +81,14 @@ class Transport:
         """POST, then the answer's events; leaving the context closes the connection. Retries before the first byte."""
         deadline, call = asyncio.get_running_loop().time() + self.timeouts.total_s, _Call(self.continuity)
 
-        async def opened() -> EventStream:  # no arguments: the retry library logs them
+        async def opened() -> EventStream:
             async with call.attempt():
                 events = await self._open(path, body, deadline)
                 if call.void:
                     await events.aclose()
                 return events
 
-        events = await self._retrying(_retry_wait, opened)
+        events = await self._tried(opened)
         try:
             yield events
         finally:
@@ -129,9 +130,28 @@ class Transport:
                 return await _read_all(response, self.limits.event_bytes)
 
         try:
-            return parsed(await self._retrying(_retry_wait, answered))
+            return parsed(await self._tried(answered))
         except ValueError:
             raise UpstreamRefused("The upstream answered something that is not JSON.") from None
+
+    async def _tried(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What `call` gives, which takes no arguments: the retry library logs them.
+
+        That library sets itself up for every call at a fifth of the call's cost, so it hears only of those that failed.
+        """
+        try:
+            return await call()
+        except UpstreamError as error:
+            if _retry_wait(error) is False:
+                raise
+            failures = [error]
+
+        async def again() -> T:
+            if failures:
+                raise failures.pop()
+            return await call()
+
+        return await self._retrying(_retry_wait, again)
 
     @asynccontextmanager
     async def _answer_in_time(self) -> AsyncIterator[None]:
