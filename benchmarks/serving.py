@@ -1,56 +1,95 @@
-"""The same prompts and the same paced black box three ways: directly, by one call per token, and through deltaserve.
+"""The same prompts and the same paced black box: directly, by one call per token, and through deltaserve.
 
-python -m benchmarks.serving            every row; a few minutes
-python -m benchmarks.serving --quick    a few requests per row: does it run?
+python -m benchmarks.serving                    every row; about six minutes
+python -m benchmarks.serving --quick            a few requests per row: does it run?
+python -m benchmarks.serving --only 'T=1.*=64'  rows whose names the expression is found in
+
+The demo's answers are short, so that opening calls is much of what they cost. Rows of "64 tokens" are forced on to that
+length on both sides, through an offset that costs what the demo's costs and changes hardly a token: one call an answer.
 """
 
 import argparse
 import asyncio
-from collections.abc import Iterator
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.support import load, report
+from benchmarks.support.adapters import without_effect
 from benchmarks.support.processes import WEIGHTS, Running, black_box, deltaserve
 from benchmarks.support.stepwise import stepwise
 from deltaserve.offset_models.demo.register.questions import Split, evaluation_questions
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
-PACE = ("--ms-per-token", "20", "--first-token-ms", "40")
-SLOWER_START = ("--ms-per-token", "20", "--first-token-ms", "60")
-REQUESTS = {1: 20, 16: 192, 64: 448}
-ROUNDS = 3
+PACE: Final = ("--ms-per-token", "20", "--first-token-ms", "40")
+SLOWER_START: Final = ("--ms-per-token", "20", "--first-token-ms", "60")
+REQUESTS: Final = {1: 10, 16: 96, 64: 256}
+LONG_REQUESTS: Final = {1: 3, 16: 32, 64: 128}
+ROUNDS: Final = 3
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
+    """One row: which questions, how they are asked, and how many at a time."""
+
     split: Split
     temperature: float
     streams: int
+    long: bool = False
+    slower_start: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.split} T={self.temperature:g} streams={self.streams}"
+        more = ", 64 tokens" * self.long + ", 60 ms to the first token" * self.slower_start
+        return f"{self.split} T={self.temperature:g} streams={self.streams}{more}"
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, **({"ignore_eos": True} if self.long else {})}
 
 
-CASES = [
+SHORT: Final = [
     Case(split, temperature, streams)
     for split in ("retain", "forget")
     for temperature in (0.0, 1.0)
     for streams in (1, 16, 64)
 ]
+LONG: Final = [Case("retain", temperature, streams, long=True) for temperature in (0.0, 1.0) for streams in (1, 16, 64)]
+SLOWER: Final = Case("retain", 0.0, 1, slower_start=True)
+STEPWISE: Final = "retain T=0 streams=1, over one call per token"
+FIGURES: Final = {
+    "retain_greedy_1": (Case("retain", 0.0, 1), "ratio"),
+    "retain_greedy_16": (Case("retain", 0.0, 16), "ratio"),
+    "retain_greedy_64": (Case("retain", 0.0, 64), "ratio"),
+    "retain_t1_16": (Case("retain", 1.0, 16), "ratio"),
+    "retain_t1_64": (Case("retain", 1.0, 64), "ratio"),
+    "forget_greedy_1": (Case("forget", 0.0, 1), "ratio"),
+    "forget_greedy_16": (Case("forget", 0.0, 16), "ratio"),
+    "retain_best_1": (SLOWER, "ratio"),
+    "forget_calls_per_100": (Case("forget", 0.0, 1), "calls_per_100"),
+    "ttft_added_ms_p50": (Case("retain", 0.0, 1), "ttft_added_ms"),
+    "cpu_us_per_token_16": (Case("retain", 0.0, 16, long=True), "cpu_us_per_token"),
+    "cpu_us_per_token_t1_16": (Case("retain", 1.0, 16, long=True), "cpu_us_per_token"),
+    "long_greedy_16": (Case("retain", 0.0, 16, long=True), "ratio"),
+    "long_greedy_64": (Case("retain", 0.0, 64, long=True), "ratio"),
+    "long_t1_16": (Case("retain", 1.0, 16, long=True), "ratio"),
+    "long_t1_64": (Case("retain", 1.0, 64, long=True), "ratio"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One black box and one deltaserve in front of it, both warm."""
+    """One black box and one deltaserve in front of it."""
 
     box: Running
     served: Running
     tokenizer: Tokenizer
-    requests: dict[int, int]
+    requests: Mapping[int, int]
 
     def prompts(self, case: Case) -> list[list[int]]:
         questions = [q.text for q in evaluation_questions(case.split)]
@@ -62,14 +101,12 @@ class Bench:
         return self.tokenizer.encode(self.tokenizer.render_chat([{"role": "user", "content": text}]), False)
 
     def direct(self, case: Case) -> load.Measured:
-        return asyncio.run(load.run(self.box.url, "blackbox", self.prompts(case), case.streams, **_sampling(case)))
+        return asyncio.run(load.run(self.box.url, "blackbox", self.prompts(case), case.streams, **case.sampling))
 
     def through(self, case: Case) -> tuple[load.Measured, dict[str, float]]:
-        """The load, and what it cost deltaserve."""
+        """The load, and what it cost deltaserve, all its processes together."""
         before, cpu_before = self.served.metrics(), self.served.cpu_s()
-        measured = asyncio.run(
-            load.run(self.served.url, "blackbox", self.prompts(case), case.streams, **_sampling(case))
-        )
+        measured = asyncio.run(load.run(self.served.url, "blackbox", self.prompts(case), case.streams, **case.sampling))
         cpu_s, after = self.served.cpu_s() - cpu_before, self.served.metrics()
         grew = {name: after[name] - before.get(name, 0.0) for name in after}
         forward_s = grew['deltaserve_engine{counter="forward_cpu_s"}']
@@ -81,27 +118,26 @@ class Bench:
             "forward_us_per_token": 1e6 * forward_s / measured.tokens,
         }
 
-    def by_steps(self, case: Case) -> load.Measured:
-        return asyncio.run(stepwise(self.box.url, WEIGHTS, self.prompts(case), case.streams))
+    def warm(self, cases: Sequence[Case]) -> None:
+        """Both sides have seen every prompt, and the draft policy has its times."""
+        for split in dict.fromkeys(case.split for case in cases):
+            case = Case(split, 0.0, 1, long=cases[0].long)
+            self.direct(case)
+            self.through(case)
 
-
-def _sampling(case: Case) -> dict[str, Any]:
-    return {"temperature": case.temperature}
+    def by_steps(self) -> load.Measured:
+        return asyncio.run(stepwise(self.box.url, WEIGHTS, self.prompts(SHORT[0]), 1))
 
 
 @contextmanager
-def bench(pace: tuple[str, ...], requests: dict[int, int], *extra: str) -> Iterator[Bench]:
+def bench(pace: Sequence[str], requests: Mapping[int, int], weights: Path = WEIGHTS) -> Iterator[Bench]:
     tokenizer = Tokenizer.load(WEIGHTS / "base")
-    serve = ("--max-streams", "64", "--max-queue", "512", "--torch-threads", "1", *extra)
-    with black_box(*pace) as box, deltaserve(box.url, *serve) as served:
-        made = Bench(box, served, tokenizer, requests)
-        for split in ("retain", "forget"):  # both sides have seen every prompt, and the draft policy has its times
-            made.direct(Case(split, 0.0, 1))
-            made.through(Case(split, 0.0, 1))
-        yield made
+    serve = ("--max-streams", "64", "--max-queue", "512", "--torch-threads", "1")
+    with black_box(*pace) as box, deltaserve(box.url, *serve, weights=weights) as served:
+        yield Bench(box, served, tokenizer, requests)
 
 
-def measure(made: Bench, case: Case, rounds: int) -> dict[str, Any]:
+def measure(made: Bench, case: Case, rounds: int) -> Row:
     """Side by side, in turns; ratios are medians over the rounds."""
     turns = [(made.direct(case), *made.through(case)) for _ in range(rounds)]
     direct, through, cost = turns[-1]
@@ -120,42 +156,61 @@ def measure(made: Bench, case: Case, rounds: int) -> dict[str, Any]:
     }
 
 
-def figures(rows: dict[str, dict[str, Any]], best: dict[str, Any], over_stepwise: float) -> dict[str, float]:
-    retain_1, retain_16 = rows["retain T=0 streams=1"], rows["retain T=0 streams=16"]
-    forget_1 = rows["forget T=0 streams=1"]
-    return {
-        "retain_greedy_1": retain_1["ratio"],
-        "retain_greedy_16": retain_16["ratio"],
-        "retain_t1_16": rows["retain T=1 streams=16"]["ratio"],
-        "forget_greedy_1": forget_1["ratio"],
-        "retain_best_1": best["ratio"],
-        "forget_calls_per_100": forget_1["calls_per_100"],
-        "ttft_added_ms_p50": retain_1["ttft_added_ms"],
-        "over_stepwise": over_stepwise,
-        "cpu_us_per_token_16": retain_16["cpu_us_per_token"],
-    }
+def measure_all(made: Bench, cases: Sequence[Case], rounds: int) -> Iterator[Row]:
+    """Says each row as soon as it is there: a run that is stopped has shown what it has."""
+    made.warm(cases)
+    for case in cases:
+        row = measure(made, case, rounds)
+        print(f"{row['case']}: {row['ratio']:.2f}, {row['cpu_us_per_token']:.0f} µs a token", flush=True)
+        yield row
+
+
+def figures(rows: Mapping[str, Row]) -> dict[str, float]:
+    """One number for each goal in docs/performance.md, of the rows that were measured."""
+    found = {name: rows[case.name][column] for name, (case, column) in FIGURES.items() if case.name in rows}
+    return found | ({"over_stepwise": rows[STEPWISE]["ratio"]} if STEPWISE in rows else {})
+
+
+def run(wanted: re.Pattern[str], requests: Mapping[int, int], long: Mapping[int, int], rounds: int) -> list[Row]:
+    """All rows that are wanted, a pair of servers for each kind."""
+    rows: list[Row] = []
+    short, forced, slower = ([c for c in cases if wanted.search(c.name)] for cases in (SHORT, LONG, [SLOWER]))
+    by_steps = bool(wanted.search(STEPWISE))
+    if by_steps and SHORT[0] not in short:
+        short = [SHORT[0], *short]
+    if short:
+        with bench(PACE, requests) as made:
+            rows += measure_all(made, short, rounds)
+            if by_steps:
+                rows.append({"case": STEPWISE, "ratio": rows[0]["through_per_stream"] / made.by_steps().per_stream})
+    if forced:
+        with tempfile.TemporaryDirectory() as folder:
+            weights = without_effect(WEIGHTS / "base", Path(folder))
+            with bench(PACE, long, weights) as made:
+                rows += measure_all(made, forced, rounds)
+    if slower:
+        with bench(SLOWER_START, requests) as made:
+            rows += measure_all(made, slower, rounds)
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    requests, rounds = ({1: 3, 16: 16, 64: 64}, 1) if quick else (REQUESTS, ROUNDS)
-    with bench(PACE, requests) as made:
-        rows = {case.name: measure(made, case, rounds) for case in CASES}
-        first = CASES[0]
-        steps = made.by_steps(first)
-        over_stepwise = rows[first.name]["through_per_stream"] / steps.per_stream
-    with bench(SLOWER_START, requests) as made:
-        best = measure(made, Case("retain", 0.0, 1), rounds)
-    found = figures(rows, best, over_stepwise)
-    columns = list(rows[first.name])
-    shown = [*rows.values(), {**best, "case": "retain T=0 streams=1, 60 ms to the first token"}]
-    report.show("deltaserve ÷ direct", columns, [[row[c] for c in columns] for row in shown])
+    parser.add_argument("--only", type=re.compile, default=re.compile(""), metavar="PATTERN", help="of rows' names")
+    args = parser.parse_args()
+    requests, long, rounds = REQUESTS, LONG_REQUESTS, ROUNDS
+    if args.quick:
+        requests, long, rounds = {1: 3, 16: 16, 64: 64}, {1: 1, 16: 16, 64: 64}, 1
+    rows = run(args.only, requests, long, rounds)
+    if not rows:
+        parser.error(f"No row's name has {args.only.pattern!r} in it.")
+    columns = list(rows[-1])
+    report.show("deltaserve ÷ direct", columns, [[row.get(c, "") for c in columns] for row in rows])
+    found = figures({row["case"]: row for row in rows})
     report.show("figures", ["figure", "value"], found.items())
-    settings = {"pace": PACE, "slower_start": SLOWER_START, "requests": requests, "rounds": rounds}
-    path: Path = report.write("serving", found, settings, shown)
-    print(path)
+    settings = {"pace": PACE, "slower_start": SLOWER_START, "requests": requests, "long_requests": long}
+    print(report.write("serving", found, {**settings, "rounds": rounds, "only": args.only.pattern}, rows))
 
 
 if __name__ == "__main__":

@@ -26,23 +26,60 @@ _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Running:
+    """A server: one process, or a parent with its front-ends and its engine."""
+
     url: str
     pid: int
 
     def cpu_s(self) -> float:
-        """CPU seconds of the process so far, all threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) * _TICK_S
+        """CPU seconds so far of all its processes, those that have ended too."""
+        return sum(_cpu_ticks(pid) for pid in family(self.pid)) * _TICK_S
 
     def resident_bytes(self) -> int:
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+        """Of all its processes; pages that they share count in each."""
+        return sum(map(_resident_bytes, family(self.pid)))
 
     def metrics(self) -> dict[str, float]:
         """/metrics of deltaserve: name{labels} → value."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
+
+
+def family(pid: int) -> list[int]:
+    """The process and its descendants that run now."""
+    parents = {int(folder.name): _parent(folder) for folder in Path("/proc").iterdir() if folder.name.isdigit()}
+    found = [pid]
+    for one in found:  # grows as it is read
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def _stat(folder: Path) -> list[str]:
+    """The fields of /proc/PID/stat from the process's state on; none where it has ended."""
+    try:
+        return (folder / "stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return []
+
+
+def _parent(folder: Path) -> int:
+    fields = _stat(folder)
+    return int(fields[1]) if fields else 0
+
+
+def _cpu_ticks(pid: int) -> int:
+    """User and system time of its threads, and of the children that it waited for."""
+    return sum(map(int, _stat(Path(f"/proc/{pid}"))[11:15]))
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    return int(found[1]) * 1024 if found else 0
 
 
 @contextmanager

@@ -31,6 +31,7 @@ def machine() -> dict[str, Any]:
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     table = Table(*columns, title=title, title_justify="left")
+    table.columns[0].no_wrap = True
     for row in rows:
         table.add_row(*[f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row])
     Console(width=160).print(table)
