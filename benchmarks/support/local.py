@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from deltaserve.offset_models.engine.settings import EngineSettings
 from deltaserve.offset_models.registry.version import Version
@@ -27,8 +28,25 @@ class LocalPair:
 
     @staticmethod
     @asynccontextmanager
-    async def open(url: str, root: Path, offset: str, *, k: int = 20, streams: int = 1) -> AsyncIterator["LocalPair"]:
-        settings = EngineSettings(max_streams=streams, max_len=1024, threads=1, dtype="float32")
+    async def open(
+        url: str,
+        root: Path,
+        offset: str,
+        *,
+        k: int = 20,
+        streams: int = 1,
+        device: str = "cpu",
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        batch_decisions: bool | None = None,
+    ) -> AsyncIterator["LocalPair"]:
+        settings = EngineSettings(
+            max_streams=streams,
+            max_len=1024,
+            threads=1,
+            device=device,
+            dtype=dtype,
+            batch_decisions=batch_decisions,
+        )
         async with open_versions(settings, root, served="blackbox") as registry:
             await registry.start(offset, None)
             version = registry.resolve(None)
