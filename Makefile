@@ -105,7 +105,7 @@ table-training-real: setup ## recipes on real models; ARGS="--upstream URL --bas
 report-demo: setup ## evaluate and attack the demo; build/report/index.html shows what was forgotten and what leaks
 	$(BIN)/python -m benchmarks.report_demo $(ARGS)
 
-bench-%: setup ## serving, engine, fidelity, memory: side by side, a table and build/bench/NAME.json
+bench-%: setup ## serving, engine, fidelity, memory, gpu: side by side, a table and build/bench/NAME.json
 	$(BIN)/python -m benchmarks.$* $(ARGS)
 
 clean: ## remove what the targets made

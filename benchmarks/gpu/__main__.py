@@ -5,7 +5,7 @@ python -m benchmarks.gpu --parts rows,serving     some of them
 python -m benchmarks.gpu --device cpu             tiny shapes: the same code, no figures worth keeping
 
 Weights are random and made on the spot, of the shape of Qwen2.5-0.5B with an adapter. The black box is the demo's, on
-the CPU, slowed down to 25 ms a token. Without a GPU it says so and ends. A part that fails does not stop the others, and
+the CPU, slowed down to 25 ms a token. Without a GPU it says so and ends. A part that fails does not stop the others;
 the exit status is then 1.
 """
 
@@ -30,6 +30,7 @@ from benchmarks.gpu.serving import serving
 from benchmarks.gpu.setup import Setup, card
 from benchmarks.gpu.training import step_time, training
 
+THREADS: Final = 4  # of the CPU that the device is compared with: more only get into each other's way
 PARTS: Final[dict[str, Callable[[Setup, Record], None]]] = {
     "forwards": forwards,
     "rows": rows,
@@ -58,6 +59,7 @@ def main() -> int:
         return 0
     disable_progress_bar()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    torch.set_num_threads(1 if args.device == "cpu" else THREADS)
     record = Record({"card": card(args.device), "device": args.device, "every_layer": args.every_layer})
     record.row("start", card=card(args.device), torch=torch.__version__)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as processes:
