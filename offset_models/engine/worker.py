@@ -13,7 +13,7 @@ import torch
 
 from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.engine.answering.answers import Answers
-from deltaserve.offset_models.engine.answering.asking import Begin, Request, send
+from deltaserve.offset_models.engine.answering.asking import Ask, Begin, DraftBlock, Guess, Request, send
 from deltaserve.offset_models.engine.batch import Batch, Chunk, RowOrError, choose
 from deltaserve.offset_models.engine.batch_window import BatchWindow
 from deltaserve.offset_models.engine.forward.attention import without_plans_per_length
@@ -98,32 +98,42 @@ class Worker:
 
     def refuse_calls(self, error: OffsetUnavailable) -> None:
         """Fail the calls that are still in the inbox."""
-        while (message := self._next(block=False)) is not _EMPTY:
+        while not self.inbox.empty():
+            message = self.inbox.get()
             if isinstance(message, Call) and message.future.set_running_or_notify_cancel():
                 message.future.set_exception(error)
 
     def _receive(self) -> bool:
+        """Take the messages that are there, or wait for one; False: end."""
         while True:
-            message = self._next(block=not (self._running or self._answers.ready))
-            if message is _EMPTY and len(self._running) < self._open and not self._answers.waiting:
-                message = self._next(block=True, timeout=self._window.worth_waiting_s())
+            try:
+                message = self.inbox.get_nowait()
+            except queue.Empty:
+                waited = self._wait()
+                if waited is _EMPTY:
+                    return True
+                message = waited  # type: ignore[assignment]
             if message is None:
                 return False
-            if message is _EMPTY:
-                return True
-            self._handle(message)  # type: ignore[arg-type]
+            self._handle(message)
 
-    def _next(self, *, block: bool, timeout: float | None = None) -> object:
+    def _wait(self) -> object:
+        """The next message, for as long as a batch may wait for it; `_EMPTY`: it should run now."""
+        if not (self._running or self._answers.ready):
+            return self.inbox.get()
+        if len(self._running) == self._open or self._answers.waiting:
+            return _EMPTY
+        seconds = self._window.worth_waiting_s()
         try:
-            return self.inbox.get(block and (timeout is None or timeout > 0.0), timeout)
+            return self.inbox.get(timeout=seconds) if seconds > 0.0 else _EMPTY
         except queue.Empty:
             return _EMPTY
 
     def _handle(self, message: Feed | Hurry | Close | Call | Request) -> None:
-        if isinstance(message, Feed):
-            self._feed(message)
-        elif isinstance(message, Request):
+        if isinstance(message, (Ask, Begin, Guess, DraftBlock)):
             self._ask(message)
+        elif isinstance(message, Feed):
+            self._feed(message)
         elif isinstance(message, Hurry):
             self._window.hurry(urgent=message.stream in self._running)
         elif isinstance(message, Close):

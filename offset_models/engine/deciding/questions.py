@@ -22,7 +22,7 @@ from deltaserve.server.decoding.sampling import History
 Bools = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: made for every token, and that takes a third of the time
 class Question:
     """One position of one stream. Its row is given apart."""
 

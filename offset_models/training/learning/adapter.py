@@ -32,8 +32,8 @@ class LoraLayer(nn.Module):
         self.ran = True
         if not self.enabled:
             return None
-        update: Tensor = inputs[0] @ self.a.T @ self.b.T
-        return output + self._scale * update
+        update: Tensor = inputs[0].to(self.a.dtype) @ self.a.T @ self.b.T  # float32, whatever the base is stored in
+        return output + (self._scale * update).to(output.dtype)
 
 
 class TrainableLora(nn.Module):
