@@ -8,6 +8,8 @@ import json
 import os
 import resource
 import runpy
+import select
+import signal
 import socket
 import sys
 from contextlib import suppress
@@ -61,10 +63,28 @@ def keep(keeper: int, stdout: int, stderr: int) -> None:
     wanted = socket.socket(fileno=keeper)
     if program:
         wanted.send(str(program).encode())
-        _, status = os.waitpid(program, 0)
-        wanted.send(str(os.waitstatus_to_exitcode(status)).encode())
+        status = ended(program, wanted)
+        with suppress(BrokenPipeError):  # nobody is there any more
+            wanted.send(str(os.waitstatus_to_exitcode(status)).encode())
         os._exit(0)
     wanted.close()
+
+
+def ended(program: int, wanted: socket.socket) -> int:
+    """What waitpid says of the program, which is told to end when the test run that wanted it is gone."""
+    awake, waking = os.pipe()
+    os.set_blocking(waking, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(waking)
+    while True:
+        pid, status = os.waitpid(program, os.WNOHANG)
+        if pid:
+            return status
+        ready, _, _ = select.select([awake, wanted], [], [])
+        if wanted in ready:
+            os.kill(program, signal.SIGTERM)
+            return os.waitpid(program, 0)[1]
+        os.read(awake, 64)
 
 
 def become(
