@@ -34,8 +34,8 @@ class RequestContext:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         record = RequestRecord(_request_id(Headers(scope=scope)))
-        scope.setdefault("state", {})["record"] = record
         reply = _Reply(send, record.id, self._serving)
+        scope.setdefault("state", {}).update(record=record, send=reply)
         try:
             await self._routed(scope, receive, reply)
         except asyncio.CancelledError:

@@ -126,7 +126,7 @@ async def _frames(exchange: Exchange, prepare: Prepare) -> AsyncGenerator[bytes,
         ahead = reply.opening()
         async with exchange.serving.answer(version, reply.choices, exchange.record) as outbox:
             async for batch in outbox:
-                yield ahead + b"".join([reply.frame(await _added(reply, index, piece)) for index, piece in batch])
+                yield ahead + await _chunks(reply, batch)
                 ahead = b""
         yield reply.closing()
 
@@ -140,6 +140,12 @@ async def _document(exchange: Exchange, prepare: Prepare) -> bytes:
                     for index, piece in batch:
                         await _added(reply, index, piece)
         return reply.document()
+
+
+async def _chunks(reply: Reply, batch: Sequence[tuple[int, Piece]]) -> bytes:
+    """What has come since the last write: one chunk for each choice, of several tokens where somebody lags."""
+    changed = {index: await _added(reply, index, piece) for index, piece in batch}
+    return b"".join(map(reply.frame, changed.values()))
 
 
 async def _added(reply: Reply, index: int, piece: Piece) -> ChoiceBuffer:

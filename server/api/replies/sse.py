@@ -38,25 +38,44 @@ async def stream_response(request: Request, frames: AsyncGenerator[bytes, None])
     except ClientGone:
         await frames.aclose()
         return Response(status_code=CLIENT_CLOSED)
-    return EventStream(_with_error_event(request, first, frames), frames)
+    return EventStream(request, first, frames)
 
 
 class EventStream(StreamingResponse):
-    """A plain streaming response that closes its generator however it ends."""
+    """A streaming response that closes its generator however it ends, with few steps between a frame and the wire."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None], frames: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(events, headers=_HEADERS)
-        self._generators = (events, frames)
+    def __init__(self, request: Request, first: bytes, frames: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(frames, headers=_HEADERS)
+        self._request, self._first, self._frames = request, first, frames
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
             with anyio.CancelScope(shield=True):
-                for generator in self._generators:
-                    await generator.aclose()
+                await self._frames.aclose()
+
+    async def stream_response(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        send = self._request.state.send  # the layers between look at the start alone
+        await send({"type": "http.response.body", "body": self._first, "more_body": True})
+        while (frame := await self._next()) is not None:
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _next(self) -> bytes | None:
+        """The next frame, None at the end. A failure is one `error` event, after which there is no [DONE]."""
+        try:
+            return await anext(self._frames, None)
+        except DeltaserveError as known:
+            error = known
+        except Exception as defect:  # noqa: BLE001  (the status line is gone: log it and end the stream with an error)
+            error = unexpected()
+            self._request.app.state.log.error("defect", id=self._request.state.record.id, error=type(defect).__name__)
+        self._request.state.record.error = error.code or error.type
+        return error_event(error)
 
 
 async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:
@@ -78,21 +97,3 @@ async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _with_error_event(
-    request: Request, first: bytes, frames: AsyncGenerator[bytes, None]
-) -> AsyncGenerator[bytes, None]:
-    """The frames; a failure becomes one `error` event, after which the stream ends without [DONE]."""
-    yield first
-    try:
-        async for frame in frames:
-            yield frame
-        return
-    except DeltaserveError as known:
-        error = known
-    except Exception as defect:  # noqa: BLE001  (the status line is gone: log it and end the stream with an error)
-        error = unexpected()
-        request.app.state.log.error("defect", id=request.state.record.id, error=type(defect).__name__)
-    request.state.record.error = error.code or error.type
-    yield error_event(error)

@@ -159,8 +159,24 @@ def test_the_end_token_stops_and_has_no_text(tokenizer: Any) -> None:
 
 def test_no_usage_chunk_unless_asked(client: openai.OpenAI) -> None:
     chunks = list(client.completions.create(model="tiny", prompt="hello", temperature=0, max_tokens=3, stream=True))
-    assert [len(chunk.choices) for chunk in chunks] == [1, 1, 1]
+    assert {len(chunk.choices) for chunk in chunks} == {1}
     assert all(chunk.usage is None for chunk in chunks)
+
+
+def test_tokens_that_came_together_share_a_chunk_that_tells_of_each(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "tiny", "prompt": "hello", "temperature": 0, "max_tokens": 30, "logprobs": 2}
+    more = {"return_token_ids": True}
+    whole = client.completions.create(**asked, extra_body=more).choices[0]
+    chunks = [chunk.choices[0] for chunk in client.completions.create(**asked, stream=True, extra_body=more)]
+    ids = [chunk.model_extra["token_ids"] for chunk in chunks if chunk.model_extra is not None]
+    assert len(chunks) < 30 and [i for some in ids for i in some] == (whole.model_extra or {})["token_ids"]
+    assert "".join(chunk.text for chunk in chunks) == whole.text
+    lists = [chunk.logprobs for chunk in chunks if chunk.logprobs is not None]
+    assert [len(each.tokens or ()) for each in lists] == list(map(len, ids))
+    assert whole.logprobs is not None
+    for column in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+        assert [value for each in lists for value in getattr(each, column)] == getattr(whole.logprobs, column)
+    assert [chunk.finish_reason for chunk in chunks] == [None] * (len(chunks) - 1) + ["length"]
 
 
 def test_several_choices_stream_interleaved(tokenizer: Any) -> None:
