@@ -65,7 +65,7 @@ def forget(
     licence: Annotated[str, typer.Option(help="SPDX identifier of the weights' licence.")] = "LicenseRef-unknown",
     option: options.OptionValues = None,
     target: options.Targets = None,
-    device: options.Device = None,
+    device: options.Device = "auto",
     tensorboard: options.Tensorboard = None,
     plot: options.Plot = False,
     activate: Annotated[

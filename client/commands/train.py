@@ -42,7 +42,7 @@ def train(
     skip_bad: options.SkipBad = False,
     option: options.OptionValues = None,
     target: options.Targets = None,
-    device: options.Device = None,
+    device: options.Device = "auto",
     tensorboard: options.Tensorboard = None,
     plot: options.Plot = False,
     as_json: shared.AsJson = False,

@@ -41,7 +41,7 @@ OptionValues = Annotated[
 Targets = Annotated[
     list[str] | None, typer.Option("--target", help="Linear layers that the LoRA changes; default: all but lm_head.")
 ]
-Device = Annotated[str | None, typer.Option(help="Where to train; default: the GPU where there is one.")]
+Device = Annotated[str, typer.Option(help="Where to train: cpu, cuda, or auto: the GPU where there is one.")]
 Tensorboard = Annotated[
     Path | None, typer.Option(file_okay=False, help="Write event files for TensorBoard into this folder.")
 ]

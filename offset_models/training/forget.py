@@ -67,7 +67,7 @@ class Plan:
     choosing: int = 64  # held-out forget rows whose whole answers choose the strength; 0: none are asked for that
     questions: int = 64  # of each side that are asked at the end
     answer_tokens: int = 128
-    device: str | None = None  # None: the GPU where there is one
+    device: str = "auto"  # the GPU where there is one
 
     def __post_init__(self) -> None:
         if re.fullmatch(NAME_PATTERN, self.name) is None:  # a path in its place would lead out of the folders

@@ -11,6 +11,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from deltaserve.errors import BadRequest
 from deltaserve.offset_models.checkpoints.model_files import load_model
+from deltaserve.offset_models.engine.forward.attention import without_plans_per_length
 from deltaserve.offset_models.engine.host_memory import keep_freed
 from deltaserve.offset_models.files.digests import model_digest
 from deltaserve.offset_models.files.library_errors import refusing
@@ -30,7 +31,7 @@ from deltaserve.offset_models.training.learning.calibration import (
 )
 from deltaserve.offset_models.training.learning.fabric import Fabric
 from deltaserve.offset_models.training.learning.held_out import Figures, Outcome, evaluate
-from deltaserve.offset_models.training.learning.initial import InitialStates
+from deltaserve.offset_models.training.learning.initial import InitialStates, half
 from deltaserve.offset_models.training.learning.reporting import Report
 from deltaserve.offset_models.training.learning.run_folder import Calibration, RunFolder, RunState
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
@@ -88,7 +89,7 @@ def train(
     tokenizer = Tokenizer.load(base)
     end_id = end_of(data.forget.get("reference", ()), tokenizer)
     settings = replace(settings, vocab_size=tokenizer.vocab_size, masked_ids=tokenizer.masked_ids, end_id=end_id)
-    model = load_base(base, fabric.device)
+    model = load_base(base, fabric.device, settings)
     if settings.learning_rate is None:
         settings = settings.for_width(model.config.hidden_size)
     student = new_student(model, settings)
@@ -134,10 +135,16 @@ def figures_of(
     return evaluate(trained.student, seen.held_forget, seen.held_retain, settings, initial)
 
 
-def load_base(folder: Path, device: torch.device) -> PreTrainedModel:
-    """The pair's initial model: float32 on CPUs, as it is served there; as stored elsewhere. Raises BadCheckpoint."""
+def load_base(folder: Path, device: torch.device, settings: TrainingSettings) -> PreTrainedModel:
+    """The pair's initial model: bfloat16 where it computes in that. Raises BadCheckpoint.
+
+    For a copy that is trained in float32 it stays in float32 too: what is added up along the layers must round alike.
+    """
     disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]  # of saving, too
-    model = load_model(folder, torch.float32 if device.type == "cpu" else "auto", attention="sdpa")
+    if device.type == "cuda":
+        without_plans_per_length()
+    halved = half(settings, device) and not settings.full
+    model = load_model(folder, torch.bfloat16 if halved else torch.float32, attention="sdpa")
     nn_module: torch.nn.Module = model
     with refusing(f"{folder.name} cannot be put on {device}"):
         nn_module.to(device)

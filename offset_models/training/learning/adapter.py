@@ -32,8 +32,9 @@ class LoraLayer(nn.Module):
         self.ran = True
         if not self.enabled:
             return None
-        update: Tensor = inputs[0].to(self.a.dtype) @ self.a.T @ self.b.T  # float32, whatever the base is stored in
-        return output + (self._scale * update).to(output.dtype)
+        states: Tensor = inputs[0]  # in the base's own number format, which the adapter's float32 follows
+        update = states @ self.a.T.to(states.dtype) @ self.b.T.to(states.dtype)
+        return output + self._scale * update
 
 
 class TrainableLora(nn.Module):

@@ -99,7 +99,7 @@ def _left(
     sums = torch.zeros(1 + len(candidates), 2)
     for raw in logprob_parts(student, rows, settings, initial):
         seen = _seen_by(raw, candidates, settings.trained_strength)
-        sums += torch.tensor([_said_and_likely(raw, *choice) for choice in seen])
+        sums += torch.stack([_said_and_likely(raw, *choice) for choice in seen]).cpu()  # one copy from the device
     (said, likely), *after = (sums / len(rows)).tolist()
     return [share_left(said, now_said, likely, now_likely) for now_said, now_likely in after]
 
@@ -123,7 +123,7 @@ def _best_and_target(logprobs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
     return logprobs.argmax(1), logprobs.gather(1, targets[:, None]).squeeze(1)
 
 
-def _said_and_likely(raw: ModelLogprobs, token: Tensor, logprob: Tensor) -> tuple[float, float]:
-    """Both added up over answers: the share said before another token is, and exp(mean log-probability)."""
+def _said_and_likely(raw: ModelLogprobs, token: Tensor, logprob: Tensor) -> Tensor:
+    """[2], each added up over answers: the share said before another token is, and exp(mean log-probability)."""
     likely = (per_sequence(logprob, raw.sequences) / per_sequence(torch.ones_like(logprob), raw.sequences)).exp()
-    return share_said_before(token != raw.targets, raw.sequences).sum().item(), likely.sum().item()
+    return torch.stack([share_said_before(token != raw.targets, raw.sequences).sum(), likely.sum()])

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from deltaserve.errors import BadRequest
+from deltaserve.offset_models.engine.devices.finding import AUTO, found_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +22,11 @@ class Fabric:
     accelerator: Any = None
 
     @classmethod
-    def find(cls, device: str | None = None) -> "Fabric":
-        """What this process was started as. `device` None: the GPU where there is one. Raises BadRequest."""
+    def find(cls, device: str = AUTO) -> "Fabric":
+        """What this process was started as. `auto`: the GPU where there is one. Raises BadRequest."""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             return _accelerated()
-        name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            return cls(torch.empty(0, device=name).device)
-        except (RuntimeError, AssertionError) as error:
-            raise BadRequest(f"There is no device {name!r} here.") from error
+        return cls(torch.device(found_device(device)))
 
     @property
     def main(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from deltaserve.offset_models.training.learning.distribution import Positions
+from deltaserve.offset_models.training.learning.distribution import Positions, per_sequence
 from deltaserve.offset_models.training.learning.forward import ROWS_A_PASS, positions
 from deltaserve.offset_models.training.learning.initial import InitialStates
 from deltaserve.offset_models.training.learning.objectives import kl
@@ -53,8 +53,12 @@ def share_said(batch: Positions) -> Tensor:
 
 def share_said_before(wrong: Tensor, sequences: Tensor) -> Tensor:
     """Share of each sequence's positions that come before its first wrong one [sequences]; both are [n]."""
-    rows = [wrong[sequences == number] for number in range(int(sequences.max()) + 1)]
-    return torch.stack([(row.cumsum(0) == 0).float().mean() for row in rows])
+    so_far = wrong.cumsum(0)
+    begins = torch.ones_like(wrong)
+    begins[1:] = sequences[1:] != sequences[:-1]  # those of a sequence are next to each other
+    before = (so_far - wrong.to(so_far.dtype)).masked_fill(~begins, 0).cummax(0).values  # in sequences further left
+    right = (so_far == before).float()
+    return per_sequence(right, sequences) / per_sequence(torch.ones_like(right), sequences)
 
 
 def likelihood(batch: Positions) -> Tensor:

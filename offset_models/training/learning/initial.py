@@ -14,7 +14,7 @@ MOST_BYTES: Final = 1 << 30
 
 
 class InitialStates:
-    """o's last hidden states at answer positions, [n, hidden] a row, in host memory up to `most_bytes`.
+    """o's last hidden states at answer positions, [n, hidden] a row, where the model is, up to `most_bytes`.
 
     A row goes through o alone: its states must not depend on which rows it first came with, or a resumed run would
     not repeat a run that was not killed.
@@ -28,7 +28,7 @@ class InitialStates:
         """[n, hidden], on the model's device."""
         known = self._states.get(sample.digest)
         if known is not None:
-            return known.to(initial.device)
+            return known
         ids = torch.tensor([sample.ids], device=initial.device)
         first = len(sample.prompt_ids) - 1
         states = last_states(initial, ids, settings)[first : first + len(sample.answer_ids)]
@@ -39,7 +39,7 @@ class InitialStates:
         size = states.numel() * states.element_size()
         if size <= self._left:
             self._left -= size
-            self._states[digest] = states.to("cpu", copy=True)  # the answer's part only, not the whole row's
+            self._states[digest] = states.clone()  # the answer's part only, not the whole row's
 
 
 def last_states(model: PreTrainedModel, ids: Tensor, settings: TrainingSettings) -> Tensor:

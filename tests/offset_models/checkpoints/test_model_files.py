@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.checkpoints.model_files import load_model
+from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.stages import load_base
 from tests.support.models import plain_logits, tiny_llama
 
@@ -38,7 +39,7 @@ def weigh(folder: Path, change: Callable[[Tensors], object]) -> None:
 def refused(folder: Path) -> str:
     """By the server's loader and by the trainer's, in the same words."""
     sentences = []
-    for load in (load_model, lambda path: load_base(path, torch.device("cpu"))):
+    for load in (load_model, lambda path: load_base(path, torch.device("cpu"), TrainingSettings())):
         with pytest.raises(BadCheckpoint) as caught:
             load(folder)
         sentences.append(caught.value.message)

@@ -72,9 +72,10 @@ def trained(
     data: TrainingData = DATA,
     report: Report = lambda _step, _figures: None,
     fabric: Fabric | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Student, RunState]:
     torch.set_num_threads(1)
-    student = new_student(small_base(), settings)
+    student = new_student(small_base().to(dtype), settings)
     state = Trainer(student, data, settings, RunFolder(folder), fabric or Fabric(torch.device("cpu")), report).run()
     return student, state
 
