@@ -18,6 +18,7 @@ from tests.support.app import serve
 from tests.support.blackbox import blackbox
 from tests.support.deltaserve import Deltaserve, deltaserve, events
 from tests.support.demo_weights import OFFSET, make_demo_weights
+from tests.support.process import free_port
 
 KEY = "admin-key-1"
 WORKERS = 2
@@ -45,9 +46,15 @@ def box(weights: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def running(weights: Path, box: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deltaserve]:
+def admin_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def running(weights: Path, box: str, admin_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deltaserve]:
     """Two front-ends and an engine. The tests are in order: what one of them kills the next one waits for."""
-    given = {"admin_key": KEY, "state_folder": tmp_path_factory.mktemp("state"), "log_level": "warning"}
+    state = tmp_path_factory.mktemp("state")
+    given = {"admin_key": KEY, "admin_port": admin_port, "state_folder": state, "log_level": "warning"}
     with deltaserve(box, weights / OFFSET, workers=WORKERS, base=weights / "base", **given) as server:
         yield server
 
@@ -149,15 +156,14 @@ def test_front_ends_hold_no_torch(running: Deltaserve) -> None:
     assert "libtorch" in Path(f"/proc/{engine}/maps").read_text()
 
 
-def test_an_activation_through_one_front_end_holds_for_all_at_once(running: Deltaserve) -> None:
-    with httpx.Client(base_url=running.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as admin:
-        for strength in (0.25, 0.5, 0.75, 1.0):
-            changed = admin.patch(f"/admin/offsets/{OFFSET}", json={"strength": strength})
-            assert changed.status_code == 200, changed.text
-            seen = {
-                httpx.get(f"{running.url}/v1/models").json()["data"][0]["system_fingerprint"] for _ in range(8)
-            }  # each a new connection, taken by either
-            assert seen == {changed.json()["fingerprint"]}
+def test_a_change_through_one_front_end_holds_for_all_at_once(running: Deltaserve, admin_port: int) -> None:
+    url, headers = f"http://127.0.0.1:{admin_port}/admin/offsets/{OFFSET}", {"authorization": f"Bearer {KEY}"}
+    assert httpx.patch(url.replace(str(admin_port), str(running.url.rpartition(":")[2]))).status_code == 404
+    for strength in (0.25, 0.5, 0.75, 1.0):
+        changed = httpx.patch(url, json={"strength": strength}, headers=headers, timeout=60)
+        assert changed.status_code == 200, changed.text
+        cards = [httpx.get(f"{running.url}/v1/models").json()["data"][0] for _ in range(8)]  # of either front-end
+        assert {card["system_fingerprint"] for card in cards} == {changed.json()["fingerprint"]}
 
 
 def test_a_front_end_that_is_killed_takes_its_own_answers_alone(running: Deltaserve) -> None:

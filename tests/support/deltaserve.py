@@ -12,7 +12,7 @@ import httpx2 as httpx
 
 from tests.support.process import Running, environment_without_settings, forked, free_port
 
-READY_WITHIN_S = 90.0
+READY_WITHIN_S = 180.0
 
 
 @dataclass(frozen=True, slots=True)

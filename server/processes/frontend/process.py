@@ -1,6 +1,7 @@
 """A front-end: HTTP, chat templates, the black box's streams and texts, in front of the engine process. No torch."""
 
 import asyncio
+import gc
 import socket
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
@@ -26,6 +27,9 @@ class FrontEndServer(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        # What was imported stays: later collections look at what requests make alone.
+        gc.collect()
+        gc.freeze()
         self.parent.started()
 
 
