@@ -2,6 +2,7 @@
 
 import asyncio
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from deltaserve.offset_models.engine.settings import EngineSettings
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Corrector
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import Proposal
+from deltaserve.server.processes.engine.process import SWITCH_INTERVAL_S
 
 PROMPT: Final = 64
 MAX_LEN: Final = 1024
@@ -48,7 +50,12 @@ MODES: Final = [
 
 
 def rows(setup: Setup, record: Record) -> None:
-    asyncio.run(_rows(setup, record))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as the server does
+    try:
+        asyncio.run(_rows(setup, record))
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def _rows(setup: Setup, record: Record) -> None:
