@@ -17,7 +17,7 @@ from deltaserve.offset_models.engine.deciding.filling import log_fill_scales
 from deltaserve.offset_models.engine.deciding.questions import Questions
 from deltaserve.offset_models.engine.deciding.reducing import largest, largest_at, total
 from deltaserve.offset_models.engine.upload import upload
-from deltaserve.server.decoding.rows import rounded_down
+from deltaserve.server.decoding.protocols import Floats
 
 _NONE = -math.inf
 _TRITON = find_spec("triton") is not None
@@ -55,17 +55,19 @@ class Placed:
     def of(cls, questions: Questions, device: torch.device) -> "Placed":
         has = np.broadcast_to(questions.explicit[:, None] > 0, questions.ids.shape)
         flags = np.stack((questions.is_told, has))
-        lowered = [_lowered(cap) for cap in questions.log_cap.tolist()]
-        scalars = np.stack(
-            (questions.mass, questions.log_cap, np.array(lowered), questions.temperature, questions.truncated), axis=1
-        )
+        caps = questions.log_cap
+        columns = (questions.mass, caps, _lowered(caps), questions.temperature, questions.truncated)
+        scalars = np.stack(columns, axis=1)
         told, explicit = upload(flags, device)
         return cls(upload(questions.ids, device), told, explicit, upload(scalars, device))
 
 
-def _lowered(cap: float) -> float:
-    """The cap in float32, never above it; a cap at or above probability 1 never bites."""
-    return float(rounded_down(cap, np.dtype(np.float32))) if cap < 0.0 else math.inf
+def _lowered(caps: Floats) -> Floats:
+    """`rounded_down` to float32 of each; a cap at or above probability 1 never bites."""
+    rounded = caps.astype(np.float32)
+    lower = np.where(rounded > caps, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+    lowered: Floats = np.where(caps < 0.0, lower, math.inf).astype(np.float64)
+    return lowered
 
 
 def without(values: Tensor, ids: Tensor, hidden: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.engine.deciding.dense import Draw, draw
 from deltaserve.offset_models.engine.deciding.looking import Rows, Tails
 from deltaserve.offset_models.engine.deciding.nucleus import heads
-from deltaserve.offset_models.engine.deciding.questions import Question, Questions
+from deltaserve.offset_models.engine.deciding.questions import Bools, Question, Questions
 from deltaserve.offset_models.engine.deciding.sampled import IN_TAIL, HeadDraw, head_draw
 from deltaserve.offset_models.engine.deciding.weighing import Weighed
 from deltaserve.offset_models.engine.upload import upload
@@ -43,19 +44,16 @@ def certified_only(asked: Questions, table: Floats) -> list[Outcome | None]:
     weighed = Weighed(asked, table[:, :h], table[:, h : 2 * h], table[:, 2 * h])
     certain = (weighed.certified & (weighed.peak > -np.inf)).tolist()
     best = weighed.best_explicit().tolist()
+    first = (asked.ids[:, 0] == np.array(best)).astype(np.float64).tolist()
     finite, mass = table[:, 2 * h + 1].tolist(), asked.mass.tolist()
     return [
-        _greedy(question, best[i], True, mass[i]) if finite[i] and certain[i] else None if finite[i] else not_finite()
+        Decision(best[i], True, mass[i], agreement=Agreement(first[i], None) if question.observed else None)
+        if finite[i] and certain[i]
+        else None
+        if finite[i]
+        else not_finite()
         for i, question in enumerate(asked.each)
     ]
-
-
-def _greedy(question: Question, token_id: int, certified: bool, mass: float) -> Decision:
-    if not question.observed:
-        return Decision(token_id, certified, mass)
-    listed = question.proposal.top_ids
-    agreement = Agreement(float(bool(listed.size) and int(listed[0]) == token_id), None)
-    return Decision(token_id, certified, mass, agreement=agreement)
 
 
 class Full:
@@ -71,7 +69,7 @@ class Full:
         self.finite, self.sure = finite > 0.0, ~np.isnan(scale)
         self.tokens: Ids = np.zeros(len(asked), np.int64)
         self.tail_weights: Floats = np.full(len(asked), -np.inf)
-        self.probs: dict[int, Floats] = {}  # q̃ at the explicit ids of sampled questions
+        self.probs: Floats = np.zeros(asked.ids.shape)  # q̃ at the explicit ids of sampled questions
         self.drawn_from: dict[int, Tensor] = {}
 
     def outcomes(self) -> list[Outcome | None]:
@@ -79,9 +77,8 @@ class Full:
         asked = self.asked
         weight = np.maximum(self.weighed.peak, self.tail_peak) > -np.inf
         ready = self.finite & self.sure & weight
-        greedy = np.array([question.greedy for question in asked.each])
         self._choose_greedy()
-        if (sampled := np.flatnonzero(ready & ~greedy)).size:
+        if (sampled := np.flatnonzero(ready & ~self._greedy)).size:
             self._draw(sampled)
         return [self._outcome(i, bool(weight[i])) for i in range(len(asked))]
 
@@ -95,7 +92,7 @@ class Full:
         uniforms = np.array([_uniforms(question) for question in asked.each])
         target = heads(self.weighed, self.tail_peak, self.tempered)
         drawn = head_draw(asked, target, uniforms)
-        self.probs.update((int(i), target.probs[i]) for i in sampled)
+        self.probs[sampled] = target.probs[sampled]
         far: list[Draw] = []
         for i in sampled.tolist():
             self.tokens[i] = drawn.tokens[i]
@@ -129,9 +126,7 @@ class Full:
         for n, one in enumerate(far):
             self.tokens[one.row], self.tail_weights[one.row] = found.tokens[n], found.tail_weights[n]
             if np.isfinite(one.weights).any() or not one.ids.size:  # not of the tail alone
-                probs = np.zeros(self.asked.ids.shape[1])
-                probs[: one.ids.size] = found.probs_at[n]
-                self.probs[one.row] = probs
+                self.probs[one.row, : one.ids.size] = found.probs_at[n]
             if self.asked.each[one.row].keeps:
                 self.drawn_from[one.row] = found.probs[n]
 
@@ -155,7 +150,7 @@ class Full:
             float(self.asked.mass[i]),
             None if wanted is None else self._log_q(i, token_id),
             self._most_probable(i, wanted) if wanted else None,
-            agreement=self._agreement(i, question, token_id) if question.observed else None,
+            agreement=Agreement(self._upstream[i], self._local(i, question, token_id)) if question.observed else None,
         )
 
     def _log_q(self, i: int, token_id: int) -> float:
@@ -172,22 +167,31 @@ class Full:
         order = order[weights[order] > -np.inf]
         return ids[order], weights[order] - self.weighed.log_z[i]
 
-    def _agreement(self, i: int, question: Question, token_id: int) -> Agreement:
-        """As `upstream_agreement` and `local_agreement`; filters and penalties are left out of the latter."""
-        k = int(self.asked.listed[i])
-        local = self._local(i, question, token_id)
-        if question.greedy or not k:
-            return Agreement(float(k > 0 and int(self.asked.ids[i, 0]) == token_id), local)
-        told, temperature = self.asked.told[i, :k], question.params.temperature
-        drafts = np.exp((told - told[0]) / temperature)
-        drafts /= drafts.sum()
-        if question.noise.seeded:
-            return Agreement(float(drafts[self.asked.ids[i, :k] == token_id].sum()), local)
-        probs = self.probs[i][:k]
-        guessed = question.draft_temperature is None
-        return Agreement(float((probs * drafts).sum() if guessed else np.minimum(probs, drafts).sum()), local)
+    @cached_property
+    def _upstream(self) -> list[float]:
+        """`upstream_agreement` of each question, [R]."""
+        asked = self.asked
+        listed = np.arange(asked.ids.shape[1]) < asked.listed[:, None]
+        drafts = np.where(listed, np.exp((asked.told - asked.told[:, :1]) / asked.temperature[:, None]), 0.0)
+        drafts /= np.maximum(drafts.sum(-1, keepdims=True), np.finfo(np.float64).tiny)
+        said = listed & (asked.ids == self.tokens[:, None])
+        probs = np.where(listed, self.probs, 0.0)
+        shared = np.where(self._guessed[:, None], probs * drafts, np.minimum(probs, drafts)).sum(-1)
+        seeded = np.array([question.noise.seeded for question in asked.each])
+        sampled = np.where(seeded, (drafts * said).sum(-1), shared)
+        agreed: list[float] = np.where(self._greedy, said[:, 0], sampled).tolist()
+        return agreed
+
+    @cached_property
+    def _guessed(self) -> Bools:
+        return np.array([question.draft_temperature is None for question in self.asked.each])
+
+    @cached_property
+    def _greedy(self) -> Bools:
+        return np.array([question.greedy for question in self.asked.each])
 
     def _local(self, i: int, question: Question, token_id: int) -> float | None:
+        """As `local_agreement`; filters and penalties are left out."""
         if not question.local:
             return None
         if question.greedy:

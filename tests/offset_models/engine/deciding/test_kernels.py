@@ -35,7 +35,7 @@ def placed(rng: np.random.Generator) -> looking.Placed:
     lists = np.sort(np.log(rng.dirichlet(np.full(LISTED + 1, 0.4), ROWS)), axis=1)[:, ::-1]
     mass, cap = np.exp(lists[:, -1]), lists[:, -2].copy()
     mass[0], cap[0], mass[1] = 1.0, math.inf, 0.0
-    lowered = [looking._lowered(float(one)) for one in cap]
+    lowered = looking._lowered(cap)
     truncated = np.arange(ROWS) == 2
     scalars = torch.tensor(np.stack([mass, cap, lowered, rng.choice([1.0, 0.7], ROWS), truncated], 1))
     everything = torch.ones_like(told)
