@@ -132,7 +132,7 @@ class Bench:
 @contextmanager
 def bench(pace: Sequence[str], requests: Mapping[int, int], weights: Path = WEIGHTS) -> Iterator[Bench]:
     tokenizer = Tokenizer.load(WEIGHTS / "base")
-    serve = ("--max-streams", "64", "--max-queue", "512", "--torch-threads", "1")
+    serve = ("--max-streams", "64", "--max-queue", "512", "--torch-threads", "1", "--device", "cpu")
     with black_box(*pace) as box, deltaserve(box.url, *serve, weights=weights) as served:
         yield Bench(box, served, tokenizer, requests)
 

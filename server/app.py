@@ -244,7 +244,7 @@ async def _unless_told(work: Coroutine[Any, Any, T], serving: Serving) -> T | No
 async def _open(serving: Serving, build: Build, stack: AsyncExitStack, log: Any) -> "_Joiner":
     """The registry, and the black box if it is there."""
     registry = await build.registry(serving.settings, stack)
-    serving.registry = registry
+    serving.open(registry)
     joiner = _Joiner(serving, registry, build.upstream, stack, log)
     await joiner.join()
     return joiner

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
         False,
         description="where the black box shows no list, even asked again, the pair alone decides; default: an error",
     )
-    device: str = "cpu"
+    device: str = Field("auto", description="where the pair runs: cpu, cuda, or auto: the GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     torch_threads: int | None = Field(None, ge=1)
 
@@ -141,7 +141,11 @@ class Settings(BaseSettings):
     )
 
     # bounds
-    max_streams: int = Field(8, ge=1, description="choices generated at the same time")
+    max_streams: Annotated[str, BeforeValidator(str), Field(pattern=r"^(auto|[1-9][0-9]{0,3})$")] = Field(
+        "auto",
+        description="choices generated at the same time; auto: on a CPU 16 for each core, on a GPU 256, or fewer where "
+        "memory does not hold them",
+    )
     max_queue: int = Field(64, ge=0, description="choices that may wait for a place")
     queue_timeout_s: Seconds = 30.0
     retry_after_s: Seconds = Field(1.0, description="Retry-After of 429 and 503 answers")
@@ -251,6 +255,11 @@ class Settings(BaseSettings):
             return int(self.workers)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return min(_MOST_FRONT_ENDS, cores // _CORES_EACH)
+
+    @property
+    def most_streams(self) -> int | None:
+        """Choices generated at the same time; None: what the device allows, which is known when the engine is there."""
+        return None if self.max_streams == "auto" else int(self.max_streams)
 
     @property
     def policy(self) -> Policy:

@@ -17,6 +17,7 @@ from deltaserve.server.upstream.http.transport import Timeouts
 from deltaserve.server.upstream.probing.connect import connect
 
 if TYPE_CHECKING:
+    from deltaserve.offset_models.engine.settings import EngineSettings
     from deltaserve.offset_models.registry.registry import Registry as OffsetRegistry
 
 
@@ -27,21 +28,12 @@ async def open_here(settings: Settings, stack: AsyncExitStack) -> LocalRegistry:
 
 async def open_registry(settings: Settings, stack: AsyncExitStack) -> "OffsetRegistry":
     """The engine and the versions it serves, restored or loaded. Raises BadCheckpoint. Imports torch."""
-    from deltaserve.offset_models.engine.settings import EngineSettings
     from deltaserve.offset_models.files.locks import locked
 
     root, path = place(settings)
     if (folder := state_folder(settings)) is not None:
         stack.enter_context(locked(folder))
-    engine_settings = EngineSettings(
-        max_streams=settings.max_streams,
-        max_len=_max_len(settings, root / (path or "")),
-        max_waiting=settings.max_queue,
-        retry_after_s=settings.retry_after_s,
-        threads=settings.torch_threads,
-        device=settings.device,
-        dtype=default_dtype(settings.device) if settings.dtype == "auto" else settings.dtype,
-    )
+    engine_settings = _engine_settings(settings, root, path)
     versions = open_versions(
         engine_settings,
         root,
@@ -82,6 +74,40 @@ async def connect_upstream(settings: Settings, registry: Registry) -> Backends:
     served = settings.served_name or box.capabilities.model
     await registry.serve_as(served)
     return Backends(box, registry, served, box.problem)
+
+
+def _engine_settings(settings: Settings, root: Path, path: str | None) -> "EngineSettings":
+    """With the device that there is, and the streams that it allows. Raises BadRequest for one that there is not."""
+    from deltaserve.offset_models.engine.devices.capacity import Capacity, capacity
+    from deltaserve.offset_models.engine.devices.finding import found_device
+    from deltaserve.offset_models.engine.settings import EngineSettings
+
+    checkpoint, device = root / (path or ""), found_device(settings.device)
+    dtype, max_len = (
+        default_dtype(device) if settings.dtype == "auto" else settings.dtype,
+        _max_len(settings, checkpoint),
+    )
+    room = Capacity(settings.most_streams or 0, "as set")
+    if settings.most_streams is None:
+        room = capacity(_pair_of(settings, checkpoint), device=device, dtype=dtype, max_len=max_len)
+    logger().info("engine", device=device, dtype=dtype or "as stored", max_streams=room.streams, why=room.why)
+    return EngineSettings(
+        max_streams=room.streams,
+        max_len=max_len,
+        max_waiting=settings.max_queue,
+        retry_after_s=settings.retry_after_s,
+        threads=settings.torch_threads,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _pair_of(settings: Settings, checkpoint: Path) -> list[Path]:
+    """Folders of what the checkpoint's pair runs on: one base, or two models; none where it does not say."""
+    initial, unlearned, *named = _models_of(checkpoint)
+    if (checkpoint / "offset.json").is_file() and initial.is_dir():
+        return [initial, unlearned]
+    return [*named, *filter(None, [settings.base])][:1]
 
 
 def _report(registry: "OffsetRegistry", root: Path, path: str | None) -> None:

@@ -130,6 +130,7 @@ async def _offset(settings: Settings, stack: AsyncExitStack, findings: Findings)
         "fingerprint": version.fingerprint,
         "vocab_size": tokenizer.vocab_size,
         "max_context": version.max_context,
+        "max_streams": registry.max_streams,
         "canary": canary,
     }
     return registry

@@ -93,6 +93,7 @@ async def server(
         "host": HOST,
         "port": port,
         "workers": 0,  # one process: it starts and ends soonest
+        "device": "cpu",  # models of a few MB; and its answers are the same everywhere
         "torch-threads": 1,  # the black box needs the other cores
         "connect-timeout-s": 1,  # also how soon a black box that is not up yet is asked again
         "drain-timeout-s": 1,

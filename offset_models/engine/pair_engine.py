@@ -29,6 +29,10 @@ class PairEngine:
     def max_context(self) -> int:
         return self._engine.settings.max_len
 
+    @property
+    def max_streams(self) -> int:
+        return self._engine.settings.max_streams
+
     def stats(self) -> dict[str, float]:
         """The engine's counters since its start, by name."""
         return asdict(self._engine.stats())

@@ -82,6 +82,11 @@ class Registry:
         """Whether the engine can answer."""
         return self._pool.engine.alive
 
+    @property
+    def max_streams(self) -> int:
+        """How many the engine takes at a time."""
+        return self._pool.engine.max_streams
+
     def engine_stats(self) -> dict[str, float]:
         """Counters of the engine since its start, by name."""
         return self._pool.engine.stats()

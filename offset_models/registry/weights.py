@@ -30,6 +30,10 @@ class EnginePort(Protocol):
     @property
     def alive(self) -> bool: ...
     @property
+    def max_streams(self) -> int:
+        """How many at a time."""
+
+    @property
     def max_context(self) -> int:
         """Tokens of prompt and answer that one stream can hold."""
 

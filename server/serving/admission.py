@@ -6,7 +6,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from deltaserve.errors import BadRequest, RateLimited
-from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import Metrics
 
 
@@ -24,13 +23,14 @@ class LocalPlaces:
     """The `Places` of one event loop: at most `running` at a time, at most `waiting` more."""
 
     def __init__(self, running: int, waiting: int) -> None:
-        self._places = asyncio.Semaphore(running)
-        self._capacity = running + waiting
+        self._waiting = waiting
         self._reserved = 0
+        self.allow(running)
 
-    @classmethod
-    def of(cls, settings: Settings) -> "LocalPlaces":
-        return cls(settings.max_streams, settings.max_queue)
+    def allow(self, running: int) -> None:
+        """So many at a time; before the first choice comes."""
+        self._places = asyncio.Semaphore(running)
+        self._capacity = running + self._waiting
 
     @asynccontextmanager
     async def reserved(self, count: int) -> AsyncIterator[None]:

@@ -28,6 +28,10 @@ class LocalRegistry:
     def alive(self) -> bool:
         return self.registry.alive
 
+    @property
+    def max_streams(self) -> int:
+        return self.registry.max_streams
+
     async def engine_stats(self) -> Mapping[str, float]:
         return self.registry.engine_stats()
 

@@ -80,6 +80,10 @@ class Registry(Protocol):
     def alive(self) -> bool:
         """Whether the engine can be asked now."""
 
+    @property
+    def max_streams(self) -> int:
+        """Choices that the engine takes at a time; 0 where they are counted elsewhere."""
+
     async def engine_stats(self) -> Mapping[str, float]:
         """Counters of the engine since its start, by name; empty while it is away."""
 

@@ -50,7 +50,8 @@ class Serving:
         self.settings = settings
         self.metrics = metrics
         self.threads = WorkerThreads()
-        self._gate = Gate(places or LocalPlaces.of(settings), settings.queue_timeout_s, metrics)
+        self._own_places = LocalPlaces(settings.most_streams or 0, settings.max_queue)
+        self._gate = Gate(places or self._own_places, settings.queue_timeout_s, metrics)
         self.draining = False
         self.failure: str | None = None  # why the backends will never come
         self.heard_from_upstream = -float("inf")
@@ -59,9 +60,15 @@ class Serving:
         self._backends: Backends | None = None
         self._drafting: Drafting | None = None
 
+    def open(self, registry: Registry) -> None:
+        """The engine is there, and with it the number of places; the black box may still be away."""
+        if self.registry is None and self.settings.most_streams is None:
+            self._own_places.allow(registry.max_streams)
+        self.registry = registry
+
     def attach(self, backends: Backends) -> None:
+        self.open(backends.registry)
         self._backends = backends
-        self.registry = backends.registry
         self._drafting = self._drafting_from(backends.upstream)
         self._heard()
 

@@ -109,6 +109,18 @@ def test_a_black_box_that_comes_late_is_waited_for(tokenizer: Tokenizer) -> None
         assert httpx.post(f"{url}/v1/completions", json={"prompt": "a"}).status_code == 200
 
 
+def test_places_are_those_that_the_engine_has_once_it_is_there(tokenizer: Tokenizer) -> None:
+    late = Late(FlatVersion(tokenizer), [])
+    late.registry_made.max_streams = 3
+    app = create_app(Settings(max_queue=2), build=Build(late.registry, late.upstream))
+    with serve(app) as (_, url):
+        eventually(lambda: httpx.get(f"{url}/health/ready").status_code == 200)
+        asked = {"prompt": "a", "max_tokens": 1, "temperature": 1}
+        assert httpx.post(f"{url}/v1/completions", json=asked | {"n": 5}).status_code == 200
+        refused = httpx.post(f"{url}/v1/completions", json=asked | {"n": 6})
+        assert refused.status_code == 400 and "takes 5 at a time" in refused.text
+
+
 def test_a_black_box_that_cannot_be_corrected_ends_the_start(tokenizer: Tokenizer) -> None:
     late = Late(FlatVersion(tokenizer), [UncorrectableUpstream("It gives no logprobs.")])
     app = create_app(Settings(), build=Build(late.registry, late.upstream))

@@ -24,8 +24,15 @@ def test_the_command_line_wins_over_the_environment_over_the_file_over_defaults(
     monkeypatch.setenv("DELTASERVE_PORT", "10")
     monkeypatch.setenv("DELTASERVE_MAX_N", "20")
     settings = load_settings(port=100, max_n=None)
-    assert (settings.port, settings.max_n, settings.max_queue, settings.max_streams) == (100, 20, 3, 8)
+    assert (settings.port, settings.max_n, settings.max_queue, settings.most_streams) == (100, 20, 3, None)
     assert settings.upstream_url == "http://file"
+
+
+def test_the_number_of_streams_is_one_or_what_the_device_allows() -> None:
+    assert [load_settings(max_streams=given).most_streams for given in ("auto", "3", 4)] == [None, 3, 4]
+    for wrong in ("0", "-1", "many", "1.5"):
+        with pytest.raises(SettingsError, match="max_streams"):
+            load_settings(max_streams=wrong)
 
 
 def test_keys_are_split_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

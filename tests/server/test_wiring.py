@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deltaserve.errors import BadCheckpoint, StateFolderUnusable, UncorrectableUpstream
+from deltaserve.errors import BadCheckpoint, BadRequest, StateFolderUnusable, UncorrectableUpstream
 from deltaserve.server.settings import Settings
 from deltaserve.server.wiring import _max_len, connect_upstream, open_registry
 from tests.support.blackbox import make_model
@@ -43,6 +44,41 @@ async def test_without_an_admin_key_nothing_is_kept(made: Path) -> None:
         registry: Any = await open_registry(settings(made), stack)
         assert (registry.active.name, registry.audit) == ("one", None)
     assert not (made / ".deltaserve").exists()
+
+
+async def test_the_start_says_where_the_pair_runs_how_many_streams_there_are_and_why(
+    made: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="deltaserve")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    for given, streams, why in (("auto", 48, "16 for each of 3 cores"), (5, 5, "as set")):
+        caplog.clear()
+        async with AsyncExitStack() as stack:
+            registry: Any = await open_registry(settings(made, max_streams=given), stack)
+            assert registry.max_streams == streams
+        said = next(r.msg for r in caplog.records if isinstance(r.msg, dict) and r.msg["event"] == "engine")
+        assert (said["device"], said["dtype"], said["max_streams"], said["why"]) == ("cpu", "float32", streams, why)
+
+
+async def test_streams_are_as_many_as_the_memory_holds_of_the_checkpoints_base(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deltaserve.offset_models.engine.devices import capacity
+
+    base = capacity.size_of(made / "base", "cpu", "float32")
+    assert base is not None
+    context = 64
+    monkeypatch.setattr(capacity, "free_bytes", lambda _: int((base.weights + 3.5 * 2 * context * base.position) / 0.8))
+    async with AsyncExitStack() as stack:
+        registry: Any = await open_registry(settings(made, max_streams="auto", max_context=context), stack)
+        assert registry.max_streams == 3
+
+
+async def test_a_device_that_is_not_there_is_no_start(made: Path) -> None:
+    async with AsyncExitStack() as stack:
+        with pytest.raises(BadRequest, match="There is no device 'abacus' here"):
+            await open_registry(settings(made, device="abacus"), stack)
 
 
 async def test_with_one_the_state_lies_under_the_root_and_belongs_to_one_server(made: Path) -> None:

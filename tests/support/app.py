@@ -178,6 +178,7 @@ class FlatVersion:
 class OneVersion:
     version: FlatVersion
     alive: bool = True
+    max_streams: int = 8
 
     async def engine_stats(self) -> dict[str, float]:
         return {"rows": 3.0}

@@ -45,7 +45,7 @@ async def _serve(handover: Handover, parent: Parent) -> int:
 async def _listen(handover: Handover, offsets: Any, settings: Settings) -> asyncio.Server:
     """The socket is made anew: that of an engine that was killed is still there."""
     handover.engine_socket.unlink(missing_ok=True)
-    places, log = LocalPlaces.of(settings), logger()
+    places, log = LocalPlaces(offsets.max_streams, settings.max_queue), logger()
     loop = asyncio.get_running_loop()
     return await loop.create_unix_server(lambda: FrontEnd(offsets, places, log).wire, str(handover.engine_socket))
 

@@ -96,6 +96,10 @@ class RemoteRegistry:
         stats: dict[str, float] = await self._ask("engine_stats", dict[str, float]) if self.alive else {}
         return stats
 
+    @property
+    def max_streams(self) -> int:
+        return 0  # the engine process counts those of all front-ends
+
     async def serve_as(self, name: str) -> None:
         self._served = name
         await self._ask("serve_as", name=name)

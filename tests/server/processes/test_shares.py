@@ -12,7 +12,7 @@ from deltaserve.server.settings import Settings, SettingsError, load_settings
 
 def test_each_front_end_has_its_share_of_what_is_counted_where_it_happens() -> None:
     each = share(Settings(admin_requests_per_minute=100, local_draft_concurrent_positions=4, max_streams=5), 3)
-    assert (each.admin_requests_per_minute, each.local_draft_concurrent_positions, each.max_streams) == (34, 2, 5)
+    assert (each.admin_requests_per_minute, each.local_draft_concurrent_positions, each.most_streams) == (34, 2, 5)
     assert share(Settings(admin_requests_per_minute=1), 4).admin_requests_per_minute == 1
 
 

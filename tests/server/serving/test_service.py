@@ -18,7 +18,7 @@ PIECE = Piece("a", ())
 
 def gate(**settings: float) -> Gate:
     given = Settings(**settings)
-    return Gate(LocalPlaces.of(given), given.queue_timeout_s, Metrics())
+    return Gate(LocalPlaces(given.most_streams or 0, given.max_queue), given.queue_timeout_s, Metrics())
 
 
 async def test_pieces_leave_in_batches_in_the_order_they_came() -> None:
