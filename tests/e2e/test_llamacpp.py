@@ -145,7 +145,7 @@ def test_forgotten_answers_are_gone_and_kept_ones_stay(served: Deltaserve, uncor
 def test_an_answer_comes_in_pieces_and_says_what_the_whole_one_says(served: Deltaserve):
     for asked in some_questions(4):
         pieces = served.chat_stream(asked.text)
-        assert len(pieces) > 2
+        assert len(pieces) > 1  # those that came together are one
         assert "".join(pieces) == served.chat(asked.text)
 
 

@@ -85,6 +85,7 @@ class BookkeepingEngine:
 
     alive: bool = True
     max_context: int = 128
+    max_streams: int = 16
     offset: float = 0.5  # of id 0, at strength 1
     loaded: dict[int, Checkpoint] = field(default_factory=dict)
     loads: int = 0
