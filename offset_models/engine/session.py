@@ -8,7 +8,7 @@ from deltaserve.errors import BadRequest, DeltaserveError, OffsetUnavailable
 from deltaserve.offset_models.engine.answering.asking import Reply, Request
 from deltaserve.offset_models.engine.answering.corrector import EngineCorrector
 from deltaserve.offset_models.engine.forward.prefix import common_prefix
-from deltaserve.offset_models.engine.streams import EngineStream, Feed, Hurry
+from deltaserve.offset_models.engine.streams import OUTSIDE, EngineStream, Feed, Hurry
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Corrector
 from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.protocols import OffsetRow
@@ -52,6 +52,8 @@ class Session(RowSession):
         if not self._decides:
             return super().corrector(answer)
         self._require_possible(answer.prompt_ids)
+        if not self._known(answer.prompt_ids):
+            raise OffsetUnavailable(OUTSIDE)
         return EngineCorrector(self, answer)
 
     def tell(self, request: Request) -> None:
@@ -139,7 +141,7 @@ class Session(RowSession):
             self._asked_from = first
         new = list(token_ids[kept:])
         if not self._known(new):
-            self._fail(OffsetUnavailable("A token id lies outside the vocabulary of the offset models."))
+            self._fail(OffsetUnavailable(OUTSIDE))
             return
         self._ids.extend(new)
         self._send(Feed(self.stream, kept, new, first, len(self._rewinds)))

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from deltaserve.errors import ContextLengthExceeded, DeltaserveError
 from deltaserve.offset_models.engine.forward.prefix import Slot, common_prefix
 from deltaserve.offset_models.engine.models import LoadedModel, LoadedPair
 from deltaserve.server.decoding.protocols import OffsetRow
+
+OUTSIDE: Final = "A token id lies outside the vocabulary of the offset models."
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import torch
 from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.engine.answering.answers import Answers
 from deltaserve.offset_models.engine.answering.asking import Ask, Begin, DraftBlock, Guess, Request, send
-from deltaserve.offset_models.engine.batch import Batch, Chunk, RowOrError, choose
+from deltaserve.offset_models.engine.batch import Batch, Chunk, RowOrError, RowsToDecide, choose
 from deltaserve.offset_models.engine.batch_window import BatchWindow
 from deltaserve.offset_models.engine.forward.attention import without_plans_per_length
 from deltaserve.offset_models.engine.models import ModelStore
@@ -176,6 +176,8 @@ class Worker:
         if stream.todo > 0:
             self._window.fed(stream, first=not self._running)
             self._running[stream] = None
+        else:  # what it still had to do is void
+            self._running.pop(stream, None)
 
     def _end(self, stream: EngineStream) -> None:
         stream.closed = True
@@ -216,9 +218,17 @@ class Worker:
         self.stats.batches += 1
         self.stats.tokens += batch.tokens
         for kept in batch.to_decide:
-            self._answers.keep(kept)
-            self.stats.rows += len(kept.base)
+            self._keep(kept)
         return [d for chunk, made in zip(chunks, rows, strict=True) for d in self._deliveries(chunk, made)]
+
+    def _keep(self, rows: RowsToDecide) -> None:
+        """Rows that wait for a decision; where there is no room for them their streams are lost, not the engine."""
+        try:
+            self._answers.keep(rows)
+        except torch.OutOfMemoryError as error:
+            for stream, _, _ in rows.streams:
+                self._fail(stream, _unavailable(error))
+        self.stats.rows += len(rows.base)
 
     def _deliveries(self, chunk: Chunk, rows: list[RowOrError]) -> Iterable[Delivery]:
         stream = chunk.stream

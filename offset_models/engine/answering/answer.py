@@ -152,11 +152,12 @@ class Answer:
         block.tokens.append(token_id)
         block.history.add(token_id)
         full = len(block.tokens) >= block.asked.length or block.history.length >= self.params.max_tokens
-        if full or token_id in self.params.final_ids:
-            self.block = None
-            return block.tokens
-        self.look_ahead(block.tokens)
-        return None
+        if not (full or token_id in self.params.final_ids):
+            self.look_ahead(block.tokens)
+            if self._block_at <= len(self.stream.ids):
+                return None
+        self.block = None  # also where the next row cannot be computed: the context's end, an id without an embedding
+        return block.tokens
 
     def take(self, proposal: Proposal, token_id: int) -> bool:
         """Settle the next position; True where the run goes on behind it."""

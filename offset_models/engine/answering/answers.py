@@ -1,9 +1,12 @@
 """All streams whose tokens the engine decides: one batch of decisions for those that can be decided."""
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final, TypeVar
 
+import torch
 from torch import Tensor
 
 from deltaserve.errors import OffsetUnavailable
@@ -14,9 +17,15 @@ from deltaserve.offset_models.engine.batch import RowsToDecide
 from deltaserve.offset_models.engine.deciding.decide import decide, expected
 from deltaserve.offset_models.engine.deciding.questions import Question
 from deltaserve.offset_models.engine.deciding.resolving import Drafted, Outcome
-from deltaserve.offset_models.engine.streams import EngineStream
+from deltaserve.offset_models.engine.streams import OUTSIDE, EngineStream
 from deltaserve.server.decoding.deciding.blind import UNKNOWN
 from deltaserve.server.decoding.deciding.corrector import Decision
+
+T = TypeVar("T")
+
+_AT_ONCE: Final = 256  # questions: each copies its row a few times
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)  # not frozen: made for every token, and that takes a third of the time
@@ -46,12 +55,12 @@ class Answers:
     @property
     def nbytes(self) -> int:
         """Held for rows that wait."""
-        return sum(store.nbytes for store in self._stores.values())
+        return sum(store.nbytes for store in list(self._stores.values()))
 
     @property
     def rows_waiting(self) -> int:
         """Rows that wait for a decision."""
-        return sum(store.held for store in self._stores.values())
+        return sum(store.held for store in list(self._stores.values()))
 
     @property
     def waiting(self) -> bool:
@@ -125,6 +134,9 @@ class Answers:
         if answer.settled > answer.stream.max_len:
             self._replies.append((request.reply, answer.stream.too_long(answer.settled)))
             return
+        if answer.settled > len(answer.stream.ids):  # its row can never come
+            self._replies.append((request.reply, OffsetUnavailable(OUTSIDE)))
+            return
         self._asking[answer] = None
         if isinstance(request, Ask):
             answer.ask = request
@@ -156,15 +168,11 @@ class Answers:
     def _decide(self, store: RowStore, ready: Sequence[_Ready]) -> None:
         guesses = [one for one in ready if one.kind is Guess]
         others = [one for one in ready if one.kind is not Guess]
-        if guesses:
-            found = expected(*store.take([one.place for one in guesses]), [one.question for one in guesses])
-            for one, token_id in zip(guesses, found, strict=True):
-                if one.answer.guess is not None:
-                    self._replies.append((one.answer.guess.reply, token_id))
-                    one.answer.guess = None
-        if others:
-            outcomes = decide(*store.take([one.place for one in others]), [one.question for one in others])
-            self._settle(others, outcomes)
+        for one, token_id in zip(guesses, _in_parts(expected, store, guesses), strict=True):
+            if one.answer.guess is not None:
+                self._replies.append((one.answer.guess.reply, token_id))
+                one.answer.guess = None
+        self._settle(others, _in_parts(decide, store, others))
 
     def _settle(self, ready: Sequence[_Ready], outcomes: Sequence[Outcome]) -> None:
         runs: dict[Answer, list[tuple[Question, Outcome]]] = {}
@@ -227,6 +235,32 @@ class Answers:
 
     def _dropper(self, stream: EngineStream) -> Callable[[int], None]:
         return lambda place: self._stores[stream.recipe.width].drop(place)
+
+
+def _in_parts(
+    function: Callable[[Tensor, Tensor, Sequence[Question]], Sequence[T]], store: RowStore, ready: Sequence[_Ready]
+) -> list[T | OffsetUnavailable]:
+    """What `function` says of each, so many at a time that their copies of rows do not fill the device."""
+    return [
+        result
+        for first in range(0, len(ready), _AT_ONCE)
+        for result in _or_alone(function, store, ready[first : first + _AT_ONCE])
+    ]
+
+
+def _or_alone(
+    function: Callable[[Tensor, Tensor, Sequence[Question]], Sequence[T]], store: RowStore, ready: Sequence[_Ready]
+) -> Sequence[T | OffsetUnavailable]:
+    """All together; where that fails, each alone, so that only the guilty one is lost."""
+    try:
+        return function(*store.take([one.place for one in ready]), [one.question for one in ready])
+    except torch.AcceleratorError:
+        raise  # the device is lost for every later call too
+    except Exception as error:  # noqa: BLE001  (of one question; the others must not end with it)
+        if len(ready) > 1:
+            return [result for one in ready for result in _or_alone(function, store, [one])]
+        _log.exception("The engine could not decide a token.")
+        return [OffsetUnavailable(f"The engine could not decide a token ({type(error).__name__}).")]
 
 
 def _asks(answer: Answer) -> bool:
