@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from deltaserve.errors import BlindPosition
+from deltaserve.errors import BlindPosition, DeltaserveError
 from deltaserve.server.decoding.deciding.agreement import local_agreement, upstream_agreement
 from deltaserve.server.decoding.deciding.blind import UNKNOWN, blind_target, expected_token
 from deltaserve.server.decoding.deciding.corrector import Agreement, AnswerSpec, Decision
@@ -49,7 +49,12 @@ class RowCorrector:
         for proposal in run:
             if not self._may_decide(proposal, first=not decisions):
                 break
-            decision = await self._decide(proposal, draft_temperature, observed)
+            try:
+                decision = await self._decide(proposal, draft_temperature, observed)
+            except (DeltaserveError, ArithmeticError):
+                if not decisions:
+                    raise
+                break  # what is decided already is said first; the next call meets the error again
             decisions.append(decision)
             replaced = decision.token_id != proposal.token_id
             if self._take(decision.token_id, ahead=replaced or len(decisions) == len(run)) or replaced:
@@ -94,7 +99,7 @@ class RowCorrector:
     async def _decide(self, proposal: Proposal, draft_temperature: float | None, observed: bool) -> Decision:
         if proposal.end_id is not None:
             self._learn_end(proposal.end_id)
-        drafted = self._block.pop(len(self.ids), None) if proposal.local else None
+        drafted = self._block.get(len(self.ids)) if proposal.local else None
         if drafted is not None:
             proposal = replace(proposal, drawn_from=drafted.drawn_from)
         row = await self._session.row(self.ids) if drafted is None else drafted.row
@@ -124,6 +129,7 @@ class RowCorrector:
 
     def _take(self, token_id: int, *, ahead: bool) -> bool:
         """Go on behind a token; True where it ends the answer. `ahead`: nobody asked for the next row yet."""
+        self._block.pop(len(self.ids), None)
         self.ids.append(token_id)
         self.history.add(token_id)
         if token_id in self.params.final_ids or self.history.length >= self.params.max_tokens:

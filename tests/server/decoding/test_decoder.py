@@ -124,6 +124,19 @@ async def test_without_a_row_nothing_is_emitted():
     assert stream.emitted == 0
 
 
+async def test_tokens_decided_before_a_pair_that_fails_within_a_burst_are_still_given():
+    class Ending(ToySession):
+        async def row(self, token_ids):
+            if len(token_ids) > 6:
+                raise OffsetUnavailable("the engine is dead")
+            return await super().row(token_ids)
+
+    stream = toy_stream(GREEDY, session=Ending(strength=0.0))
+    with pytest.raises(OffsetUnavailable):
+        await tokens(stream, ToyBlackBox(burst=8))
+    assert stream.ids[3:] == oracle(12, 4, strength=0.0)
+
+
 async def test_end_of_sequence_stops_and_shows_no_text():
     plain = await tokens(toy_stream(GREEDY), ToyBlackBox())
     eos = plain[4]
