@@ -11,6 +11,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -66,8 +67,9 @@ class Parent:
         """From now on this process ends as soon as the parent is gone. `folder` is removed in its place."""
 
         def wait() -> None:
-            while self._channel.recv(1):
-                pass
+            with suppress(OSError):  # reset: it died before it had read a report of ours
+                while self._channel.recv(1):
+                    pass
             shutil.rmtree(folder, ignore_errors=True)
             os._exit(ORPHANED)
 

@@ -47,6 +47,9 @@ def play(role: str, handover: Handover, parent: Parent) -> int:
     told = [0]
     deaf = role == "frontend" and (folder / "deaf").exists()
     signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+    while (folder / "held").exists():
+        (folder / f"held-{role}-{os.getpid()}").touch()
+        time.sleep(0.01)
     parent.started()
     (folder / f"{role}-{os.getpid()}").touch()
     while len(told) == 1 or deaf:

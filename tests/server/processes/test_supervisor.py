@@ -114,6 +114,18 @@ def test_when_the_parent_is_killed_all_end_and_its_folder_goes(tmp_path: Path) -
         assert ended(pids) and not private.exists()
 
 
+def test_a_parent_that_is_killed_before_it_read_what_they_reported_leaves_nothing_either(tmp_path: Path) -> None:
+    (tmp_path / "held").touch()
+    with started(tmp_path) as one:
+        eventually(lambda: len(list(tmp_path.glob("held-*"))) == 3)
+        one.tell(signal.SIGSTOP)
+        (tmp_path / "held").unlink()
+        eventually(lambda: one.complete)
+        pids = one.all
+        crash(one.parent.pid)
+        assert ended(pids)
+
+
 def test_a_start_that_fails_ends_all_and_is_told_by_its_sentence(tmp_path: Path) -> None:
     (tmp_path / "bad-offset").touch()
     with started(tmp_path) as one:
