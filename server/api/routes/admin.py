@@ -96,7 +96,7 @@ async def upstream(request: Request) -> Json:
 async def audit(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
 ) -> Json:
     """Newest first; `before` of one page asks for the next, older one."""
     return await _offsets(request).audit(limit, before)

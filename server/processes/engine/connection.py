@@ -40,7 +40,7 @@ class FrontEnd:
     """Answers one connection. `log` hears of defects, by their place in the code alone."""
 
     def __init__(self, offsets: Offsets, places: Places, log: Any) -> None:
-        self.wire: Wire[m.ToEngine] = Wire(m.to_engine, self._received, self._lost)
+        self.wire: Wire[m.ToEngine] = Wire(m.to_engine, self._received, self._lost, self._unsent)
         self._offsets = offsets
         self._places = places
         self._log = log
@@ -65,6 +65,9 @@ class FrontEnd:
             stream.received(message)
         elif hasattr(message, "id"):
             self.wire.send(m.Failed(message.id, fault(Unavailable("The stream has ended."))))
+
+    def _unsent(self, message: Any, why: Exception) -> None:
+        self._fail(message.id, why)
 
     def _lost(self) -> None:
         for task in [*self._held.values(), *self._asked]:

@@ -23,6 +23,7 @@ class EngineSide:
         self._fail = fail
         self._text = TextReceiver()
         self._corrector: Corrector | None = None
+        self._fault: Exception | None = None  # of something that needs no answer: whatever is asked later fails by it
         self._tasks: set[asyncio.Task[None]] = set()
         self._handlers: Mapping[type[Any], Callable[[Any], None]] = {
             m.Prefetch: lambda asked: self._session.prefetch(self._text.heard(asked.text)),
@@ -35,7 +36,14 @@ class EngineSide:
         }
 
     def received(self, message: Any) -> None:
-        self._handlers[type(message)](message)
+        """Never raises: the other streams of the connection have no part in what is wrong with this one."""
+        try:
+            if self._fault is None:
+                self._handlers[type(message)](message)
+        except Exception as error:  # noqa: BLE001  (told to the front-end, which raises it)
+            self._fault = error
+        if self._fault is not None and hasattr(message, "id"):
+            self._fail(message.id, self._fault)
 
     def end(self) -> None:
         """What is still being worked on is not wanted any more."""

@@ -21,7 +21,7 @@ class Connection:
     """One connection, as long as it lasts. Raises OffsetUnavailable for whatever has no answer when it ends."""
 
     def __init__(self) -> None:
-        self.wire: Wire[m.ToFrontEnd] = Wire(m.to_front_end, self._received, self._lost)
+        self.wire: Wire[m.ToFrontEnd] = Wire(m.to_front_end, self._received, self._lost, self._unsent)
         self.ended = asyncio.Event()
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -61,6 +61,11 @@ class Connection:
             future.set_exception(error(message.fault))
         else:
             future.set_result(message)
+
+    def _unsent(self, message: Any, why: Exception) -> None:
+        future = self._waiting.get(getattr(message, "id", 0))
+        if future is not None and not future.done():
+            future.set_exception(why)
 
     def _lost(self) -> None:
         self.ended.set()

@@ -22,12 +22,22 @@ class Decoder(Protocol[M]):
 
 
 class Wire(asyncio.Protocol, Generic[M]):
-    """One end of a connection. `received` gets each message, `lost` hears once that the connection has ended."""
+    """One end of a connection. `received` gets each message, `lost` hears once that the connection has ended.
 
-    def __init__(self, decoder: Decoder[M], received: Callable[[M], None], lost: Callable[[], None]) -> None:
+    `unsent` hears of a message that no frame can hold (a number beyond 64 bits), and why; the others go all the same.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder[M],
+        received: Callable[[M], None],
+        lost: Callable[[], None],
+        unsent: Callable[[Message, Exception], None],
+    ) -> None:
         self._decoder = decoder
         self._received = received
         self._lost = lost
+        self._unsent = unsent
         self._encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -72,8 +82,22 @@ class Wire(asyncio.Protocol, Generic[M]):
     def _flush(self) -> None:
         messages, self._pending = self._pending, []
         if self._transport is not None and not self._transport.is_closing():
-            body = self._encoder.encode(messages)
+            body = self._body(messages)
             self._transport.write(len(body).to_bytes(_LENGTH_BYTES, "little") + body)
+
+    def _body(self, messages: list[Message]) -> bytes:
+        try:
+            return self._encoder.encode(messages)
+        except Exception:  # noqa: BLE001  (of one, which is found and told)
+            return self._encoder.encode([one for one in messages if self._can_be_sent(one)])
+
+    def _can_be_sent(self, message: Message) -> bool:
+        try:
+            self._encoder.encode(message)
+        except Exception as error:  # noqa: BLE001  (told)
+            self._unsent(message, error)
+            return False
+        return True
 
 
 def _plain(value: Any) -> Any:

@@ -288,6 +288,28 @@ async def test_a_stream_fails_as_its_rows_do(site: Site) -> None:
         await until(lambda: site.engine.sessions == 0)
 
 
+async def test_a_stream_that_cannot_begin_fails_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def impossible(*_: Any) -> Any:
+        raise BadRequest("no such prompt")
+
+    async with site.front_end() as remote, remote.pinned(None) as version:
+        good = Stream([1, 2, 3], params(temperature=0.0), await version.open(1.0), ToyDetokenizer())
+        await good.corrector.expected()  # it has begun
+        monkeypatch.setattr(ToySession, "corrector", impossible)
+        bad = Stream([1, 2, 3], params(), await version.open(1.0), ToyDetokenizer())
+        with pytest.raises(BadRequest, match="no such prompt"):
+            await steps_of(bad, ToyBlackBox())
+        assert len(await steps_of(good, ToyBlackBox())) == 24
+
+
+async def test_what_cannot_be_told_to_the_engine_fails_alone(site: Site) -> None:
+    async with site.front_end() as remote, asyncio.timeout(10):
+        other = asyncio.create_task(remote.listing())
+        with pytest.raises(OverflowError):
+            await remote.audit(1, 10**30)
+        assert (await other)["active"] == "a"
+
+
 async def test_a_tokenizer_that_changed_on_disk_is_not_used(site: Site, tmp_path: Path) -> None:
     config = tmp_path / "root" / "base" / "tokenizer_config.json"
     config.write_text('{"chat_template": "other"}')

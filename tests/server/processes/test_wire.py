@@ -149,7 +149,9 @@ class Ends(asyncio.Transport):
 
 
 def wire(received: list[Any]) -> tuple[Wire[Any], Ends]:
-    made: Wire[Any] = Wire(m.to_engine, received.append, lambda: received.append("lost"))
+    made: Wire[Any] = Wire(
+        m.to_engine, received.append, lambda: received.append("lost"), lambda message, _: received.append(message)
+    )
     ends = Ends()
     made.connection_made(ends)
     return made, ends
@@ -166,6 +168,18 @@ async def test_messages_of_one_turn_leave_in_one_write_and_in_order() -> None:
     received: list[Any] = []
     wire(received)[0].data_received(ends.written[0])
     assert received == sent
+
+
+async def test_a_message_that_no_frame_can_hold_does_not_take_the_others_with_it() -> None:
+    told: list[Any] = []
+    one, ends = wire(told)
+    good, bad = [m.Drop(1), m.Drop(2)], m.Ask(3, "audit", {"before": 10**30})
+    for message in (good[0], bad, good[1]):
+        one.send(message)
+    await asyncio.sleep(0)
+    received: list[Any] = []
+    wire(received)[0].data_received(ends.written[0])
+    assert received == good and told == [bad]
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])

@@ -266,6 +266,7 @@ def test_the_audit_log_names_key_and_request_never_the_key_and_comes_in_pages(ad
     assert (loaded["action"], loaded["request_id"], loaded["key_id"]) == ("load", "swap-7", key_id(ADMIN_KEY))
     assert ADMIN_KEY not in admin.call("GET", "/audit").text and len(key_id(ADMIN_KEY)) == 8
     assert admin.call("GET", "/audit?limit=0").status_code == 400
+    assert admin.call("GET", f"/audit?before={10**30}").status_code == 400
 
 
 def test_state_and_log_survive_a_restart(root: Path) -> None:
