@@ -80,6 +80,7 @@ class EngineStream:
     fed_at: float | None = None  # when ids came last, by the engine's clock
     closed: bool = False
     decided: bool = False  # the engine decides its tokens: rows stay here
+    error: Exception | None = None  # what ended it, where the engine decides
     owner: Owner | None = None
     id_limit: int = field(init=False)  # the recipe's, which takes a while to find
 

@@ -85,7 +85,7 @@ class Answers:
             return
         answer = self._of.get(request.stream)
         if answer is None:
-            self._replies.append((request.reply, OffsetUnavailable("The session is closed.")))
+            self._replies.append((request.reply, request.stream.error or OffsetUnavailable("The session is closed.")))
             return
         self._ask(answer, request)
 
@@ -115,7 +115,7 @@ class Answers:
             return
         answer.close()
         self._asking.pop(answer, None)
-        error = error or OffsetUnavailable("The session is closed.")
+        error = stream.error = error or OffsetUnavailable("The session is closed.")
         waiting = [answer.ask, answer.guess, answer.block.asked if answer.block else None]
         self._replies.extend((request.reply, error) for request in waiting if request is not None)
 
