@@ -28,6 +28,7 @@ _END_WITHIN_S: Final = 5.0  # of a process that was told to end at once, or has 
 _SPARE_S: Final = 10.0  # beyond the drain timeout, before what still runs is killed
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 30.0
 _METRICS: Final = "metrics"
+_LONGEST_PLACE: Final = 64  # bytes; an address has 104 to 108, of which our own names take 32
 
 
 class StartFailed(Exception):
@@ -140,6 +141,7 @@ class Supervisor:
         status = child.ended(_END_WITHIN_S)
         mark_process_dead(child.pid, str(self.folder / _METRICS))  # type: ignore[no-untyped-call]
         if not self._complete and not self._signals:
+            self.log.error(f"the {post.role} ended while the server started", status=status)
             raise StartFailed(None)
         post.vacated(started=child.started)
         if not self._signals:
@@ -205,9 +207,14 @@ def _heard_in_the_loop(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def _private_folder() -> Iterator[Path]:
     """For this server's sockets and metrics, open to nobody else; removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="deltaserve-"))  # mode 0700
+    folder = Path(tempfile.mkdtemp(prefix="deltaserve-", dir=_short_place()))  # mode 0700
     (folder / _METRICS).mkdir()
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _short_place() -> str | None:
+    """None: where temporary files usually go; another folder where that name is too long for a socket's address."""
+    return None if len(os.fsencode(tempfile.gettempdir())) <= _LONGEST_PLACE else "/tmp"

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.support.process_tree import crash, ended, runs
-from deltaserve.server.processes.supervisor import INTERRUPTED, Post
+from deltaserve.server.processes.handover import SOCKET
+from deltaserve.server.processes.supervisor import INTERRUPTED, Post, _private_folder
 from tests.support.process import Running, running
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
@@ -133,6 +135,26 @@ def test_a_start_that_fails_ends_all_and_is_told_by_its_sentence(tmp_path: Path)
         eventually(lambda: bool(one.parent.lines))
         assert json.loads(one.parent.lines[-1]) == {"raised": "The offset is bad."}
         assert ended(one.all) and not one.private.exists()
+
+
+def test_a_process_that_is_killed_while_the_server_starts_is_named(tmp_path: Path) -> None:
+    (tmp_path / "held").touch()
+    with started(tmp_path) as one:
+        eventually(lambda: len(list(tmp_path.glob("held-*"))) == 3)
+        crash(int(next(tmp_path.glob("held-engine-*")).name.rpartition("-")[2]))
+        assert one.status() == 1
+        eventually(lambda: bool(one.parent.lines))
+        told = json.loads(one.parent.lines[-1])
+        assert told == {"event": "the engine ended while the server started", "status": -signal.SIGKILL}
+
+
+def test_the_private_folder_has_a_name_that_a_socket_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / ("x" * 90)
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    with _private_folder() as folder, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / SOCKET))
+    assert not folder.exists()
 
 
 def test_a_start_that_fails_by_a_defect_has_its_traceback(tmp_path: Path) -> None:
