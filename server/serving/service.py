@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -95,8 +95,10 @@ class Serving:
         if not registry.alive:
             return "the offset engine is not running"
         try:
-            async with registry.pinned(None):
+            async with asyncio.timeout(self.settings.connect_timeout_s), registry.pinned(None):
                 return None
+        except TimeoutError:
+            return "the offset engine does not answer"
         except DeltaserveError as error:
             return error.message
 
@@ -114,8 +116,13 @@ class Serving:
             yield version
 
     async def engine_stats(self) -> Mapping[str, float]:
-        """The engine's counters; empty before there is one."""
-        return {} if self._backends is None else await self._backends.registry.engine_stats()
+        """The engine's counters; empty before there is one, and where it does not answer."""
+        if self._backends is None:
+            return {}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.connect_timeout_s):
+                return await self._backends.registry.engine_stats()
+        return {}
 
     def source(self, choice: Choice) -> DraftSource:
         """The draft source of one stream."""

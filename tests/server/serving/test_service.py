@@ -1,6 +1,7 @@
 """Admission and the way from pieces to a client."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -8,8 +9,11 @@ from deltaserve.errors import BadRequest, RateLimited, UpstreamUnreachable
 from deltaserve.server.decoding.stream import Piece
 from deltaserve.server.serving.admission import Gate, LocalPlaces
 from deltaserve.server.serving.outbox import Outbox
+from deltaserve.server.serving.ports import Backends
+from deltaserve.server.serving.service import Serving
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import Metrics
+from tests.support.app import FlatVersion, OneVersion, ScriptedBlackBox
 
 pytestmark = pytest.mark.anyio
 
@@ -112,3 +116,22 @@ async def test_the_queue_timeout_is_for_a_requests_first_choice_only() -> None:
     async with door.reserved(1) as busy, door.reserved(1) as late, busy.place():
         with pytest.raises(RateLimited, match=r"0\.05 s"):
             await late.place().__aenter__()
+
+
+class Stuck(OneVersion):
+    """Of an engine process that is there and does not answer."""
+
+    def pinned(self, model: str | None) -> Any:
+        return LocalPlaces(0, 1).place(None)
+
+    async def engine_stats(self) -> dict[str, float]:
+        await asyncio.Event().wait()
+        return {}
+
+
+async def test_an_engine_that_does_not_answer_makes_the_server_not_ready() -> None:
+    serving = Serving(Settings(connect_timeout_s=0.01), Metrics())
+    serving.attach(Backends(ScriptedBlackBox(), Stuck(FlatVersion(None)), "tiny"))  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        assert await serving.problems() == ["the offset engine does not answer"]
+        assert await serving.engine_stats() == {}
