@@ -27,6 +27,7 @@ INTERRUPTED: Final = 130
 _END_WITHIN_S: Final = 5.0  # of a process that was told to end at once, or has said that it does
 _SPARE_S: Final = 10.0  # beyond the drain timeout, before what still runs is killed
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 30.0
+_LEAST_SERVICE_S: Final = 1.0  # a process that ended sooner would likely end again
 _METRICS: Final = "metrics"
 _LONGEST_PLACE: Final = 64  # bytes; an address has 104 to 108, of which our own names take 32
 
@@ -47,10 +48,14 @@ class Post:
     child: Child | None = None
     due: float = 0.0  # when the next one is started
     delay_s: float = 0.0
+    served_since: float | None = None  # None: the process has not started yet
 
-    def vacated(self, *, started: bool) -> None:
-        """The process has ended: the next one comes at once, or later and later where it never `started`."""
-        self.delay_s = 0.0 if started else min(max(2 * self.delay_s, _FIRST_DELAY_S), _LONGEST_DELAY_S)
+    def vacated(self) -> None:
+        """The process has ended: the next one comes at once, or later and later where it did not serve for long."""
+        served_s = 0.0 if self.served_since is None else time.monotonic() - self.served_since
+        lasted = served_s >= _LEAST_SERVICE_S
+        self.delay_s = 0.0 if lasted else min(max(2 * self.delay_s, _FIRST_DELAY_S), _LONGEST_DELAY_S)
+        self.served_since = None
         self.child, self.due = None, time.monotonic() + self.delay_s
 
 
@@ -130,6 +135,7 @@ class Supervisor:
         if report is None:
             self._ended(post, child)
         elif report.started:
+            post.served_since = time.monotonic()
             self._complete = self._complete or all(one.child and one.child.started for one in self._posts)
         elif not self._complete:
             raise StartFailed(error(report.fault) if report.fault else None)
@@ -143,7 +149,7 @@ class Supervisor:
         if not self._complete and not self._signals:
             self.log.error(f"the {post.role} ended while the server started", status=status)
             raise StartFailed(None)
-        post.vacated(started=child.started)
+        post.vacated()
         if not self._signals:
             self.log.error(f"the {post.role} has ended and is started again", status=status, after_s=post.delay_s)
 

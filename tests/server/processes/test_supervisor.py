@@ -164,9 +164,11 @@ def test_a_start_that_fails_by_a_defect_has_its_traceback(tmp_path: Path) -> Non
         eventually(lambda: "RuntimeError: a defect\n" in one.parent.lines)
 
 
-def test_a_process_that_cannot_start_is_tried_again_later_and_later() -> None:
+def test_a_process_that_cannot_start_or_ends_at_once_is_tried_again_later_and_later() -> None:
     post, delays = Post("engine"), []
-    for started in (True, *[False] * 12, True):
-        post.vacated(started=started)
+    now = time.monotonic()
+    for served_since in (now - 60.0, *[None, now] * 6, now - 60.0):
+        post.served_since = served_since
+        post.vacated()
         delays.append(post.delay_s)
     assert delays[:4] == [0.0, 0.5, 1.0, 2.0] and delays[-2:] == [30.0, 0.0]
