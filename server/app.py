@@ -34,11 +34,8 @@ from deltaserve.server.serving.service import Serving
 from deltaserve.server.settings import Settings, load_settings
 from deltaserve.server.starting import PlainStart
 from deltaserve.server.telemetry import Metrics, log_config, logger, send_structlog_to_logging
-from deltaserve.server.wiring import connect_upstream, open_here
+from deltaserve.server.wiring import SWITCH_INTERVAL_S, connect_upstream, open_here
 
-# The event loop, the engine and a load each run in a thread: at Python's 5 ms, every turn of the loop may wait that
-# long for each of its system calls while a model is being read.
-_SWITCH_INTERVAL_S = 0.0005
 FAILED: Final = 1  # a defect at the start, whose traceback is in the log; uvicorn's own 3 would mean something else
 INTERRUPTED: Final = 130  # exit status after a second signal
 _AT_ONCE_S: Final = 3.0  # from a second signal to the end of the process, whatever still runs
@@ -101,7 +98,7 @@ def run(settings: Settings) -> int:
 
 def _run_on(sockets: list[socket.socket], settings: Settings) -> int:
     send_structlog_to_logging()
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     app = create_app(settings)
     server = make_server(app, settings)
     tell_start_once(app)

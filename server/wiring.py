@@ -4,7 +4,7 @@ import asyncio
 import gc
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from deltaserve.errors import NotConfigured
 from deltaserve.server.preflight import place, state_folder
@@ -19,6 +19,10 @@ from deltaserve.server.upstream.probing.connect import connect
 if TYPE_CHECKING:
     from deltaserve.offset_models.engine.settings import EngineSettings
     from deltaserve.offset_models.registry.registry import Registry as OffsetRegistry
+
+# Of Python's threads: the event loop, the engine and a load each run in one. At Python's own 5 ms every turn of the
+# loop may wait that long for each of its system calls while a model is read, and loop and engine for each other.
+SWITCH_INTERVAL_S: Final = 0.0005
 
 
 async def open_here(settings: Settings, stack: AsyncExitStack) -> LocalRegistry:

@@ -19,7 +19,7 @@ from deltaserve.offset_models.engine.settings import EngineSettings
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Corrector
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import Proposal
-from deltaserve.server.processes.engine.process import SWITCH_INTERVAL_S
+from deltaserve.server.wiring import SWITCH_INTERVAL_S
 
 PROMPT: Final = 64
 MAX_LEN: Final = 1024

@@ -14,9 +14,8 @@ from deltaserve.server.processes.handover import Handover, Parent
 from deltaserve.server.serving.admission import LocalPlaces
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import log_config, logger, send_structlog_to_logging
-from deltaserve.server.wiring import open_here
+from deltaserve.server.wiring import SWITCH_INTERVAL_S, open_here
 
-SWITCH_INTERVAL_S: Final = 0.0005  # of Python's threads: the loop and the engine share one interpreter
 _LOOKED_AT_EVERY_S: Final = 0.5
 FAILED: Final = 1
 

@@ -44,7 +44,7 @@ def assert_same_token(position: Position, token_id: int, size: int) -> None:
     with np.errstate(divide="ignore"):
         weights = heaviness(goal) if goal.params.temperature == 0.0 else np.log(goal.probs)
     apart = abs(weights[token_id] - weights[decision.token_id])
-    assert 0.0 <= apart < _ROUNDING * max(1.0, abs(weights[token_id])), (token_id, decision.token_id)
+    assert 0.0 < apart < _ROUNDING * max(1.0, abs(weights[token_id])), (token_id, decision.token_id)
 
 
 def assert_same_tokens(asked: list[Position], size: int) -> None:
