@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.support import forking
 
 COMMANDS = ("deltaserve.client.commands.serve", "deltaserve.client.console.server_settings", "deltaserve.server.app")
+ROOT = Path(__file__).parents[2]
 MODELS = (
     "deltaserve.offset_models.demo.blackbox",
     "deltaserve.offset_models.engine.pair_engine",
@@ -80,7 +81,8 @@ class Nursery:
                 ",".join(modules),
                 ",".join(absent),
             ]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+            # The first test that wants a nursery may have moved to a folder of its own.
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd=ROOT)
         atexit.register(self._close)
 
     def start(
@@ -98,7 +100,11 @@ class Nursery:
         told["folder"] = str(folder or Path.cwd())
         ours, keeper = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with keeper:
-            socket.send_fds(self._line, [json.dumps(told).encode()], [keeper.fileno(), stdout, stderr])
+            try:
+                socket.send_fds(self._line, [json.dumps(told).encode()], [keeper.fileno(), stdout, stderr])
+            except OSError:
+                ours.close()
+                raise
         return ours
 
     def read(self, module: str, *arguments: str, env: Mapping[str, str] | None = None, errors: bool = True) -> Forked:
