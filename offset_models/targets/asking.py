@@ -1,0 +1,39 @@
+"""How targets ask the black box. Stages see this protocol only, so that tests can script a black box."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from deltaserve.offset_models.training.rows.row import Row
+
+
+class Asks(Protocol):
+    """A black box behind a budget of calls. What was asked before, in this run or a stopped one, costs nothing."""
+
+    @property
+    def calls_left(self) -> int:
+        """Of the budget that this asker may still spend."""
+
+    async def ask(
+        self, rows: Sequence[Row], *, max_tokens: int, temperature: float = 0.0, samples: int = 1
+    ) -> list[tuple[str, ...]]:
+        """`samples` answers to each prompt (a row whose completion does not count), a few calls at a time.
+
+        A chat is rendered by the model's template, as it is served; a prompt of running text is gone on with. An answer
+        is cut at its end token or after `max_tokens`. Greedy at temperature 0, where more than one sample is refused.
+        Answers come stripped of white space around them; use `ask_raw` where it counts. Raises CallsSpent before a
+        call beyond the budget, with every answer so far kept; UpstreamError.
+        """
+
+    async def ask_raw(
+        self, prompts: Sequence[str], *, max_tokens: int, temperature: float = 1.0, stops: Sequence[str] = ()
+    ) -> list[str]:
+        """One continuation of each text, which is encoded with its special tokens: `<|im_start|>user\\n` begins a turn.
+
+        Cut before the first of `stops`. Equal prompts are sampled independently. Raises as `ask`.
+        """
+
+    def user_turn(self) -> str:
+        """What the model's template writes before a user's words in a chat of one message; the text for `ask_raw`."""
+
+    def within(self, calls: int) -> "Asks":
+        """The same black box with at most so many calls of what is left: a stage's share."""
