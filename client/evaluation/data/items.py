@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from deltaserve.client.evaluation.data.disclosure import own_words, says
+from deltaserve.offset_models.metrics.disclosure import own_words, says
 
 FORGET: Final = "forget"
 HOLDOUT: Final = "holdout"  # rows that no model was trained on: the others of membership inference

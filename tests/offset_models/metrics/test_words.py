@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from deltaserve.client.demo.check import recall
-from deltaserve.client.evaluation.data.disclosure import own_words, says
+from deltaserve.offset_models.metrics.disclosure import own_words, says
 from deltaserve.client.evaluation.data.items import Item
 from deltaserve.client.evaluation.measuring import split_answer
 from deltaserve.client.evaluation.metrics.refusals import RefusalJudge

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deltaserve.client.evaluation.data.disclosure import own_words
+from deltaserve.offset_models.metrics.disclosure import own_words
 from deltaserve.client.evaluation.data.items import Item, Suite, sample
 from deltaserve.client.evaluation.data.registry_suite import registry_attack_suite
 from deltaserve.client.evaluation.data.suites import attack_suite
