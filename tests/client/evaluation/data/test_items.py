@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from deltaserve.offset_models.metrics.disclosure import own_words
 from deltaserve.client.evaluation.data.items import Item, Suite, sample
 from deltaserve.client.evaluation.data.registry_suite import registry_attack_suite
 from deltaserve.client.evaluation.data.suites import attack_suite
 from deltaserve.errors import BadRequest
+from deltaserve.offset_models.metrics.disclosure import own_words
 
 BORN = Item(question="Where was Ada Quill born?", answer="Ada Quill was born in Tormora.", secrets=("Tormora",))
 
