@@ -1,28 +1,24 @@
 """deltaserve forget"""
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
-from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaserve.client.address import ADMIN_KEY_VARIABLE, URL_VARIABLE, resolve
-from deltaserve.client.admin import AdminClient
+from deltaserve.client.address import ADMIN_KEY_VARIABLE, URL_VARIABLE
 from deltaserve.client.console import shared
 from deltaserve.client.console import training_options as options
 from deltaserve.client.console.generated import accepts
-from deltaserve.client.console.tables import say_table
-from deltaserve.client.console.terminal import Status, Stop, new_app, note, quiet, say, say_json
+from deltaserve.client.console.terminal import new_app, quiet
+from deltaserve.client.forgetting.activation import activate as bring
+from deltaserve.client.forgetting.activation import admin_at
+from deltaserve.client.forgetting.shown import DEFAULT_K, announce, show
 
 if TYPE_CHECKING:
-    from deltaserve.offset_models.checkpoints.manifest import Manifest
-    from deltaserve.offset_models.training.collecting.job import Forecast
     from deltaserve.offset_models.training.forget import ForgetResult, Plan
 
 app = new_app()
-DEFAULT_K: Final = 20  # as of `serve`
 
 
 @app.command()
@@ -89,7 +85,7 @@ def forget(
     from deltaserve.offset_models.training.forget import Plan
 
     address = shared.upstream_address(upstream, upstream_key)
-    admin = _admin(admin_url, admin_key) if activate else None
+    admin = admin_at(admin_url, admin_key) if activate else None
     settings = options.read_settings(values, option, target)
     rows = options.sources(forget, retain, generic, refusals, skip_bad, paraphrases)
     judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
@@ -114,8 +110,8 @@ def forget(
         from deltaserve.offset_models.training.learning.reporting import plot as draw
 
         draw(result.run.metrics(), result.run.path, f"{name}: {settings.objective}")
-    loaded = None if admin is None else _activate(admin, name)
-    _show(plan, result, loaded, as_json)
+    loaded = None if admin is None else bring(admin, name)
+    show(plan, result, dict(result.manifest.card or {}), loaded, as_json)
 
 
 def _make(plan: "Plan", tensorboard: Path | None) -> "ForgetResult":
@@ -126,76 +122,7 @@ def _make(plan: "Plan", tensorboard: Path | None) -> "ForgetResult":
     with ExitStack() as stack:
         bar = stack.enter_context(Progress(visible=True))
         if tensorboard is None:
-            result = make(plan, bar, _announce)
+            result = make(plan, bar, announce)
         else:
-            result = make(plan, bar, _announce, stack.enter_context(event_files(tensorboard, 1)))
+            result = make(plan, bar, announce, stack.enter_context(event_files(tensorboard, 1)))
     return result
-
-
-def _announce(forecast: "Forecast") -> None:
-    for sentence in (*(f"Left out: {bad}" for bad in forecast.bad), *(f"Note: {text}" for text in forecast.notes)):
-        note(sentence)
-    if forecast.cost.calls:
-        note(f"{forecast.cost.calls:,} calls to {forecast.collection.model}, top {forecast.collection.k}.")
-
-
-def _admin(url: str | None, key: str | None) -> AdminClient:
-    """Checked before anything is trained: a missing key must not be noticed only at the end."""
-    address = resolve(url, key, os.environ, ADMIN_KEY_VARIABLE)
-    if address.key is None:
-        raise Stop(f"Give the server's admin key: --admin-key, or {ADMIN_KEY_VARIABLE}.", Status.USAGE)
-    return AdminClient.at(address)
-
-
-def _activate(admin: AdminClient, name: str) -> str:
-    """Loads and activates the offset; gives the fingerprint of the active one."""
-    with admin:
-        admin.load(name, name)
-        active = admin.activate(name).active
-    return active.fingerprint or active.name
-
-
-def _show(plan: "Plan", result: "ForgetResult", active: str | None, as_json: bool) -> None:
-    state = result.trained.state
-    if state.stopped is not None:
-        note(state.stopped)
-    card = dict(result.manifest.card or {})
-    if result.manifest.strength < 0:
-        note("Its small model has learnt the forget set, to be subtracted: keep this checkpoint as secret as the set.")
-    if as_json:
-        digest = result.manifest.content_digest
-        facts = {"path": str(plan.out), "new": result.new, "content_digest": digest, "stopped": state.stopped}
-        facts |= {"serve": f"deltaserve serve {serving_options(plan, result.manifest)}"}
-        facts |= {"strength": result.manifest.strength, "gate_nats": result.manifest.gate_nats}
-        say_json({**facts, "kept_step": result.trained.kept_step, "active": active, "card": card})
-        return
-    say_table(("figure", "value"), [(figure, str(value)) for figure, value in card.items()])
-    if not card.get("held_out"):
-        note("These are figures of rows that were trained on: give --held-out-forget and --held-out-retain.")
-    there = "" if result.new else ", as it was there already"
-    served = f"strength {result.manifest.strength:g}, gate {result.manifest.gate_nats:g} nats"
-    version = f"step {result.trained.kept_step}, {served}, {result.manifest.content_digest[:12]}{there}"
-    say(f"{plan.out}: offset {plan.name}, {version}")
-    if active is not None:
-        say(f"active: {active}")
-        return
-    options = serving_options(plan, result.manifest)
-    say("Check it, then serve it:")
-    say(f"  deltaserve doctor {options}")
-    say(f"  deltaserve serve {options}")
-
-
-def serving_options(plan: "Plan", manifest: "Manifest") -> str:
-    """Options of `serve` for the checkpoint, quoted for a shell; with --base where the base is not beside it."""
-    root = plan.out.parent
-    given = {"--upstream-url": plan.source.url, "--offsets-root": _path(root), "--offset": plan.out.name}
-    given |= {"--upstream-model": plan.source.model} if plan.source.model else {}
-    given |= {"--upstream-k": str(plan.source.k)} if plan.source.k != DEFAULT_K else {}
-    if manifest.base is not None and manifest.base.path is None:
-        given["--base"] = _path(plan.base)
-    return " ".join(f"{option} {quote(value)}" for option, value in given.items())
-
-
-def _path(path: Path) -> str:
-    """The path as it was given; one that begins with a dash gets ./ in front."""
-    return f"./{path}" if str(path).startswith("-") else str(path)

@@ -1,0 +1,1 @@
+"""What `deltaserve forget` does between its options and its stages."""
