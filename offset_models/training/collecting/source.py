@@ -101,6 +101,13 @@ async def connected(source: Source, tokenizer: Tokenizer, method: MethodName | N
 
     Raises UncorrectableUpstream when its ids are not the tokenizer's or it cannot score, UpstreamError.
     """
+    async with probed(source, tokenizer) as box:
+        yield Scorer(box, method_for_texts(box, method))
+
+
+@asynccontextmanager
+async def probed(source: Source, tokenizer: Tokenizer) -> AsyncIterator[CompletionsBox]:
+    """The black box alone, for who asks it for answers. Raises as `connected`, but it need not score."""
     box = await connect(
         source.url,
         tokenizer=tokenizer,
@@ -111,7 +118,7 @@ async def connected(source: Source, tokenizer: Tokenizer, method: MethodName | N
         limits=_limits(),
     )
     try:
-        yield Scorer(box, method_for_texts(box, method))
+        yield box
     finally:
         await box.aclose()
 

@@ -29,7 +29,8 @@ class Asks(Protocol):
     ) -> list[str]:
         """One continuation of each text, which is encoded with its special tokens: `<|im_start|>user\\n` begins a turn.
 
-        Cut before the first of `stops`. Equal prompts are sampled independently. Raises as `ask`.
+        Cut before the first of `stops`. Equal prompts in one call are sampled independently; the same call again gives
+        the same answers, at no cost: ask for all that you want at once. Raises as `ask`.
         """
 
     def user_turn(self) -> str:
