@@ -29,6 +29,7 @@ class Capabilities:
     prefix_cache: bool | None  # a second identical call reads the cache; None: unknown; False: it is told not to
     generate: bool = False  # by SGLang's own route
     echo: bool = False  # by an answer that begins with the prompt
+    grammar: bool = False  # by an answer that a grammar forces
     steps: bool = True  # by a call for each position
     slots: int | None = None  # requests it works on at a time, each slot with a prefix cache of its own; None: not said
     end_ids: tuple[int, ...] = ()  # ids that it was seen, or says, to end its answers with
@@ -45,6 +46,10 @@ class TokenizerView(Protocol):
     @property
     def special_ids(self) -> frozenset[int]:
         """Ids that have no text in an answer."""
+
+    @property
+    def added_ids(self) -> frozenset[int]:
+        """Ids of added tokens, special or not: the ends of answers are among them."""
 
     @property
     def eos_ids(self) -> Sequence[int]:

@@ -13,6 +13,7 @@ import pytest
 from deltaserve.offset_models.demo.pipeline.gguf_export import export
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.protocols import DraftParams
+from deltaserve.server.upstream.listing.choosing import method_for_texts
 from deltaserve.server.upstream.listing.greedy import greedy_answer
 from deltaserve.server.upstream.listing.prompt_list import PromptList
 from deltaserve.server.upstream.probing.connect import connect
@@ -121,6 +122,21 @@ async def test_a_block_of_drafts_has_the_lists_of_the_same_positions_asked_one_b
     for at, listed in enumerate(block.proposals):
         async with box.draft([*prefix, *drafted[:at]], greedy) as draft:
             alone = await anext(aiter(draft))
+        assert listed.top_ids[0] == alone.top_ids[0]
+        assert listed.top_logprobs == pytest.approx(alone.top_logprobs, abs=NEARLY_EQUAL_NATS)
+    await box.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_text_forced_by_a_grammar_has_the_lists_of_single_steps(upstream: LlamaCpp, tokenizer: Tokenizer):
+    box = await connect(upstream.url, tokenizer=tokenizer)
+    prefix = chat_ids(tokenizer, "Hello!")
+    text = [*tokenizer.encode("Hello! How are é 🙂"), *tokenizer.answer_end]
+    assert method_for_texts(box).name == "grammar"
+    by_grammar = await method_for_texts(box).lists(prefix, text)
+    by_steps = await method_for_texts(box, "steps").lists(prefix, text)
+    assert len(by_grammar) == len(by_steps) == len(text)
+    for listed, alone in zip(by_grammar, by_steps, strict=True):
         assert listed.top_ids[0] == alone.top_ids[0]
         assert listed.top_logprobs == pytest.approx(alone.top_logprobs, abs=NEARLY_EQUAL_NATS)
     await box.aclose()

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ class FakeUpstream:
     max_prompt_k: int = 20  # of prompt_logprobs
     echoes: Callable[[int], str] | None = None  # weights of an echo's lists, by their position; None: it knows no echo
     generates: bool = False  # SGLang's own route
+    obeys_grammars: bool = False  # of ids, as llama.cpp; the lists stay as they are
     cached: int | None = None
     owner: str | None = None  # what its models page says instead of the dialect's own server
     name: str = "tiny"
@@ -142,8 +144,12 @@ class FakeUpstream:
 
     def _streamed(self, ids: list[int], body: dict[str, Any], k: int) -> Reply:
         pieces, ids = [], list(ids)
+        forced = self._forced(body)
         for position in range(body["max_tokens"]):
             token, logprobs = self._entry(ids, body, k, position)
+            if position < len(forced):
+                token = forced[position]
+                logprobs = self._drawing(logprobs, token, ids)
             choice = {"index": 0, "text": "x", "logprobs": logprobs, "finish_reason": None}
             if self.odd is not None and (position + 1) % self.odd_every == 0:
                 self.odd(choice)
@@ -154,6 +160,15 @@ class FakeUpstream:
             return Reply(pieces[:kept], cut=True)
         end = {"choices": [{"index": 0, "finish_reason": "length"}], "usage": {"completion_tokens": body["max_tokens"]}}
         return Reply([*pieces, event(end), DONE])
+
+    def _forced(self, body: dict[str, Any]) -> list[int]:
+        """What a grammar of ids allows."""
+        return list(map(int, re.findall(r"<\[(\d+)\]>", body.get("grammar", "")))) if self.obeys_grammars else []
+
+    def _drawing(self, logprobs: Any, token: int, ids: list[int]) -> Any:
+        """llama.cpp's entry, of another token than the best one."""
+        own = {"id": token, "bytes": list(self.tokenizer.token_bytes(token)), "logprob": self._listed(ids, 1.0)[token]}
+        return {"content": [logprobs["content"][0] | own]}
 
     def _entry(self, ids: list[int], body: dict[str, Any], k: int, position: int) -> tuple[int, Any]:
         listed = self._listed(ids, body["temperature"] if self.processed and body["temperature"] else 1.0)

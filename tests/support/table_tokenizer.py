@@ -21,6 +21,10 @@ class TableTokenizer:
         return frozenset(i for i in range(self._size) if i not in self._table)
 
     @property
+    def added_ids(self) -> frozenset[int]:
+        return self.special_ids
+
+    @property
     def eos_ids(self) -> tuple[int, ...]:
         return ()
 

@@ -119,6 +119,11 @@ class CompletionsBox:
         return self.temperatures.clamp(wanted) if self._capabilities.raw_logprobs else 1.0
 
     @property
+    def tokenizer(self) -> TokenizerView:
+        """The pair's."""
+        return self._tokenizer
+
+    @property
     def timeouts(self) -> Timeouts:
         """How long this black box may take."""
         return self._transport.timeouts

@@ -1,6 +1,6 @@
 """Which methods a black box really has: each is tried on one sentence and compared with a plain step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from deltaserve.errors import (
@@ -15,6 +15,7 @@ from deltaserve.server.upstream.base import Capabilities, TokenizerView
 from deltaserve.server.upstream.comparison import SAME_LIST, difference
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.listing.generate import Generate
+from deltaserve.server.upstream.listing.grammar import Grammar
 from deltaserve.server.upstream.listing.methods import NAMES, Method, MethodName
 from deltaserve.server.upstream.listing.one_prompt import Echo, PromptLogprobs
 from deltaserve.server.upstream.listing.prompt_list import PromptList
@@ -27,11 +28,11 @@ _TRIES: Final = 2  # of a method that the server breaks or hangs over: the first
 
 def method_of(name: MethodName, box: CompletionsBox) -> Method:
     """The named method of asking this black box."""
-    kinds = {kind.name: kind for kind in (PromptLogprobs, Generate, Echo, PromptList, Steps)}
+    kinds = {kind.name: kind for kind in (PromptLogprobs, Generate, Echo, Grammar, PromptList, Steps)}
     return kinds[name](box)
 
 
-def cheapest(box: CompletionsBox, names: Sequence[MethodName] = NAMES) -> Method | None:
+def cheapest(box: CompletionsBox, names: Iterable[MethodName] = NAMES) -> Method | None:
     """Of the named methods the first one that was proven to hold; None where there is none."""
     return next((method_of(name, box) for name in names if getattr(box.capabilities, name)), None)
 
@@ -67,6 +68,8 @@ def _possible(facts: Capabilities) -> Iterator[MethodName]:
     yield from ("echo", "prompt_list", "steps")
     if facts.dialect == "vllm":
         yield "prompt_logprobs"
+    if facts.dialect == "llamacpp":
+        yield "grammar"
     if facts.server.lower().startswith("sglang") and ":" not in facts.model:  # base:adapter, which it does not name
         yield "generate"
 

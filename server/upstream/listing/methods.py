@@ -1,7 +1,8 @@
 """The methods to ask for M's lists along a given text: their names, their interface, and what they cost.
 
 Those that score a whole text in one call are vLLM's `prompt_logprobs`, SGLang's `generate` and `echo`. Without them the
-text is forced on the black box: each position is a prompt with max_tokens 1, many in one call or one by one.
+text is forced on the black box: by a grammar, or each position is a prompt with max_tokens 1, many in one call or one
+by one.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 
-MethodName = Literal["prompt_logprobs", "generate", "echo", "prompt_list", "steps"]
+MethodName = Literal["prompt_logprobs", "generate", "echo", "grammar", "prompt_list", "steps"]
 NAMES: Final[tuple[MethodName, ...]] = get_args(MethodName)  # from the cheapest on
 ONE_TOKEN: Final = DraftParams(0.0, 1)
 

@@ -1,6 +1,7 @@
 """The black box's lists along a whole prompt, for scoring it: in one call where the upstream can, else step by step."""
 
 from collections.abc import AsyncGenerator, Sequence
+from typing import Final
 
 from deltaserve.errors import UnsupportedParameter
 from deltaserve.server.decoding.protocols import Block, DraftParams
@@ -8,12 +9,14 @@ from deltaserve.server.upstream.base import BlackBox
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.listing.choosing import cheapest
 from deltaserve.server.upstream.listing.generate import Generate
-from deltaserve.server.upstream.listing.methods import complete
+from deltaserve.server.upstream.listing.methods import NAMES, complete
 from deltaserve.server.upstream.listing.one_prompt import Echo, PromptLogprobs
 from deltaserve.server.upstream.listing.prompt_list import POSITIONS, PromptList
 from deltaserve.server.upstream.listing.steps import Steps
 
 Portion = tuple[Block, int]  # and the calls that it took
+# Not by a grammar: it would generate a prompt of thousands of tokens one by one, on one slot.
+_FOR_PROMPTS: Final = tuple(name for name in NAMES if name != "grammar")
 
 
 def require_scoring(box: BlackBox) -> None:
@@ -43,7 +46,7 @@ async def prompt_lists(
     if length < 1:
         return
     full = max_context is not None and len(token_ids) >= max_context
-    match cheapest(box) or Steps(box):
+    match cheapest(box, _FOR_PROMPTS) or Steps(box):
         case PromptLogprobs() as method:
             ask = method.filled_block if full else method.block
             yield _whole(await ask(token_ids[:1], token_ids[1:], params)), 1
