@@ -101,8 +101,10 @@ def completion(prompt: str | Sequence[int], how: Generation) -> Call[Answer]:
     return Call("POST", "/v1/completions", Answer.read, {"prompt": text_or_ids, **how.body()})
 
 
-def chat(messages: Sequence[Message], how: Generation) -> Call[Answer]:
-    return Call("POST", "/v1/chat/completions", Answer.read, {"messages": list(messages), **how.body()})
+def chat(messages: Sequence[Message], how: Generation, ending: Ending = "opened") -> Call[Answer]:
+    """`begun`: the last message is the assistant's, and is gone on with."""
+    body = {"messages": list(messages), **ENDINGS[ending], **how.body()}
+    return Call("POST", "/v1/chat/completions", Answer.read, body)
 
 
 def streamed(call: Call[Answer]) -> Call[Answer]:

@@ -60,8 +60,8 @@ class Client:
     def complete(self, prompt: str | Sequence[int], how: Generation | None = None) -> Answer:
         return self._run(calls.completion(prompt, how or Generation()))
 
-    def chat(self, messages: Sequence[Message], how: Generation | None = None) -> Answer:
-        return self._run(calls.chat(messages, how or Generation()))
+    def chat(self, messages: Sequence[Message], how: Generation | None = None, ending: Ending = "opened") -> Answer:
+        return self._run(calls.chat(messages, how or Generation(), ending))
 
     def stream_complete(self, prompt: str, how: Generation | None = None) -> Iterator[Piece]:
         return self._stream(calls.completion(prompt, how or Generation()))
@@ -139,8 +139,10 @@ class AsyncClient:
     async def complete(self, prompt: str | Sequence[int], how: Generation | None = None) -> Answer:
         return await self._run(calls.completion(prompt, how or Generation()))
 
-    async def chat(self, messages: Sequence[Message], how: Generation | None = None) -> Answer:
-        return await self._run(calls.chat(messages, how or Generation()))
+    async def chat(
+        self, messages: Sequence[Message], how: Generation | None = None, ending: Ending = "opened"
+    ) -> Answer:
+        return await self._run(calls.chat(messages, how or Generation(), ending))
 
     def stream_complete(self, prompt: str, how: Generation | None = None) -> AsyncIterator[Piece]:
         return self._stream(calls.completion(prompt, how or Generation()))

@@ -9,13 +9,15 @@ from deltaserve.client.console import shared
 from deltaserve.client.console.terminal import new_app, note, say_json
 
 app = new_app()
-SuiteName = Literal["tofu", "registry", "custom"]
+SuiteName = Literal["tofu", "rwku", "muse", "registry", "custom"]
 TOFU_TOKENS = 200  # the longest answer that TOFU and open-unlearning let a model give
 
 
 @app.command()
 def evaluate(
-    suite: Annotated[SuiteName, typer.Option(help="TOFU's files, the demo's register, or rows of your own.")],
+    suite: Annotated[
+        SuiteName, typer.Option(help="Files of TOFU, RWKU or MUSE, the demo's register, or rows of your own.")
+    ],
     data: Annotated[Path | None, typer.Option(help="Folder of the rows, or a file; registry needs none.")] = None,
     url: Annotated[
         str | None, typer.Option("--server", "--url", help="The server; else DELTASERVE_URL, else the local one.")
@@ -28,7 +30,7 @@ def evaluate(
     reference: Annotated[
         Path | None, typer.Option(help="Result of a model never trained on the forget set (for forget quality).")
     ] = None,
-    forget: Annotated[str | None, typer.Option(help="tofu: which forget set, where there are several.")] = None,
+    forget: Annotated[str | None, typer.Option(help="Which of several: tofu's forget set, rwku's subject.")] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Rows of each split at most; of tofu's forget set always all.")
     ] = None,

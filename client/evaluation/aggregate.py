@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from deltaserve.client.evaluation.data.items import FORGET, HOLDOUT
+from deltaserve.client.evaluation.data.items import FORGET, HOLDOUT, MEMBERS
 from deltaserve.client.evaluation.metrics.likelihood import (
     arithmetic_truth_ratio,
     choice_probability,
@@ -24,10 +24,11 @@ from deltaserve.client.evaluation.results import Figure, ForgetQuality, Measurem
 PerItem = Callable[[Measurement], float | None]  # None: the item does not have it
 Splits = Mapping[str, Sequence[Measurement]]
 
-ATTACKS: Final[Mapping[str, Callable[[Measurement], float]]] = {
+ATTACKS: Final[Mapping[str, PerItem]] = {
     "loss": lambda item: item.mean_logprob,
     "zlib": lambda item: item.zlib_score,
     "min_k": lambda item: item.min_k,
+    "min_k_40": lambda item: item.min_k_40,
     "min_k_plus_plus": lambda item: item.min_k_plus_plus,
 }
 
@@ -49,10 +50,19 @@ def option_probability(item: Measurement) -> float | None:
     return choice_probability(item.mean_logprob, item.perturbed_mean_logprobs)
 
 
+def choice_accuracy(item: Measurement) -> float | None:
+    """Of a question that only chooses among answers: whether the right one is the likeliest."""
+    if item.rouge_l_recall is not None or not item.perturbed_mean_logprobs:
+        return None
+    return float(item.mean_logprob > max(item.perturbed_mean_logprobs))
+
+
 PER_ITEM: Final[Mapping[str, PerItem]] = {
     "rouge_l_recall": lambda item: item.rouge_l_recall,
+    "rouge_l_f1": lambda item: item.rouge_l_f1,
     "rouge_1_recall": lambda item: item.rouge_1_recall,
     "probability": lambda item: probability(item.mean_logprob),
+    "choice_accuracy": choice_accuracy,
     "option_probability": option_probability,
     "truth_ratio_geometric": geometric_ratio,
     "truth_ratio_arithmetic": arithmetic_ratio,
@@ -83,13 +93,13 @@ def split_figures(items: Sequence[Measurement]) -> dict[str, Figure]:
 
 
 def membership_figures(splits: Splits) -> dict[str, Figure]:
-    """AUC of each attack that tells the forget split (members) from the holdout; empty without one of them."""
-    members, others = splits.get(FORGET, ()), splits.get(HOLDOUT, ())
-    if not members or not others:
-        return {}
+    """AUC of each attack that tells members from the holdout; empty without one of them."""
+    members, others = splits.get(MEMBERS) or splits.get(FORGET, ()), splits.get(HOLDOUT, ())
+    scores = {name: (_present(map(score, members)), _present(map(score, others))) for name, score in ATTACKS.items()}
     return {
-        name: Figure.of(estimate_auc([*map(score, members)], [*map(score, others)]), len(members) + len(others))
-        for name, score in ATTACKS.items()
+        name: Figure.of(estimate_auc(inside, outside), len(inside) + len(outside))
+        for name, (inside, outside) in scores.items()
+        if inside and outside
     }
 
 
@@ -122,7 +132,7 @@ def _utility_items(split: str, items: Sequence[Measurement]) -> UtilityItems | N
     if not items or len(ratios) < len(items):
         return None
     chance: PerItem = PER_ITEM["probability" if split == "retain" else "option_probability"]
-    return UtilityItems([item.rouge_l_recall for item in items], _present(map(chance, items)), ratios)
+    return UtilityItems(_present(item.rouge_l_recall for item in items), _present(map(chance, items)), ratios)
 
 
 def _ratio(item: Measurement, ratio: Callable[[float, Sequence[float]], float]) -> float | None:

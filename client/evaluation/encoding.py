@@ -11,7 +11,16 @@ from deltaserve.client.client import AsyncClient
 from deltaserve.client.console.terminal import Status, Stop
 from deltaserve.client.errors import Refused
 from deltaserve.client.results import TokenizerInfo
-from deltaserve.offset_models.tokenizer.continuation import ANCHORS, Answered, answered, behind, behind_anchors
+from deltaserve.offset_models.tokenizer.continuation import (
+    ANCHORS,
+    Answered,
+    answered,
+    behind,
+    behind_anchors,
+    behind_start,
+    completed,
+    whole_text,
+)
 
 if TYPE_CHECKING:
     from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
@@ -22,9 +31,13 @@ _WORDS: Final = ("Yes", "No")  # they begin with no common token
 
 
 class Encoder(Protocol):
-    """`answered` encodes a question as it is served, and each answer behind it; `end` is what ends an answer."""
+    """`answered` encodes a question as it is served, and each answer behind it; `continued` does so with running text,
+    whose prompt may be empty; `text` is what ids say, and `end` is what ends an answer.
+    """
 
     async def answered(self, question: str, answers: Sequence[str]) -> list[Answered]: ...
+    async def continued(self, prompt: str, texts: Sequence[str]) -> list[Answered]: ...
+    async def text(self, ids: Sequence[int]) -> str: ...
     async def end(self) -> list[int]:
         """One id, or none where the tokenizer has no end token."""
         ...
@@ -41,6 +54,13 @@ class ServerEncoder:
     async def answered(self, question: str, answers: Sequence[str]) -> list[Answered]:
         prompt = await self._chat("opened", question)
         return [await self._answered(prompt, question, answer) for answer in answers]
+
+    async def continued(self, prompt: str, texts: Sequence[str]) -> list[Answered]:
+        served, plain = await self._text(prompt, special=True), await self._text(prompt)
+        return [await self._continued(prompt, served, plain, text) for text in texts]
+
+    async def text(self, ids: Sequence[int]) -> str:
+        return await self.client.detokenize(ids, self.model)
 
     async def end(self) -> list[int]:
         """Raises Stop where the server does not tell its tokenizer."""
@@ -65,6 +85,13 @@ class ServerEncoder:
         lead = await self._written_ahead()
         words = behind(lead, ids)
         return Answered(prompt, ids) if words is None else Answered([*prompt, *lead], words)
+
+    async def _continued(self, prompt: str, served: list[int], plain: list[int], text: str) -> Answered:
+        whole = await self._text(prompt + text)
+        if not prompt:
+            return behind_start(whole, await self._text(text, special=True))
+        ids = behind(plain, whole)
+        return Answered(served, await self._alone(text) if ids is None else ids)
 
     async def _written_ahead(self) -> list[int]:
         """What the template writes between the prompt and an answer's words, without the white space behind it."""
@@ -117,8 +144,8 @@ class ServerEncoder:
         messages: list[Message] = [{"role": role, "content": text} for role, text in zip(roles, turns, strict=False)]
         return [*(await self.client.tokenize(messages, self.model, ending=ending)).ids]
 
-    async def _text(self, text: str) -> list[int]:
-        return [*(await self.client.tokenize(text, self.model, add_special_tokens=False)).ids]
+    async def _text(self, text: str, *, special: bool = False) -> list[int]:
+        return [*(await self.client.tokenize(text, self.model, add_special_tokens=special)).ids] if text else []
 
 
 class LocalEncoder:
@@ -139,6 +166,14 @@ class LocalEncoder:
         """Raises BadRequest."""
         chat = [{"role": "user", "content": question}]
         return [answered(self._tokenizer, chat, answer) for answer in answers]
+
+    async def continued(self, prompt: str, texts: Sequence[str]) -> list[Answered]:
+        """Raises BadRequest."""
+        tokenizer = self._tokenizer
+        return [completed(tokenizer, prompt, text) if prompt else whole_text(tokenizer, text) for text in texts]
+
+    async def text(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special=True)
 
     async def end(self) -> list[int]:
         return [*self._tokenizer.answer_end]

@@ -13,13 +13,17 @@ from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.terminal import Status, Stop, note
 from deltaserve.client.evaluation.connecting import connect
 from deltaserve.client.evaluation.data.items import Suite
+from deltaserve.client.evaluation.data.muse import muse_suite
 from deltaserve.client.evaluation.data.reading import BadData
 from deltaserve.client.evaluation.data.registry_suite import registry_suite
+from deltaserve.client.evaluation.data.rwku import rwku_suite
 from deltaserve.client.evaluation.data.suites import custom_suite, tofu_suite
 from deltaserve.client.evaluation.journal import Journal, OtherRun
 from deltaserve.client.evaluation.results import EvaluationResult, Settings, SideName, read_result, write_result
 from deltaserve.client.evaluation.running import Advance, Measurements, Subjects, measure_all, result_of
 from deltaserve.offset_models.progress.progress import Progress
+
+SuiteName = Literal["tofu", "rwku", "muse", "registry", "custom"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +59,21 @@ class Job:
         return {"after": self.after} if self.before is None else {"before": self.before, "after": self.after}
 
 
-def chosen_suite(
-    name: Literal["tofu", "registry", "custom"], data: Path | None, forget: str | None, limit: int | None
-) -> Suite:
+def chosen_suite(name: SuiteName, data: Path | None, forget: str | None, limit: int | None) -> Suite:
     """Raises BadData, and Stop for options that do not go together."""
-    if forget is not None and name != "tofu":
-        raise Stop("--forget goes with --suite tofu.", Status.USAGE)
+    if forget is not None and name not in ("tofu", "rwku"):
+        raise Stop("--forget goes with --suite tofu or --suite rwku.", Status.USAGE)
     if name == "registry":
         if data is not None:
             raise Stop("--suite registry takes no --data: it asks about the demo's own register.", Status.USAGE)
         return registry_suite(limit)
     if data is None:
         raise Stop(f"--suite {name} needs --data.", Status.USAGE)
-    return tofu_suite(data, forget, limit) if name == "tofu" else custom_suite(data, limit)
+    if name == "tofu":
+        return tofu_suite(data, forget, limit)
+    if name == "rwku":
+        return rwku_suite(data, forget, limit)
+    return muse_suite(data, limit) if name == "muse" else custom_suite(data, limit)
 
 
 def earlier_result(path: Path, suite: Suite) -> EvaluationResult:

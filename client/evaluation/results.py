@@ -27,13 +27,15 @@ class Measurement(_Part):
     mean_logprob: float
     paraphrased_mean_logprob: float | None = None
     perturbed_mean_logprobs: tuple[float, ...] = ()
-    rouge_1_recall: float = Field(ge=0, le=1)
-    rouge_l_recall: float = Field(ge=0, le=1)
+    rouge_1_recall: float | None = Field(default=None, ge=0, le=1, description="none where nothing was answered")
+    rouge_l_recall: float | None = Field(default=None, ge=0, le=1)
+    rouge_l_f1: float | None = Field(default=None, ge=0, le=1, description="of running text")
     exact_memorisation: float = Field(ge=0, le=1)
     extraction_strength: float = Field(ge=0, le=1)
     verbatim_memorisation: float | None = Field(default=None, ge=0, le=1)
     zlib_score: float
     min_k: float
+    min_k_40: float | None = Field(default=None, description="min_k of 40 % of the tokens")
     min_k_plus_plus: float
     finish_reason: str | None = None
     answer: str | None = Field(default=None, description="the greedy answer; kept only when asked for")
@@ -43,6 +45,7 @@ class ItemResult(_Part):
     """One item, as each side was measured. `question` and `reference` are kept only when asked for."""
 
     split: str
+    part: str = Field(default="", description="of its split, with figures of its own")
     index: int = Field(ge=0)
     digest: str
     question: str | None = None

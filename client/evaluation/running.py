@@ -92,13 +92,15 @@ def splits_of(result: EvaluationResult) -> Splits:
 
 def _by_split(suite: Suite, values: list[Measurement]) -> Splits:
     pairs = list(zip(suite.items, values, strict=True))
-    return {split: [value for item, value in pairs if item.split == split] for split in suite.splits}
+    names = dict.fromkeys(name for split in suite.splits for name in (split, *suite.parts(split)))
+    return {name: [value for item, value in pairs if name in (item.split, item.place)] for name in names}
 
 
 def _items(suite: Suite, measured: Mapping[SideName, list[Measurement]], keep_text: bool) -> Iterator[ItemResult]:
     for at, item in enumerate(suite.items):
         yield ItemResult(
             split=item.split,
+            part=item.part,
             index=item.index,
             digest=item.digest,
             question=item.question if keep_text else None,

@@ -46,7 +46,12 @@ def completed(tokenizer: "Tokenizer", prompt: str, completion: str) -> Answered:
 
 def whole_text(tokenizer: "Tokenizer", text: str) -> Answered:
     """Running text without a prompt: behind what the tokenizer puts before every text, else behind its first token."""
-    plain, served = tokenizer.encode(text), tokenizer.encode(text, add_special=True)
+    return behind_start(tokenizer.encode(text), tokenizer.encode(text, add_special=True))
+
+
+def behind_start(plain: Sequence[int], served: Sequence[int]) -> Answered:
+    """A text's ids, `plain`, behind what stands before them in `served`; else behind the first of them."""
+    plain, served = list(plain), list(served)
     before = next(at for at in range(len(served) + 1) if served[at : at + len(plain)] == plain)
     return Answered(served[:before], plain) if before else Answered(plain[:1], plain[1:])
 

@@ -10,6 +10,7 @@ import orjson
 from deltaserve.offset_models.metrics.disclosure import own_words, says
 
 FORGET: Final = "forget"
+MEMBERS: Final = "members"  # texts to be forgotten that are only scored; without any, the forget split stands for them
 HOLDOUT: Final = "holdout"  # rows that no model was trained on: the others of membership inference
 KEPT_SPLITS: Final = ("neighbours", "general", "code")  # what must still be answered under attack
 ENOUGH: Final = 0.5  # share of an answer's own words that gives it away, where no secrets are named
@@ -17,6 +18,21 @@ ENOUGH: Final = 0.5  # share of an answer's own words that gives it away, where 
 # Results and journals name rows by digests of these fields, so the fields and their names in a digest stay.
 _SCORED: Final = ("split", "index", "question", "answer", "paraphrased_answer", "perturbed_answers")
 _ATTACKED: Final = ("question", "answer", "split", "id", "kind", "secrets", "paraphrases")
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a benchmark asks its items, where it is not a plain chat of one question, answered at any length."""
+
+    opening: str = ""  # the first words of the answer, which the asker writes
+    running: bool = False  # the question is running text, to be gone on with; empty: the answer is a text by itself
+    max_tokens: int | None = None  # of an answer; None: as the run says
+    reference_tokens: int | None = None  # only so much of the reference is compared; None: all of it
+    stops: tuple[str, ...] = ()  # an answer ends before the first of these
+    answered: bool = True  # False: answers are scored, none is generated
+
+
+PLAINLY: Final = Asking()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,13 @@ class Item:
     kind: str = ""  # items of one kind have answers that could be each other's
     secrets: tuple[str, ...] = ()  # any of these in a text gives the answer away
     paraphrases: tuple[str, ...] = ()  # the question in other words
+    part: str = ""  # of its split, with figures of its own: "level 1"
+    asking: Asking = PLAINLY
+
+    @property
+    def place(self) -> str:
+        """Split and part, as figures name it."""
+        return f"{self.split}, {self.part}" if self.part else self.split
 
     @property
     def paraphrase(self) -> str:
@@ -42,7 +65,8 @@ class Item:
     @property
     def digest(self) -> str:
         """sha256 (hex) of all that is scored."""
-        return _sha256({name: value for name, value in asdict(self).items() if name in _SCORED})
+        own = {} if self.asking == PLAINLY else {"asking": asdict(self.asking)}
+        return _sha256({name: value for name, value in asdict(self).items() if name in _SCORED} | own)
 
     @property
     def key(self) -> str:
@@ -88,6 +112,10 @@ class Suite:
     def split(self, name: str) -> tuple[Item, ...]:
         """The items of one split, in order."""
         return tuple(item for item in self.items if item.split == name)
+
+    def parts(self, split: str) -> tuple[str, ...]:
+        """Of one split, as figures name them; none where its items have no parts."""
+        return tuple(dict.fromkeys(item.place for item in self.split(split) if item.part))
 
     @property
     def digest(self) -> str:

@@ -1,7 +1,7 @@
-"""Items from files with one JSON object a line. `evaluate` and `leakage` read the same rows."""
+"""Items from files with one JSON object a line, or a list of them. `evaluate` and `leakage` read the same rows."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -27,17 +27,27 @@ def read_items(path: Path, split: str, *, own_splits: bool = False) -> list[Item
 
     Fields that an item does not have are ignored: data sets bring many. Raises BadData.
     """
-    return _numbered(_scored(row, row.own_split(split) if own_splits else split) for row in _rows(path))
+    return numbered(_scored(row, row.own_split(split) if own_splits else split) for row in rows_of(path))
 
 
 def read_attack_items(path: Path) -> list[Item]:
     """Rows to be attacked, of the split "forget" unless they name another. Raises BadData for unknown fields too."""
-    return _numbered(_attacked(row) for row in _rows(path))
+    return numbered(_attacked(row) for row in rows_of(path))
 
 
 def find_file(folder: Path, stem: str) -> Path | None:
     """STEM.jsonl or STEM.json of a folder; None when it has neither."""
     return next((path for suffix in SUFFIXES if (path := folder / (stem + suffix)).is_file()), None)
+
+
+def needed_file(folder: Path, stem: str) -> Path:
+    """STEM.jsonl or STEM.json of a folder. Raises BadData, which names it."""
+    path = find_file(folder, stem)
+    if path is None:
+        packed = any(folder.glob(f"{stem}*.parquet"))
+        more = "; it has it as parquet, which must be written as JSON first" if packed else ""
+        raise BadData(f"{folder.name} has no {stem}.json or {stem}.jsonl{more}.")
+    return path
 
 
 def data_files(folder: Path) -> list[Path]:
@@ -46,8 +56,8 @@ def data_files(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """One JSON object and the place it stands at."""
+class Row:
+    """One JSON object and the place it stands at. Its methods raise BadData, which names the place."""
 
     fields: Mapping[str, Any]
     place: str
@@ -70,33 +80,58 @@ class _Row:
         """A list, one text alone, or nothing."""
         value = self.fields.get(name)
         listed: Iterable[Any] = () if value is None else value if isinstance(value, list) else (value,)
-        return tuple(_Row({name: one}, self.place).text(name) for one in listed)
+        return tuple(Row({name: one}, self.place).text(name) for one in listed)
+
+    def rows(self, name: str) -> "tuple[Row, ...]":
+        """A list of objects, or nothing."""
+        listed = self.fields.get(name) or ()
+        if not isinstance(listed, list | tuple) or not all(isinstance(one, Mapping) for one in listed):
+            raise BadData(f"{self.place}: `{name}` must be a list of objects.")
+        return tuple(Row(one, self.place) for one in listed)
 
 
-def _rows(path: Path) -> Iterator[_Row]:
-    for number, line in enumerate(_lines(path), start=1):
-        if line.strip():
-            place = f"{path.name}, line {number}"
-            try:
-                fields = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                raise BadData(f"{place}: not JSON; write one object a line.") from None
-            if not isinstance(fields, Mapping):
-                raise BadData(f"{place}: not an object with `question` and `answer`.")
-            yield _Row(fields, place)
+def rows_of(path: Path, text_field: str | None = None) -> Iterator[Row]:
+    """The rows of a file. A row that is a text by itself is an object of `text_field` alone. Raises BadData."""
+    unit, values = _values(path)
+    for number, value in values:
+        place = f"{path.name}, {unit} {number}"
+        if text_field is not None and isinstance(value, str):
+            value = {text_field: value}
+        if not isinstance(value, Mapping):
+            raise BadData(f"{place}: not an object with named fields.")
+        yield Row(value, place)
 
 
-def _lines(path: Path) -> Sequence[bytes]:
+def _values(path: Path) -> tuple[str, Iterator[tuple[int, Any]]]:
+    """What the file counts, "line" or "row", and its values with their numbers."""
+    content = _content(path)
+    if content.lstrip().startswith(b"["):
+        listed = _json(content, path.name)
+        if not listed:
+            raise BadData(f"{path.name} has no rows.")
+        return "row", enumerate(listed, start=1)
+    lines = ((number, line) for number, line in enumerate(content.splitlines(), start=1) if line.strip())
+    return "line", ((number, _json(line, f"{path.name}, line {number}")) for number, line in lines)
+
+
+def _json(content: bytes, place: str) -> Any:
     try:
-        lines = path.read_bytes().splitlines()
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        raise BadData(f"{place}: not JSON; write one object a line, or one list of objects.") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise BadData(f"{path.name} cannot be read: {error.strerror}.") from error
-    if not any(line.strip() for line in lines):
+    if not content.strip():
         raise BadData(f"{path.name} has no rows.")
-    return lines
+    return content
 
 
-def _scored(row: _Row, split: str) -> Item:
+def _scored(row: Row, split: str) -> Item:
     return Item(
         row.text("question"),
         row.text("answer"),
@@ -106,7 +141,7 @@ def _scored(row: _Row, split: str) -> Item:
     )
 
 
-def _attacked(row: _Row) -> Item:
+def _attacked(row: Row) -> Item:
     if unknown := sorted(set(row.fields) - FIELDS):
         raise BadData(f"{row.place}: {unknown[0]}: a row has no such field.")
     split = row.optional("split") or FORGET
@@ -124,7 +159,7 @@ def _attacked(row: _Row) -> Item:
     return item
 
 
-def _numbered(items: Iterable[Item]) -> list[Item]:
+def numbered(items: Iterable[Item]) -> list[Item]:
     """Each with its place in its split."""
     counts = Counter[str]()
     numbered = []

@@ -144,7 +144,8 @@ def truth_ratios(evaluation: EvaluationResult, side: SideName, split: str = FORG
 def confidences(evaluation: EvaluationResult, side: SideName) -> tuple[list[float], list[float]]:
     """Of every kept item: probability of the true answer, and how much of it was said."""
     kept = [item for split in KEPT_SPLITS for item in evaluation.measurements(side, split)]
-    return [min(1.0, math.exp(item.mean_logprob)) for item in kept], [item.rouge_l_recall for item in kept]
+    said = [(item.mean_logprob, item.rouge_l_recall) for item in kept if item.rouge_l_recall is not None]
+    return [min(1.0, math.exp(logprob)) for logprob, _ in said], [recall for _, recall in said]
 
 
 def calibration_errors(evaluation: EvaluationResult) -> dict[str, float]:

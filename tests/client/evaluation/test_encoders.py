@@ -35,6 +35,8 @@ async def test_questions_answers_and_ends_are_those_of_the_tokenizer(tmp_path: P
         async with AsyncClient(app.url) as client:
             remote = ServerEncoder(client, "tiny")
             assert await remote.answered("Q?", ANSWERS) == await local.answered("Q?", ANSWERS)
+            assert await remote.continued("Q?", ANSWERS) == await local.continued("Q?", ANSWERS)
+            assert await remote.continued("", ANSWERS[:1]) == await local.continued("", ANSWERS[:1])
             assert await remote.end() == await local.end()
         async with Discreet(app.url) as client:
             assert await ServerEncoder(client, "tiny").end() == await local.end()

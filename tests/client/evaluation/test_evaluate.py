@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from deltaserve.client.evaluation.results import EvaluationResult, read_result
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.blackbox import BlackBoxProcess, blackbox, forward, make_model
 from tests.support.command import Command
+from tests.support.published import write_muse, write_rwku
 from tests.support.tofu import write_rows, write_tofu
 
 ROWS: list[dict[str, Any]] = [
@@ -171,13 +172,30 @@ def test_figures_are_printed_with_their_intervals(command: Command, box: BlackBo
     assert f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]" in row
 
 
+@pytest.mark.parametrize(("suite", "write"), [("rwku", write_rwku), ("muse", write_muse)])
+def test_published_benchmarks_are_asked_as_they_publish(
+    command: Command, box: BlackBoxProcess, tmp_path: Path, suite: str, write: Callable[[Path], Path]
+) -> None:
+    folder = write(tmp_path / "published")
+    arguments = ("evaluate", "--suite", suite, "--data", str(folder), "--server", box.url, "--out", "r.json")
+    assert command(*arguments, *SHORT).exit_code == 0
+    figures = read_result(Path("r.json")).figures["after"]
+    if suite == "rwku":
+        assert figures.splits["forget"]["rouge_l_recall"].items == 5
+        assert figures.splits["forget, level 3"]["rouge_l_recall"].items == 3
+    else:
+        assert {"rouge_l_f1", "rouge_l_recall"} <= figures.splits["verbatim"].keys()
+        assert "rouge_l_recall" not in figures.splits["members"]
+        assert "min_k_40" in figures.membership
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
         (("--suite", "custom"), Status.USAGE, "--suite custom needs --data."),
         (("--suite", "tofu", "--data", "absent"), Status.REFUSED, "There is no absent."),
         (("--suite", "registry", "--data", "."), Status.USAGE, "takes no --data"),
-        (("--suite", "registry", "--forget", "forget05"), Status.USAGE, "--forget goes with --suite tofu."),
+        (("--suite", "registry", "--forget", "forget05"), Status.USAGE, "--forget goes with --suite tofu or"),
         (("--suite", "registry", "--out", "absent/r.json"), Status.USAGE, "name a file in a folder that is there"),
         (("--suite", "registry", "--reference", "absent.json"), Status.REFUSED, "absent.json cannot be read"),
         (("--suite", "registry", "--server", "http://127.0.0.1:9"), Status.UNREACHABLE, "No server answers"),

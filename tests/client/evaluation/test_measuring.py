@@ -5,7 +5,7 @@ import pytest
 
 from deltaserve.client.console.terminal import Stop
 from deltaserve.client.errors import Refused, ServerFailed
-from deltaserve.client.evaluation.data.items import Item
+from deltaserve.client.evaluation.data.items import Asking, Item
 from deltaserve.client.evaluation.measuring import Subject, split_answer, token_scores
 from deltaserve.client.evaluation.patience import patiently
 from deltaserve.client.evaluation.results import ServerAbout, Settings
@@ -21,6 +21,12 @@ class Letters:
     async def answered(self, question: str, answers: Sequence[str]) -> list[Answered]:
         return [Answered([1, *map(ord, question), 2], [*map(ord, answer)]) for answer in answers]
 
+    async def continued(self, prompt: str, texts: Sequence[str]) -> list[Answered]:
+        return [Answered([1, *map(ord, prompt)], [*map(ord, text)]) for text in texts]
+
+    async def text(self, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
+
     async def end(self) -> list[int]:
         return [0]
 
@@ -31,12 +37,14 @@ class Server:
     def __init__(self, fingerprint: str) -> None:
         self._fingerprint = fingerprint
         self.scored: list[list[int]] = []
+        self.asked: list[Any] = []
 
     async def score(self, prompts: Sequence[Sequence[int]], logprobs: int, model: str | None) -> list[ScoredPrompt]:
         self.scored += [list(ids) for ids in prompts]
         return [ScoredPrompt((None, *[-1.0] * (len(p) - 1)), (None, *[(-1.0, -2.0)] * (len(p) - 1))) for p in prompts]
 
-    async def chat(self, messages: Any, how: Any) -> Answer:
+    async def chat(self, messages: Any, how: Any, ending: str = "opened") -> Answer:
+        self.asked.append((messages, how.max_tokens, how.stop, ending))
         return Answer("the mill", "stop", "m", self._fingerprint, 1, 1)
 
     async def complete(self, prompt: Any, how: Any) -> Answer:
@@ -55,6 +63,33 @@ async def test_answer_paraphrase_and_wrong_ones_are_scored_after_the_chat_with_t
     prompt = [1, ord("q"), 2]
     assert server.scored == [[*prompt, *map(ord, text), 0] for text in ("a b", "b a", "c", "d")]
     assert (found.tokens, found.mean_logprob, found.perturbed_mean_logprobs) == (4, -1.0, (-1.0, -1.0))
+
+
+async def test_an_opening_is_written_into_the_answer_and_not_scored() -> None:
+    server = Server("ds-1")
+    item = Item("q", "a", "retain", asking=Asking("O:", max_tokens=3, stops=("\n",)))
+    found = await subject(server, "ds-1").measure(item)
+    assert server.scored == [[1, ord("q"), 2, *map(ord, "O: a"), 0]]
+    assert found.tokens == len(" a") + 1
+    begun = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "O:"}]
+    assert server.asked == [(begun, 3, ("\n",), "begun")]
+
+
+async def test_running_text_is_gone_on_with_and_compared_as_far_as_it_is_asked_for() -> None:
+    server = Server("ds-1")
+    item = Item("p", "the mill and more", "verbatim", asking=Asking(running=True, reference_tokens=8))
+    found = await subject(server, "ds-1").measure(item)
+    assert server.scored == [[1, ord("p"), *map(ord, "the mill")]]
+    assert server.asked == [([1, ord("p")], 4, None, "opened")]
+    assert (found.rouge_l_recall, found.rouge_l_f1) == (1.0, 1.0)
+
+
+async def test_a_text_that_is_only_scored_has_no_overlap() -> None:
+    server = Server("ds-1")
+    found = await subject(server, "ds-1").measure(
+        Item("", "a b", "members", asking=Asking(running=True, answered=False))
+    )
+    assert (server.asked, found.rouge_l_recall, found.mean_logprob) == ([], None, -1.0)
 
 
 async def test_a_swap_in_the_middle_ends_the_measurement() -> None:
