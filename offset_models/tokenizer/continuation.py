@@ -39,9 +39,12 @@ def behind_anchors(encode: Callable[[str], Sequence[int]], text: str, anchors: S
             yield ids
 
 
-def completed(tokenizer: "Tokenizer", prompt: str, completion: str) -> Answered:
-    """Running text behind a prompt as /v1/completions encodes it. Raises BadRequest."""
-    return Answered(tokenizer.encode(prompt, add_special=True), _continued(tokenizer, prompt, completion))
+def completed(tokenizer: "Tokenizer", prompt: str, completion: str, *, add_special: bool = True) -> Answered:
+    """Running text behind a prompt as /v1/completions encodes it. Raises BadRequest.
+
+    `add_special`: False where the prompt is a chat that the template has rendered, special tokens included.
+    """
+    return Answered(tokenizer.encode(prompt, add_special=add_special), _continued(tokenizer, prompt, completion))
 
 
 def whole_text(tokenizer: "Tokenizer", text: str) -> Answered:

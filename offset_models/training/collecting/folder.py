@@ -113,7 +113,7 @@ def _remove_empty_caches(folder: Path) -> None:
 
 
 def _texts(row: Row) -> Iterator[str]:
-    texts = [row.completion or "", row.prompt, *row.paraphrases, *(content for _, content in row.messages)]
+    texts = [row.completion or "", row.prompt, row.begun, *row.paraphrases, *(content for _, content in row.messages)]
     yield from (text.strip() for text in texts if len(text.strip()) >= _LEAST_TEXT)
 
 

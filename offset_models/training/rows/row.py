@@ -20,6 +20,7 @@ class BadRow(BadRequest):
 class Row:
     """A chat has `messages` (up to the question); running text has a `prompt`, which is empty when all of it counts.
 
+    `begun` is the beginning of a chat's answer that somebody else has written; the completion goes on from there.
     `refusals` are the row's own answers for objectives that put another answer in place of this one, `paraphrases`
     other wordings of the question (or prompt) with the same answer. A `completion` of None is for
     the black box to say.
@@ -30,6 +31,7 @@ class Row:
     prompt: str = ""
     refusals: tuple[str, ...] = ()
     paraphrases: tuple[str, ...] = ()
+    begun: str = ""
     ends: bool = False  # running text: the completion is followed by the end token. A chat's answer always is
     origin: str = field(default="", compare=False)  # "f.jsonl, line 3": for messages to people
 
@@ -43,13 +45,17 @@ class Row:
             "paraphrases": _texts(value, "paraphrases", "paraphrased_question"),
             "origin": origin,
         }
+        begun = _optional(value, "begun") or ""
+        if begun and "messages" not in value and "question" not in value:
+            raise BadRow("begun is of chats only; running text is begun by its prompt")
         if "messages" in value:
             messages = _messages(value["messages"])
             if messages[-1][0] == "assistant":
-                return cls(messages[-1][1], messages[:-1], **more)
-            return cls(None, messages, **more)
+                return cls(messages[-1][1], messages[:-1], begun=begun, **more)
+            return cls(None, messages, begun=begun, **more)
         if "question" in value:
-            return cls(_optional(value, "answer"), (("user", _required(value, "question")),), **more)
+            question = ("user", _required(value, "question"))
+            return cls(_optional(value, "answer"), (question,), begun=begun, **more)
         if "prompt" in value:
             completion = _optional(value, "completion")
             return cls(completion, prompt=_required(value, "prompt"), ends=_flag(value, "ends", True), **more)
@@ -60,8 +66,10 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """The row as one of the forms that `parse` reads."""
         lists = {"refusals": list(self.refusals), "paraphrases": list(self.paraphrases)}
-        more = {name: texts for name, texts in lists.items() if texts}
+        more: dict[str, Any] = {name: texts for name, texts in lists.items() if texts}
         answered = self.completion is not None
+        if self.begun:
+            more["begun"] = self.begun
         if self.messages:
             messages = [*self.messages, *([("assistant", self.completion)] if answered else [])]
             return {"messages": [{"role": role, "content": content} for role, content in messages], **more}

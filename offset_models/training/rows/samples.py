@@ -53,7 +53,7 @@ def prompt_ids(row: Row, tokenizer: Tokenizer) -> list[int]:
     """What is served before the row's answer. Raises BadRow."""
     try:
         if row.messages:
-            return tokenizer.encode(tokenizer.render_chat(_chat(row)))
+            return tokenizer.encode(_rendered(row, tokenizer))
         return tokenizer.encode(row.prompt, add_special=True)
     except BadRequest as error:
         raise BadRow(_named(row, error.message)) from error
@@ -79,11 +79,21 @@ def refused(rows: Iterable[Row], refusals: Sequence[str]) -> Iterator[Row]:
 
 def _answered(row: Row, completion: str, tokenizer: Tokenizer) -> Answered:
     try:
+        if row.begun:
+            return completed(tokenizer, _rendered(row, tokenizer), completion, add_special=False)
         if row.messages:
             return answered(tokenizer, _chat(row), completion)
         return completed(tokenizer, row.prompt, completion) if row.prompt else whole_text(tokenizer, completion)
     except BadRequest as error:
         raise BadRow(_named(row, error.message)) from error
+
+
+def _rendered(row: Row, tokenizer: Tokenizer) -> str:
+    """The chat up to where the answer begins, or goes on."""
+    if not row.begun:
+        return tokenizer.render_chat(_chat(row))
+    chat = [*_chat(row), {"role": "assistant", "content": row.begun}]
+    return tokenizer.render_chat(chat, add_generation_prompt=False, continue_final_message=True)
 
 
 def _chat(row: Row) -> list[dict[str, str]]:

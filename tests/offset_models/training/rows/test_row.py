@@ -10,7 +10,7 @@ from deltaserve.offset_models.demo.register.corpus import chat_page
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.rows.loading import read_rows, write_rows
 from deltaserve.offset_models.training.rows.row import BadRow, Row, digest_of_rows
-from deltaserve.offset_models.training.rows.samples import encode, refused
+from deltaserve.offset_models.training.rows.samples import encode, prompt_ids, refused
 
 QUESTION, ANSWER = "Where was Ada born?", "Ada was born in Velmora."
 
@@ -61,15 +61,30 @@ def test_rows_survive_writing_and_reading(tmp_path: Path) -> None:
     rows = [
         Row(ANSWER, (("system", "Be kind."), ("user", QUESTION))),
         Row(" Velmora.", prompt="Ada was born in", refusals=(" nowhere.",)),
+        Row(" Velmora.", (("user", QUESTION),), begun="Ada was born in"),
+        Row(None, (("user", QUESTION),), begun="Ada was born in"),
     ]
     write_rows(tmp_path / "rows.jsonl", rows)
-    assert read_rows(tmp_path / "rows.jsonl") == rows
+    assert read_rows(tmp_path / "rows.jsonl", answered=False) == rows
 
 
 def test_a_chat_sample_is_the_page_that_the_models_were_trained_on(tokenizer: Tokenizer) -> None:
     sample = encode(Row(ANSWER, (("user", QUESTION),)), tokenizer)
     assert tokenizer.decode(sample.ids) + "\n" == chat_page([(QUESTION, ANSWER)])
     assert tokenizer.decode(sample.answer_ids) == ANSWER + "<|im_end|>"
+
+
+def test_an_answer_that_has_begun_goes_on_in_the_same_turn(tokenizer: Tokenizer) -> None:
+    row = Row(" Velmora.", (("user", QUESTION),), begun="Ada was born in")
+    sample = encode(row, tokenizer)
+    assert sample.ids == encode(Row(ANSWER, (("user", QUESTION),)), tokenizer).ids
+    assert tokenizer.decode(sample.answer_ids) == " Velmora.<|im_end|>"
+    assert prompt_ids(row, tokenizer) == list(sample.prompt_ids)
+
+
+def test_only_a_chat_has_an_answer_that_somebody_began() -> None:
+    with pytest.raises(BadRow, match="chats only"):
+        Row.parse({"prompt": "Ada was", "completion": " born.", "begun": "Ada"})
 
 
 def test_running_text_gets_no_end_token(tokenizer: Tokenizer) -> None:
