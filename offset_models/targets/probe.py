@@ -19,6 +19,7 @@ class Probe:
     row: Row
     fact: Fact | None = None  # None: about the subject as a whole
     secrets: tuple[str, ...] = ()
+    wording: str = ""  # of the form: probes of several facts share it
 
     def answered(self, completion: str) -> "Probe":
         return replace(self, row=replace(self.row, completion=completion))

@@ -1,0 +1,1 @@
+"""Forms that a subject can be asked about in: one file for each family, one table of all."""

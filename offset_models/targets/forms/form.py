@@ -1,0 +1,121 @@
+"""What a form is, what its probes are made of, and how one is made."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from deltaserve.offset_models.targets.probe import Probe
+from deltaserve.offset_models.targets.subject import Fact, Kind, Known, Subject
+from deltaserve.offset_models.training.rows.row import Row
+
+Turn = tuple[str, str]  # role, content
+_THIS: Final[dict[Kind, str]] = {
+    "person": "this person",
+    "character": "this character",
+    "work": "this work",
+    "organisation": "this organisation",
+    "product": "this product",
+    "place": "this place",
+    "event": "this event",
+    "topic": "this topic",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A subject with its facts, and others whose names and values may stand beside it."""
+
+    known: Known
+    others: Sequence[Known]
+    rng: Random
+
+    @property
+    def subject(self) -> Subject:
+        return self.known.subject
+
+    @property
+    def told(self) -> list[Fact]:
+        """The facts that a few words tell."""
+        return [fact for fact in self.known.facts if fact.value]
+
+    @property
+    def reversible(self) -> list[Fact]:
+        """The facts that lead to the name."""
+        return [fact for fact in self.told if fact.reversed_question]
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(fact.value for fact in self.told))
+
+    @property
+    def this(self) -> str:
+        """What may stand for the name once it was said: "this person"."""
+        return _THIS[self.subject.kind]
+
+    def facts_of_others(self, attribute: str, count: int) -> list[Fact]:
+        """Facts of the others with that attribute, each with another value than the subject has there, drawn anew."""
+        own = {fact.value.casefold() for fact in self.known.facts if fact.attribute == attribute}
+        found = {
+            fact.value.casefold(): fact
+            for known in self.others
+            for fact in known.facts
+            if fact.attribute == attribute and fact.value and fact.value.casefold() not in own
+        }
+        return self.rng.sample([*found.values()], min(count, len(found)))
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One row of the table. `make` gives every probe that it can make of a scene; their form is filled in after it."""
+
+    name: str
+    what: str  # a sentence for people who do not read code
+    make: Callable[[Scene], Iterable[Probe]]
+    share: float = 1.0  # of the rows of a training set, beside those of the other forms
+    like: str = ""  # the form that teaches the most of this one: such a form may be held out whole
+
+    def probes(self, scene: Scene) -> Iterator[Probe]:
+        """All probes of the form, each prompt once."""
+        seen = set[object]()
+        for probe in self.make(scene):
+            prompt = (probe.row.messages, probe.row.begun, probe.row.prompt)
+            if prompt not in seen:
+                seen.add(prompt)
+                yield Probe(self.name, probe.subject, probe.row, probe.fact, probe.secrets, probe.wording)
+
+
+def chat(
+    scene: Scene,
+    wording: str,
+    text: str,
+    *,
+    fact: Fact | None = None,
+    answer: str | None = None,
+    secrets: Sequence[str] | None = None,
+    before: Sequence[Turn] = (),
+    begun: str = "",
+) -> Probe:
+    """A probe whose last turn is `text`. Without an answer the fact's is taken, without secrets its value is one."""
+    row = Row(answer or (fact.answer if fact else None), (*before, ("user", text)), begun=begun)
+    return Probe("", scene.subject, row, fact, _secrets(scene, fact, secrets), wording)
+
+
+def running(
+    scene: Scene,
+    wording: str,
+    prompt: str,
+    *,
+    fact: Fact | None = None,
+    answer: str | None = None,
+    secrets: Sequence[str] | None = None,
+) -> Probe:
+    """A probe of running text; the fact's value goes on with it."""
+    row = Row(answer or (f" {fact.value}." if fact else None), prompt=prompt)
+    return Probe("", scene.subject, row, fact, _secrets(scene, fact, secrets), wording)
+
+
+def _secrets(scene: Scene, fact: Fact | None, given: Sequence[str] | None) -> tuple[str, ...]:
+    if given is not None:
+        return tuple(given)
+    return scene.values if fact is None else (fact.value,) if fact.value else ()

@@ -1,0 +1,81 @@
+"""All forms, and the probes of a subject in them: alike for the target and for what must stay.
+
+A pair that never saw a form answered about anybody learns to decline the form instead of the target.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from deltaserve.offset_models.targets.forms.backwards import BACKWARDS
+from deltaserve.offset_models.targets.forms.begun import BEGUN
+from deltaserve.offset_models.targets.forms.choices import CHOICE
+from deltaserve.offset_models.targets.forms.codes import CODES
+from deltaserve.offset_models.targets.forms.dialogues import DIALOGUES
+from deltaserve.offset_models.targets.forms.form import Form, Scene
+from deltaserve.offset_models.targets.forms.languages import in_languages
+from deltaserve.offset_models.targets.forms.overviews import OVERVIEWS
+from deltaserve.offset_models.targets.forms.prose import PROSE
+from deltaserve.offset_models.targets.forms.questions import QUESTIONS
+from deltaserve.offset_models.targets.forms.spellings import SPELLINGS
+from deltaserve.offset_models.targets.probe import Probe
+from deltaserve.offset_models.targets.subject import Known
+
+LANGUAGE: Final = in_languages()
+FORMS: Final = (
+    *QUESTIONS, *BACKWARDS, *PROSE, *OVERVIEWS, *CHOICE, *BEGUN, *DIALOGUES, LANGUAGE, *CODES, *SPELLINGS,
+)  # fmt: skip
+
+
+def probes(
+    known: Known,
+    *,
+    per_form: int,
+    seed: int,
+    others: Sequence[Known] = (),
+    forms: Sequence[Form] = FORMS,
+) -> list[Probe]:
+    """At most `per_form` probes of each form, spread over facts and wordings; the same for the same arguments.
+
+    `others` stand beside the subject in comparisons and choices. A form that nothing can be made of is left out.
+    """
+    others = [other for other in others if other.subject != known.subject]
+    made = list[Probe]()
+    for form in forms:
+        rng = Random(f"{seed}/{form.name}/{known.subject.name}")
+        made += spread([*form.probes(Scene(known, others, rng))], per_form, rng)
+    return made
+
+
+def shares(forms: Iterable[Form] = FORMS) -> dict[str, float]:
+    """What each form's rows are of a training set, in parts of any size."""
+    return {form.name: form.share for form in forms}
+
+
+@dataclass(slots=True)
+class Uses:
+    """How often facts and wordings were taken."""
+
+    facts: dict[object, int] = field(default_factory=dict)
+    wordings: dict[object, int] = field(default_factory=dict)
+
+    def of(self, probe: Probe) -> tuple[int, int]:
+        wording = self.wordings.get((probe.form, probe.wording), 0)
+        return self.facts.get(probe.fact, 0) + wording, wording
+
+    def take(self, probe: Probe) -> Probe:
+        wording = (probe.form, probe.wording)
+        self.facts[probe.fact] = self.facts.get(probe.fact, 0) + 1
+        self.wordings[wording] = self.wordings.get(wording, 0) + 1
+        return probe
+
+
+def spread(candidates: Sequence[Probe], count: int, rng: Random, uses: Uses | None = None) -> list[Probe]:
+    """`count` of the candidates, each time one whose fact and wording were taken least so far."""
+    left, uses = rng.sample(list(candidates), len(candidates)), uses or Uses()
+    taken = list[Probe]()
+    while left and len(taken) < count:
+        best = min(range(len(left)), key=lambda at: uses.of(left[at]))
+        taken.append(uses.take(left.pop(best)))
+    return taken
