@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 from deltaserve.server.decoding.params import LEAST_TEMPERATURE
 from deltaserve.server.decoding.policy import Guard, Policy
+from deltaserve.server.upstream.base import Dialect
 
 PREFIX = "DELTASERVE_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
     upstream_url: str = Field("", description="base URL of the black box, for example http://127.0.0.1:8001")
     upstream_model: str | None = Field(None, description="model name to ask for; default: the only one it lists")
     upstream_key: SecretStr | None = Field(None, description="its API key; sent to upstream_url only")
-    upstream_dialect: Literal["auto", "vllm", "llamacpp", "openai"] = "auto"
+    upstream_dialect: Literal["auto", Dialect] = "auto"
     upstream_k: int = Field(20, ge=1, description="how many alternatives to ask for at each position")
     upstream_max_context: int | None = Field(None, ge=1, description="tokens; overrides what the black box says")
     upstream_prefix_cache: bool = Field(

@@ -1,7 +1,7 @@
 """What the dialects of `/v1/completions` share: one streamed call is one draft, parsed event by event."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ from deltaserve.server.upstream.topk import TopKRules, is_text
 
 PATH = "/v1/completions"
 _HOT, _HOT_TRIES = 2.0, 3  # temperature at which, and how often, an upstream that cannot be forced is asked again
+Reader = Callable[[Any], Any]
 HIDDEN = Proposal(None, NO_IDS, NO_FLOATS)  # something was drawn here and not shown: nothing later belongs here
 
 
@@ -36,6 +37,7 @@ class Temperatures:
 class CompletionsBox:
     """A black box behind `/v1/completions`; a dialect says what to send (`request`) and how to read (`proposals`)."""
 
+    path: ClassVar[str] = PATH
     temperatures = Temperatures()
     ends_apart = False  # an answer's end is told by an event of its own, after the last token's
     # Tokens, ends too, that it draws and does not show. "none": its draws may be trusted; "some": it means no harm.
@@ -96,12 +98,16 @@ class CompletionsBox:
 
     def opened(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[EventStream]:
         """One streamed call; leaving the context closes the connection."""
-        return self._transport.stream(PATH, body)
+        return self._transport.stream(self.path, body)
 
-    async def post(self, body: Mapping[str, Any], path: str = PATH) -> Any:
+    async def post(self, body: Mapping[str, Any], path: str | None = None) -> Any:
         """One call answered in one piece; the fields of a stream are left out of `body`. Raises UpstreamError."""
         plain = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
-        return await self._transport.post_json(path, plain)
+        return await self._transport.post_json(path or self.path, plain)
+
+    def reader(self) -> "Reader":
+        """What makes the events of one call chunks in the shape of `/v1/completions`; it may remember earlier ones."""
+        return _as_it_is
 
     async def step_with(self, prefix: Sequence[int], temperature: float, fields: dict[str, Any]) -> Proposal | None:
         """The first position of a call with further body `fields`; None where it ends without one.
@@ -239,6 +245,7 @@ class CompletionDraft:
         self._recover = recover
         self._ready: deque[Proposal] = deque()
         self._error: UpstreamError | None = None
+        self._read = box.reader()
         self._ledger = Ledger(box.hidden_draws == "some", box.counts_prompt)
         self._ended = False  # nothing more will be parsed
         self._silent = False  # the latest token had no text: the next event tells whether it was the end
@@ -316,7 +323,7 @@ class CompletionDraft:
         if payload == b"[DONE]":
             self._end()
             return
-        chunk = parsed(payload)
+        chunk = self._read(parsed(payload))
         if "choices" not in chunk or chunk.get("error"):
             raise error_from(200, error_of(chunk) or {})
         if usage := chunk.get("usage"):
@@ -374,3 +381,7 @@ class CompletionDraft:
         self._ended = True
         self._error = error
         self._events.broke(error)
+
+
+def _as_it_is(message: Any) -> Any:
+    return message

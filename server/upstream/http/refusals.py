@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from deltaserve.errors import UpstreamBusy, UpstreamError, UpstreamRefused, UpstreamUnreachable
+from deltaserve.errors import UpstreamBusy, UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,47}")
 
@@ -27,6 +27,7 @@ _LARGEST_K = re.compile(
 )
 _UNDERSTOOD_K = re.compile(r"logprobs of (\d+)")
 _LOADING = "unavailable_error"  # llama.cpp's
+_BUSY = (409, 429, 503, 529)  # 409: a state that passes, as a model that is being changed; 529: overloaded
 _ADVICE = {401: "check the upstream key", 403: "check the upstream key", 404: "check the upstream address and model"}
 
 
@@ -72,7 +73,9 @@ def error_from(status: int, error: dict[str, Any], retry_after: str | None = Non
     if status == 200 and isinstance(code, int) and 400 <= code < 600:
         status = code
     cause = _cause(status, error)
-    if status in (429, 503):
+    if status == 408:
+        return UpstreamTimeout(f"The upstream gave up waiting ({cause}).")
+    if status in _BUSY:
         kind = Restarting if status == 503 and (not error or error.get("type") == _LOADING) else UpstreamBusy
         return kind(f"The upstream is too busy ({cause}).", retry_after_s=_seconds(retry_after))
     if 300 <= status < 400:

@@ -11,9 +11,7 @@ import structlog
 from deltaserve.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused
 from deltaserve.server.upstream.base import Capabilities, Dialect, TokenizerView
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
-from deltaserve.server.upstream.dialects.llamacpp import LlamaCpp
-from deltaserve.server.upstream.dialects.openai import OpenAI
-from deltaserve.server.upstream.dialects.vllm import Vllm
+from deltaserve.server.upstream.dialects.table import box_of
 from deltaserve.server.upstream.http.continuity import Difference
 from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
 from deltaserve.server.upstream.probing.detect import Detected, detect
@@ -115,9 +113,7 @@ class Prober:
         )
 
     def _box(self, transport: Transport, facts: Capabilities) -> CompletionsBox:
-        if facts.dialect == "vllm":
-            return Vllm(transport, self.tokenizer, facts, cache_salt=self.cache_salt)
-        return (LlamaCpp if facts.dialect == "llamacpp" else OpenAI)(transport, self.tokenizer, facts)
+        return box_of(transport, self.tokenizer, facts, cache_salt=self.cache_salt)
 
 
 def _without_cache(dialect: Dialect) -> Literal[False]:

@@ -1,0 +1,101 @@
+"""The dialects under test: each with its stand-in, and what it is known to be unable to do.
+
+A new dialect is a row here: every trap of this folder is then set for it.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pytest
+
+from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.server.upstream.base import Capabilities, Dialect
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.dialects.table import box_of
+from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
+from tests.support.replay import Replay, replaying
+from tests.support.standins.base import StandIn
+from tests.support.standins.llamacpp import LlamaCpp
+from tests.support.standins.openai import OpenAI
+from tests.support.standins.oracle import PROMPT, SIZE, TOKENIZER, best, logprobs
+from tests.support.standins.vllm import Vllm
+
+K: Final = 5
+KEY: Final = "sk-conformance-4f1c"
+CUTS_TEXT: Final = frozenset({"half a character", "a part of an emoji"})
+RETOKENISED: Final = frozenset({"a word in two tokens that has one of its own"})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One dialect, or one way in which its servers differ."""
+
+    name: str
+    dialect: Dialect
+    stand_in: Callable[..., StandIn]
+    refuses_after: frozenset[str] = frozenset()  # kinds of tokens behind which it cannot go on: refused, never guessed
+    hides_tokens: bool = False  # it may not show what it drew; what it lists is right all the same
+    hides_end: bool = False  # the token that ended its answer is not listed
+    facts: Mapping[str, Any] = field(default_factory=dict)  # capabilities other than a good server's
+
+    def box(self, url: str, **facts: Any) -> CompletionsBox:
+        """As it is after a probe that found a good server, but for `facts`."""
+        known = Capabilities(
+            dialect=self.dialect, server=self.name, model="tiny", k=K, max_k=20, vocab_size=SIZE, max_context=512,
+            ids_in=True, ids_out=True, raw_logprobs=True, prompt_list=False, prompt_logprobs=False, prefix_cache=None,
+        )  # fmt: skip
+        limits, timeouts = Limits(attempts=1), Timeouts(first_token_s=5.0, between_tokens_s=5.0)
+        box = box_of(Transport(url, key=KEY, limits=limits, timeouts=timeouts), TOKENIZER, known)
+        return box.knowing(**(dict(self.facts) | facts))
+
+
+ROWS: Final = (
+    Row("vllm", "vllm", Vllm),
+    Row("llamacpp", "llamacpp", LlamaCpp, hides_tokens=True),
+    Row("openai", "openai", OpenAI, hides_end=True, facts={"ids_out": False}),
+    Row(
+        "openai, text only",
+        "openai",
+        lambda **how: OpenAI(takes_ids=False, **how),
+        refuses_after=CUTS_TEXT | RETOKENISED,
+        hides_end=True,
+        facts={"ids_in": False, "ids_out": False},
+    ),
+)
+each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+@asynccontextmanager
+async def opened(
+    row: Row, *, facts: Mapping[str, Any] | None = None, **how: Any
+) -> AsyncIterator[tuple[CompletionsBox, Replay]]:
+    """The dialect's black box in front of its stand-in, whose switches are `how`."""
+    async with replaying(row.stand_in(**how)) as replay:
+        box = row.box(replay.url, **(facts or {}))
+        try:
+            yield box, replay
+        finally:
+            await box.aclose()
+
+
+async def drafted(
+    box: CompletionsBox, prefix: Sequence[int] = PROMPT, tokens: int = 1, temperature: float = 0.0
+) -> list[Proposal]:
+    async with box.draft(prefix, DraftParams(temperature, tokens)) as draft:
+        return [proposal async for proposal in draft]
+
+
+async def tokens_of(box: CompletionsBox, tokens: int, seen: list[int | None]) -> None:
+    """Adds what is shown to `seen`, also where an error ends it."""
+    async with box.draft(PROMPT, DraftParams(0.0, tokens)) as draft:
+        async for proposal in draft:
+            seen.append(proposal.token_id)  # noqa: PERF401
+
+
+def require_exact(proposal: Proposal, prefix: Sequence[int], k: int = K) -> None:
+    """Its list is the model's own after exactly this prefix: the k best, in their order, with their numbers."""
+    assert proposal.top_ids.tolist() == best(prefix, k)
+    np.testing.assert_allclose(proposal.top_logprobs, logprobs(prefix)[best(prefix, k)], atol=1e-6)

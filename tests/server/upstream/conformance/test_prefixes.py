@@ -1,0 +1,38 @@
+"""A dialect's list is the one after exactly the ids that were emitted, whatever kind of token they end in."""
+
+import pytest
+
+from deltaserve.errors import UpstreamRefused
+from tests.server.upstream.conformance.rows import Row, drafted, each_row, opened, require_exact
+from tests.support.standins.oracle import KINDS, PROMPT
+
+pytestmark = [pytest.mark.anyio, each_row]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_call_goes_on_behind_exactly_the_tokens_that_were_emitted_or_not_at_all(row: Row, kind: str) -> None:
+    prefix = [*PROMPT, *KINDS[kind]]
+    async with opened(row) as (box, replay):
+        if kind not in row.refuses_after:
+            (proposal,) = await drafted(box, prefix)
+            require_exact(proposal, prefix)
+            return
+        with pytest.raises(UpstreamRefused):
+            await drafted(box, prefix)
+    assert replay.requests == []  # it was not asked from another prefix
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_each_token_of_an_answer_comes_with_the_list_at_its_own_position(row: Row, kind: str) -> None:
+    script = [*KINDS[kind], ord("z"), ord("!")]
+    prefix, shown = list(PROMPT), []
+    async with opened(row, script=script) as (box, _):
+        for proposal in await drafted(box, prefix, len(script)):
+            if proposal.token_id is None and not proposal.top_ids.size:
+                break  # nothing is known here, and nothing may follow
+            require_exact(proposal, prefix)
+            shown.append(proposal.token_id)
+            prefix.append(script[len(shown) - 1])
+            if proposal.token_id is None:
+                break
+    assert shown == script or (row.hides_tokens and shown[:-1] == script[: len(shown) - 1] and shown[-1] is None)
