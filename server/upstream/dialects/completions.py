@@ -13,7 +13,7 @@ from deltaserve.server.upstream.base import Capabilities, TokenizerView
 from deltaserve.server.upstream.http.continuity import Continuity
 from deltaserve.server.upstream.http.refusals import error_from, error_of
 from deltaserve.server.upstream.http.strict_json import parsed
-from deltaserve.server.upstream.http.transport import EventStream, Timeouts, Transport
+from deltaserve.server.upstream.http.transport import EventStream, Framing, Timeouts, Transport
 from deltaserve.server.upstream.ledger import Ledger
 from deltaserve.server.upstream.topk import TopKRules, is_text
 
@@ -38,6 +38,7 @@ class CompletionsBox:
     """A black box behind `/v1/completions`; a dialect says what to send (`request`) and how to read (`proposals`)."""
 
     path: ClassVar[str] = PATH
+    framing: ClassVar[Framing] = "sse"
     temperatures = Temperatures()
     ends_apart = False  # an answer's end is told by an event of its own, after the last token's
     # Tokens, ends too, that it draws and does not show. "none": its draws may be trusted; "some": it means no harm.
@@ -98,7 +99,7 @@ class CompletionsBox:
 
     def opened(self, body: Mapping[str, Any]) -> AbstractAsyncContextManager[EventStream]:
         """One streamed call; leaving the context closes the connection."""
-        return self._transport.stream(self.path, body)
+        return self._transport.stream(self.path, body, self.framing)
 
     async def post(self, body: Mapping[str, Any], path: str | None = None) -> Any:
         """One call answered in one piece; the fields of a stream are left out of `body`. Raises UpstreamError."""

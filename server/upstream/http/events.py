@@ -1,7 +1,11 @@
-"""Server-sent events out of a byte stream: the data payloads, whatever the chunking.
+"""The payloads out of a byte stream, whatever the chunking: of server-sent events, or of lines of JSON.
 
 Split by bytes on the blank line, never by text lines: U+2028 inside a JSON string is not a line end here.
 """
+
+from typing import Literal, Protocol
+
+Framing = Literal["sse", "lines"]  # how an answer's events are told apart; "lines": one JSON value a line (NDJSON)
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b"\n\n"
@@ -9,6 +13,51 @@ _BLANK = b"\n\n"
 
 class EventTooLarge(ValueError):
     """One event grew past the limit."""
+
+
+class Splitter(Protocol):
+    """Feed chunks, get the payloads that they complete."""
+
+    @property
+    def rest(self) -> bytes:
+        """What arrived after the last payload."""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Payloads that `chunk` completes, in order; raises EventTooLarge."""
+
+
+def splitter(framing: Framing, max_event_bytes: int) -> Splitter:
+    """For one answer."""
+    return (EventSplitter if framing == "sse" else LineSplitter)(max_event_bytes)
+
+
+class LineSplitter:
+    """Lines of JSON; empty lines, which some servers send to keep a connection alive, are left out."""
+
+    __slots__ = ("_carried", "_max_bytes")
+
+    def __init__(self, max_event_bytes: int) -> None:
+        self._max_bytes = max_event_bytes
+        self._carried = bytearray()
+
+    @property
+    def rest(self) -> bytes:
+        return bytes(self._carried)
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        self._carried += chunk
+        if b"\n" not in chunk:
+            self._check_size(len(self._carried))
+            return []
+        *lines, rest = bytes(self._carried).split(b"\n")
+        self._carried = bytearray(rest)
+        for line in (*lines, rest):
+            self._check_size(len(line))
+        return [line for line in map(bytes.strip, lines) if line]
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise EventTooLarge(f"an event larger than {self._max_bytes} bytes")
 
 
 class EventSplitter:

@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from deltaserve.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
-from deltaserve.server.upstream.http.events import EventSplitter, EventTooLarge
+from deltaserve.server.upstream.http.events import EventTooLarge, Framing, splitter
 from deltaserve.server.upstream.http.refusals import error_from_body
 from deltaserve.server.upstream.http.wire import Connection, Wire
 
@@ -36,13 +36,21 @@ class Limits:
 class EventStream:
     """Payloads in `arrived`, which is true to the wire: the offset engine can start on tokens the core has not seen."""
 
-    def __init__(self, connection: Connection, wire: Wire, timeouts: Timeouts, limits: Limits, deadline: float) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        wire: Wire,
+        timeouts: Timeouts,
+        limits: Limits,
+        deadline: float,
+        framing: Framing = "sse",
+    ) -> None:
         self.arrived: deque[bytes] = deque()
         self.began = False  # the answer's head has come: the connection was alive
         self._connection: Connection | None = connection
         self._wire = wire
         self._timeouts, self._limits, self._deadline = timeouts, limits, deadline
-        self._splitter = EventSplitter(limits.event_bytes)
+        self._splitter = splitter(framing, limits.event_bytes)
         self._status, self._headers = 0, dict[str, str]()
         self._refused = bytearray()  # the body of an answer that is no 200
         self._error: UpstreamError | None = None
@@ -127,7 +135,7 @@ class EventStream:
         self._wake()
 
     def _said_at_the_end(self) -> UpstreamError | None:
-        """A failing status; a cut event; or an answer that is no event stream."""
+        """A failing status; a cut event; or an answer that is no stream of events."""
         if self._status != 200:
             return error_from_body(self._status, bytes(self._refused), self._headers.get("retry-after"))
         rest = self._splitter.rest.strip()

@@ -21,12 +21,13 @@ from deltaserve.errors import (
     UpstreamUnreachable,
 )
 from deltaserve.server.upstream.http.continuity import Continuity
+from deltaserve.server.upstream.http.events import Framing
 from deltaserve.server.upstream.http.refusals import Restarting, error_from_body
 from deltaserve.server.upstream.http.stream import EventStream, Limits, Timeouts
 from deltaserve.server.upstream.http.strict_json import parsed
 from deltaserve.server.upstream.http.wire import Wire
 
-__all__ = ["EventStream", "Limits", "Timeouts", "Transport", "base_url"]
+__all__ = ["EventStream", "Framing", "Limits", "Timeouts", "Transport", "base_url"]
 
 T = TypeVar("T")
 _LARGEST_ERROR_BODY = 1 << 16
@@ -77,13 +78,13 @@ class Transport:
         return await self._json("POST", path, body)
 
     @asynccontextmanager
-    async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[EventStream]:
+    async def stream(self, path: str, body: Mapping[str, Any], framing: Framing = "sse") -> AsyncIterator[EventStream]:
         """POST, then the answer's events; leaving the context closes the connection. Retries before the first byte."""
         deadline, call = asyncio.get_running_loop().time() + self.timeouts.total_s, _Call(self.continuity)
 
         async def opened() -> EventStream:
             async with call.attempt():
-                events = await self._open(path, body, deadline)
+                events = await self._open(path, body, deadline, framing)
                 if call.void:
                     await events.aclose()
                 return events
@@ -101,12 +102,12 @@ class Transport:
             self.continuity.look_again()
             await self.continuity.settled()
 
-    async def _open(self, path: str, body: Mapping[str, Any], deadline: float) -> EventStream:
+    async def _open(self, path: str, body: Mapping[str, Any], deadline: float, framing: Framing) -> EventStream:
         """Until the first event is there, so that everything that may be retried has happened."""
         request = self._wire.request(path, orjson.dumps(body))
         while True:
             connection = await self._wire.acquire()
-            events = EventStream(connection, self._wire, self.timeouts, self.limits, deadline)
+            events = EventStream(connection, self._wire, self.timeouts, self.limits, deadline, framing)
             try:
                 connection.send(request, events)
                 if await events.wait():

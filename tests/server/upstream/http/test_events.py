@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaserve.server.upstream.http.events import EventSplitter, EventTooLarge
+from deltaserve.server.upstream.http.events import EventSplitter, EventTooLarge, LineSplitter
 
 LIMIT = 1 << 16
 
@@ -88,3 +88,31 @@ def test_an_event_past_the_limit_is_refused_whole_or_in_pieces(cuts: list[int]) 
 
 def test_events_up_to_the_limit_pass() -> None:
     assert payloads(b"data: " + b"x" * 74 + b"\n\ndata: y\n\n", [79, 81, 82], limit=80) == [b"x" * 74, b"y"]
+
+
+def lines(stream: bytes, cuts: list[int]) -> list[bytes]:
+    splitter = LineSplitter(LIMIT)
+    bounds = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
+    return [line for start, stop in pairwise(bounds) for line in splitter.feed(stream[start:stop])]
+
+
+@given(
+    st.lists(st.sampled_from([b'{"a":1}', '{"b":"\u2028"}'.encode(), b"", b"  "])),
+    st.sampled_from([b"\n", b"\r\n"]),
+    st.lists(st.integers(min_value=0)),
+)
+def test_lines_of_json_come_out_whole_however_they_are_cut(said: list[bytes], end: bytes, cuts: list[int]) -> None:
+    stream = b"".join(line + end for line in said)
+    assert lines(stream, cuts) == [line for line in said if line.strip()]
+
+
+def test_an_unfinished_line_is_the_rest_and_no_payload() -> None:
+    splitter = LineSplitter(LIMIT)
+    assert splitter.feed(b'{"a":1}\n{"b"') == [b'{"a":1}']
+    assert splitter.rest == b'{"b"'
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_line_larger_than_the_limit_is_an_error(end: bytes) -> None:
+    with pytest.raises(EventTooLarge):
+        LineSplitter(4).feed(b"12345" + end)
