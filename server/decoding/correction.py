@@ -31,7 +31,7 @@ class Corrected:
     offsets: Floats  # [h]
     k: int  # how many of `ids` are K
     tail_mass: float  # r, the probability that M did not tell of
-    log_cap: float  # min_K ℓ
+    log_cap: float  # min_K ℓ, or what M told of tokens that it did not name
     policy: TailPolicy
 
     @cached_property
@@ -99,7 +99,7 @@ def correct_given(proposal: Proposal, row: OffsetRow, policy: TailPolicy = "impu
 
     A log-probability told beside the list makes the token explicit. (A drawn token's must not: q would depend on it.)
     """
-    if policy == "truncate":
+    if policy == "truncate" and not proposal.imputed:
         return correct(proposal, row, policy)
     given, logprob = _told_beside(proposal)
     ids, logprobs = np.concatenate((proposal.top_ids, given)), np.concatenate((proposal.top_logprobs, logprob))
@@ -118,8 +118,8 @@ def _corrected(
         offsets=row.offset(ids),
         k=int(proposal.top_ids.size),
         tail_mass=_left_out(logprobs),
-        log_cap=_cap(proposal.top_logprobs),
-        policy=policy,
+        log_cap=_cap(proposal),
+        policy="impute" if proposal.imputed else policy,
     )
 
 
@@ -128,11 +128,14 @@ def _told_beside(proposal: Proposal) -> tuple[Ids, Floats]:
     token_id, logprob = proposal.token_id, proposal.token_logprob
     if token_id is None or logprob is None or token_id in proposal.top_ids:
         return NO_IDS, NO_FLOATS
-    return np.array([token_id], np.int64), np.array([min(logprob, _cap(proposal.top_logprobs))])
+    return np.array([token_id], np.int64), np.array([min(logprob, _cap(proposal))])
 
 
-def _cap(listed: Floats) -> float:
-    return float(listed[-1]) if listed.size else math.inf
+def _cap(proposal: Proposal) -> float:
+    """What no id outside K exceeds, ℓ."""
+    if proposal.log_cap is not None:
+        return proposal.log_cap
+    return float(proposal.top_logprobs[-1]) if proposal.top_logprobs.size else math.inf
 
 
 def _left_out(told: Floats) -> float:

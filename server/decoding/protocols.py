@@ -24,7 +24,8 @@ class Proposal:
     """One position of a draft: the token M drew and M's k most probable tokens there.
 
     `token_id` is None and `top_ids` empty where the upstream swallowed the position: nothing is known of it.
-    `top_ids` are M's k best by rank, whatever was drawn: a drawn token outside them is not appended.
+    `top_ids` are M's k best by rank, whatever was drawn: a drawn token outside them is not appended. Where M named
+    tokens by texts that may be several ids, these are left out: their mass is in the tail, and `log_cap` bounds it.
     """
 
     token_id: int | None
@@ -34,6 +35,12 @@ class Proposal:
     token_logprob: float | None = None  # M's own ℓ of `token_id`, where it was told beside a list that lacks it
     local: bool = False  # drafted by the pair, not by M
     end_id: int | None = None  # a token that M was seen here to end its answers with, whatever is emitted
+    log_cap: float | None = None  # no id outside K has a higher ℓ; None: that is the last of `top_logprobs`
+
+    @property
+    def imputed(self) -> bool:
+        """Whether the tail is needed, whatever the policy: M told no list, or its list named more than K holds."""
+        return not self.top_ids.size or self.log_cap is not None
 
 
 @dataclass(frozen=True, slots=True)

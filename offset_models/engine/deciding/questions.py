@@ -115,9 +115,12 @@ class Questions:
 
     @cached_property
     def log_cap(self) -> Floats:
-        """min_K ℓ, +inf without a list; shape [R]."""
+        """What no id outside K exceeds: min_K ℓ where nothing else is told, +inf without a list; shape [R]."""
         last = self.told[np.arange(len(self)), np.maximum(self.listed - 1, 0)]
         caps: Floats = np.where(self.listed > 0, last, math.inf)
+        for row, question in enumerate(self.each):
+            if question.proposal.log_cap is not None:
+                caps[row] = question.proposal.log_cap
         return caps
 
     @cached_property
@@ -127,10 +130,9 @@ class Questions:
 
     @cached_property
     def truncated(self) -> Bools:
-        """[R] whether there is no tail. Of a blind position there is nothing but tail."""
-        return np.array(
-            [question.policy.tail == "truncate" and bool(question.proposal.top_ids.size) for question in self.each]
-        )
+        """[R] whether there is no tail."""
+        cut = [question.policy.tail == "truncate" and not question.proposal.imputed for question in self.each]
+        return np.array(cut)
 
 
 def _joined(

@@ -28,8 +28,7 @@ def decide_from_row(
 
     `drawn_from` [V]: what a draft of the pair was drawn from, where the proposal does not hold it.
     """
-    tail = policy.tail if proposal.top_ids.size else "impute"  # of a blind position there is nothing but tail
-    corrected = correct(proposal, row, tail, history.touched())
+    corrected = correct(proposal, row, policy.tail, history.touched())
     goal = target(corrected, params, history, policy.guard)
     if drawn_from is not None:
         proposal = replace(proposal, drawn_from=drawn_from)

@@ -26,6 +26,7 @@ class Listed(_Message):
     token_logprob: float | None
     local: bool
     end_id: int | None
+    log_cap: float | None
 
 
 class Explained(_Message):

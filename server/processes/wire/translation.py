@@ -28,6 +28,7 @@ def listed(proposal: Proposal) -> Listed:
         proposal.token_logprob,
         proposal.local,
         proposal.end_id,
+        proposal.log_cap,
     )
 
 
@@ -40,6 +41,7 @@ def proposal(wire: Listed) -> Proposal:
         wire.token_logprob,
         wire.local,
         wire.end_id,
+        wire.log_cap,
     )
 
 

@@ -168,6 +168,32 @@ def test_a_swallowed_position_without_a_list_is_drawn_from_the_pair_alone():
     assert not target(corrected, GREEDY, History(GREEDY, ())).certified
 
 
+@given(worlds(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_certified_step_is_the_full_vocabulary_argmax_whatever_the_list_does_not_name(world, data):
+    unnamed = data.draw(st.sets(st.integers(0, world.proposal.top_ids.size - 1), min_size=1))
+    kept = [at for at in range(world.proposal.top_ids.size) if at not in unnamed]
+    told = world.proposal.top_logprobs
+    cap = float(max(told[-1], *(told[at] for at in unnamed)))
+    proposal = replace(
+        world.proposal, top_ids=world.proposal.top_ids[kept], top_logprobs=told[kept], log_cap=cap, token_id=None
+    )
+    goal = target(correct(proposal, world.row), GREEDY, History(GREEDY, ()))
+    if goal.certified:
+        whole = np.where(np.array(world.base) > -math.inf, world.black_box + world.offset, -math.inf)
+        assert whole[goal.best()] == pytest.approx(whole.max(), abs=1e-9)
+
+
+def test_what_a_list_does_not_name_is_in_the_tail_and_may_be_more_than_the_last_that_it_names():
+    base = np.log([0.05, 0.05, 0.85, 0.05])
+    proposal = Proposal(None, np.array([0, 1]), np.log([0.3, 0.1]), log_cap=math.log(0.5))
+    for policy in ("impute", "truncate"):  # there is more than a tail out there, which no policy cuts off
+        corrected = correct(proposal, NumpyRow(base, np.zeros(4)), policy)
+        np.testing.assert_allclose(np.exp(corrected.dense()), [0.3, 0.1, 0.5, 0.1])
+        goal = target(corrected, GREEDY, History(GREEDY, ()))
+        assert goal.best() == 2 and not goal.certified
+
+
 def test_the_cap_keeps_unlisted_ids_below_the_smallest_listed_one_and_lifts_the_others():
     base = np.log([0.05, 0.05, 0.81, 0.06, 0.03])
     proposal = Proposal(0, np.array([0, 1]), np.log([0.72, 0.1]))

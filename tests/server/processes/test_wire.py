@@ -59,11 +59,11 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-@given(maybe_id, lists, st.none() | numbers, st.booleans(), maybe_id)
+@given(maybe_id, lists, st.none() | numbers, st.booleans(), maybe_id, st.none() | numbers)
 def test_a_proposal_arrives_as_it_was(
-    token_id: int | None, listing: Any, logprob: float | None, local: bool, end_id: int | None
+    token_id: int | None, listing: Any, logprob: float | None, local: bool, end_id: int | None, cap: float | None
 ) -> None:
-    sent = Proposal(token_id, *listing, None, logprob, local, end_id)
+    sent = Proposal(token_id, *listing, None, logprob, local, end_id, cap)
     assert same(proposal(over(m.Listed, listed(sent))), sent)
 
 

@@ -35,6 +35,7 @@ class Position:
     strength: float = 1.0
     padded: int = 0  # of the last ids: the tokenizer does not have them
     missing: float = 0.0  # nats taken off every logprob of the list: the tail has more to hold, and the cap bites
+    unnamed: float = 0.0  # nats by which a token that the list did not name may be above its last
     impossible: int = 0  # of the list's last ids: their logprob is −inf
     unreachable: int = 0  # of the first ids: the unlearned model gives them no probability at all
     params: SamplingParams = SAMPLED
@@ -62,7 +63,8 @@ class Position:
         if self.impossible:
             told[-self.impossible :] = -math.inf
         token_id = None if self.proposed is None else int(order[self.proposed])
-        return Proposal(token_id, ids, told, local=self.drafted)
+        cap = min(float(told[-1]) + self.unnamed, 0.0) if self.unnamed and ids.size else None
+        return Proposal(token_id, ids, told, local=self.drafted, log_cap=cap)
 
     def question(self, size: int, noise: Noise | None = None, *, keeps: bool = False) -> Question:
         history = History(self.params, [1, 2])
@@ -155,6 +157,7 @@ def positions(draw: st.DrawFn, asked: st.SearchStrategy[SamplingParams], size: i
         strength=draw(st.sampled_from([1.0, 1.0, 0.0, 40.0])),
         padded=draw(st.sampled_from([0, 0, 2])),
         missing=draw(st.sampled_from([0.0, 0.0, 0.5, 3.0])),
+        unnamed=draw(st.sampled_from([0.0, 0.0, 0.0, 1.5, 50.0])),
         impossible=draw(st.integers(0, listed - 1)) if listed and draw(st.sampled_from([False] * 4 + [True])) else 0,
         unreachable=draw(st.sampled_from([0, 0, 0, 2])),
         params=draw(asked),
