@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from deltaserve.server.decoding.protocols import Draft, DraftParams
 
-Dialect = Literal["vllm", "llamacpp", "openai"]
+Dialect = Literal["vllm", "llamacpp", "openai", "sglang"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Capabilities:
     prompt_list: bool  # lists along a text: by several prompts in one call
     prompt_logprobs: bool  # by vLLM's top-k of prompt positions
     prefix_cache: bool | None  # a second identical call reads the cache; None: unknown; False: it is told not to
+    greedy_raw: bool = False  # where it does, a greedy answer's list is the one at temperature 1
     generate: bool = False  # by SGLang's own route
     echo: bool = False  # by an answer that begins with the prompt
     grammar: bool = False  # by an answer that a grammar forces

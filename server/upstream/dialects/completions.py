@@ -116,14 +116,17 @@ class CompletionsBox:
         Raises UpstreamError, also where the position's token is not shown.
         """
         ids = list(prefix)
-        async with self.opened(self.request(ids, temperature, DraftParams(temperature, 1)) | fields) as events:
+        body = joined(self.request(ids, temperature, DraftParams(temperature, 1)), fields)
+        async with self.opened(body) as events:
             async for proposal in CompletionDraft(self, events, ids, temperature, 1, recover=False):
                 return proposal
         return None
 
     def temperature_for(self, wanted: float) -> float:
         """What to ask for. A processed list is what the token was drawn from; at temperature 1 that is p_M as well."""
-        return self.temperatures.clamp(wanted) if self._capabilities.raw_logprobs else 1.0
+        facts = self._capabilities
+        raw = facts.raw_logprobs or (wanted == 0 and facts.greedy_raw)
+        return self.temperatures.clamp(wanted) if raw else 1.0
 
     @property
     def tokenizer(self) -> TokenizerView:
@@ -382,6 +385,15 @@ class CompletionDraft:
         self._ended = True
         self._error = error
         self._events.broke(error)
+
+
+def joined(body: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with further fields; of an object that both have, the parts."""
+    whole = dict(body)
+    for name, value in fields.items():
+        known = whole.get(name)
+        whole[name] = known | value if isinstance(known, dict) and isinstance(value, dict) else value
+    return whole
 
 
 def _as_it_is(message: Any) -> Any:

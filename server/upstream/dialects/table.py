@@ -7,10 +7,16 @@ from deltaserve.server.upstream.base import Capabilities, Dialect, TokenizerView
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.dialects.llamacpp import LlamaCpp
 from deltaserve.server.upstream.dialects.openai import OpenAI
+from deltaserve.server.upstream.dialects.sglang import SGLang
 from deltaserve.server.upstream.dialects.vllm import Vllm
 from deltaserve.server.upstream.http.transport import Transport
 
-KINDS: Final[Mapping[Dialect, type[CompletionsBox]]] = {"vllm": Vllm, "llamacpp": LlamaCpp, "openai": OpenAI}
+KINDS: Final[Mapping[Dialect, type[CompletionsBox]]] = {
+    "vllm": Vllm,
+    "llamacpp": LlamaCpp,
+    "openai": OpenAI,
+    "sglang": SGLang,
+}
 
 
 def box_of(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from deltaserve.server.decoding.drafting.pace import Line
 from deltaserve.server.decoding.protocols import Block, BlockScorer, DraftParams
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.listing.generate import Generate
 from deltaserve.server.upstream.listing.one_prompt import PromptLogprobs
 from deltaserve.server.upstream.listing.prompt_list import PromptList
 
@@ -26,6 +27,8 @@ def block_scorer(box: CompletionsBox, longest_prompt: int) -> BlockScorer | None
     `longest_prompt`: tokens, prefix and block, that one scored prompt may have; 0: never.
     """
     facts = box.capabilities
+    if facts.dialect == "sglang":  # one prompt, of which only the block is computed
+        return Generate(box) if facts.generate else None
     if not facts.prompt_list or facts.prefix_cache is False:
         return None
     by_list = PromptList(box)

@@ -65,7 +65,9 @@ async def proven_methods(box: CompletionsBox, tokenizer: TokenizerView) -> dict[
 
 def _possible(facts: Capabilities) -> Iterator[MethodName]:
     """Those that are worth a call."""
-    yield from ("echo", "prompt_list", "steps")
+    yield "steps"
+    if facts.dialect != "sglang":
+        yield from ("echo", "prompt_list")
     if facts.dialect == "vllm":
         yield "prompt_logprobs"
     if facts.dialect == "llamacpp":

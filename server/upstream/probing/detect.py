@@ -30,32 +30,48 @@ async def detect(transport: Transport, model: str | None, dialect: Dialect | Non
     card, notes = _card(cards, model)
     owner = str(card.get("owned_by", ""))
     props = await _page(transport, "/props") if owner == "llamacpp" or dialect == "llamacpp" else {}
-    version = await _page(transport, "/version") if not props else {}
-    guess = dialect or _dialect(owner, props, version)
+    native = await _native(transport) if owner == "sglang" or dialect == "sglang" else {}
+    version = await _page(transport, "/version") if not (props or native) else {}
+    guess = dialect or _dialect(owner, props, version, native)
     meta = card.get("meta") or {}
     slot = (props.get("default_generation_settings") or {}).get("n_ctx")  # the context of one slot
     return Detected(
         dialect=guess,
-        server=_server(guess, owner, props, version),
+        server=_server(guess, owner, props or native, version),
         model=str(card["id"]),
         vocab_size=_whole(meta.get("n_vocab")),
         max_context=_whole(card.get("max_model_len")) or _whole(slot) or _whole(meta.get("n_ctx")),
         slots=_whole(props.get("total_slots")),
         end=props["eos_token"] if isinstance(props.get("eos_token"), str) else None,
-        weights=str(card.get("root") or props.get("model_path") or "") or None,
+        weights=str(native.get("weights") or card.get("root") or props.get("model_path") or "") or None,
         notes=notes,
-        is_known=guess != "vllm" or owner == "vllm",
+        is_known={"vllm": owner == "vllm", "sglang": bool(native)}.get(guess, True),
     )
 
 
-def _dialect(owner: str, props: dict[str, Any], version: dict[str, Any]) -> Dialect:
+async def _native(transport: Transport) -> dict[str, Any]:
+    """SGLang's own pages; nothing where a gateway shows only OpenAI's routes."""
+    pages = [await _page(transport, path) for path in ("/model_info", "/server_info")]
+    if not pages[0]:
+        return {}
+    weights = f"{pages[0].get('model_path')} {pages[0].get('weight_version')}"
+    return {"build_info": pages[1].get("version"), "weights": weights}
+
+
+def _dialect(owner: str, props: dict[str, Any], version: dict[str, Any], native: dict[str, Any]) -> Dialect:
+    if native:
+        return "sglang"
     if owner == "llamacpp" or props:
         return "llamacpp"
     return "vllm" if owner == "vllm" or "version" in version else "openai"
 
 
 def _server(dialect: Dialect, owner: str, props: dict[str, Any], version: dict[str, Any]) -> str:
-    name = {"llamacpp": "llama.cpp", "vllm": "vLLM" if owner == "vllm" else owner or "vLLM-like"}.get(dialect, owner)
+    name = {
+        "llamacpp": "llama.cpp",
+        "sglang": "SGLang",
+        "vllm": "vLLM" if owner == "vllm" else owner or "vLLM-like",
+    }.get(dialect, owner)
     build = props.get("build_info") or version.get("version")
     return f"{name or 'unknown'} {build}" if build else name or "unknown"
 

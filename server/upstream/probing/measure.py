@@ -23,6 +23,8 @@ async def measured(box: CompletionsBox, tokenizer: TokenizerView) -> Completions
     wanted_k, prompt = box.capabilities.k, probe_prompt(tokenizer)
     box = await _settled_on_k(box, prompt)
     box = box.knowing(raw_logprobs=await Probe(box, prompt).is_raw())
+    if not box.capabilities.raw_logprobs:
+        box = box.knowing(greedy_raw=await Probe(box, prompt).greedy_is_raw())
     await Probe(box, prompt).check_continuation()
     box = box.knowing(**await _vocabulary(Probe(box, prompt), tokenizer))
     probe = Probe(box, prompt)
@@ -92,7 +94,7 @@ def _remarks(box: CompletionsBox, wanted_k: int) -> list[str]:
     if not facts.raw_logprobs:
         remarks.append(
             "Its log-probabilities change with the temperature, so drafts are drawn at temperature 1 and more of them "
-            "are replaced (vLLM: --logprobs-mode raw_logprobs)."
+            "are replaced (vLLM: --logprobs-mode raw_logprobs; SGLang: SGLANG_RETURN_ORIGINAL_LOGPROB=1)."
         )
     if not box.trusts_draws:
         remarks.append(

@@ -6,7 +6,7 @@ from typing import Any
 from deltaserve.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.upstream.comparison import SAME_LIST, difference, slope
-from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.dialects.completions import CompletionsBox, joined
 from deltaserve.server.upstream.http.refusals import Refusal
 
 _DRAFT_TOKENS = 8  # enough for speculative decoding to show itself
@@ -32,6 +32,16 @@ class Probe:
         at_one, at_half = await self.listed(1.0), await self.listed(0.5)
         sharper = slope(at_one, at_half)
         return sharper is not None and sharper < SHARPENED
+
+    async def greedy_is_raw(self) -> bool:
+        """Whether a greedy answer's list is the one at temperature 1, where lists change with the temperature."""
+        at_one, greedy = await self.listed(1.0), await self.greedy_list()
+        sharper = slope(at_one, greedy)
+        return sharper is not None and sharper < SHARPENED and difference(at_one, greedy) <= SAME_LIST
+
+    async def greedy_list(self) -> Proposal:
+        """What is listed right after the prompt where temperature 0 is asked for, whatever is known of such lists."""
+        return await Probe(self.box.knowing(greedy_raw=True), self.prompt).listed(0.0)
 
     async def check_continuation(self) -> None:
         """Going on from its own first token must show the list it showed itself: the prompt is used as it is sent."""
@@ -66,7 +76,8 @@ class Probe:
     async def ends_with(self, token_id: int) -> bool:
         """Whether an answer that is made to begin with this token ends there, where two tokens are asked for."""
         try:
-            answer = await self.whole(max_tokens=2, **self.box.drawing(token_id))
+            body = self.box.request(self.prompt, 0.0, DraftParams(0.0, 2))
+            answer = await self.box.post(joined(body, self.box.drawing(token_id)))
             (choice,) = answer["choices"]
             drawn = [proposal.token_id for proposal in self.box.proposals(choice)]
             return choice.get("finish_reason") == "stop" and drawn == [token_id]
@@ -76,9 +87,10 @@ class Probe:
     async def reads_its_cache(self) -> bool | None:
         """True when a second identical call says that it read cached tokens; None when nothing is said."""
         long = (self.prompt * (256 // len(self.prompt) + 1))[: (self.box.capabilities.max_context or 256) // 2]
+        body = self.box.request(long, 0.0, DraftParams(0.0, 1))
         try:
-            await self.whole(prompt=self._sent_as(long))
-            usage = (await self.whole(prompt=self._sent_as(long))).get("usage") or {}
+            await self.box.post(body)
+            usage = (await self.box.post(body)).get("usage") or {}
         except UpstreamRefused:
             return None
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
@@ -88,12 +100,9 @@ class Probe:
         """One token in one piece; `changes` replace fields of the dialect's own request."""
         return await self.box.post(self.box.request(self.prompt, 0.0, DraftParams(0.0, 1)) | changes)
 
-    def _sent_as(self, token_ids: list[int]) -> Any:
-        return self.box.request(token_ids, 0.0, DraftParams(0.0, 1))["prompt"]
-
     def _can_be_sent(self, token_ids: list[int]) -> bool:
         try:
-            self._sent_as(token_ids)
+            self.box.request(token_ids, 0.0, DraftParams(0.0, 1))
         except UpstreamRefused:
             return False
         return True

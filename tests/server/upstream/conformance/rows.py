@@ -6,6 +6,7 @@ A new dialect is a row here: every trap of this folder is then set for it.
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from tests.support.standins.base import StandIn
 from tests.support.standins.llamacpp import LlamaCpp
 from tests.support.standins.openai import OpenAI
 from tests.support.standins.oracle import PROMPT, SIZE, TOKENIZER, best, logprobs
+from tests.support.standins.sglang import SGLang
 from tests.support.standins.vllm import Vllm
 
 K: Final = 5
@@ -38,6 +40,7 @@ class Row:
     stand_in: Callable[..., StandIn]
     refuses_after: frozenset[str] = frozenset()  # kinds of tokens behind which it cannot go on: refused, never guessed
     hides_tokens: bool = False  # it may not show what it drew; what it lists is right all the same
+    limits_k: bool = True  # it refuses to list more than it was started with
     hides_end: bool = False  # the token that ended its answer is not listed
     facts: Mapping[str, Any] = field(default_factory=dict)  # capabilities other than a good server's
 
@@ -54,12 +57,22 @@ class Row:
 
 ROWS: Final = (
     Row("vllm", "vllm", Vllm),
-    Row("llamacpp", "llamacpp", LlamaCpp, hides_tokens=True),
+    Row("llamacpp", "llamacpp", LlamaCpp, hides_tokens=True, limits_k=False),
     Row("openai", "openai", OpenAI, hides_end=True, facts={"ids_out": False}),
+    Row("sglang", "sglang", SGLang, limits_k=False),
+    Row("sglang, incremental", "sglang", partial(SGLang, incremental=True), limits_k=False),
+    Row("sglang, counts behind", "sglang", partial(SGLang, behind=True), limits_k=False),
+    Row(
+        "sglang, after the temperature",
+        "sglang",
+        partial(SGLang, processed=True),
+        limits_k=False,
+        facts={"raw_logprobs": False, "greedy_raw": True},
+    ),
     Row(
         "openai, text only",
         "openai",
-        lambda **how: OpenAI(takes_ids=False, **how),
+        partial(OpenAI, takes_ids=False),
         refuses_after=CUTS_TEXT | RETOKENISED,
         hides_end=True,
         facts={"ids_in": False, "ids_out": False},
