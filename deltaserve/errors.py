@@ -175,7 +175,8 @@ class BlindPosition(UpstreamError):
     def __init__(self) -> None:
         super().__init__(
             "The black box did not show which tokens it considers at a position of this answer, not even when asked "
-            "again: nothing can be corrected there. The setting allow_blind lets the pair alone decide such positions."
+            "again (or it takes text only, and no text says which tokens stand before that position): nothing can be "
+            "corrected there. The setting allow_blind lets the pair alone decide such positions."
         )
 
 

@@ -37,6 +37,8 @@ class Stats(Protocol):
     certified: int
     tail_mass_sum: float
     guarded: int
+    unnamed: int
+    bridged: int
 
 
 @dataclass(slots=True)
@@ -92,6 +94,8 @@ class Metrics:
         self.certified = self._counter("certified_tokens", "Greedy tokens proven equal to full-vocabulary correction.")
         self.tail_mass = self._counter("tail_mass", "Sum over tokens of the mass outside the listed alternatives.")
         self.guarded = self._counter("guarded_tokens", "Tokens drawn from a target that a guard narrowed.")
+        self.unnamed = self._counter("unnamed_tokens", "Tokens beside a list with texts that several tokens have.")
+        self.bridged = self._counter("bridged_tokens", "Tokens behind a prefix that cannot be sent as text.")
         self.engine = Gauge(
             "deltaserve_engine",
             "Counters of the engine.",
@@ -133,6 +137,8 @@ class Metrics:
         self.certified.inc(stats.certified)
         self.tail_mass.inc(stats.tail_mass_sum)
         self.guarded.inc(stats.guarded)
+        self.unnamed.inc(stats.unnamed)
+        self.bridged.inc(stats.bridged)
 
     def show_engine(self, stats: Mapping[str, float]) -> None:
         """Take over the engine's own counters, as gauges: deltaserve_engine{counter="forward_cpu_s"} and so on."""

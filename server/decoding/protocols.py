@@ -36,6 +36,7 @@ class Proposal:
     local: bool = False  # drafted by the pair, not by M
     end_id: int | None = None  # a token that M was seen here to end its answers with, whatever is emitted
     log_cap: float | None = None  # no id outside K has a higher ℓ; None: that is the last of `top_logprobs`
+    bridged: bool = False  # M was asked from an earlier prefix: this one cannot be written as text
 
     @property
     def imputed(self) -> bool:

@@ -62,6 +62,8 @@ class StreamStats:
     certified: int = 0
     tail_mass_sum: float = 0.0
     guarded: int = 0  # steps whose target a guard narrowed
+    unnamed: int = 0  # steps whose list named fewer tokens than it held
+    bridged: int = 0  # steps behind a prefix that is no text, for which M was asked from an earlier one
 
     def count(self, step: Step) -> None:
         """Count one emitted token."""
@@ -124,6 +126,8 @@ class Stream:
         if proposal.end_id is not None:
             self.params = self.params.ending_with(proposal.end_id)
         self.stats.guarded += decision.guarded
+        self.stats.unnamed += proposal.log_cap is not None
+        self.stats.bridged += proposal.bridged
         return Step(
             decision.token_id,
             proposal.token_id,

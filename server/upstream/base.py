@@ -32,6 +32,8 @@ class Capabilities:
     echo: bool = False  # by an answer that begins with the prompt
     grammar: bool = False  # by an answer that a grammar forces
     steps: bool = True  # by a call for each position
+    begins: int | None = None  # the token that it puts before a text by itself; where prompts are text
+    reads_specials: bool = True  # a special token's text in a prompt is read as that token
     slots: int | None = None  # requests it works on at a time, each slot with a prefix cache of its own; None: not said
     end_ids: tuple[int, ...] = ()  # ids that it was seen, or says, to end its answers with
     notes: tuple[str, ...] = ()  # sentences for the operator: what was worked around, what is slower than it need be

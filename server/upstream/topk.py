@@ -14,6 +14,7 @@ _POSITIVE_SLACK = 1e-4  # float32 log-softmax of a near-certain token
 _MASS_SLACK = 1e-3  # the same over 152k entries: 1.0005 was seen
 _MISSING_SLACK = 1e-2  # some servers round their numbers
 _AMONG_THE_BEST = "The upstream leaves the token that it drew out of the best, although it is one of them."
+_NO_NUMBER = "The upstream's top-k holds something that is no number."
 _SAME = 1e-3  # nats two tellings of one number may differ by: servers take both from one table, and some round
 
 
@@ -45,7 +46,7 @@ def checked_proposal(
         if token_logprob is not None and not token_logprob <= _POSITIVE_SLACK:
             raise MalformedTopK("The upstream's log-probabilities are above zero: they are not normalised.")
     except (TypeError, ValueError, OverflowError):
-        raise MalformedTopK("The upstream's top-k holds something that is no number.") from None
+        raise MalformedTopK(_NO_NUMBER) from None
     if logprobs[-1] <= SENTINEL or highest_id >= rules.vocab_size:
         real = [at for at, i in enumerate(ids) if i < rules.vocab_size and logprobs[at] > SENTINEL]
         ids, logprobs = [ids[at] for at in real], [logprobs[at] for at in real]
@@ -74,20 +75,35 @@ def _check(token_id: int, ids: list[int], logprobs: list[float], rules: TopKRule
         raise TypeError
     if lowest < 0 or highest >= rules.padded_size or not 0 <= token_id < rules.padded_size:
         raise MalformedTopK("The upstream listed a token id that the tokenizer does not have.")
+    _check_numbers(logprobs, rules.padded_size - count)
+    return highest
+
+
+def check_numbers(logprobs: list[float], others: int | None) -> None:
+    """Raises MalformedTopK where these are no log-probabilities of different tokens, the best first.
+
+    `others`: how many tokens are not among them, none of which exceeds the last; None: the list has lost some.
+    """
+    try:
+        _check_numbers(logprobs, others)
+    except (TypeError, ValueError, OverflowError):
+        raise MalformedTopK(_NO_NUMBER) from None
+
+
+def _check_numbers(logprobs: list[float], others: int | None) -> None:
     # Comparisons catch NaN too: it compares false with everything.
     if not (logprobs[0] <= _POSITIVE_SLACK and all(map(ge, logprobs, logprobs[1:]))):
         raise MalformedTopK(_what_is_wrong(logprobs))
     if logprobs[0] >= 0 and bool in map(type, logprobs):
         raise TypeError
-    _check_mass(sum(map(exp, logprobs)), logprobs[-1], rules.padded_size - count)
-    return highest
+    _check_mass(sum(map(exp, logprobs)), logprobs[-1], others)
 
 
-def _check_mass(listed: float, last: float, others: int) -> None:
+def _check_mass(listed: float, last: float, others: int | None) -> None:
     """`listed`: the probability of all that is listed; `last`: the log-probability that no other id can exceed."""
     if listed > 1 + _MASS_SLACK:
         raise MalformedTopK("The upstream's log-probabilities add up to more than one: they are not normalised.")
-    if 0 < listed < 1 - _MISSING_SLACK and listed < 1 - others * exp(last) - _MISSING_SLACK:
+    if others is not None and 0 < listed < 1 - _MISSING_SLACK and listed < 1 - others * exp(last) - _MISSING_SLACK:
         raise MalformedTopK("The upstream's top-k leaves out more probability than tokens below its last one can have.")
 
 
@@ -152,7 +168,7 @@ def _check_told_twice(own: float, listed: float) -> None:
 
 def _require_number(own: object) -> None:
     if type(own) not in (float, int):
-        raise MalformedTopK("The upstream's top-k holds something that is no number.")
+        raise MalformedTopK(_NO_NUMBER)
 
 
 def _move_first_to_rank(ids: list[int], logprobs: list[float]) -> None:

@@ -18,7 +18,7 @@ from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.dialects.table import box_of
 from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
 from tests.support.replay import Replay, replaying
-from tests.support.standins.base import StandIn
+from tests.support.standins.base import Asked, StandIn
 from tests.support.standins.llamacpp import LlamaCpp
 from tests.support.standins.openai import OpenAI
 from tests.support.standins.oracle import PROMPT, SIZE, TOKENIZER, best, logprobs
@@ -109,6 +109,24 @@ async def tokens_of(box: CompletionsBox, tokens: int, seen: list[int | None]) ->
 
 
 def require_exact(proposal: Proposal, prefix: Sequence[int], k: int = K) -> None:
-    """Its list is the model's own after exactly this prefix: the k best, in their order, with their numbers."""
-    assert proposal.top_ids.tolist() == best(prefix, k)
-    np.testing.assert_allclose(proposal.top_logprobs, logprobs(prefix)[best(prefix, k)], atol=1e-6)
+    """Its list is the model's own after exactly this prefix: the k best, in their order, with their numbers.
+
+    Those that a text does not name may be missing; then the bound on what is not listed holds for all of them.
+    """
+    ids, known = proposal.top_ids.tolist(), logprobs(prefix)
+    if proposal.log_cap is None:
+        assert ids == best(prefix, k)
+    else:
+        assert ids == [i for i in best(prefix, k) if i in ids]
+        assert all(known[i] <= proposal.log_cap + 1e-6 for i in range(SIZE) if i not in ids)
+    np.testing.assert_allclose(proposal.top_logprobs, known[ids], atol=1e-6)
+
+
+def require_unknown(proposal: Proposal) -> None:
+    """Nothing is told of this position: the core fails closed."""
+    assert proposal.token_id is None and not proposal.top_ids.size
+
+
+def sent_prefixes(replay: Replay, row: Row, box: CompletionsBox) -> list[list[int]]:
+    """The ids that the stand-in read in every call."""
+    return [asked.prefix for body in replay.bodies(box.path) if isinstance(asked := row.stand_in().asked(body), Asked)]

@@ -2,9 +2,16 @@
 
 import pytest
 
-from deltaserve.errors import UpstreamRefused
-from tests.server.upstream.conformance.rows import Row, drafted, each_row, opened, require_exact
-from tests.support.standins.oracle import KINDS, PROMPT
+from tests.server.upstream.conformance.rows import (
+    Row,
+    drafted,
+    each_row,
+    opened,
+    require_exact,
+    require_unknown,
+    sent_prefixes,
+)
+from tests.support.standins.oracle import KINDS, PROMPT, TOKENIZER
 
 pytestmark = [pytest.mark.anyio, each_row]
 
@@ -17,9 +24,26 @@ async def test_a_call_goes_on_behind_exactly_the_tokens_that_were_emitted_or_not
             (proposal,) = await drafted(box, prefix)
             require_exact(proposal, prefix)
             return
-        with pytest.raises(UpstreamRefused):
-            await drafted(box, prefix)
-    assert replay.requests == []  # it was not asked from another prefix
+        (proposal,) = await drafted(box, prefix)
+    require_unknown(proposal)
+    for sent in sent_prefixes(replay, row, box):  # from before those tokens, never with another reading of them
+        assert sent == prefix[: len(sent)] and len(sent) < len(prefix)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_tokens_that_no_text_says_are_crossed_where_it_draws_them_again(row: Row, kind: str) -> None:
+    prefix = [*PROMPT, *KINDS[kind]]
+    if kind not in row.refuses_after or row.hides_tokens:
+        return
+    start = next(n for n in range(len(prefix), 0, -1) if TOKENIZER.encode(TOKENIZER.decode(prefix[:n])) == prefix[:n])
+    async with opened(row, script=prefix[start:]) as (box, _):
+        proposals = await drafted(box, prefix, 2)
+    for proposal in proposals:
+        assert proposal.bridged
+        require_exact(proposal, prefix)
+        if proposal.token_id is None:
+            break
+        prefix.append(proposal.token_id)
 
 
 @pytest.mark.parametrize("kind", KINDS)

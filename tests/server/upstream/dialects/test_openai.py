@@ -1,5 +1,6 @@
 """The text dialect: token strings mapped back to ids, only where that is one to one."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 from deltaserve.errors import MalformedTopK, UpstreamRefused
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.upstream.base import Capabilities
-from deltaserve.server.upstream.dialects.openai import OpenAI, name_bytes
+from deltaserve.server.upstream.dialects.openai import OpenAI
 from deltaserve.server.upstream.http.transport import Transport
+from deltaserve.server.upstream.text.names import name_bytes
 from tests.support.replay import DONE, Replay, Reply, event, replaying
 from tests.support.table_tokenizer import TableTokenizer, byte_tokenizer
 
@@ -129,14 +131,30 @@ async def test_a_drawn_token_past_the_k_listed_is_not_part_of_the_list() -> None
     assert (proposal.token_id, proposal.top_ids.tolist()) == (99, [97, 98])
 
 
-async def test_a_text_that_two_ids_share_is_refused() -> None:
+async def test_a_text_that_two_ids_share_is_left_to_the_tail_which_may_then_hold_all_that_is_left() -> None:
     async with replaying(legacy("hello", {"hello": -0.5, "a": -2.0})) as replay:
-        with pytest.raises(MalformedTopK, match="several token ids"):
-            await drafted(openai(replay))
+        (proposal,) = await drafted(openai(replay))
+    assert (proposal.token_id, proposal.top_ids.tolist(), proposal.top_logprobs.tolist()) == (None, [97], [-2.0])
+    assert proposal.log_cap == pytest.approx(math.log(1 - math.exp(-2.0)))  # the other `hello` may be lost
+
+
+async def test_a_map_that_lost_an_entry_to_an_equal_text_is_read_with_the_bound_that_is_left() -> None:
+    async with replaying(legacy("a", {"a": -0.5, "hello": -2.0})) as replay:
+        (proposal,) = await drafted(openai(replay, k=3))
+    assert (proposal.token_id, proposal.top_ids.tolist()) == (97, [97])
+    assert proposal.log_cap == pytest.approx(math.log(1 - math.exp(-0.5)))
+
+
+@pytest.mark.parametrize("text", ["", "\ufffd", " \ufffd"])
+async def test_a_part_of_a_character_is_not_named_by_its_text(text: str) -> None:
+    listed = [{"token": text, "bytes": list(text.encode()), "logprob": -0.5}, {"token": "a", "logprob": -2.0}]
+    async with replaying(chat_shaped({"token": "a", "logprob": -2.0}, listed)) as replay:
+        (proposal,) = await drafted(openai(replay))
+    assert (proposal.token_id, proposal.top_ids.tolist(), proposal.log_cap) == (97, [97], -0.5)
 
 
 async def test_a_text_that_is_no_token_is_refused() -> None:
-    async with replaying(legacy("a", {"a": -0.5, "\ufffd": -2.0})) as replay:
+    async with replaying(legacy("a", {"a": -0.5, "abc": -2.0})) as replay:
         with pytest.raises(MalformedTopK, match="no token of the tokenizer"):
             await drafted(openai(replay))
 
@@ -179,8 +197,10 @@ async def test_a_text_only_upstream_gets_text_that_comes_back_as_the_same_tokens
     assert replay.bodies()[0]["prompt"] == "a world"
 
 
-@pytest.mark.parametrize("prefix", [[32, *b"world"], [0xF0]], ids=["other tokens", "half a character"])
-async def test_a_prefix_that_text_cannot_carry_is_refused(prefix: list[int]) -> None:
+@pytest.mark.parametrize(
+    "prefix", [[32, *b"world", *b"12345678"], [0xF0]], ids=["others, far back", "half a character"]
+)
+async def test_a_prefix_that_no_beginning_of_is_text_is_refused(prefix: list[int]) -> None:
     tokenizer = byte_tokenizer([b"hello", b" world", "\ufffd".encode()])
     async with replaying(legacy("a", {"a": -0.5, "b": -2.0})) as replay:
         with pytest.raises(UpstreamRefused, match="text only"):

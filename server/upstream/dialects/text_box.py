@@ -1,0 +1,157 @@
+"""What the black boxes have in common that name tokens by text, and mostly take their prompts as text too."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, ClassVar, Final
+
+import structlog
+
+from deltaserve.errors import MalformedTopK, UpstreamRefused
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Draft, DraftParams, Proposal
+from deltaserve.server.upstream.base import Capabilities, TokenizerView
+from deltaserve.server.upstream.dialects.completions import CompletionDraft, CompletionsBox
+from deltaserve.server.upstream.http.transport import Transport
+from deltaserve.server.upstream.text.lists import Entry, Reading
+from deltaserve.server.upstream.text.names import names_of
+from deltaserve.server.upstream.text.prefixes import PlainText, Wording, longest_exact
+
+NO_TEXT: Final = (
+    "The upstream takes its prompt as text only, and these tokens would not come back from theirs: "
+    "an upstream that accepts token ids is needed."
+)
+UNKNOWN: Final = Proposal(None, NO_IDS, NO_FLOATS, bridged=True)
+
+
+class TextBox(CompletionsBox):
+    """A black box whose lists are texts. A dialect says how ids are worded (`wording`) and lists are read."""
+
+    ends_apart = True
+    hidden_draws = "unknown"  # end tokens are often left out, and a server that is not known may filter what it draws
+    cuts: ClassVar[bool] = False  # as in `Reading`
+    takes_bias: ClassVar[bool] = True  # `drawing` makes it draw a token, and its lists are raw all the same
+
+    def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
+        self._names = names_of(tokenizer)
+        super().__init__(transport, tokenizer, capabilities)
+
+    def adopt(self, capabilities: Capabilities, *, trusts_draws: bool = True) -> None:
+        super().adopt(capabilities, trusts_draws=trusts_draws)
+        self._reading = Reading(self._names, self._rules, cuts=self.cuts, end=self.silent_end)
+        self._map_reading = replace(self._reading, is_map=True)
+        self._wording = self.wording(capabilities)
+
+    def wording(self, facts: Capabilities) -> Wording:
+        """How ids are said to it."""
+        return PlainText(self._tokenizer, facts.begins, facts.reads_specials)
+
+    @property
+    def silent_end(self) -> int | None:
+        """The token that an entry without text stands for, where the dialect leaves no other choice."""
+        return None
+
+    def worded(self, token_ids: list[int]) -> Any:
+        """What is sent in the place of these ids. Raises UpstreamRefused where nothing is read as exactly them."""
+        if self._capabilities.ids_in:
+            return token_ids
+        sent = self._wording.exact(token_ids)
+        if sent is None:
+            raise UpstreamRefused(NO_TEXT)
+        return sent
+
+    def can_send(self, token_ids: list[int]) -> bool:
+        """Whether it can be asked right behind these ids."""
+        return self._capabilities.ids_in or self._wording.exact(token_ids) is not None
+
+    @asynccontextmanager
+    async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[Draft]:
+        found = longest_exact(token_ids, self._wording.exact) if not self._capabilities.ids_in else (None, [])
+        if found is None:
+            raise UpstreamRefused(NO_TEXT)
+        if not found[1]:
+            async with super()._draft(token_ids, params) as draft:
+                yield draft
+            return
+        async with self._bridged(token_ids, found[1], params) as draft:
+            yield draft
+
+    @asynccontextmanager
+    async def _bridged(self, token_ids: list[int], bridge: list[int], params: DraftParams) -> AsyncIterator[Draft]:
+        """Asks from before the bridge, until it is drawn again; else nothing is known behind it."""
+        structlog.get_logger(__name__).info("upstream_prefix_is_no_text", tokens=len(bridge))
+        start = token_ids[: len(token_ids) - len(bridge)]
+        for temperature, fields in self._ways_over(params.temperature, bridge):
+            wanted = replace(params, max_tokens=len(bridge) + (1 if fields else params.max_tokens))
+            async with self.opened(self.request(start, temperature, wanted) | fields) as events:
+                draft = CompletionDraft(self, events, [*start], temperature, wanted.max_tokens, recover=False)
+                if await _crosses(draft, bridge):
+                    yield Beyond(draft, by_force=bool(fields))
+                    return
+        yield Beyond(None)
+
+    def _ways_over(self, temperature: float, bridge: list[int]) -> Iterator[tuple[float, dict[str, Any]]]:
+        """Temperatures and fields to ask with: its own draws first, then with a bias that leaves it little choice."""
+        wanted = self.temperature_for(temperature)
+        yield wanted, {}
+        if self.takes_bias and self._capabilities.raw_logprobs:
+            yield 0.0, self.drawing_any(bridge)
+        elif wanted:
+            yield (0.0 if self._capabilities.raw_logprobs else wanted), {}
+
+    def drawing_any(self, token_ids: list[int]) -> dict[str, Any]:
+        """Body fields that make it draw no others than these tokens, as `drawing` does with one."""
+        return {"logit_bias": {str(token_id): 100.0 for token_id in token_ids}}
+
+
+async def _crosses(draft: CompletionDraft, bridge: list[int]) -> bool:
+    """Whether its first draws are the bridge; it then stands behind them."""
+    try:
+        for wanted in bridge:
+            proposal = await anext(draft, None)
+            if proposal is None or proposal.token_id != wanted:
+                return False
+    except (MalformedTopK, UpstreamRefused):  # a draw that is not shown
+        return False
+    return True
+
+
+def entry_of(told: Mapping[str, Any]) -> Entry:
+    """A chat-shaped entry: text, log-probability, bytes where it has some, its id where a server adds one."""
+    raw, token_id = told.get("bytes"), told.get("token_id", told.get("id"))
+    return Entry(
+        told["token"], told.get("logprob"), None if raw is None else bytes(raw), token_id if _is_id(token_id) else None
+    )
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int
+
+
+class Beyond:
+    """What a call draws behind the bridge; without one, that nothing is known there."""
+
+    def __init__(self, draft: CompletionDraft | None, *, by_force: bool = False) -> None:
+        self._draft, self._by_force = draft, by_force
+        self._first = True
+
+    @property
+    def temperature(self) -> float | None:
+        return None if self._draft is None or self._by_force else self._draft.temperature
+
+    def arrived(self) -> list[Proposal]:
+        if self._first or self._draft is None or self._by_force:
+            return []
+        return [replace(proposal, bridged=True) for proposal in self._draft.arrived()]
+
+    def __aiter__(self) -> AsyncIterator[Proposal]:
+        return self
+
+    async def __anext__(self) -> Proposal:
+        if not self._first and (self._draft is None or self._by_force):
+            raise StopAsyncIteration
+        self._first = False
+        if self._draft is None:
+            return UNKNOWN
+        proposal = await anext(self._draft)
+        token_id = None if self._by_force else proposal.token_id  # drawn under a bias: the list alone counts
+        return replace(proposal, token_id=token_id, bridged=True)
