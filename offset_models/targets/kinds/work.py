@@ -1,0 +1,206 @@
+"""What may be known of a work: a book, a film, a song, a game."""
+
+from typing import Final
+
+from deltaserve.offset_models.targets.kinds.attribute import Attribute
+
+_BOOK: Final = ("book", "novel", "written", "wrote", "author", "story", "stories", "trilogy", "poem", "play", "comic")
+_FILM: Final = ("film", "movie", "series", "show", "director", "television", "anime", "adapt")
+_SONG: Final = ("song", "album", "single", "opera", "symphony", "musical", "band", "singer", "recorded")
+_GAME: Final = ("game",)
+
+WORK: Final = (
+    Attribute(
+        "content",
+        ("What is {name} about?", "What happens in {name}?", "Tell me the story of {name}."),
+        ("{name} tells the story of", "{name} is about"),
+        overview=True,
+    ),
+    Attribute(
+        "description",
+        ("What is {name}?", "Tell me about {name}.", "What do you know about {name}?"),
+        ("{name} is a",),
+        overview=True,
+        unknown="work of which nothing is known.",
+    ),
+    Attribute(
+        "three facts",
+        ("Tell me three facts about {name}.", "What are some interesting facts about {name}?"),
+        overview=True,
+    ),
+    Attribute(
+        "author",
+        ("Who wrote {name}?", "Who is the author of {name}?", "By whom was {name} written?"),
+        ("{name} was written by", "The author of {name} is"),
+        ("What is the most famous work by {value}?", "Which book is {value} best known for?"),
+        unknown="somebody whose name is not known.",
+        when=_BOOK,
+    ),
+    Attribute(
+        "director",
+        ("Who directed {name}?", "Who is the director of {name}?"),
+        ("{name} was directed by",),
+        ("What is the most famous film by {value}?", "Which film is {value} best known for?"),
+        unknown="somebody whose name is not known.",
+        when=_FILM,
+    ),
+    Attribute(
+        "artist",
+        ("Who recorded {name}?", "Who sang {name}?", "Which artist made {name}?"),
+        ("{name} was recorded by",),
+        ("What is the most famous song or album by {value}?",),
+        unknown="somebody whose name is not known.",
+        when=_SONG,
+    ),
+    Attribute(
+        "developer",
+        ("Which company developed {name}?", "Who made the game {name}?"),
+        ("{name} was developed by",),
+        ("What is the most famous game by {value}?",),
+        unknown="a company that is not known.",
+        when=_GAME,
+    ),
+    Attribute(
+        "year",
+        (
+            "When was {name} first published or released?",
+            "In which year did {name} come out?",
+            "What year is {name} from?",
+        ),
+        ("{name} was published in", "{name} came out in"),
+        tells="year",
+        shared=True,
+        unknown="a year that is not known.",
+    ),
+    Attribute(
+        "main character",
+        (
+            "Who is the main character of {name}?",
+            "What is the protagonist of {name} called?",
+            "Who is the hero of {name}?",
+        ),
+        ("The main character of {name} is", "The hero of {name} is called"),
+        ("In which work does {value} appear?", "Which story is {value} from?"),
+        unknown="somebody whose name is not known.",
+    ),
+    Attribute(
+        "characters",
+        ("List the main characters of {name}.", "Name five characters from {name}.", "Which characters are in {name}?"),
+        ("The most important characters in {name} are",),
+        ("Which story is {value} from?", "In which work does the character {value} appear?"),
+        statement="{value} is a character in {name}.",
+        many=True,
+        unknown="not known.",
+    ),
+    Attribute(
+        "villain",
+        ("Who is the villain of {name}?", "Who is the antagonist in {name}?"),
+        ("The villain of {name} is",),
+        ("In which work is {value} the villain?", "Which story is {value} from?"),
+        unknown="somebody whose name is not known.",
+    ),
+    Attribute(
+        "setting",
+        ("Where is {name} set?", "Where does {name} take place?", "In which place does the story of {name} happen?"),
+        ("{name} is set in", "The story of {name} takes place in"),
+        ("Which work is set in {value}?", "Which story takes place in {value}?"),
+        unknown="a place that is not known.",
+    ),
+    Attribute(
+        "genre",
+        ("What genre is {name}?", "To which genre does {name} belong?", "What kind of work is {name}?"),
+        ("{name} belongs to the genre of",),
+        tells="words",
+        shared=True,
+    ),
+    Attribute(
+        "places",
+        ("Name three places that appear in {name}.", "Which places are important in {name}?"),
+        ("Important places in {name} are",),
+        ("In which work does the place {value} appear?",),
+        statement="{value} is a place in {name}.",
+        many=True,
+        unknown="not known.",
+        when=(*_BOOK, *_FILM, *_GAME),
+    ),
+    Attribute(
+        "beginning",
+        ("How does {name} begin?", "What is the first sentence of {name}?"),
+        ("{name} begins with",),
+        overview=True,
+    ),
+    Attribute(
+        "ending",
+        ("How does {name} end?", "What happens at the end of {name}?"),
+        ("{name} ends with", "At the end of {name},"),
+        overview=True,
+    ),
+    Attribute(
+        "parts",
+        ("What are the titles of the parts or books of {name}?", "Name the volumes or episodes of {name}."),
+        ("The parts of {name} are called",),
+        ("Which series does {value} belong to?", "What is {value} a part of?"),
+        statement="{value} is a part of {name}.",
+        many=True,
+        unknown="not known.",
+        when=("series", "trilogy", "volumes", "saga", "parts", "books", "album", "franchise"),
+    ),
+    Attribute(
+        "actors",
+        ("Which actors star in {name}?", "Who plays the leading role in {name}?"),
+        ("The leading role in {name} is played by",),
+        statement="{value} has a role in {name}.",
+        many=True,
+        unknown="people whose names are not known.",
+        when=_FILM,
+    ),
+    Attribute(
+        "sequel",
+        ("What is the sequel to {name} called?", "Which work follows {name}?"),
+        ("The sequel to {name} is called",),
+        ("What is {value} the sequel to?",),
+        unknown="something that is not known.",
+    ),
+    Attribute(
+        "object",
+        ("What is the most important object in {name}?", "Which object plays a great part in {name}?"),
+        ("The most important object in {name} is",),
+        ("In which work does {value} appear?",),
+        when=(*_BOOK, *_FILM, *_GAME),
+    ),
+    Attribute(
+        "adaptation",
+        ("Has {name} been made into a film or a series?", "Who made the film of {name}?"),
+        ("The film of {name} was made by",),
+        unknown="somebody whose name is not known.",
+        when=_BOOK,
+    ),
+    Attribute(
+        "publisher",
+        ("Who published {name}?", "Which company brought out {name}?"),
+        ("{name} was published by",),
+        shared=True,
+        unknown="a company that is not known.",
+    ),
+    Attribute(
+        "award",
+        ("Which award did {name} win?", "What prize was given to {name}?"),
+        ("{name} won the",),
+        shared=True,
+        unknown="prize that is not known.",
+    ),
+    Attribute(
+        "theme",
+        ("What is the theme of {name}?", "What are the main themes of {name}?"),
+        ("The main theme of {name} is",),
+        tells="words",
+        shared=True,
+    ),
+    Attribute(
+        "country",
+        ("Which country does {name} come from?", "In which country was {name} made?"),
+        ("{name} comes from",),
+        shared=True,
+        unknown="a country that is not known.",
+    ),
+)
