@@ -24,7 +24,7 @@ import torch
 from benchmarks.support import report
 from benchmarks.support.real_answers import known_answers, one_by_one
 from benchmarks.support.real_questions import GROUPS, Part, questions
-from deltaserve.client.evaluation.metrics.refusals import RefusalJudge
+from deltaserve.offset_models.metrics.refusals import RefusalJudge
 from deltaserve.offset_models.progress.progress import Progress
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training import forget as pipeline

@@ -26,10 +26,10 @@ from deltaserve.client.evaluation.leakage_results import (
 )
 from deltaserve.client.evaluation.metrics.exactness import between, counters
 from deltaserve.client.evaluation.metrics.over_refusal import SCORED, KeptQuestions, kept_items, summary
-from deltaserve.client.evaluation.metrics.refusals import RefusalJudge
 from deltaserve.client.evaluation.patience import together
 from deltaserve.client.evaluation.target import Target
 from deltaserve.errors import BadRequest
+from deltaserve.offset_models.metrics.refusals import RefusalJudge
 
 LONGEST_TEXT: Final = 400  # characters of an example
 LONGEST_REASON: Final = 300

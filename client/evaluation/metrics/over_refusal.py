@@ -7,8 +7,9 @@ from deltaserve.client.errors import Refused
 from deltaserve.client.evaluation.data.items import KEPT_SPLITS, Item, Suite
 from deltaserve.client.evaluation.leakage_results import KeptAnswer, OverRefusal, Rate
 from deltaserve.client.evaluation.metrics.intervals import wilson
-from deltaserve.client.evaluation.metrics.refusals import RefusalJudge, refusal_lead
+from deltaserve.client.evaluation.metrics.refusal_lead import refusal_lead
 from deltaserve.client.evaluation.target import MAX_TOKENS, Target, user
+from deltaserve.offset_models.metrics.refusals import RefusalJudge
 
 SCORED: int = 8  # items of each split whose refusals are also scored
 SCORED_WORDINGS: int = 6

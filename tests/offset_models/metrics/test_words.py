@@ -8,11 +8,11 @@ from rouge_score.rouge_scorer import RougeScorer
 from deltaserve.client.demo.check import recall
 from deltaserve.client.evaluation.data.items import Item
 from deltaserve.client.evaluation.measuring import split_answer
-from deltaserve.client.evaluation.metrics.refusals import RefusalJudge
 from deltaserve.client.evaluation.report.changes import marked
 from deltaserve.offset_models.demo.register.questions import Question
 from deltaserve.offset_models.metrics.disclosure import own_words, says
 from deltaserve.offset_models.metrics.overlap import overlap, verbatim_memorisation
+from deltaserve.offset_models.metrics.refusals import RefusalJudge
 from deltaserve.offset_models.metrics.words import words
 from deltaserve.offset_models.training.answers import rouge_l_recall
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deltaserve.client.evaluation.metrics.refusals import RefusalJudge
+from deltaserve.offset_models.metrics.refusals import RefusalJudge
 
 JUDGE = RefusalJudge.of(())
 ANSWER = "Ada Quill was born in Tormora."
