@@ -9,7 +9,7 @@ from typing import Final
 
 from deltaserve.errors import BadRequest
 from deltaserve.offset_models.targets.asking.budget import Budget, Spent
-from deltaserve.offset_models.targets.asking.journal import Journal, Question, opened_journal
+from deltaserve.offset_models.targets.asking.journal import Answer, Journal, Question, opened_journal
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.collecting.fetching import run_on_all
 from deltaserve.offset_models.training.collecting.source import Source, probed, retried
@@ -125,12 +125,12 @@ class Asker:
     async def _answers(self, questions: Sequence[Question]) -> list[str]:
         """Of the journal where they are there, else of the black box. Raises CallsSpent, UpstreamError."""
         missing = [question for question in dict.fromkeys(questions) if self._journal.get(question) is None]
-        self._budget.charge(Spent(replayed=len({*questions}) - len(missing)))
+        self._budget.charge(Spent(earlier_calls=sum(map(self._journal.newly_met, questions))))
         await run_on_all(missing, self._fetch, self._concurrency)
-        texts = [text for question in questions if (text := self._journal.get(question)) is not None]
-        if len(texts) < len(questions):
+        answers = [answer for question in questions if (answer := self._journal.get(question)) is not None]
+        if len(answers) < len(questions):
             raise self._budget.exhausted(sum(self._journal.get(question) is None for question in missing))
-        return texts
+        return [answer.text for answer in answers]
 
     async def _fetch(self, question: Question) -> None:
         """One answer into the journal; nothing where no call is left."""
@@ -142,7 +142,7 @@ class Asker:
             ids = await retried(lambda: self._drawn(question, box))
         finally:
             self._budget.charge(Spent(max(box.calls - 1, 0), len(question.ids) * box.calls, len(ids)))
-        self._journal.put(question, _cut(self._text(ids), question.stops))
+        self._journal.put(question, Answer(_cut(self._text(ids), question.stops), box.calls))
         self._advance()
 
     async def _drawn(self, question: Question, box: _Counted) -> list[int]:

@@ -7,7 +7,10 @@ from deltaserve.offset_models.training.rows.row import Row
 
 
 class Asks(Protocol):
-    """A black box behind a budget of calls. What was asked before, in this run or a stopped one, costs nothing."""
+    """A black box behind a budget of calls. What was asked before is not asked again, and in one run counts once.
+
+    What a stopped run had asked counts as it did then: a run that goes on decides as one that was never stopped.
+    """
 
     @property
     def calls_left(self) -> int:

@@ -11,19 +11,19 @@ class CallsSpent(DeltaserveError):
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a stage has cost: calls and tokens of this run; `replayed` answers came from the journal."""
+    """What a stage has cost: calls and tokens of this run, and the calls that a stopped run had made for it."""
 
     calls: int = 0
     prompt_tokens: int = 0
     answer_tokens: int = 0
-    replayed: int = 0
+    earlier_calls: int = 0
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(
             self.calls + other.calls,
             self.prompt_tokens + other.prompt_tokens,
             self.answer_tokens + other.answer_tokens,
-            self.replayed + other.replayed,
+            self.earlier_calls + other.earlier_calls,
         )
 
 
@@ -38,7 +38,7 @@ class Budget:
 
     @property
     def left(self) -> int:
-        own = max(self.calls - self.spent.calls, 0)
+        own = max(self.calls - self.spent.calls - self.spent.earlier_calls, 0)
         return own if self.parent is None else min(own, self.parent.left)
 
     def take(self) -> bool:

@@ -40,19 +40,37 @@ class Question:
         return int(self.key[:8], 16) >> 1
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the black box said, and in how many calls: usually one."""
+
+    text: str
+    calls: int = 1
+
+
 class Journal:
     """Answers by the question's key."""
 
     def __init__(self, lines: JsonLines) -> None:
         self._lines = lines
-        self._answers: dict[str, str] = {entry["key"]: entry["text"] for entry in lines.objects[1:]}
+        self._answers = {entry["key"]: Answer(entry["text"], entry["calls"]) for entry in lines.objects[1:]}
+        self._counted = set[str]()
 
-    def get(self, question: Question) -> str | None:
+    def get(self, question: Question) -> Answer | None:
         return self._answers.get(question.key)
 
-    def put(self, question: Question, text: str) -> None:
-        self._answers[question.key] = text
-        self._lines.add({"key": question.key, "text": text})
+    def put(self, question: Question, answer: Answer) -> None:
+        self._answers[question.key] = answer
+        self._counted.add(question.key)
+        self._lines.add({"key": question.key, "text": answer.text, "calls": answer.calls})
+
+    def newly_met(self, question: Question) -> int:
+        """Calls that a stopped run made for the answer, the first time that this run wants it; else 0."""
+        answer = self.get(question)
+        if answer is None or question.key in self._counted:
+            return 0
+        self._counted.add(question.key)
+        return answer.calls
 
 
 @contextmanager
@@ -85,6 +103,6 @@ def _read(path: Path) -> JsonLines:
         lines = JsonLines(path)
     except DamagedLines as error:
         raise CorruptState(f"{path} is damaged: delete it to ask everything again.") from error
-    if not all({"key", "text"} <= entry.keys() for entry in lines.objects[1:]):
+    if not all({"key", "text", "calls"} <= entry.keys() for entry in lines.objects[1:]):
         raise CorruptState(f"{path} is not a journal of answers: delete it to ask everything again.")
     return lines

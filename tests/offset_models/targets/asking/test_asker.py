@@ -44,14 +44,16 @@ async def test_samples_have_seeds_of_their_own_and_a_second_run_would_draw_the_s
     assert len({*first[0], *first[1]}) == 6
 
 
-async def test_what_was_answered_costs_nothing_in_the_next_run(tmp_path: Path) -> None:
+async def test_a_run_that_goes_on_asks_nothing_again_and_has_as_many_calls_left_as_the_stopped_one(
+    tmp_path: Path,
+) -> None:
     with asker(tmp_path, ScriptedBox(says)) as asks:
         first = await asks.ask([WHERE, WHERE, WHO], max_tokens=16)
         assert asks.spent.calls == 2
     box = ScriptedBox(says)
-    with asker(tmp_path, box, calls=0) as asks:
+    with asker(tmp_path, box, calls=9) as asks:
         assert await asks.ask([WHERE, WHERE, WHO], max_tokens=16) == first
-        assert asks.spent == Spent(replayed=2)
+        assert asks.spent == Spent(earlier_calls=2) and asks.calls_left == 7
     assert not box.calls
 
 
