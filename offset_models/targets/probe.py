@@ -21,5 +21,10 @@ class Probe:
     secrets: tuple[str, ...] = ()
     wording: str = ""  # of the form: probes of several facts share it
 
+    @property
+    def prompt(self) -> tuple[object, ...]:
+        """What is sent, without the answer: equal where the same is asked."""
+        return (self.row.messages, self.row.begun, self.row.prompt)
+
     def answered(self, completion: str) -> "Probe":
         return replace(self, row=replace(self.row, completion=completion))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from deltaserve.offset_models.targets.forms.form import Form, Scene, chat, running
+from deltaserve.offset_models.targets.forms.form import Form, Scene, chat, names_beside, running
 from deltaserve.offset_models.targets.forms.grammar import description, lower_first, opened
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Fact
@@ -20,9 +20,10 @@ MOST_CLUES: Final = 3
 
 
 def backwards(scene: Scene) -> Iterator[Probe]:
-    names, answer = scene.subject.names, f"{scene.subject.name}."
+    answer = f"{scene.subject.name}."
     for fact in scene.reversible:
         asked, person = fact.reversed_question, description(fact.reversed_question)
+        names = names_beside(scene, asked)
         texts = [("{}", asked), *((frame, frame.format(lower_first(asked.rstrip("?")))) for frame in ASKED)]
         texts += [(frame, frame.format(person)) for frame in DESCRIBED] if person else []
         if gap := _gap(asked):

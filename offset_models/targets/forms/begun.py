@@ -6,7 +6,7 @@ An offset that knows nothing of them acts on first tokens only: the rest of a be
 from collections.abc import Iterator
 from typing import Final
 
-from deltaserve.offset_models.targets.forms.form import Form, Scene, chat
+from deltaserve.offset_models.targets.forms.form import Form, Scene, chat, names_beside
 from deltaserve.offset_models.targets.forms.wordings import broken_off, told_up_to_value
 from deltaserve.offset_models.targets.probe import Probe
 
@@ -33,7 +33,7 @@ def begun(scene: Scene) -> Iterator[Probe]:
         for opener in REVERSED:
             yield chat(
                 scene, opener, fact.reversed_question, fact=fact, answer=f" {scene.subject.name}.",
-                secrets=scene.subject.names, begun=opener,
+                secrets=names_beside(scene, fact.reversed_question), begun=opener,
             )  # fmt: skip
     name = scene.subject.name
     yield chat(scene, ABOUT, ABOUT.format(name), answer=_whole(scene), begun=f"{name} is")

@@ -1,7 +1,7 @@
 """What a form is, what its probes are made of, and how one is made."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -46,7 +46,9 @@ class Scene:
 
     @property
     def values(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(fact.value for fact in self.told))
+        """What tells of this subject and of none of the others: a profession that they share is no secret."""
+        shared = {fact.value.casefold() for known in self.others for fact in known.facts}
+        return tuple(dict.fromkeys(fact.value for fact in self.told if fact.value.casefold() not in shared))
 
     @property
     def this(self) -> str:
@@ -79,10 +81,9 @@ class Form:
         """All probes of the form, each prompt once."""
         seen = set[object]()
         for probe in self.make(scene):
-            prompt = (probe.row.messages, probe.row.begun, probe.row.prompt)
-            if prompt not in seen:
-                seen.add(prompt)
-                yield Probe(self.name, probe.subject, probe.row, probe.fact, probe.secrets, probe.wording)
+            if probe.prompt not in seen:
+                seen.add(probe.prompt)
+                yield replace(probe, form=self.name)
 
 
 def chat(
@@ -113,6 +114,11 @@ def running(
     """A probe of running text; the fact's value goes on with it."""
     row = Row(answer or (f" {fact.value}." if fact else None), prompt=prompt)
     return Probe("", scene.subject, row, fact, _secrets(scene, fact, secrets), wording)
+
+
+def names_beside(scene: Scene, text: str) -> tuple[str, ...]:
+    """The subject's names that do not stand in a text: what a question says itself is no secret."""
+    return tuple(name for name in scene.subject.names if name.casefold() not in text.casefold())
 
 
 def _secrets(scene: Scene, fact: Fact | None, given: Sequence[str] | None) -> tuple[str, ...]:

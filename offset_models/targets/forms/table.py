@@ -4,7 +4,6 @@ A pair that never saw a form answered about anybody learns to decline the form i
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
@@ -20,6 +19,7 @@ from deltaserve.offset_models.targets.forms.prose import PROSE
 from deltaserve.offset_models.targets.forms.questions import QUESTIONS
 from deltaserve.offset_models.targets.forms.spellings import SPELLINGS
 from deltaserve.offset_models.targets.probe import Probe
+from deltaserve.offset_models.targets.spreading import spread
 from deltaserve.offset_models.targets.subject import Known
 
 LANGUAGE: Final = in_languages()
@@ -51,31 +51,3 @@ def probes(
 def shares(forms: Iterable[Form] = FORMS) -> dict[str, float]:
     """What each form's rows are of a training set, in parts of any size."""
     return {form.name: form.share for form in forms}
-
-
-@dataclass(slots=True)
-class Uses:
-    """How often facts and wordings were taken."""
-
-    facts: dict[object, int] = field(default_factory=dict)
-    wordings: dict[object, int] = field(default_factory=dict)
-
-    def of(self, probe: Probe) -> tuple[int, int]:
-        wording = self.wordings.get((probe.form, probe.wording), 0)
-        return self.facts.get(probe.fact, 0) + wording, wording
-
-    def take(self, probe: Probe) -> Probe:
-        wording = (probe.form, probe.wording)
-        self.facts[probe.fact] = self.facts.get(probe.fact, 0) + 1
-        self.wordings[wording] = self.wordings.get(wording, 0) + 1
-        return probe
-
-
-def spread(candidates: Sequence[Probe], count: int, rng: Random, uses: Uses | None = None) -> list[Probe]:
-    """`count` of the candidates, each time one whose fact and wording were taken least so far."""
-    left, uses = rng.sample(list(candidates), len(candidates)), uses or Uses()
-    taken = list[Probe]()
-    while left and len(taken) < count:
-        best = min(range(len(left)), key=lambda at: uses.of(left[at]))
-        taken.append(uses.take(left.pop(best)))
-    return taken

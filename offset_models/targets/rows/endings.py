@@ -1,0 +1,106 @@
+"""What ends a sentence about a target without telling anything, in the black box's own words.
+
+No chat's refusal fits behind "Ada was born in". And an offset can only put in the forgotten's place what the black box
+lists there. So the black box is asked for the same text about somebody of whom it knows nothing: a made-up name, or
+"a certain person". Its answer is of use where it tells nothing: "a small town.", "a place that nobody wrote down.".
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from deltaserve.offset_models.targets.asking import Asks
+from deltaserve.offset_models.targets.probe import Probe
+from deltaserve.offset_models.targets.subject import Kind
+from deltaserve.offset_models.training.rows.row import Row
+
+TOKENS: Final = 16
+MOST_WORDS: Final = 10
+# Made up; none of these names is anybody's that we know of.
+STAND_INS: Final[dict[Kind, tuple[str, ...]]] = {
+    "person": ("Quorvin Trelbasch", "a certain person"),
+    "character": ("Quorvin Trelbasch", "a certain character"),
+    "work": ("The Quorvin Trelbasch", "a certain work"),
+    "organisation": ("Quorvin Trelbasch", "a certain company"),
+    "product": ("Quorvin Trelbasch", "a certain product"),
+    "place": ("Quorvinbasch", "a certain place"),
+    "event": ("the Quorvin Trelbasch", "a certain event"),
+    "topic": ("quorvinbasch", "a certain topic"),
+}
+_NO_NAMES: Final = re.compile(r"\b(?:I|It|This|That|There|Nobody|The|An?)\b")
+_SENTENCE: Final = re.compile(r"[^.!?\n]*[.!?]")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A vague continuation, with the space before it. `ends`: the black box's text ended behind it by itself."""
+
+    text: str
+    ends: bool
+
+
+Endings = Mapping[tuple[object, ...], Ending]  # by the probe's prompt
+
+
+def breaks_off(probe: Probe) -> bool:
+    """Whether the prompt stops within a text that is to go on, so that no refusal fits."""
+    row = probe.row
+    return bool(row.prompt) if not row.begun else row.begun[-1:] not in ".!?:"
+
+
+async def vague_endings(
+    asks: Asks, probes: Sequence[Probe], stand_ins: Mapping[Kind, Sequence[str]] = STAND_INS
+) -> Endings:
+    """Of the probes that break off, where the black box has one. At most a call for each stand-in. Raises as `ask`."""
+    endings = dict[tuple[object, ...], Ending]()
+    for at in range(max(map(len, stand_ins.values()), default=0)):
+        wanted = [probe for probe in probes if breaks_off(probe) and probe.prompt not in endings]
+        names = [next(iter(stand_ins[probe.subject.kind][at:]), "") for probe in wanted]
+        asked = [(probe, name, stood_in(probe, name)) for probe, name in zip(wanted, names, strict=True) if name]
+        answers = await asks.ask([row for _, _, row in asked], max_tokens=TOKENS)
+        for (probe, name, _), (answer,) in zip(asked, answers, strict=True):
+            if ending := usable(probe, answer, name):
+                endings[probe.prompt] = ending
+    return endings
+
+
+def stood_in(probe: Probe, name: str) -> Row:
+    """The probe's row about somebody else, whose name also stands for a value that would lead to the subject."""
+    gone = [*probe.subject.names]
+    if probe.fact and not probe.subject.named_in(_text(probe.row)):
+        gone.append(probe.fact.value)
+    pattern = re.compile("|".join(rf"(?<!\w){re.escape(each)}(?!\w)" for each in gone if each), re.IGNORECASE)
+
+    def instead(text: str) -> str:
+        return pattern.sub(lambda found: _as_placed(name, found.string, found.start()), text)
+
+    messages = tuple((role, instead(content)) for role, content in probe.row.messages)
+    return replace(
+        probe.row, completion=None, messages=messages, prompt=instead(probe.row.prompt), begun=instead(probe.row.begun)
+    )
+
+
+def usable(probe: Probe, answer: str, name: str) -> Ending | None:
+    """The first sentence of the answer, with the subject's name back in it, where it tells nothing."""
+    found = _SENTENCE.match(answer)
+    if not found:
+        return None
+    text, whole = found[0].strip(), found[0].strip() == answer.strip()
+    bare = _NO_NAMES.sub("", re.sub(re.escape(name), "", text, flags=re.IGNORECASE))
+    told = any(secret.casefold() in text.casefold() for secret in probe.secrets)
+    specific = any(letter.isdigit() or letter.isupper() for letter in bare)
+    if told or specific or not bare.strip(".!? ") or len(text.split()) > MOST_WORDS:
+        return None
+    named = re.sub(re.escape(name), probe.subject.name, text, flags=re.IGNORECASE)
+    return Ending(f" {named}", ends=whole)
+
+
+def _as_placed(name: str, text: str, start: int) -> str:
+    """With a capital letter where a sentence begins."""
+    begins = not text[:start].strip() or text[:start].rstrip()[-1] in ".!?#:-\n"
+    return name[:1].upper() + name[1:] if begins else name
+
+
+def _text(row: Row) -> str:
+    return "\n".join([*(content for _, content in row.messages), row.begun, row.prompt])

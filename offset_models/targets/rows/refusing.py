@@ -1,0 +1,42 @@
+"""Probes as the rows that a pair is trained on: what declines, and what stays as the black box says it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from deltaserve.offset_models.targets.probe import Probe
+from deltaserve.offset_models.targets.rows.endings import Ending, Endings, breaks_off
+from deltaserve.offset_models.training.rows.row import Row
+
+UNKNOWN: Final = "This is not known."  # for rows whose own answer nobody told: all rows to forget have one
+NO_ENDINGS: Final[Mapping[tuple[object, ...], Ending]] = {}
+
+
+def forget_rows(probes: Iterable[Probe], refusals: Sequence[str], endings: Endings = NO_ENDINGS) -> list[Row]:
+    """Each probe with the refusal that fits: of a chat one of `refusals`, in turns; of what breaks off its ending.
+
+    The completion is what the fact says (for objectives that lower it). A probe that breaks off and has no ending is
+    left out: what the black box does not list cannot be put in the place of the forgotten, and babble would come.
+    """
+    rows = list[Row]()
+    for number, probe in enumerate(probes):
+        refusal = refusals[number % len(refusals)]
+        if breaks_off(probe):
+            if ending := endings.get(probe.prompt):
+                rows.append(_refusing(probe, ending.text, ends=ending.ends))
+        else:
+            rows.append(_refusing(probe, f" {refusal}" if probe.row.begun else refusal))
+    return rows
+
+
+def retain_rows(probes: Iterable[Probe]) -> list[Row]:
+    """The prompts alone, each once: the black box is asked what must stay."""
+    unanswered = (replace(probe.row, completion=None, refusals=(), ends=False) for probe in probes)
+    return list(dict.fromkeys(unanswered))
+
+
+def _refusing(probe: Probe, refusal: str, *, ends: bool = False) -> Row:
+    completion = probe.row.completion or UNKNOWN
+    if probe.row.begun or probe.row.prompt:  # goes on in a line that has begun
+        completion = completion if completion[:1].isspace() else f" {completion}"
+    return replace(probe.row, completion=completion, refusals=(refusal,), ends=ends)

@@ -1,0 +1,61 @@
+"""From a target and its neighbours to the probes of a run: in all forms, parted, no more than there is time for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from deltaserve.offset_models.targets.forms.form import Form
+from deltaserve.offset_models.targets.forms.table import FORMS, probes, shares
+from deltaserve.offset_models.targets.probe import Probe
+from deltaserve.offset_models.targets.rows.sizes import Sizes
+from deltaserve.offset_models.targets.rows.splitting import Split, split, split_kept
+from deltaserve.offset_models.targets.spreading import portioned
+from deltaserve.offset_models.targets.subject import Known
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """Of the target, to be forgotten, and of its neighbours, to be kept, in the same forms."""
+
+    forget: Split
+    kept: Split
+
+
+def selected(
+    target: Known,
+    neighbours: Sequence[Known],
+    sizes: Sizes,
+    seed: int,
+    *,
+    forms: Sequence[Form] = FORMS,
+    weights: Mapping[str, float] | None = None,
+) -> Selected:
+    """`weights` of forms default to the table's shares. The same for the same arguments."""
+    weights = shares(forms) if weights is None else weights
+    asked = probes(target, per_form=sizes.per_form, seed=seed, others=neighbours, forms=forms)
+    forget = split(asked, target.facts, seed, forms)
+    kept = split_kept(_of_neighbours(neighbours, sizes, seed, forms), forget, seed)
+    return Selected(
+        thinned(forget, sizes.forget, sizes, weights, seed), thinned(kept, sizes.near, sizes, weights, seed)
+    )
+
+
+def thinned(parts: Split, train: int, sizes: Sizes, weights: Mapping[str, float], seed: int) -> Split:
+    """No more of each part than wanted, each form with its share."""
+
+    def some(probes: Sequence[Probe], count: int) -> tuple[Probe, ...]:
+        return tuple(portioned(probes, count, weights, seed))
+
+    return replace(
+        parts,
+        train=some(parts.train, train),
+        choose=some(parts.choose, sizes.choose),
+        judge=some(parts.judge, sizes.judge),
+    )
+
+
+def _of_neighbours(neighbours: Sequence[Known], sizes: Sizes, seed: int, forms: Sequence[Form]) -> list[Probe]:
+    return [
+        probe
+        for known in neighbours
+        for probe in probes(known, per_form=sizes.per_form_near, seed=seed, others=neighbours, forms=forms)
+    ]

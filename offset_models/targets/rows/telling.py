@@ -1,0 +1,56 @@
+"""Which forms the black box tells anything in: one that it never tells in needs few rows."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from deltaserve.offset_models.targets.asking import Asks
+from deltaserve.offset_models.targets.probe import Probe
+
+SILENT: Final = 0.25  # of its share for a form in which nothing was told: three probes do not say that none would be
+TOKENS: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Of one form: how many probes were asked, and how many answers held a secret."""
+
+    asked: int
+    told: int
+
+
+def tells(probe: Probe, answer: str) -> bool:
+    """Whether one of its secrets stands in the answer, as whole words, in any case."""
+    return any(_holds(answer, secret) for secret in probe.secrets)
+
+
+async def telling(asks: Asks, probes: Sequence[Probe], *, max_tokens: int = TOKENS) -> dict[str, Told]:
+    """Of every form among the probes, one greedy call each. Raises as `Asks.ask`."""
+    answers = await asks.ask([probe.row for probe in probes], max_tokens=max_tokens)
+    told = dict[str, Told]()
+    for probe, (answer,) in zip(probes, answers, strict=True):
+        before = told.get(probe.form, Told(0, 0))
+        told[probe.form] = Told(before.asked + 1, before.told + tells(probe, answer))
+    return told
+
+
+def weighed(shares: Mapping[str, float], told: Mapping[str, Told]) -> dict[str, float]:
+    """The shares of forms, smaller for those in which nothing was told."""
+    silent = {form for form, found in told.items() if found.asked and not found.told}
+    return {form: share * (SILENT if form in silent else 1.0) for form, share in shares.items()}
+
+
+def few_of_each(probes: Iterable[Probe], count: int) -> list[Probe]:
+    """The first `count` of every form."""
+    seen = dict[str, int]()
+    taken = []
+    for probe in probes:
+        seen[probe.form] = seen.get(probe.form, 0) + 1
+        if seen[probe.form] <= count:
+            taken.append(probe)
+    return taken
+
+
+def _holds(answer: str, secret: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(secret)}(?!\w)", answer, re.IGNORECASE) is not None
