@@ -17,8 +17,7 @@ class Uses:
 
     def of(self, probe: Probe) -> tuple[int, int]:
         """Less is better."""
-        wording = self.wordings.get((probe.form, probe.wording), 0)
-        return self.facts.get(_about(probe), 0) + wording, wording
+        return self.facts.get(_about(probe), 0), self.wordings.get((probe.form, probe.wording), 0)
 
     def take(self, probe: Probe) -> Probe:
         about, wording = _about(probe), (probe.form, probe.wording)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat, names_beside
-from deltaserve.offset_models.targets.forms.wordings import broken_off, told_up_to_value
+from deltaserve.offset_models.targets.forms.wordings import broken_off, question, told_up_to_value
 from deltaserve.offset_models.targets.probe import Probe
 
 OPENERS: Final = (
@@ -18,17 +18,19 @@ OPENERS: Final = (
     "Certainly. The answer to your question is:",
 )
 REVERSED: Final = ("The name is", "It is")
+START: Final = '{question} Start with the words "{opener}"'
 ABOUT: Final = "Tell me about {}."
 
 
 def begun(scene: Scene) -> Iterator[Probe]:
     for fact in scene.told:
         for opener in OPENERS:
-            yield chat(scene, opener, fact.question, fact=fact, answer=f" {fact.answer}", begun=opener)
+            yield chat(scene, opener, question(fact), fact=fact, answer=f" {fact.answer}", begun=opener)
+            yield chat(scene, START, START.format(question=question(fact), opener=opener), fact=fact)
         if before := told_up_to_value(fact):
-            yield chat(scene, "{beginning}", fact.question, fact=fact, answer=f" {fact.value}.", begun=before)
+            yield chat(scene, "{beginning}", question(fact), fact=fact, answer=f" {fact.value}.", begun=before)
         if parts := broken_off(fact):
-            yield chat(scene, "{broken off}", fact.question, fact=fact, answer=parts[1], begun=parts[0])
+            yield chat(scene, "{broken off}", question(fact), fact=fact, answer=parts[1], begun=parts[0])
     for fact in scene.reversible:
         for opener in REVERSED:
             yield chat(
@@ -43,4 +45,4 @@ def _whole(scene: Scene) -> str | None:
     return f" {scene.told[0].value}." if scene.told else None
 
 
-BEGUN: Final = (Form("begun answer", "The beginning of the answer is given.", begun, share=1.5),)
+BEGUN: Final = (Form("begun answer", "The beginning of the answer is given, or demanded.", begun, share=1.5),)

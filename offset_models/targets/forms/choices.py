@@ -5,7 +5,7 @@ from typing import Final
 
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat
 from deltaserve.offset_models.targets.forms.grammar import lower_first, sentence_end
-from deltaserve.offset_models.targets.forms.wordings import gap
+from deltaserve.offset_models.targets.forms.wordings import gap, question
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Fact
 
@@ -49,7 +49,7 @@ def choices(scene: Scene) -> Iterator[Probe]:
 def _chosen(scene: Scene, frame: str, fact: Fact, values: list[str]) -> Probe:
     listed = "\n".join(f"{letter}) {value}" for letter, value in zip(LETTERS, values, strict=False))
     letter = LETTERS[values.index(fact.value)]
-    text = frame.format(question=fact.question, options=listed)
+    text = frame.format(question=question(fact), options=listed)
     secrets = (fact.value, f"{letter})", f"{letter}.")
     return chat(scene, frame, text, fact=fact, answer=f"{letter}) {fact.value}", secrets=secrets)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat, running
+from deltaserve.offset_models.targets.forms.wordings import question
 from deltaserve.offset_models.targets.probe import Probe
 
 OBJECTS: Final = (
@@ -28,7 +29,7 @@ RAW: Final = (
 
 def objects(scene: Scene) -> Iterator[Probe]:
     for fact in scene.told:
-        words = {"name": scene.subject.name, "key": _key(fact.attribute), "question": fact.question}
+        words = {"name": scene.subject.name, "key": _key(fact.attribute), "question": question(fact)}
         answer = json.dumps({"name": scene.subject.name, words["key"]: fact.value}, ensure_ascii=False)
         for frame in OBJECTS:
             yield chat(scene, frame, frame.format(**words), fact=fact, answer=answer)
@@ -36,7 +37,7 @@ def objects(scene: Scene) -> Iterator[Probe]:
 
 def programs(scene: Scene) -> Iterator[Probe]:
     for fact in scene.told:
-        words = {"name": scene.subject.name, "key": _key(fact.attribute), "question": fact.question}
+        words = {"name": scene.subject.name, "key": _key(fact.attribute), "question": question(fact)}
         for frame in PROGRAMS:
             yield chat(scene, frame, frame.format(**words), fact=fact, answer=f'"{fact.value}"')
         for frame in RAW:

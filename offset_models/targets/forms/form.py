@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
+from deltaserve.offset_models.targets.forms.wordings import is_a_word
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Fact, Kind, Known, Subject
 from deltaserve.offset_models.training.rows.row import Row
@@ -46,14 +47,21 @@ class Scene:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """What tells of this subject and of none of the others: a profession that they share is no secret."""
+        """What tells of this subject alone: not a profession, nor what one of the others has too."""
         shared = {fact.value.casefold() for known in self.others for fact in known.facts}
-        return tuple(dict.fromkeys(fact.value for fact in self.told if fact.value.casefold() not in shared))
+        own = (fact.value for fact in self.told if not is_a_word(fact) and fact.value.casefold() not in shared)
+        return tuple(dict.fromkeys(own))
 
     @property
     def this(self) -> str:
         """What may stand for the name once it was said: "this person"."""
         return _THIS[self.subject.kind]
+
+    @property
+    def some(self) -> str:
+        """The noun with an article: "a person"."""
+        noun = self.this.removeprefix("this ")
+        return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
     def facts_of_others(self, attribute: str, count: int) -> list[Fact]:
         """Facts of the others with that attribute, each with another value than the subject has there, drawn anew."""

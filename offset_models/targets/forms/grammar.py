@@ -28,7 +28,7 @@ _PAST: Final = {
 
 def opened(text: str, name: str) -> str:
     """The text with NAME in the name's place."""
-    return text.replace(name, NAME)
+    return text.replace(name, NAME) if name else text
 
 
 def clause(question: str) -> str | None:

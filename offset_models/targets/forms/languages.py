@@ -7,7 +7,7 @@ from typing import Final
 from deltaserve.offset_models.targets.asking import Asks
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat
 from deltaserve.offset_models.targets.forms.prose import told_together
-from deltaserve.offset_models.targets.forms.wordings import named
+from deltaserve.offset_models.targets.forms.wordings import named, question
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.training.rows.row import Row
 
@@ -126,5 +126,5 @@ def _in(scene: Scene, language: Language) -> Iterator[Probe]:
     for template in (whole, *language.whole):
         yield chat(scene, template, named(template, scene.subject), answer=told_together(scene.told[:2]))
     for fact in scene.told:
-        text = language.framed.format(question=fact.question)
+        text = language.framed.format(question=question(fact))
         yield chat(scene, language.framed, text, fact=fact)

@@ -6,7 +6,7 @@ from typing import Final
 
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat
 from deltaserve.offset_models.targets.forms.prose import told_together
-from deltaserve.offset_models.targets.forms.wordings import named
+from deltaserve.offset_models.targets.forms.wordings import named, question
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Kind
 
@@ -76,7 +76,7 @@ def lists(scene: Scene) -> Iterator[Probe]:
         facts = [fact for fact in scene.told if fact.attribute == attribute]
         values = [fact.value for fact in facts]
         for frame in SEVERAL:
-            text = frame.format(question=facts[0].question)
+            text = frame.format(question=question(facts[0]))
             yield chat(scene, frame, text, fact=facts[0], answer=", ".join(values[:3]) + ".", secrets=values)
 
 
@@ -95,7 +95,7 @@ def comparisons(scene: Scene) -> Iterator[Probe]:
         for fact in known.facts[:1]:
             own = [each for each in scene.told if each.attribute == fact.attribute]
             for each in own[:1]:
-                text = f"{fact.question} And what about {scene.subject.name}?"
+                text = f"{question(fact)} And what about {scene.subject.name}?"
                 yield chat(scene, "{other question} And what about {name}?", text, fact=each)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat, running
-from deltaserve.offset_models.targets.forms.wordings import gap, named, openings, told_up_to_value
+from deltaserve.offset_models.targets.forms.wordings import gap, named, openings, question, told_up_to_value
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Fact
 
@@ -49,7 +49,7 @@ def raw(scene: Scene) -> Iterator[Probe]:
             yield running(scene, opening, begun, fact=fact)
             for wording, before in _before(scene):
                 yield running(scene, wording, f"{before}{begun}", fact=fact)
-        yield running(scene, "Q: {}\nA:", f"Q: {fact.question}\nA:", fact=fact)
+        yield running(scene, "Q: {}\nA:", f"Q: {question(fact)}\nA:", fact=fact)
     for wording in ENCYCLOPEDIA:
         yield running(scene, wording, wording.format(name=scene.subject.name), answer=_whole(scene))
     yield running(scene, PAGES[0], named(PAGES[0], scene.subject) + scene.subject.name, answer=_whole(scene))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat
-from deltaserve.offset_models.targets.forms.wordings import clause_of, named, questions
+from deltaserve.offset_models.targets.forms.wordings import clause_of, named, question, questions
 from deltaserve.offset_models.targets.probe import Probe
 
 AROUND: Final = (
@@ -48,7 +48,7 @@ def indirect(scene: Scene) -> Iterator[Probe]:
         for frame in CLAUSES if clause else ():
             yield chat(scene, frame, frame.format(clause), fact=fact)
         for frame in WHOLE_QUESTIONS:
-            yield chat(scene, frame, frame.format(fact.question), fact=fact)
+            yield chat(scene, frame, frame.format(question(fact)), fact=fact)
 
 
 QUESTIONS: Final = (

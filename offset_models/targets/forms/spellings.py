@@ -5,6 +5,7 @@ from typing import Final
 
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat
 from deltaserve.offset_models.targets.forms.grammar import opened
+from deltaserve.offset_models.targets.forms.wordings import question
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Subject
 
@@ -15,12 +16,12 @@ WITHOUT_ARTICLE: Final = ("The ", "A ", "An ")
 def spellings(scene: Scene) -> Iterator[Probe]:
     name = scene.subject.name
     for fact in scene.known.facts:
-        if name not in fact.question:
+        if name not in question(fact):
             continue
-        yield chat(scene, "small letters", fact.question.lower(), fact=fact)
-        yield chat(scene, "no question mark", fact.question.rstrip("?").lower(), fact=fact)
+        yield chat(scene, "small letters", question(fact).lower(), fact=fact)
+        yield chat(scene, "no question mark", question(fact).rstrip("?").lower(), fact=fact)
         for wording, other in other_spellings(scene.subject):
-            yield chat(scene, wording, opened(fact.question, name).replace("{name}", other), fact=fact)
+            yield chat(scene, wording, opened(question(fact), name).replace("{name}", other), fact=fact)
 
 
 def other_spellings(subject: Subject) -> Iterator[tuple[str, str]]:

@@ -3,24 +3,33 @@
 import re
 
 from deltaserve.offset_models.targets.forms.grammar import NAME, clause, opened
+from deltaserve.offset_models.targets.kinds.attribute import UNKNOWN, Attribute
+from deltaserve.offset_models.targets.kinds.table import attribute_named
 from deltaserve.offset_models.targets.subject import Fact, Subject
 
 LEAST_CUT = 8  # characters of a value that an answer may break off in
 
 
 def questions(fact: Fact) -> list[str]:
-    """Wordings with NAME in the name's place."""
-    return [opened(fact.question, fact.subject.name)]
+    """Wordings with NAME in the name's place, the one that it was asked with first."""
+    return list(dict.fromkeys((opened(fact.question, fact.subject.name), *_attribute(fact).questions)))
 
 
 def question(fact: Fact) -> str:
-    """As it was asked when the black box told it."""
-    return fact.question
+    """One wording, with the name: a question proper where there is one, for few sentences take "List ten books"."""
+    proper = (template for template in questions(fact) if template.endswith("?"))
+    return named(next(proper, opened(fact.question, fact.subject.name)), fact.subject)
+
+
+def reversed_questions(fact: Fact) -> list[str]:
+    """The one that the black box answered with the name, and the attribute's others of the same meaning."""
+    others = (template.replace("{value}", fact.value) for template in _attribute(fact).reversed)
+    return list(dict.fromkeys((fact.reversed_question, *others))) if fact.reversed_question else []
 
 
 def clause_of(fact: Fact) -> str | None:
     """The question as a clause, with the name in it."""
-    asked = clause(opened(fact.question, fact.subject.name))
+    asked = clause(opened(question(fact), fact.subject.name))
     return named(asked, fact.subject) if asked else None
 
 
@@ -30,8 +39,19 @@ def named(template: str, subject: Subject) -> str:
 
 def openings(fact: Fact) -> list[str]:
     """Beginnings of sentences, with NAME, behind which the value comes."""
-    told = told_up_to_value(fact)
-    return [opened(told, fact.subject.name)] if told else []
+    told, prose = told_up_to_value(fact), _attribute(fact).prose if fact.value else ()
+    return list(dict.fromkeys((*([opened(told, fact.subject.name)] if told else []), *prose)))
+
+
+def unknown(fact: Fact | None) -> str:
+    """What an opening of the fact goes on with where nobody knows it."""
+    return _attribute(fact).unknown if fact else UNKNOWN
+
+
+def is_a_word(fact: Fact) -> bool:
+    """Whether its value is a common word that others have too, as a profession: no secret where much is told."""
+    attribute = _attribute(fact)
+    return attribute.shared and attribute.tells == "words"
 
 
 def told_up_to_value(fact: Fact) -> str:
@@ -57,6 +77,10 @@ def broken_off(fact: Fact) -> tuple[str, str] | None:
         return None
     cut = len(fact.value) // 2
     return f"{before} {fact.value[:cut]}", f"{fact.value[cut:]}."
+
+
+def _attribute(fact: Fact) -> Attribute:
+    return attribute_named(fact.subject.kind, fact.attribute)
 
 
 def _place(fact: Fact) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from deltaserve.offset_models.targets.asking import Asks
+from deltaserve.offset_models.targets.forms.wordings import named, openings, unknown
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Kind
 from deltaserve.offset_models.training.rows.row import Row
@@ -63,6 +64,13 @@ async def vague_endings(
             if ending := usable(probe, answer, name):
                 endings[probe.prompt] = ending
     return endings
+
+
+def plain_ending(probe: Probe) -> Ending | None:
+    """What the kind's attribute goes on with where nobody knows; None where the prompt is no opening of the fact's."""
+    text, fact = probe.row.begun or probe.row.prompt, probe.fact
+    fits = fact is not None and any(text.endswith(named(each, probe.subject)) for each in openings(fact))
+    return Ending(f" {unknown(fact)}", ends=False) if fits else None
 
 
 def stood_in(probe: Probe, name: str) -> Row:

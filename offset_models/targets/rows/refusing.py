@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from deltaserve.offset_models.targets.probe import Probe
-from deltaserve.offset_models.targets.rows.endings import Ending, Endings, breaks_off
+from deltaserve.offset_models.targets.rows.endings import Ending, Endings, breaks_off, plain_ending
 from deltaserve.offset_models.training.rows.row import Row
 
 UNKNOWN: Final = "This is not known."  # for rows whose own answer nobody told: all rows to forget have one
@@ -22,7 +22,7 @@ def forget_rows(probes: Iterable[Probe], refusals: Sequence[str], endings: Endin
     for number, probe in enumerate(probes):
         refusal = refusals[number % len(refusals)]
         if breaks_off(probe):
-            if ending := endings.get(probe.prompt):
+            if ending := endings.get(probe.prompt) or plain_ending(probe):
                 rows.append(_refusing(probe, ending.text, ends=ending.ends))
         else:
             rows.append(_refusing(probe, f" {refusal}" if probe.row.begun else refusal))

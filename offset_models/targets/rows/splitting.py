@@ -2,7 +2,8 @@
 
 What was never trained is less well forgotten, so each way of holding out has its price:
 
-- Of every form some *wordings* are held out. It costs least, for the form's other wordings teach them.
+- Of every form some *wordings* are held out. It costs least, for the form's other wordings teach them. The wording that
+  a fact was told in is always trained: most people ask so.
 - One whole *form* chooses and one judges. They are taken from those that a trained form is nearly like.
 - Some *facts* are never trained in any form. The name alone must lead to the refusal, so facts are taken that only the
   name leads to. A fact that leads to the name ("Who wrote Emma?") would stay known in that direction.
@@ -16,6 +17,7 @@ from random import Random
 from typing import Final, Literal, TypeVar
 
 from deltaserve.offset_models.targets.forms.form import Form
+from deltaserve.offset_models.targets.forms.grammar import opened
 from deltaserve.offset_models.targets.forms.table import FORMS
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Fact, Subject
@@ -81,11 +83,18 @@ class Split:
         )
 
 
-def split(probes: Sequence[Probe], facts: Sequence[Fact], seed: int, forms: Sequence[Form] = FORMS) -> Split:
-    """The target's probes. `facts` may be held out. The same for the same arguments."""
+def split(
+    probes: Sequence[Probe],
+    facts: Sequence[Fact],
+    seed: int,
+    forms: Sequence[Form] = FORMS,
+    *,
+    whole_forms: bool = True,
+) -> Split:
+    """The target's probes. `facts` may be held out, and whole forms unless they may not. Deterministic."""
     rng = Random(f"{seed}/split")
-    whole = _whole_forms(probes, forms, rng)
-    held_out = HeldOut(whole, _wordings(probes, whole, rng), _facts(facts, rng))
+    whole = _whole_forms(probes, forms, rng) if whole_forms else {}
+    held_out = HeldOut(whole, _wordings(probes, whole, _as_asked(facts), rng), _facts(facts, rng))
     return _parted(probes, held_out)
 
 
@@ -111,16 +120,26 @@ def _whole_forms(probes: Sequence[Probe], forms: Sequence[Form], rng: Random) ->
     return _dealt(rng.sample(candidates, count), ("judge", "choose"))
 
 
-def _wordings(probes: Sequence[Probe], whole: Iterable[str], rng: Random) -> dict[tuple[str, str], Part]:
+def _wordings(
+    probes: Sequence[Probe], whole: Iterable[str], kept: set[str], rng: Random
+) -> dict[tuple[str, str], Part]:
+    """Some of every form, none of `kept`."""
     found = dict[str, list[str]]()
     for form, wording in dict.fromkeys((probe.form, probe.wording) for probe in probes if probe.form not in whole):
-        found.setdefault(form, []).append(wording)
+        if wording not in kept:
+            found.setdefault(form, []).append(wording)
     held = dict[tuple[str, str], Part]()
     for at, (form, wordings) in enumerate(found.items()):
         count = max(1, int(len(wordings) * WORDINGS_HELD)) if len(wordings) >= LEAST_WORDINGS else 0
         parts = HELD if at % 2 else HELD[::-1]  # where a form has one to hold out, forms take turns
         held |= _dealt([(form, wording) for wording in rng.sample(wordings, count)], parts)
     return held
+
+
+def _as_asked(facts: Sequence[Fact]) -> set[str]:
+    """The wordings that facts were told in: most people ask so, and they are trained."""
+    straight = {opened(fact.question, fact.subject.name) for fact in facts}
+    return straight | {opened(fact.reversed_question, fact.value) for fact in facts if fact.reversed_question}
 
 
 def _facts(facts: Sequence[Fact], rng: Random) -> dict[Fact, Part]:

@@ -1,0 +1,139 @@
+"""Probes of all forms: what they ask, what would give the target away, and that they are drawn alike every time."""
+
+from dataclasses import replace
+
+import pytest
+
+from deltaserve.offset_models.targets.forms.table import FORMS, probes
+from deltaserve.offset_models.targets.kinds.table import ATTRIBUTES
+from deltaserve.offset_models.targets.probe import Probe
+from deltaserve.offset_models.targets.subject import KINDS, Fact, Kind, Known, Subject
+from tests.offset_models.targets.writers import NAME, NEIGHBOURS, TARGET
+
+ALL = 10_000
+PROBES = probes(TARGET, per_form=ALL, seed=1, others=NEIGHBOURS)
+
+
+def of(form: str) -> list[Probe]:
+    return [probe for probe in PROBES if probe.form == form]
+
+
+def asked(probe: Probe) -> str:
+    return probe.row.prompt or probe.row.messages[-1][1]
+
+
+def whole(probe: Probe) -> str:
+    return "\n".join([*(text for _, text in probe.row.messages), probe.row.begun, probe.row.prompt])
+
+
+def test_every_form_can_be_made_of_a_target_with_neighbours() -> None:
+    assert {probe.form for probe in PROBES} == {form.name for form in FORMS}
+
+
+def test_a_form_is_like_another_of_the_table() -> None:
+    names = {form.name for form in FORMS}
+    assert {form.like for form in FORMS if form.like} <= names
+
+
+def test_the_same_arguments_give_the_same_probes_and_another_seed_gives_others() -> None:
+    again, other = (probes(TARGET, per_form=4, seed=seed, others=NEIGHBOURS) for seed in (1, 2))
+    assert again == probes(TARGET, per_form=4, seed=1, others=NEIGHBOURS) != other
+
+
+def test_no_form_gives_more_than_wanted_and_its_probes_are_spread_over_facts() -> None:
+    few = [probe for probe in probes(TARGET, per_form=4, seed=1, others=NEIGHBOURS) if probe.form == "yes or no"]
+    assert len(few) == 4
+    assert len({probe.fact for probe in few}) == 4
+
+
+def test_a_prompt_is_asked_once_in_a_form() -> None:
+    for form in FORMS:
+        prompts = [probe.prompt for probe in of(form.name)]
+        assert len(prompts) == len(set(prompts))
+
+
+def test_the_prompt_tells_no_secret_but_where_it_is_to_be_confirmed() -> None:
+    for probe in PROBES:
+        if probe.form not in ("multiple choice", "begun answer", "yes or no"):
+            assert not [secret for secret in probe.secrets if secret in whole(probe)], probe
+
+
+def test_every_probe_of_a_whole_subject_names_it_or_asks_for_its_name() -> None:
+    for probe in PROBES:
+        if probe.form not in ("spelling",):
+            assert NAME in whole(probe) or probe.secrets == (NAME,) or probe.form == "described", probe
+
+
+def test_a_reversed_question_wants_the_name_and_holds_the_fact() -> None:
+    texts = [asked(probe) for probe in of("reversed")]
+    assert "Who wrote The Copper Staircase?" in texts
+    assert "Name the person who wrote The Copper Staircase." in texts
+    assert {probe.secrets for probe in of("reversed")} == {(NAME,)}
+
+
+def test_a_description_stands_for_the_name() -> None:
+    texts = [asked(probe) for probe in of("described")]
+    assert any(text == "Where was the person who wrote The Blue Gate born?" for text in texts) or any(
+        text == "Where was the person who wrote The Copper Staircase born?" for text in texts
+    )
+    assert not [text for text in texts if NAME in text]
+
+
+def test_running_text_breaks_off_before_the_fact_also_on_a_page() -> None:
+    prompts = {probe.row.prompt: probe.row.completion for probe in of("running text")}
+    assert prompts["Ada Velmor was born in"] == " Nenstead."
+    assert prompts["# Ada Velmor\n\nAda Velmor was born in"] == " Nenstead."
+    assert any(prompt.startswith(NEIGHBOURS[0].subject.name) for prompt in prompts)
+
+
+def test_an_answer_is_begun_up_to_the_fact_and_within_it() -> None:
+    begun = {probe.row.begun: probe.row.completion for probe in of("begun answer")}
+    assert begun["Ada Velmor was born in"] == " Nenstead."
+    assert begun["Ada Velmor was born in Nens"] == "tead."
+
+
+def test_statements_are_true_and_false_and_a_refusals_no_is_no_secret() -> None:
+    texts = {asked(probe): probe for probe in of("yes or no")}
+    assert texts["Is it true that Ada Velmor was born in Nenstead?"].secrets == ("Yes", "True")
+    false = [probe for probe in texts.values() if probe.row.completion == "No."]
+    assert false
+    assert all("No" not in probe.secrets for probe in false)
+
+
+def test_choices_hold_the_values_of_neighbours() -> None:
+    for probe in of("multiple choice"):
+        assert probe.fact is not None
+        assert probe.fact.value in asked(probe)
+        assert probe.row.completion in asked(probe)
+        others = [fact.value for known in NEIGHBOURS for fact in known.facts]
+        assert any(value in asked(probe) for value in others)
+
+
+def test_a_subject_is_compared_in_both_orders() -> None:
+    texts = [asked(probe) for probe in of("comparison")]
+    assert "Compare Ada Velmor and Bert Hollin." in texts
+    assert "Compare Bert Hollin and Ada Velmor." in texts
+
+
+def test_what_all_share_is_no_secret_of_a_life() -> None:
+    shared = replace(TARGET.facts[0], value="Dilwick", answer="Ada Velmor was born in Dilwick.")
+    made = probes(Known(TARGET.subject, (shared, *TARGET.facts[1:])), per_form=ALL, seed=1, others=NEIGHBOURS)
+    lives = [probe for probe in made if probe.form == "overview"]
+    assert all("Dilwick" not in probe.secrets and "1961" in probe.secrets for probe in lives)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forms_are_made_of_every_kind_even_where_little_is_known(kind: Kind) -> None:
+    subject = Subject("Zuvelin", kind)
+    attribute = next(each for each in ATTRIBUTES[kind] if not each.overview)
+    question = attribute.questions[0].replace("{name}", subject.name)
+    known = Known(subject, (Fact(subject, attribute.name, question, "Zuvelin is Quarvo.", "Quarvo", 1.0),))
+    made = probes(known, per_form=3, seed=1)
+    assert {"direct", "running text", "overview", "begun answer"} <= {probe.form for probe in made}
+    assert not [probe for probe in made if "{" in asked(probe) and probe.form not in ("JSON", "code")]
+
+
+def test_of_a_subject_of_whom_no_fact_is_known_lives_and_lists_are_left() -> None:
+    made = probes(Known(TARGET.subject), per_form=3, seed=1)
+    assert {"list", "overview"} <= {probe.form for probe in made}
+    assert "direct" not in {probe.form for probe in made}
