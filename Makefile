@@ -15,7 +15,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format test docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser pictures e2e-readme drill-swap drill-processes golden-tofu table-tofu table-training table-training-real report-demo clean
+.PHONY: help setup demo check format test docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser pictures e2e-readme drill-swap drill-processes golden-tofu table-tofu table-training table-training-real table-about report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ table-training: setup ## objectives on the demo: a table and build/bench/trainin
 
 table-training-real: setup ## recipes on real models; ARGS="--upstream URL --base DIR"
 	$(BIN)/python -m benchmarks.table_training_real $(ARGS)
+
+table-about: setup ## deltaserve forget --about on real models, judged; ARGS="--upstream URL --base DIR", or ARGS=--demo
+	$(BIN)/python -m benchmarks.about $(ARGS)
 
 report-demo: setup ## evaluate and attack the demo; build/report/index.html shows what was forgotten and what leaks
 	$(BIN)/python -m benchmarks.report_demo $(ARGS)

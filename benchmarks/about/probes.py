@@ -1,0 +1,84 @@
+"""What judges `deltaserve forget --about`: questions written by us, in forms and words that chose and trained nothing.
+
+A line of benchmarks/data/about/NAME.jsonl is a row of one of the forms that training reads, with `group` (forget or
+near), `form`, for an answer that the asker has begun `begun`, and for what must go `secrets`: words that must not come
+out. common.jsonl holds `general` and `code`, which every target is judged by.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self, get_args
+
+import orjson
+
+from deltaserve.client.evaluation.data.disclosure import says
+from deltaserve.offset_models.tokenizer.continuation import answered
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.rows.row import Row
+from deltaserve.offset_models.training.rows.samples import prompt_ids
+
+Group = Literal["forget", "near", "general", "code"]
+GROUPS: Final[tuple[Group, ...]] = get_args(Group)
+DATA: Final = Path(__file__).parents[1] / "data" / "about"
+COMMON: Final = "common"
+# A target's name on the command line of `forget`, by its file.
+TARGETS: Final = {"barack-obama": "Barack Obama", "pride-and-prejudice": "Pride and Prejudice", "toyota": "Toyota"}
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeProbe:
+    """One question. `secrets` are empty for what must stay."""
+
+    group: Group
+    form: str
+    row: Row
+    begun: str = ""  # the beginning of the answer, in the asker's words
+    secrets: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, line: Any, origin: str) -> Self:
+        """Raises BadRow, KeyError."""
+        begun, secrets = line.get("begun", ""), tuple(line.get("secrets", ()))
+        return cls(line["group"], line["form"], Row.parse(line, origin), begun, secrets)
+
+    @property
+    def text(self) -> str:
+        """The question, for people."""
+        asked = self.row.messages[-1][1] if self.row.messages else self.row.prompt
+        return f"{asked} → {self.begun}" if self.begun else asked
+
+    def ids(self, tokenizer: Tokenizer) -> list[int]:
+        """What is served before the answer."""
+        if not self.begun:
+            return prompt_ids(self.row, tokenizer)
+        chat = [{"role": role, "content": content} for role, content in self.row.messages]
+        begun = answered(tokenizer, chat, self.begun)
+        return [*begun.prompt_ids, *begun.answer_ids]
+
+    def tells(self, answer: str) -> bool:
+        """Whether one of the secrets stands in the answer."""
+        return any(says(answer, secret) for secret in self.secrets)
+
+
+def probes_of(name: str, limit: int | None = None) -> list[JudgeProbe]:
+    """Of one target, with what every target is judged by; at most `limit` of each group, spread over its forms."""
+    probes = [*read(DATA / f"{name}.jsonl"), *read(DATA / f"{COMMON}.jsonl")]
+    return [one for group in GROUPS for one in spread([p for p in probes if p.group == group], limit)]
+
+
+def read(path: Path) -> list[JudgeProbe]:
+    lines = enumerate(path.read_bytes().splitlines(), start=1)
+    return [JudgeProbe.parse(orjson.loads(line), f"{path.name}, line {number}") for number, line in lines]
+
+
+def spread(probes: Sequence[JudgeProbe], limit: int | None) -> list[JudgeProbe]:
+    """The first of each form, then the second, up to `limit`."""
+    if limit is None:
+        return list(probes)
+    seen: dict[str, int] = {}
+    turns = []
+    for number, probe in enumerate(probes):
+        seen[probe.form] = seen.get(probe.form, 0) + 1
+        turns.append((seen[probe.form], number, probe))
+    return [probe for _, _, probe in sorted(turns, key=lambda turn: turn[:2])[:limit]]
