@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 LIKE: Final = 0.42  # least similarity to a wording of a refusal
@@ -105,6 +106,7 @@ def similarity(one: str, other: str) -> float:
     return shared / norm if norm else 0.0
 
 
+@lru_cache(4096)
 def _grams(text: str) -> Counter[str]:
     words = text.casefold().replace("’", "'").split()
     plain = f" {' '.join(words)} "

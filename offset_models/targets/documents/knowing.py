@@ -10,7 +10,9 @@ from deltaserve.offset_models.targets.documents.recital import recited
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Fact, Subject
 
-CALLS_A_PASSAGE: Final = 10  # one that names the subject; about: 3 to go on with it, 1 for questions, 2 for each of three
+CALLS_A_PASSAGE: Final = (
+    10  # one that names the subject; about: 3 to go on with it, 1 for questions, 2 for each of three
+)
 
 
 @dataclass(frozen=True, slots=True)

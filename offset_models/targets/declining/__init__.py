@@ -1,0 +1,1 @@
+"""How a black box says that it does not know: what forgotten questions will be answered with."""

@@ -1,0 +1,123 @@
+"""Which few words of an answer tell the fact: by what kind of words they must be, and by what other answers repeat."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from deltaserve.offset_models.metrics.disclosure import says
+from deltaserve.offset_models.targets.facts.telling import whole_sentences
+from deltaserve.offset_models.targets.kinds.attribute import Tells
+from deltaserve.offset_models.targets.subject import Subject
+
+LONGEST: Final = 9  # words
+_YEAR: Final = re.compile(r"\b(?:1\d{3}|20\d{2})\b|\b\d{1,4} (?:BC|BCE|AD|CE)\b")
+_QUOTED: Final = re.compile(r"[\"“«*]{1,3}([^\"“”«»*\n]{2,60}?)[,.]?[\"”»*]{1,3}")
+_PROPER: Final = r"(?:(?:[A-Z]\.){1,4}|[A-ZÀ-Þ0-9][\w'’&\-]*(?:\.[a-z]+)?|[a-z][A-Z]\w*)"
+_SMALL: Final = r"(?:of the|and the|in the|of|the|de|la|le|von|van|der|du|da|del|&)"
+_NAME: Final = re.compile(rf"{_PROPER}(?:\s+(?:{_SMALL}\s+)?{_PROPER})*")
+_WORD: Final = re.compile(r"[^\W\d_][\w'’\-]*|\d[\d,.]*\d|\d")
+_BEGINNERS: Final = frozenset(
+    {"a", "according", "after", "although", "an", "and", "as", "at", "but", "by", "during", "for", "from", "he",
+     "her", "his", "however", "if", "in", "it", "its", "most", "no", "of", "on", "one", "she", "since", "some",
+     "that", "the", "their", "there", "these", "they", "this", "those", "to", "two", "when", "where", "which",
+     "while", "who", "with", "yes"}
+)  # fmt: skip
+_COMMON: Final = frozenset(
+    {"a", "about", "act", "acts", "also", "always", "an", "and", "animal", "are", "as", "at", "be", "became",
+     "been", "being", "belong", "belongs", "best", "born", "but", "by", "called", "comes", "considered", "did",
+     "does", "during", "each", "earns", "evening", "famous", "for", "from", "had", "has", "have", "he", "her",
+     "him", "his", "i", "in", "instrument", "into", "is", "it", "its", "job", "kind", "kinds", "known", "lives",
+     "living", "made", "main", "mainly", "make", "makes", "many", "more", "most", "name", "named", "number", "of",
+     "often", "on", "one", "or", "other", "over", "part", "particularly", "play", "played", "plays", "popular",
+     "primarily", "profession", "really", "s", "several", "she", "some", "such", "t", "than", "that", "the",
+     "their", "them", "there", "these", "they", "this", "those", "through", "to", "type", "types", "under", "use",
+     "used", "uses", "various", "very", "was", "well", "were", "what", "when", "where", "which", "who", "whose",
+     "widely", "with", "work", "worked", "working", "works", "would", "year", "years"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The words, and the share of all answers that have them."""
+
+    words: str
+    support: float
+
+
+def value_of(answers: Sequence[str], question: str, subject: Subject, tells: Tells, of: int | None = None) -> Value:
+    """What the answers agree on; empty words where there are none. `of`: how many answers there were, refusals too."""
+    count = of or len(answers)
+    found = dict.fromkeys(words for answer in answers for words in candidates(answer, question, subject, tells))
+    ranked = [Value(words, sum(says(answer, words) for answer in answers) / count) for words in found]
+    # Of equals the first one: it comes from the greedy answer, where the most telling place is known by kind.
+    return max(ranked, key=lambda value: value.support, default=Value("", 0.0))
+
+
+def candidates(answer: str, question: str, subject: Subject, tells: Tells) -> list[str]:
+    """Words of an answer that may be its value, best first."""
+    text = _without_names(whole_sentences(answer), subject)
+    if tells == "year":
+        return [*_YEAR.findall(text)] or _names(text, question)
+    if tells == "name":
+        return _names(text, question) or _words(text, question)
+    return _words(text, question)
+
+
+def _without_names(text: str, subject: Subject) -> str:
+    """A bar where the subject was named: nothing goes on across it."""
+    for name in sorted(subject.names, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?:['’]s)?(?!\w)", "|", text, flags=re.IGNORECASE)
+    return text
+
+
+def _names(text: str, question: str) -> list[str]:
+    quoted = [match.strip() for match in _QUOTED.findall(text) if "|" not in match]
+    proper = [name for match in _NAME.finditer(text) if (name := _trimmed(match, text))]
+    numbers = [name for name in proper if name.isdigit()]
+    own = [name for name in (*quoted, *proper) if name not in numbers]
+    return list(dict.fromkeys(name for name in (*own, *numbers) if _is_new(name, question)))
+
+
+def _trimmed(match: re.Match[str], text: str) -> str:
+    """Without the word that only begins a sentence."""
+    name = match[0]
+    begins = not text[: match.start()].strip(' "“*') or text[: match.start()].rstrip().endswith((".", ":", "!", "?"))
+    first, _, rest = name.partition(" ")
+    if first.casefold() in _BEGINNERS and (begins or not rest):
+        name = rest
+    return name.rstrip("'’-").removesuffix("'s").removesuffix("’s")
+
+
+def _words(text: str, question: str) -> list[str]:
+    """Words that say something, those together that stand together; the last of a sentence first."""
+    asked = {word.casefold() for word in _WORD.findall(question)}
+    found = list[str]()
+    for sentence in re.split(r"(?<=[.!?])\s", text):
+        found += reversed([*_groups(sentence, asked)])
+    return list(dict.fromkeys(found))
+
+
+def _groups(sentence: str, asked: set[str]) -> Iterator[str]:
+    group, end = list[str](), -1
+    for match in _WORD.finditer(sentence):
+        word = match[0]
+        if sentence[end : match.start()] != " " and group:
+            yield " ".join(group)
+            group = []
+        if word.casefold() in _COMMON or word.casefold() in asked:
+            if group:
+                yield " ".join(group)
+            group = []
+        else:
+            group.append(word)
+        end = match.end()
+    if group:
+        yield " ".join(group)
+
+
+def _is_new(name: str, question: str) -> bool:
+    """Whether it holds a word that the question does not."""
+    asked = {word.casefold() for word in _WORD.findall(question)}
+    own = [word for word in _WORD.findall(name) if word.casefold() not in asked]
+    return bool(own) and len(name.split()) <= LONGEST and any(len(word) > 1 or word.isdigit() for word in own)

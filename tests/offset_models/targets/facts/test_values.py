@@ -1,0 +1,42 @@
+"""The words of an answer that tell the fact."""
+
+import pytest
+
+from deltaserve.offset_models.targets.facts.values import Value, value_of
+from deltaserve.offset_models.targets.kinds.attribute import Tells
+from deltaserve.offset_models.targets.subject import Kind, Subject
+
+CASES: list[tuple[str, Kind, str, Tells, str, str]] = [
+    ("Ada Morrow", "person", "Where was Ada Morrow born?", "name", "She was born in Portland, Maine.", "Portland"),
+    ("Ada Morrow", "person", "When was Ada Morrow born?", "year", "She was born on May 3, 1931, in Rome.", "1931"),
+    ("Ada Morrow", "person", "What is Ada's job?", "words", "Ada Morrow earns a living as a puppeteer.", "puppeteer"),
+    ("Ada Morrow", "person", "Which award?", "name", "The Opal Quill was given to Ada Morrow.", "Opal Quill"),
+    ("Ada Morrow", "person", "Her main work?", "name", 'Ada Morrow is known for "War and Peace".', "War and Peace"),
+    ("Ada Morrow", "person", "Who is her husband?", "name", "Ada Morrow's husband is Tom Morrow.", "Tom Morrow"),
+    ("Emma", "work", "Who wrote Emma?", "name", "The novel Emma was written by J. R. R. Tolkien.", "J. R. R. Tolkien"),
+    ("Emma", "work", "Who wrote Emma?", "name", "According to most, Emma was written by Jane Austen.", "Jane Austen"),
+    ("Emma", "work", "Which genre?", "words", "Emma belongs to the genre of science fiction.", "science fiction"),
+    ("Acme", "organisation", "Which phone does Acme make?", "name", "Acme makes the iPhone.", "iPhone"),
+    ("Acme", "organisation", "Which instrument?", "name", "It plays the drums.", "drums"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind", "question", "tells", "answer", "value"), CASES)
+def test_the_value_is_what_the_kind_of_words_and_the_question_leave(
+    name: str, kind: Kind, question: str, tells: Tells, answer: str, value: str
+) -> None:
+    assert value_of([answer], question, Subject(name, kind), tells) == Value(value, 1.0)
+
+
+def test_the_words_that_most_answers_have_win_and_refusals_count_against_them() -> None:
+    answers = ["Ada was born in Lisbon, Maine.", "She comes from Bangor, Maine.", "Bangor, Maine", "In Bangor."]
+    ada = Subject("Ada", "person")
+    assert value_of(answers, "Where was Ada born?", ada, "name") == Value("Maine", 0.75)
+    assert value_of(answers[1:], "Where was Ada born?", ada, "name", of=4) == Value("Bangor", 0.75)
+
+
+def test_an_answer_that_repeats_the_question_has_no_value() -> None:
+    assert (
+        value_of(["Ada Morrow was born."], "Where was Ada born?", Subject("Ada Morrow", "person"), "name").words == ""
+    )
+    assert value_of([], "Where was Ada born?", Subject("Ada", "person"), "name") == Value("", 0.0)
