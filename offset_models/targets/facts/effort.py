@@ -16,6 +16,7 @@ class Effort:
     threshold: float = 0.5  # more than this share of the answers must have the value
     lists: int = 2  # wordings of each list; 0: no list is asked for
     entries: int = 6  # of each list, verified by their reversed question
+    unsure: int = 4  # attributes told another way each time that are kept too, without a value: they are questions
     reversed: int = 2  # reversed questions that are tried for each value
     answer_tokens: int = 24
     overview_tokens: int = 32
@@ -23,4 +24,6 @@ class Effort:
 
 
 THOROUGH: Final = Effort()  # of a target: some 150 calls
-BRIEF: Final = Effort(attributes=7, overviews=1, wordings=1, samples=0, lists=0, reversed=1)  # of a neighbour: some 12
+BRIEF: Final = Effort(
+    attributes=7, overviews=1, wordings=1, samples=0, lists=0, unsure=0, reversed=1
+)  # of a neighbour: some 12

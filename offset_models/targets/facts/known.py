@@ -4,6 +4,7 @@ As in SelfCheckGPT (Manakul et al., 2023), several answers to one question are c
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from deltaserve.offset_models.targets.asking import Asks
 from deltaserve.offset_models.targets.facts.backwards import with_reversed
@@ -19,77 +20,87 @@ from deltaserve.offset_models.targets.subject import Fact, Known, Subject
 async def known_facts(
     asks: Asks, subject: Subject, *, effort: Effort = THOROUGH, refusals: Sequence[str] = (), why: str = ""
 ) -> Known:
-    """Facts of a subject, true or not, those that a few words tell first.
+    """Facts of a subject, true or not: first those that a few words tell, then what is said of it as a whole.
 
     `refusals` are this black box's own (`declining.declines`). Where the calls of `asks` do not suffice, the last
     attributes of the kind are left out. Raises UpstreamError.
     """
-    listener, attributes = Listener(refusals), ATTRIBUTES[subject.kind]
-    overviews = [each for each in attributes if each.overview][: effort.overviews]
-    heard = await hear(asks, subject, overviews, effort.wordings, effort.overview_tokens)
-    description = " ".join(text for each in heard for text in each.telling(listener, subject))
-    wanted = [each for each in attributes if each.asked_of(description) and not each.overview]
-    single = [each for each in wanted if not each.many][: effort.attributes]
-    general = [_overview(each, subject, listener) for each in heard if _tells(each, subject, listener)]
-    facts = await _single(asks, subject, single, effort, listener)
-    facts = [fact for fact in facts if fact.answer not in {each.answer for each in general}]  # asked for something else
-    if effort.lists:
-        facts += await listed(asks, subject, [each for each in wanted if each.many], effort, listener)
-    facts = await with_reversed(asks, _distinct(facts), effort, listener)
-    many = {each.name for each in wanted if each.many}
-    kept = [fact for fact in facts if fact.attribute not in many or is_sure(fact)]
-    return Known(subject, (*kept, *general), why)
+    return Known(subject, tuple(await _Interview(asks, subject, effort, Listener(refusals)).facts()), why)
 
 
-async def _single(
-    asks: Asks, subject: Subject, attributes: Sequence[Attribute], effort: Effort, listener: Listener
-) -> list[Fact]:
-    """Those that may be known are asked again; kept are those that most answers repeat."""
-    heard = await hear(asks, subject, attributes, effort.wordings, effort.answer_tokens)
-    again = await heard_again(asks, [each for each in heard if _may_be_known(each, subject, effort, listener)], effort)
-    facts = (_fact(each, subject, effort, listener) for each in again)
-    return [fact for fact in facts if fact is not None]
+@dataclass(frozen=True, slots=True)
+class _Interview:
+    """One subject, and how it is asked about."""
 
+    asks: Asks
+    subject: Subject
+    effort: Effort
+    listener: Listener
 
-def _may_be_known(heard: Heard, subject: Subject, effort: Effort, listener: Listener) -> bool:
-    """Whether the greedy answers agree, or only one of them tells anything."""
-    agree = heard.value(listener, subject).support > effort.threshold
-    return agree or len(heard.telling(listener, subject)) == 1
+    async def facts(self) -> list[Fact]:
+        attributes, effort = ATTRIBUTES[self.subject.kind], self.effort
+        whole = [each for each in attributes if each.overview][: effort.overviews]
+        heard = await hear(self.asks, self.subject, whole, effort.wordings, effort.overview_tokens)
+        description = " ".join(text for each in heard for text in each.telling(self.listener, self.subject))
+        wanted = [each for each in attributes if each.asked_of(description) and not each.overview]
+        general = [self._as_a_whole(each) for each in heard if self._tells(each)]
+        known, unsure = await self._single([each for each in wanted if not each.many], general)
+        entries = await self._entries([each for each in wanted if each.many], known)
+        known = await with_reversed(self.asks, [*known, *entries], effort, self.listener)
+        many = {each.name for each in wanted if each.many}
+        return [*(fact for fact in known if fact.attribute not in many or is_sure(fact)), *general, *unsure]
 
+    async def _single(self, attributes: Sequence[Attribute], general: Sequence[Fact]) -> tuple[list[Fact], list[Fact]]:
+        """What most answers repeat, and the first of what is told another way each time.
 
-def _fact(heard: Heard, subject: Subject, effort: Effort, listener: Listener) -> Fact | None:
-    """With the question whose greedy answer tells the value."""
-    value = heard.value(listener, subject)
-    if value.support <= effort.threshold:
+        A description in answer to whatever is asked is neither.
+        """
+        effort, described = self.effort, {fact.answer for fact in general}
+        heard = await hear(
+            self.asks, self.subject, attributes[: effort.attributes], effort.wordings, effort.answer_tokens
+        )
+        again = await heard_again(self.asks, [each for each in heard if self._may_be_known(each)], effort)
+        facts = (self._fact(each) for each in again)
+        known = [fact for fact in facts if fact is not None and fact.answer not in described]
+        names = {fact.attribute for fact in known}
+        others = [self._as_a_whole(each) for each in heard if each.attribute.name not in names and self._tells(each)]
+        return known, [fact for fact in others if fact.answer not in described][: effort.unsure]
+
+    async def _entries(self, attributes: Sequence[Attribute], known: Sequence[Fact]) -> list[Fact]:
+        """Of lists, without what a fact of its own tells."""
+        if not self.effort.lists:
+            return []
+        told = {fact.value.casefold() for fact in known}
+        entries = await listed(self.asks, self.subject, attributes, self.effort, self.listener)
+        return [fact for fact in entries if fact.value.casefold() not in told]
+
+    def _may_be_known(self, heard: Heard) -> bool:
+        """Whether the greedy answers agree, or only one of them tells anything."""
+        agree = heard.value(self.listener, self.subject).support > self.effort.threshold
+        return agree or len(heard.telling(self.listener, self.subject)) == 1
+
+    def _fact(self, heard: Heard) -> Fact | None:
+        """With the question whose greedy answer tells the value."""
+        value = heard.value(self.listener, self.subject)
+        if value.support <= self.effort.threshold:
+            return None
+        for question, answer in zip(heard.questions, heard.greedy, strict=True):
+            if value.words.casefold() in answer.casefold():
+                text = _told(answer, value.words)
+                return Fact(self.subject, heard.attribute.name, question, text, value.words, value.support)
         return None
-    for question, answer in zip(heard.questions, heard.greedy, strict=True):
-        if value.words.casefold() in answer.casefold():
-            text = _told(answer, value.words)
-            return Fact(subject, heard.attribute.name, question, text, value.words, value.support)
-    return None
+
+    def _tells(self, heard: Heard) -> bool:
+        return self.listener.tells(heard.greedy[0], heard.questions[0], self.subject)
+
+    def _as_a_whole(self, heard: Heard) -> Fact:
+        """A fact that no few words tell; its support is the share of answers that tell anything."""
+        share = len(heard.telling(self.listener, self.subject)) / len(heard.greedy)
+        answer = whole_sentences(heard.greedy[0])
+        return Fact(self.subject, heard.attribute.name, heard.questions[0], answer, "", share)
 
 
 def _told(answer: str, value: str) -> str:
     """Whole sentences, if they tell the value; else all that was said."""
     whole = whole_sentences(answer)
     return whole if value.casefold() in whole.casefold() else answer
-
-
-def _tells(heard: Heard, subject: Subject, listener: Listener) -> bool:
-    return listener.tells(heard.greedy[0], heard.questions[0], subject)
-
-
-def _overview(heard: Heard, subject: Subject, listener: Listener) -> Fact:
-    support = len(heard.telling(listener, subject)) / len(heard.greedy)
-    return Fact(subject, heard.attribute.name, heard.questions[0], whole_sentences(heard.greedy[0]), "", support)
-
-
-def _distinct(facts: Sequence[Fact]) -> list[Fact]:
-    """Without list entries that a fact of its own tells already."""
-    seen, kept = set[tuple[str, str]](), list[Fact]()
-    for fact in facts:
-        key = (fact.value.casefold(), fact.attribute)
-        if key not in seen:
-            seen.add(key)
-            kept.append(fact)
-    return kept

@@ -1,5 +1,7 @@
 """What a black box repeats is known; what it makes up, declines or is not paid for is not."""
 
+from dataclasses import replace
+
 import pytest
 
 from deltaserve.offset_models.targets.facts.effort import BRIEF, THOROUGH
@@ -43,8 +45,9 @@ async def test_facts_that_are_repeated_are_kept_with_their_words_and_reversed_qu
     assert values(known) == {
         "birthplace": ["Tormora"],
         "main work": ["The Silent Letter"],
-        "works": ["Winter Garden", "The Silent Letter", "The Paper Tower"],
+        "works": ["Winter Garden", "The Paper Tower"],
         "life": [""],
+        "parents": [""],  # another story each time: asked about all the same
     }
     birthplace, work = known.facts[:2]
     assert (birthplace.question, birthplace.answer) == ("Where was Ada Morrow born?", "Ada Morrow was born in Tormora.")
@@ -55,11 +58,14 @@ async def test_facts_that_are_repeated_are_kept_with_their_words_and_reversed_qu
     assert tower.reversed_question == "Who is the author of The Paper Tower?"
 
 
-async def test_what_is_told_differently_when_drawn_again_is_dropped() -> None:
+async def test_what_is_told_another_way_when_drawn_again_has_no_value_and_is_dropped_on_demand() -> None:
     def unsteady(prompt: str, sample: int) -> str:
         return f"Ada Morrow was born in Town{sample}." if sample and "born" in prompt else says(prompt, sample)
 
-    assert "birthplace" not in values(await known_facts(ScriptedAsks(unsteady), ADA))
+    told = values(await known_facts(ScriptedAsks(unsteady), ADA))
+    assert told["birthplace"] == [""] == told["parents"]
+    steady = values(await known_facts(ScriptedAsks(unsteady), ADA, effort=replace(THOROUGH, unsure=0)))
+    assert "birthplace" not in steady and "parents" not in steady
 
 
 async def test_an_answer_to_any_question_that_only_describes_the_subject_is_no_fact_of_its_own() -> None:
@@ -81,5 +87,5 @@ async def test_a_neighbour_is_asked_once_per_attribute_and_no_list() -> None:
 async def test_with_few_calls_the_first_attributes_are_asked_and_nothing_fails() -> None:
     asks = ScriptedAsks(says, calls_left=26)
     known = await known_facts(asks, ADA, effort=THOROUGH)
-    assert values(known) == {"birthplace": ["Tormora"], "main work": ["The Silent Letter"], "life": [""]}
+    assert values(known).items() >= {"birthplace": ["Tormora"], "main work": ["The Silent Letter"]}.items()
     assert not known.facts[1].reversed_question
