@@ -125,7 +125,9 @@ def test_the_answers_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
 async def test_every_file_that_was_written_is_named_for_the_purge(tmp_path: Path) -> None:
     with asker(tmp_path, ScriptedBox(says)) as asks:
         await asks.ask([WHERE], max_tokens=16)
-    assert journal_files(tmp_path) == files_below(tmp_path)
+    half_written = tmp_path / FOLDER / f".{ANSWERS}.ab12.tmp"  # by a run that was killed
+    half_written.write_bytes(b"{")
+    assert half_written in journal_files(tmp_path) and journal_files(tmp_path) == files_below(tmp_path)
 
 
 def files_below(folder: Path) -> list[Path]:
