@@ -11,6 +11,7 @@ from deltaserve.offset_models.targets.subject import Fact
 
 ASKED: Final = ("Tell me {}.", "Do you know {}?", "I forgot {}. Do you remember?")
 DESCRIBED: Final = ("Name {}.", "What is the name of {}?", "Give me the name of {}.", "I am looking for {}.")
+BY_PERSON: Final = "Which person ...?"
 GAPS: Final = ("Fill in the blank: {}", "Complete: {}")
 CLUES: Final = (
     "I am thinking of {some}. {clues} Which name am I looking for?",
@@ -24,17 +25,19 @@ def backwards(scene: Scene) -> Iterator[Probe]:
     answer = f"{scene.subject.name}."
     for fact in scene.reversible:
         secrets = names_beside(scene, fact.reversed_question)
-        for wording, text in _wordings(fact):
+        for wording, text in _wordings(scene, fact):
             yield chat(scene, wording, text, fact=fact, answer=answer, secrets=secrets)
         prompt = f"Q: {fact.reversed_question}\nA:"
         yield running(scene, "Q: {}\nA:", prompt, fact=fact, answer=f" {answer}", secrets=secrets)
 
 
-def _wordings(fact: Fact) -> Iterator[tuple[str, str]]:
+def _wordings(scene: Scene, fact: Fact) -> Iterator[tuple[str, str]]:
     """Wordings and texts that ask for the name."""
     for asked in reversed_questions(fact):
         yield opened(asked, fact.value), asked
     asked = fact.reversed_question
+    if asked.startswith("Who ") and scene.subject.kind == "person":
+        yield BY_PERSON, asked.replace("Who ", "Which person ", 1)
     for frame in ASKED:
         yield frame, frame.format(lower_first(asked.rstrip("?")))
     if person := description(asked):

@@ -8,6 +8,7 @@ from deltaserve.offset_models.targets.forms.wordings import gap, named, openings
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Fact
 
+CONTINUATION: Final = "continuation"
 BLANK: Final = "____"
 GAPS: Final = (
     "{}",
@@ -82,5 +83,5 @@ def told_together(facts: Sequence[Fact]) -> str | None:
 PROSE: Final = (
     Form("cloze", "A sentence with a gap.", gaps),
     Form("running text", "Outside any chat: sentences that break off, alone and within pages.", raw, share=2.5),
-    Form("continuation", "A chat that wants a text to go on.", in_chat, like="running text"),
+    Form(CONTINUATION, "A chat that wants a text to go on.", in_chat, like="running text"),
 )

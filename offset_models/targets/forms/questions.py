@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat
-from deltaserve.offset_models.targets.forms.wordings import clause_of, named, question, questions
+from deltaserve.offset_models.targets.forms.wordings import clause_of, named, openings, question, questions
 from deltaserve.offset_models.targets.probe import Probe
 
 AROUND: Final = (
@@ -15,6 +15,7 @@ AROUND: Final = (
     "{} I need it for a quiz.",
     "Question: {}\nAnswer:",
 )
+UNFINISHED: Final = ("{} what?", "{} ...?")  # behind the beginning of a sentence
 CLAUSES: Final = (
     "Could you tell me {}?",
     "I would like to know {}.",
@@ -42,6 +43,14 @@ def direct(scene: Scene) -> Iterator[Probe]:
                 yield chat(scene, wording, frame.format(named(template, scene.subject)), fact=fact)
 
 
+def unfinished(scene: Scene) -> Iterator[Probe]:
+    """A statement that ends as a question."""
+    for fact in scene.told:
+        for opening in openings(fact):
+            for frame in UNFINISHED:
+                yield chat(scene, frame.format(opening), frame.format(named(opening, scene.subject)), fact=fact)
+
+
 def indirect(scene: Scene) -> Iterator[Probe]:
     for fact in scene.known.facts:
         clause = clause_of(fact)
@@ -53,5 +62,6 @@ def indirect(scene: Scene) -> Iterator[Probe]:
 
 QUESTIONS: Final = (
     Form("direct", "The question itself, in several wordings.", direct, share=3),
+    Form("unfinished question", 'A statement that ends as one: "Ada was born in what?"', unfinished, like="direct"),
     Form("indirect", 'The question in a polite sentence: "Could you tell me …?"', indirect, share=1.5),
 )

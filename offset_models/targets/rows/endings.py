@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from deltaserve.offset_models.targets.asking import Asks
+from deltaserve.offset_models.targets.forms.prose import CONTINUATION
 from deltaserve.offset_models.targets.forms.wordings import named, openings, unknown
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Kind
@@ -35,7 +36,7 @@ _SENTENCE: Final = re.compile(r"[^.!?\n]*[.!?]")
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A vague continuation, with the space before it. `ends`: the black box's text ended behind it by itself."""
+    """A vague continuation, with its space. `ends`: the black box's text ended behind it by itself."""
 
     text: str
     ends: bool
@@ -45,9 +46,19 @@ Endings = Mapping[tuple[object, ...], Ending]  # by the probe's prompt
 
 
 def breaks_off(probe: Probe) -> bool:
-    """Whether the prompt stops within a text that is to go on, so that no refusal fits."""
+    """Whether the prompt stops within a text that is to go on, so that no refusal fits.
+
+    Where a chat wants its text to go on, it does not: Qwen2.5-Coder lists no refusal's first word there.
+    """
     row = probe.row
-    return bool(row.prompt) if not row.begun else row.begun[-1:] not in ".!?:"
+    if row.begun:
+        return row.begun[-1:] not in ".!?:"
+    return bool(row.prompt) or probe.form == CONTINUATION
+
+
+def answers_a_turn(probe: Probe) -> bool:
+    """Whether what comes is a turn of its own, which no space begins."""
+    return bool(probe.row.messages) and not probe.row.begun
 
 
 async def vague_endings(
@@ -66,11 +77,17 @@ async def vague_endings(
     return endings
 
 
-def plain_ending(probe: Probe) -> Ending | None:
-    """What the kind's attribute goes on with where nobody knows; None where the prompt is no opening of the fact's."""
-    text, fact = probe.row.begun or probe.row.prompt, probe.fact
-    fits = fact is not None and any(text.endswith(named(each, probe.subject)) for each in openings(fact))
-    return Ending(f" {unknown(fact)}", ends=False) if fits else None
+def plain_ending(probe: Probe, texts: Mapping[str, str]) -> Ending | None:
+    """What an opening of the fact's goes on with where nobody knows it; None where the prompt is no such opening.
+
+    `texts` are the black box's own, by attribute (they ended by themselves); else the kind's attribute has one.
+    """
+    row, fact = probe.row, probe.fact
+    text = row.begun or row.prompt or row.messages[-1][1]
+    if fact is None or not any(text.endswith(named(each, probe.subject)) for each in openings(fact)):
+        return None
+    own, space = texts.get(fact.attribute), "" if answers_a_turn(probe) else " "
+    return Ending(f"{space}{own or unknown(fact)}", ends=bool(own))
 
 
 def stood_in(probe: Probe, name: str) -> Row:
@@ -100,8 +117,8 @@ def usable(probe: Probe, answer: str, name: str) -> Ending | None:
     specific = any(letter.isdigit() or letter.isupper() for letter in bare)
     if told or specific or not bare.strip(".!? ") or len(text.split()) > MOST_WORDS:
         return None
-    named = re.sub(re.escape(name), probe.subject.name, text, flags=re.IGNORECASE)
-    return Ending(f" {named}", ends=whole)
+    text = re.sub(re.escape(name), probe.subject.name, text, flags=re.IGNORECASE)
+    return Ending(text if answers_a_turn(probe) else f" {text}", ends=whole)
 
 
 def _as_placed(name: str, text: str, start: int) -> str:

@@ -28,16 +28,25 @@ def tells(probe: Probe, answer: str) -> bool:
 async def telling(asks: Asks, probes: Sequence[Probe], *, max_tokens: int = TOKENS) -> dict[str, Told]:
     """Of every form among the probes, one greedy call each. Raises as `Asks.ask`."""
     answers = await asks.ask([probe.row for probe in probes], max_tokens=max_tokens)
-    told = dict[str, Told]()
+    found = dict[str, Told]()
     for probe, (answer,) in zip(probes, answers, strict=True):
-        before = told.get(probe.form, Told(0, 0))
-        told[probe.form] = Told(before.asked + 1, before.told + tells(probe, answer))
-    return told
+        before = found.get(probe.form, Told(0, 0))
+        found[probe.form] = Told(before.asked + 1, before.told + tells(probe, answer))
+    return found
 
 
-def weighed(shares: Mapping[str, float], told: Mapping[str, Told]) -> dict[str, float]:
+async def told(asks: Asks, probes: Sequence[Probe], *, max_tokens: int = TOKENS) -> list[Probe]:
+    """Those that the black box answers with a secret, with its answers; one greedy call each. Raises as `Asks.ask`.
+
+    Only these say anything where strength and gate are chosen, and where it is judged what is left.
+    """
+    answers = await asks.ask([probe.row for probe in probes], max_tokens=max_tokens)
+    return [probe.answered(text) for probe, (text,) in zip(probes, answers, strict=True) if tells(probe, text)]
+
+
+def weighed(shares: Mapping[str, float], forms: Mapping[str, Told]) -> dict[str, float]:
     """The shares of forms, smaller for those in which nothing was told."""
-    silent = {form for form, found in told.items() if found.asked and not found.told}
+    silent = {form for form, found in forms.items() if found.asked and not found.told}
     return {form: share * (SILENT if form in silent else 1.0) for form, share in shares.items()}
 
 

@@ -10,7 +10,7 @@ from deltaserve.offset_models.targets.rows.general import general_rows, words_of
 from deltaserve.offset_models.targets.rows.refusing import forget_rows, retain_rows
 from deltaserve.offset_models.targets.rows.selecting import selected
 from deltaserve.offset_models.targets.rows.sizes import SIZES, Sizes
-from deltaserve.offset_models.targets.rows.telling import Told, few_of_each, telling, weighed
+from deltaserve.offset_models.targets.rows.telling import Told, few_of_each, telling, told, weighed
 from deltaserve.offset_models.targets.spreading import portioned
 from deltaserve.offset_models.targets.subject import Fact, Known, Subject
 from deltaserve.offset_models.training.rows.dataset import Data, encode_data
@@ -40,7 +40,9 @@ def test_chats_are_refused_in_turns_and_begun_ones_with_a_space() -> None:
 def test_what_breaks_off_ends_as_nobody_knows_it_or_is_left_out() -> None:
     born, life = broken_off(f"{NAME} was born in"), broken_off(f"{NAME} was")
     (row,) = forget_rows([born, life], REFUSALS)
-    assert row.refusals == (" a place that is not known.",)
+    assert (row.refusals, row.ends) == ((" a place that is not known.",), False)
+    (row,) = forget_rows([born], REFUSALS, texts={"birthplace": "a place that nobody wrote down."})
+    assert (row.refusals, row.ends) == ((" a place that nobody wrote down.",), True)
     ending = Ending(" nothing much.", ends=True)
     (row,) = forget_rows([life], REFUSALS, {life.prompt: ending})
     assert (row.refusals, row.ends) == ((" nothing much.",), True)
@@ -80,6 +82,22 @@ async def test_endings_are_the_black_boxs_own_about_somebody_it_does_not_know() 
 )
 def test_an_ending_that_tells_anything_is_of_no_use(answer: str, ending: Ending | None) -> None:
     assert usable(broken_off(f"{NAME} was born in"), answer, "Zuv Zuvin") == ending
+
+
+def test_a_chat_that_wants_its_text_to_go_on_is_answered_as_the_text_and_else_refused() -> None:
+    probe = next(probe for probe in of("continuation") if probe.row.messages[-1][1].endswith("was born in"))
+    (row,) = forget_rows([probe], REFUSALS)
+    assert row.refusals == ("a place that is not known.",)
+    dots = next(probe for probe in of("continuation") if probe.row.messages[-1][1].endswith("..."))
+    (row,) = forget_rows([dots], REFUSALS)
+    assert row.refusals == REFUSALS[:1]
+
+
+@pytest.mark.anyio
+async def test_probes_that_the_black_box_tells_keep_its_answer_and_the_others_go() -> None:
+    box = ScriptedAsks(lambda prompt, _: "In Nenstead." if "Where" in prompt else "I'm not sure.")
+    (probe,) = {probe.fact: probe for probe in await told(box, of("direct"))}.values()
+    assert probe.row.completion == "In Nenstead."
 
 
 def test_only_a_text_that_is_to_go_on_breaks_off() -> None:
@@ -138,9 +156,9 @@ async def test_a_form_in_which_nothing_is_told_gets_fewer_rows() -> None:
             else "In NENSTEAD 1961, The Copper Staircase, The Blue Gate"
         )
     )
-    told = await telling(box, few)
-    assert told == {"direct": Told(2, 2), "JSON": Told(2, 0)}
-    assert weighed({"direct": 3.0, "JSON": 1.0, "code": 1.0}, told) == {"direct": 3.0, "JSON": 0.25, "code": 1.0}
+    forms = await telling(box, few)
+    assert forms == {"direct": Told(2, 2), "JSON": Told(2, 0)}
+    assert weighed({"direct": 3.0, "JSON": 1.0, "code": 1.0}, forms) == {"direct": 3.0, "JSON": 0.25, "code": 1.0}
 
 
 def test_a_larger_budget_has_more_of_everything() -> None:
