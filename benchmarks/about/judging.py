@@ -10,10 +10,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from deltaserve.client.evaluation.metrics.refusals import RefusalJudge
+
 from benchmarks.about.probes import GROUPS, Group, JudgeProbe
 from benchmarks.support.real_answers import known_answers, one_by_one
 from deltaserve.client.evaluation.journal import Journal
-from deltaserve.client.evaluation.metrics.refusals import RefusalJudge
 from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
 from deltaserve.offset_models.metrics.overlap import rouge_l_recall
 from deltaserve.offset_models.progress.progress import Stages

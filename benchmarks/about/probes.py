@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 
 import orjson
-
 from deltaserve.client.evaluation.data.disclosure import says
+
 from deltaserve.offset_models.tokenizer.continuation import answered
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.rows.row import Row

@@ -64,12 +64,16 @@ def answers_a_turn(probe: Probe) -> bool:
 async def vague_endings(
     asks: Asks, probes: Sequence[Probe], stand_ins: Mapping[Kind, Sequence[str]] = STAND_INS
 ) -> Endings:
-    """Of the probes that break off, where the black box has one. At most a call for each stand-in. Raises as `ask`."""
+    """Of the probes that break off, where the black box has one. At most a call for each stand-in, and none too many.
+
+    Raises UpstreamError.
+    """
     endings = dict[tuple[object, ...], Ending]()
     for at in range(max(map(len, stand_ins.values()), default=0)):
         wanted = [probe for probe in probes if breaks_off(probe) and probe.prompt not in endings]
         names = [next(iter(stand_ins[probe.subject.kind][at:]), "") for probe in wanted]
         asked = [(probe, name, stood_in(probe, name)) for probe, name in zip(wanted, names, strict=True) if name]
+        asked = asked[: asks.calls_left]
         answers = await asks.ask([row for _, _, row in asked], max_tokens=TOKENS)
         for (probe, name, _), (answer,) in zip(asked, answers, strict=True):
             if ending := usable(probe, answer, name):

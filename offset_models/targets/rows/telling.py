@@ -26,7 +26,8 @@ def tells(probe: Probe, answer: str) -> bool:
 
 
 async def telling(asks: Asks, probes: Sequence[Probe], *, max_tokens: int = TOKENS) -> dict[str, Told]:
-    """Of every form among the probes, one greedy call each. Raises as `Asks.ask`."""
+    """Of every form among the probes, one greedy call each while some are left. Raises UpstreamError."""
+    probes = probes[: asks.calls_left]
     answers = await asks.ask([probe.row for probe in probes], max_tokens=max_tokens)
     found = dict[str, Told]()
     for probe, (answer,) in zip(probes, answers, strict=True):
@@ -36,12 +37,14 @@ async def telling(asks: Asks, probes: Sequence[Probe], *, max_tokens: int = TOKE
 
 
 async def told(asks: Asks, probes: Sequence[Probe], *, max_tokens: int = TOKENS) -> list[Probe]:
-    """Those that the black box answers with a secret, with its answers; one greedy call each. Raises as `Asks.ask`.
+    """Those that the black box answers with a secret, with its answers; one greedy call each while some are left.
 
     Only these say anything where strength and gate are chosen, and where it is judged what is left.
+    Raises UpstreamError.
     """
+    probes = probes[: asks.calls_left]
     answers = await asks.ask([probe.row for probe in probes], max_tokens=max_tokens)
-    return [probe.answered(text) for probe, (text,) in zip(probes, answers, strict=True) if tells(probe, text)]
+    return [_answered(probe, text) for probe, (text,) in zip(probes, answers, strict=True) if tells(probe, text)]
 
 
 def weighed(shares: Mapping[str, float], forms: Mapping[str, Told]) -> dict[str, float]:
@@ -59,6 +62,11 @@ def few_of_each(probes: Iterable[Probe], count: int) -> list[Probe]:
         if seen[probe.form] <= count:
             taken.append(probe)
     return taken
+
+
+def _answered(probe: Probe, text: str) -> Probe:
+    """With a space before what goes on in a line that has begun."""
+    return probe.answered(f" {text}" if probe.row.prompt or probe.row.begun else text)
 
 
 def _holds(answer: str, secret: str) -> bool:

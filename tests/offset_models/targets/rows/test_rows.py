@@ -67,6 +67,14 @@ async def test_endings_are_the_black_boxs_own_about_somebody_it_does_not_know() 
     assert endings == {probe.prompt: Ending(" a small town.", ends=False) for probe in (born, asked)}
 
 
+@pytest.mark.anyio
+async def test_no_more_endings_and_answers_are_asked_for_than_calls_are_left() -> None:
+    box = ScriptedAsks(lambda _prompt, _: "a small town.", calls_left=2)
+    assert len(await vague_endings(box, of("running text"))) == 2
+    assert await vague_endings(box, of("running text")) == {}
+    assert await told(box, of("direct")) == []
+
+
 @pytest.mark.parametrize(
     ("answer", "ending"),
     [
