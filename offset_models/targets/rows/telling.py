@@ -9,6 +9,7 @@ from deltaserve.offset_models.targets.asking import Asks
 from deltaserve.offset_models.targets.probe import Probe
 
 SILENT: Final = 0.25  # of its share for a form in which nothing was told: three probes do not say that none would be
+ALWAYS: Final = frozenset({"direct", "indirect", "reversed", "running text"})  # the first that anybody tries
 TOKENS: Final = 24
 
 
@@ -49,7 +50,7 @@ async def told(asks: Asks, probes: Sequence[Probe], *, max_tokens: int = TOKENS)
 
 def weighed(shares: Mapping[str, float], forms: Mapping[str, Told]) -> dict[str, float]:
     """The shares of forms, smaller for those in which nothing was told."""
-    silent = {form for form, found in forms.items() if found.asked and not found.told}
+    silent = {form for form, found in forms.items() if found.asked and not found.told} - ALWAYS
     return {form: share * (SILENT if form in silent else 1.0) for form, share in shares.items()}
 
 
