@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from deltaserve.server.decoding.protocols import Draft, DraftParams
 
-Dialect = Literal["vllm", "llamacpp", "openai", "sglang"]
+Dialect = Literal["vllm", "llamacpp", "openai", "sglang", "together", "ollama", "chat", "deepseek", "openrouter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Capabilities:
     steps: bool = True  # by a call for each position
     begins: int | None = None  # the token that it puts before a text by itself; where prompts are text
     reads_specials: bool = True  # a special token's text in a prompt is read as that token
+    provider: str | None = None  # who answers behind a router of many
     slots: int | None = None  # requests it works on at a time, each slot with a prefix cache of its own; None: not said
     end_ids: tuple[int, ...] = ()  # ids that it was seen, or says, to end its answers with
     notes: tuple[str, ...] = ()  # sentences for the operator: what was worked around, what is slower than it need be

@@ -21,7 +21,7 @@ class Ledger:
     positions: int = 0  # shown with their lists
     drawn: int | None = None  # tokens the upstream says it drew, hidden ones included
     finish: str | None = None
-    _loose_text: bool = False  # text came at the end without a list: it may be a hidden token's
+    loose_text: bool = False  # text came at the end without a list: it may be a hidden token's
     _prompt: int = 0  # the first token's text offset, where it may be other than 0
     _named: int = 0  # characters of the tokens' names so far
     _written: int = 0  # bytes of the text so far
@@ -69,7 +69,7 @@ class Ledger:
         if reason in BROKEN_OFF:
             return False
         if self.hides_tokens:
-            self._loose_text |= _has_tokens(choice)
+            self.loose_text |= _has_tokens(choice)
             return reason is None
         if reason is None or _has_tokens(choice):
             raise MalformedTopK(WITHOUT_LIST)
@@ -80,7 +80,7 @@ class Ledger:
         if self.drawn is not None and self.drawn < self.positions:
             raise MalformedTopK("The upstream counts fewer tokens than it showed.")
         if self.drawn is None:
-            return self.positions == 0 or self._loose_text
+            return self.positions == 0 or self.loose_text
         return self.positions == 0 or self.drawn > self.positions
 
     @property
@@ -91,6 +91,15 @@ class Ledger:
     def hid_only_its_end(self) -> bool:
         """Whether nothing but the token that it ended with was not shown."""
         return self.finish == "stop" and self.drawn == self.positions + 1
+
+    def more_than_its_end_is_hidden(self) -> bool:
+        """Whether tokens were left out of an answer beside the one that ended it, and one that came last, unlisted."""
+        allowed = (self.finish == "stop") + self.loose_text
+        return self.drawn is None or self.drawn > self.positions + allowed
+
+    def denies_its_text(self) -> bool:
+        """Whether text came without a list although all tokens that it counts came with one."""
+        return self.loose_text and self.drawn == self.positions
 
     def read_end(self, choice: dict[str, Any]) -> bool:
         """The finish reason, where the choice has one; False where the upstream broke its answer off."""

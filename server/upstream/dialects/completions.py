@@ -39,6 +39,9 @@ class CompletionsBox:
 
     path: ClassVar[str] = PATH
     framing: ClassVar[Framing] = "sse"
+    takes_ids: ClassVar[bool] = True  # as its prompt; of some it is found out whether they do
+    takes_chats: ClassVar[bool] = False  # and nothing else
+    spare: ClassVar[int] = 0  # alternatives asked for beside the k that are used
     temperatures = Temperatures()
     ends_apart = False  # an answer's end is told by an event of its own, after the last token's
     # Tokens, ends too, that it draws and does not show. "none": its draws may be trusted; "some": it means no harm.
@@ -118,7 +121,7 @@ class CompletionsBox:
         ids = list(prefix)
         body = joined(self.request(ids, temperature, DraftParams(temperature, 1)), fields)
         async with self.opened(body) as events:
-            async for proposal in CompletionDraft(self, events, ids, temperature, 1, recover=False):
+            async for proposal in self.draft_of(events, ids, temperature, 1, recover=False):
                 return proposal
         return None
 
@@ -183,8 +186,10 @@ class CompletionsBox:
         """
         return temperature if self.trusts_draws else None
 
-    async def shown_again(self, prefix: list[int]) -> Proposal:
+    async def shown_again(self, prefix: list[int], *, ended: bool = False) -> Proposal:  # noqa: ARG002 (of texts)
         """The top-k right after `prefix`, where the draw was swallowed; HIDDEN itself when it stays unknown.
+
+        `ended`: it is known to be the best one there, and to have ended the answer.
 
         Raises UpstreamError; also where it stays unknown although this server has no reason to hide tokens.
         """
@@ -226,7 +231,13 @@ class CompletionsBox:
     async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[Draft]:
         temperature = self.temperature_for(params.temperature)
         async with self.opened(self.request(token_ids, temperature, params)) as events:
-            yield CompletionDraft(self, events, token_ids, temperature, params.max_tokens)
+            yield self.draft_of(events, token_ids, temperature, params.max_tokens)
+
+    def draft_of(
+        self, events: EventStream, prefix: list[int], temperature: float, max_tokens: int, *, recover: bool = True
+    ) -> "CompletionDraft":
+        """The draft that one call's events make."""
+        return CompletionDraft(self, events, prefix, temperature, max_tokens, recover=recover)
 
 
 class CompletionDraft:
@@ -297,9 +308,9 @@ class CompletionDraft:
         if not self._recover:
             raise MalformedTopK("The upstream swallowed a token that it was made to draw.")
         await self._events.aclose()  # a server with one slot could not answer the next call otherwise
-        proposal = await self._box.shown_again(self._prefix)
-        alone = self._ledger.hid_only_its_end()
-        return self._box.hidden_end(proposal) if alone and self._temperature == 0 else proposal
+        ended = self._ledger.hid_only_its_end() and self._temperature == 0
+        proposal = await self._box.shown_again(self._prefix, ended=ended)
+        return self._box.hidden_end(proposal) if ended else proposal
 
     async def _wait(self) -> None:
         try:
@@ -340,7 +351,7 @@ class CompletionDraft:
         if self._left > 0:
             self._ledger.open_to(choice)
             before = self._ledger.positions
-            for proposal in self._box.proposals(choice) if choice.get("logprobs") else ():
+            for proposal in self._proposals(choice) if choice.get("logprobs") else ():
                 self._take(proposal)
                 if self._ended:
                     return
@@ -349,6 +360,9 @@ class CompletionDraft:
         self._look_for_end(choice)
         if not self._ledger.read_end(choice):
             raise UpstreamUnreachable("The upstream broke off its answer.")
+
+    def _proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
+        return self._box.proposals(choice)
 
     def _look_for_end(self, choice: dict[str, Any]) -> None:
         """Of the latest token: whether the black box ended with it, or the next event will tell."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from deltaserve.errors import MalformedTopK
-from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.server.decoding.protocols import DraftParams
 from deltaserve.server.upstream.dialects.completions import Temperatures
-from deltaserve.server.upstream.dialects.text_box import TextBox, entry_of
-from deltaserve.server.upstream.text.lists import Entry
+from deltaserve.server.upstream.dialects.text_box import TextBox, chat_shaped
+from deltaserve.server.upstream.text.lists import Entry, Told
 
 
 class OpenAI(TextBox):
@@ -37,15 +37,14 @@ class OpenAI(TextBox):
             body["seed"] = params.seed
         return body
 
-    def proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
+    def told(self, choice: dict[str, Any]) -> Iterator[Told]:
         logprobs = choice["logprobs"]
         if logprobs.get("content") is not None:
-            for entry in logprobs["content"]:
-                yield self._reading.proposal(entry_of(entry), [*map(entry_of, entry["top_logprobs"])])
+            yield from chat_shaped(logprobs)
             return
         tokens, tables = logprobs["tokens"], logprobs["top_logprobs"]
         own_logprobs = logprobs.get("token_logprobs") or [None] * len(tokens)
         if not len(tokens) == len(tables) == len(own_logprobs):
             raise MalformedTopK("The upstream's tokens and their lists are not of one number.")
         for token, own, table in zip(tokens, own_logprobs, tables, strict=True):
-            yield self._map_reading.proposal(Entry(token, own), [Entry(text, value) for text, value in table.items()])
+            yield Told(Entry(token, own), [Entry(text, value) for text, value in table.items()], is_map=True)

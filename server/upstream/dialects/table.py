@@ -4,10 +4,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from deltaserve.server.upstream.base import Capabilities, Dialect, TokenizerView
+from deltaserve.server.upstream.dialects.chat import Chat
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.dialects.deepseek import DeepSeek
 from deltaserve.server.upstream.dialects.llamacpp import LlamaCpp
+from deltaserve.server.upstream.dialects.ollama import Ollama
 from deltaserve.server.upstream.dialects.openai import OpenAI
+from deltaserve.server.upstream.dialects.openrouter import OpenRouter
 from deltaserve.server.upstream.dialects.sglang import SGLang
+from deltaserve.server.upstream.dialects.together import Together
 from deltaserve.server.upstream.dialects.vllm import Vllm
 from deltaserve.server.upstream.http.transport import Transport
 
@@ -16,6 +21,11 @@ KINDS: Final[Mapping[Dialect, type[CompletionsBox]]] = {
     "llamacpp": LlamaCpp,
     "openai": OpenAI,
     "sglang": SGLang,
+    "together": Together,
+    "ollama": Ollama,
+    "chat": Chat,
+    "deepseek": DeepSeek,
+    "openrouter": OpenRouter,
 }
 
 

@@ -3,16 +3,16 @@
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 import structlog
 
 from deltaserve.errors import MalformedTopK, UpstreamRefused
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Draft, DraftParams, Proposal
 from deltaserve.server.upstream.base import Capabilities, TokenizerView
-from deltaserve.server.upstream.dialects.completions import CompletionDraft, CompletionsBox
-from deltaserve.server.upstream.http.transport import Transport
-from deltaserve.server.upstream.text.lists import Entry, Reading
+from deltaserve.server.upstream.dialects.completions import HIDDEN, CompletionDraft, CompletionsBox
+from deltaserve.server.upstream.http.transport import EventStream, Transport
+from deltaserve.server.upstream.text.lists import Entry, Reading, Told
 from deltaserve.server.upstream.text.names import names_of
 from deltaserve.server.upstream.text.prefixes import PlainText, Wording, longest_exact
 
@@ -24,10 +24,10 @@ UNKNOWN: Final = Proposal(None, NO_IDS, NO_FLOATS, bridged=True)
 
 
 class TextBox(CompletionsBox):
-    """A black box whose lists are texts. A dialect says how ids are worded (`wording`) and lists are read."""
+    """A black box whose lists are texts. A dialect says how ids are worded (`wording`) and what a chunk tells."""
 
     ends_apart = True
-    hidden_draws = "unknown"  # end tokens are often left out, and a server that is not known may filter what it draws
+    hidden_draws: ClassVar[Literal["none", "unknown", "some"]] = "unknown"  # ends are often left out
     cuts: ClassVar[bool] = False  # as in `Reading`
     takes_bias: ClassVar[bool] = True  # `drawing` makes it draw a token, and its lists are raw all the same
 
@@ -35,20 +35,18 @@ class TextBox(CompletionsBox):
         self._names = names_of(tokenizer)
         super().__init__(transport, tokenizer, capabilities)
 
+    def told(self, choice: dict[str, Any]) -> Iterator[Told | None]:
+        """The positions of one chunk as they were told; None where some may be missing."""
+        raise NotImplementedError
+
     def adopt(self, capabilities: Capabilities, *, trusts_draws: bool = True) -> None:
         super().adopt(capabilities, trusts_draws=trusts_draws)
-        self._reading = Reading(self._names, self._rules, cuts=self.cuts, end=self.silent_end)
-        self._map_reading = replace(self._reading, is_map=True)
-        self._wording = self.wording(capabilities)
+        self.reading = Reading(self._names, self._rules, cuts=self.cuts, spare=self.spare)
+        self._wording = self.wording()
 
-    def wording(self, facts: Capabilities) -> Wording:
+    def wording(self) -> Wording:
         """How ids are said to it."""
-        return PlainText(self._tokenizer, facts.begins, facts.reads_specials)
-
-    @property
-    def silent_end(self) -> int | None:
-        """The token that an entry without text stands for, where the dialect leaves no other choice."""
-        return None
+        return PlainText(self._tokenizer, self._capabilities.begins, self._capabilities.reads_specials)
 
     def worded(self, token_ids: list[int]) -> Any:
         """What is sent in the place of these ids. Raises UpstreamRefused where nothing is read as exactly them."""
@@ -59,20 +57,33 @@ class TextBox(CompletionsBox):
             raise UpstreamRefused(NO_TEXT)
         return sent
 
-    def can_send(self, token_ids: list[int]) -> bool:
-        """Whether it can be asked right behind these ids."""
-        return self._capabilities.ids_in or self._wording.exact(token_ids) is not None
+    def proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
+        return self.read(choice, self.reading)
+
+    def read(self, choice: dict[str, Any], reading: Reading) -> Iterator[Proposal]:
+        """The positions of one chunk; HIDDEN where some may be missing. Raises MalformedTopK."""
+        for told in self.told(choice):
+            if told is None:
+                yield HIDDEN
+                return
+            yield reading.proposal(told)
+
+    def draft_of(
+        self, events: EventStream, prefix: list[int], temperature: float, max_tokens: int, *, recover: bool = True
+    ) -> CompletionDraft:
+        return TextDraft(self, events, prefix, temperature, max_tokens, recover=recover)
 
     @asynccontextmanager
     async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[Draft]:
         found = longest_exact(token_ids, self._wording.exact) if not self._capabilities.ids_in else (None, [])
         if found is None:
             raise UpstreamRefused(NO_TEXT)
-        if not found[1]:
-            async with super()._draft(token_ids, params) as draft:
+        _, bridge = found
+        if bridge:
+            async with self._bridged(token_ids, bridge, params) as draft:
                 yield draft
             return
-        async with self._bridged(token_ids, found[1], params) as draft:
+        async with super()._draft(token_ids, params) as draft:
             yield draft
 
     @asynccontextmanager
@@ -83,7 +94,7 @@ class TextBox(CompletionsBox):
         for temperature, fields in self._ways_over(params.temperature, bridge):
             wanted = replace(params, max_tokens=len(bridge) + (1 if fields else params.max_tokens))
             async with self.opened(self.request(start, temperature, wanted) | fields) as events:
-                draft = CompletionDraft(self, events, [*start], temperature, wanted.max_tokens, recover=False)
+                draft = self.draft_of(events, [*start], temperature, wanted.max_tokens, recover=False)
                 if await _crosses(draft, bridge):
                     yield Beyond(draft, by_force=bool(fields))
                     return
@@ -91,16 +102,34 @@ class TextBox(CompletionsBox):
 
     def _ways_over(self, temperature: float, bridge: list[int]) -> Iterator[tuple[float, dict[str, Any]]]:
         """Temperatures and fields to ask with: its own draws first, then with a bias that leaves it little choice."""
-        wanted = self.temperature_for(temperature)
+        wanted, greedy = self.temperature_for(temperature), self.temperature_for(0.0)
         yield wanted, {}
         if self.takes_bias and self._capabilities.raw_logprobs:
-            yield 0.0, self.drawing_any(bridge)
-        elif wanted:
-            yield (0.0 if self._capabilities.raw_logprobs else wanted), {}
+            yield greedy, {"logit_bias": {str(token_id): 100.0 for token_id in bridge}}
+        elif wanted != greedy:
+            yield greedy, {}
 
-    def drawing_any(self, token_ids: list[int]) -> dict[str, Any]:
-        """Body fields that make it draw no others than these tokens, as `drawing` does with one."""
-        return {"logit_bias": {str(token_id): 100.0 for token_id in token_ids}}
+
+class TextDraft(CompletionDraft):
+    """Proposals of one call to a black box of texts."""
+
+    def __init__(
+        self,
+        box: TextBox,
+        events: EventStream,
+        prefix: list[int],
+        temperature: float,
+        max_tokens: int,
+        *,
+        recover: bool = True,
+        reading: Reading | None = None,
+    ) -> None:
+        super().__init__(box, events, prefix, temperature, max_tokens, recover=recover)
+        self._texts = box
+        self._reading = reading or replace(box.reading, by_draw=temperature == 0)
+
+    def _proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
+        return self._texts.read(choice, self._reading)
 
 
 async def _crosses(draft: CompletionDraft, bridge: list[int]) -> bool:
@@ -113,18 +142,6 @@ async def _crosses(draft: CompletionDraft, bridge: list[int]) -> bool:
     except (MalformedTopK, UpstreamRefused):  # a draw that is not shown
         return False
     return True
-
-
-def entry_of(told: Mapping[str, Any]) -> Entry:
-    """A chat-shaped entry: text, log-probability, bytes where it has some, its id where a server adds one."""
-    raw, token_id = told.get("bytes"), told.get("token_id", told.get("id"))
-    return Entry(
-        told["token"], told.get("logprob"), None if raw is None else bytes(raw), token_id if _is_id(token_id) else None
-    )
-
-
-def _is_id(value: object) -> bool:
-    return type(value) is int
 
 
 class Beyond:
@@ -155,3 +172,20 @@ class Beyond:
         proposal = await anext(self._draft)
         token_id = None if self._by_force else proposal.token_id  # drawn under a bias: the list alone counts
         return replace(proposal, token_id=token_id, bridged=True)
+
+
+def chat_shaped(logprobs: Mapping[str, Any]) -> Iterator[Told]:
+    """The positions of `logprobs.content`."""
+    for entry in logprobs["content"]:
+        yield Told(entry_of(entry), [*map(entry_of, entry["top_logprobs"])])
+
+
+def entry_of(told: Mapping[str, Any]) -> Entry:
+    """A chat-shaped entry: text, log-probability, bytes where it has some, its id where a server adds one."""
+    raw, token_id = told.get("bytes"), told.get("token_id", told.get("id"))
+    return Entry(
+        told["token"],
+        told.get("logprob"),
+        None if raw is None else bytes(raw),
+        token_id if type(token_id) is int else None,
+    )

@@ -14,6 +14,10 @@ from deltaserve.server.upstream.topk import ranked_proposal
 _PREFIX = "token_id:"
 
 
+class NamedByText(MalformedTopK):
+    """Tokens came without their ids: another server, or something between that strips what it does not know."""
+
+
 class TokenIds(dict[str, int]):
     """`token_id:634` → 634, remembered: the same names come back at every position."""
 
@@ -24,7 +28,7 @@ class TokenIds(dict[str, int]):
     def __missing__(self, name: str) -> int:
         digits = name.removeprefix(_PREFIX)
         if digits == name or not digits.isdecimal() or str(token_id := int(digits)) != digits:
-            raise MalformedTopK("The upstream does not name tokens by id: it ignores return_tokens_as_token_ids.")
+            raise NamedByText("The upstream does not name tokens by id: it ignores return_tokens_as_token_ids.")
         if token_id < self._size:  # names of ids that cannot be are refused later and must not fill the memory
             self[name] = token_id
         return token_id

@@ -52,6 +52,8 @@ def method_for_texts(box: CompletionsBox, wanted: MethodName | None = None) -> M
 
 async def proven_methods(box: CompletionsBox, tokenizer: TokenizerView) -> dict[MethodName, bool]:
     """Whether each method tells the list of a plain step, as facts for `Capabilities`. Raises UpstreamError."""
+    if not box.capabilities.ids_in:
+        return {name: name == "steps" for name in NAMES}
     limit = box.capabilities.max_context
     ids = tokenizer.encode(_SENTENCE)
     ids = ids[: limit // 2] if limit else ids

@@ -4,6 +4,7 @@ What cannot be corrected exactly is refused here, with a sentence that names the
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import structlog
@@ -11,12 +12,14 @@ import structlog
 from deltaserve.errors import MalformedTopK, UncorrectableUpstream, UpstreamRefused
 from deltaserve.server.upstream.base import Capabilities, Dialect, TokenizerView
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
-from deltaserve.server.upstream.dialects.table import box_of
+from deltaserve.server.upstream.dialects.table import KINDS, box_of
+from deltaserve.server.upstream.dialects.text_box import TextBox
 from deltaserve.server.upstream.http.continuity import Difference
 from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
 from deltaserve.server.upstream.probing.detect import Detected, detect
 from deltaserve.server.upstream.probing.identity import Identity, compare, identify
 from deltaserve.server.upstream.probing.measure import measured
+from deltaserve.server.upstream.probing.otherwise import understood
 from deltaserve.server.upstream.probing.revalidation import revalidation
 from deltaserve.server.upstream.probing.tokenizer_check import named_end
 
@@ -34,13 +37,15 @@ async def connect(
     cache_salt: str | None = None,
     prefix_cache: bool = True,
     trust_draws: bool = True,
+    provider: str | None = None,
 ) -> CompletionsBox:
     """A probed black box; without `prefix_cache` (llama.cpp only) it computes every prompt whole.
 
+    `provider`: who has to answer, behind a router of many (OpenRouter).
     Without `trust_draws` what it draws is only a guess; nor is it trusted where it may hide what it drew.
     Raises UncorrectableUpstream when it cannot be corrected, UpstreamError when it is away.
     """
-    prober = Prober(url, tokenizer, key, dialect, k, timeouts, limits, cache_salt, prefix_cache, trust_draws)
+    prober = Prober(url, tokenizer, key, dialect, k, timeouts, limits, cache_salt, prefix_cache, trust_draws, provider)
     box, identity = await prober.probed(model)
     structlog.get_logger(__name__).info("upstream_probed", **box.capabilities.describe())
     box.revalidate_with(await revalidation(prober, box, identity))
@@ -61,15 +66,14 @@ class Prober:
     cache_salt: str | None
     prefix_cache: bool
     trust_draws: bool
+    provider: str | None = None
 
     async def probed(self, model: str | None) -> tuple[CompletionsBox, Identity]:
         """All of it, with some dozen calls. Raises UncorrectableUpstream, UpstreamError."""
         transport = Transport(self.url, key=self.key, timeouts=self.timeouts, limits=self.limits)
         try:
             pages = await detect(transport, model, None if self.dialect == "auto" else self.dialect)
-            box = self._box(transport, self._assumed(pages))
-            box.trusts_draws = box.trusts_draws and self.trust_draws and pages.is_known
-            box = await measured(box, self.tokenizer)
+            box, pages = await understood(pages, partial(self._measured, transport), guessed=self.dialect == "auto")
             identity = await identify(box, self.tokenizer, pages)
         except (MalformedTopK, UpstreamRefused) as error:
             await transport.aclose()
@@ -78,6 +82,11 @@ class Prober:
             await transport.aclose()
             raise
         return box, identity
+
+    async def _measured(self, transport: Transport, pages: Detected) -> CompletionsBox:
+        box = self._box(transport, self._assumed(pages))
+        box.trusts_draws = box.trusts_draws and self.trust_draws and pages.is_known
+        return await measured(box, self.tokenizer)
 
     async def compared(self, facts: Capabilities, identity: Identity) -> Difference | None:
         """A look at little cost. Raises UpstreamError where the server does not answer."""
@@ -101,12 +110,13 @@ class Prober:
             max_k=self.k,
             vocab_size=pages.vocab_size,
             max_context=pages.max_context,
-            ids_in=True,
-            ids_out=pages.dialect != "openai",
+            ids_in=KINDS[pages.dialect].takes_ids,
+            ids_out=not issubclass(KINDS[pages.dialect], TextBox),
             raw_logprobs=True,
             prompt_list=False,
             prompt_logprobs=False,
             prefix_cache=None if self.prefix_cache else _without_cache(pages.dialect),
+            provider=self.provider,
             slots=pages.slots,
             end_ids=named_end(pages.end, self.tokenizer),
             notes=pages.notes,

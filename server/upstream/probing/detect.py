@@ -6,6 +6,7 @@ from typing import Any
 from deltaserve.errors import UncorrectableUpstream, UpstreamRefused
 from deltaserve.server.upstream.base import Dialect
 from deltaserve.server.upstream.http.transport import Transport
+from deltaserve.server.upstream.probing.vendors import hosted_api, is_ollama, ollama_model, page_of, router_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Detected:
     vocab_size: int | None
     max_context: int | None
     slots: int | None = None
-    end: str | None = None  # text of its end token
+    end: str | int | None = None  # its end token, by its text or its id
     weights: str | None = None  # where it says it has them from
     notes: tuple[str, ...] = ()
     is_known: bool = True  # the server whose dialect it is, not another that speaks it
@@ -29,18 +30,21 @@ async def detect(transport: Transport, model: str | None, dialect: Dialect | Non
     cards = await _cards(transport)
     card, notes = _card(cards, model)
     owner = str(card.get("owned_by", ""))
-    props = await _page(transport, "/props") if owner == "llamacpp" or dialect == "llamacpp" else {}
+    hosted = hosted_api(card)
+    if dialect == "ollama" or (dialect is None and hosted is None and await is_ollama(transport, owner)):
+        return await _ollama(transport, card, notes)
+    props = await page_of(transport, "/props") if owner == "llamacpp" or dialect == "llamacpp" else {}
     native = await _native(transport) if owner == "sglang" or dialect == "sglang" else {}
-    version = await _page(transport, "/version") if not (props or native) else {}
-    guess = dialect or _dialect(owner, props, version, native)
+    version = await page_of(transport, "/version") if not (props or native) else {}
+    guess = dialect or hosted or _dialect(owner, props, version, native)
     meta = card.get("meta") or {}
     slot = (props.get("default_generation_settings") or {}).get("n_ctx")  # the context of one slot
     return Detected(
         dialect=guess,
-        server=_server(guess, owner, props or native, version),
+        server=router_named(card) or _server(guess, owner, props or native, version),
         model=str(card["id"]),
         vocab_size=_whole(meta.get("n_vocab")),
-        max_context=_whole(card.get("max_model_len")) or _whole(slot) or _whole(meta.get("n_ctx")),
+        max_context=_context(card) or _whole(slot) or _whole(meta.get("n_ctx")),
         slots=_whole(props.get("total_slots")),
         end=props["eos_token"] if isinstance(props.get("eos_token"), str) else None,
         weights=str(native.get("weights") or card.get("root") or props.get("model_path") or "") or None,
@@ -49,9 +53,23 @@ async def detect(transport: Transport, model: str | None, dialect: Dialect | Non
     )
 
 
+async def _ollama(transport: Transport, card: dict[str, Any], notes: tuple[str, ...]) -> Detected:
+    shown = await ollama_model(transport, str(card["id"]))
+    return Detected(
+        dialect="ollama",
+        server=f"Ollama {shown.version or ''}".rstrip(),
+        model=str(card["id"]),
+        vocab_size=shown.vocab_size,
+        max_context=None,  # that of a loaded model is a setting which it does not tell here
+        end=shown.end_id,
+        weights=shown.digest,
+        notes=notes,
+    )
+
+
 async def _native(transport: Transport) -> dict[str, Any]:
     """SGLang's own pages; nothing where a gateway shows only OpenAI's routes."""
-    pages = [await _page(transport, path) for path in ("/model_info", "/server_info")]
+    pages = [await page_of(transport, path) for path in ("/model_info", "/server_info")]
     if not pages[0]:
         return {}
     weights = f"{pages[0].get('model_path')} {pages[0].get('weight_version')}"
@@ -83,8 +101,8 @@ async def _cards(transport: Transport) -> list[dict[str, Any]]:
         if getattr(error, "http_status", None) in (401, 403):
             raise UncorrectableUpstream("The upstream refused the key: set the upstream key.") from None
         return []  # hosted servers may not have the page
-    cards = answer.get("data") if isinstance(answer, dict) else None
-    return [card for card in cards or [] if isinstance(card, dict) and "id" in card]
+    cards = answer.get("data") if isinstance(answer, dict) else answer
+    return [card for card in cards if isinstance(card, dict) and "id" in card] if isinstance(cards, list) else []
 
 
 def _card(cards: list[dict[str, Any]], model: str | None) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -94,7 +112,7 @@ def _card(cards: list[dict[str, Any]], model: str | None) -> tuple[dict[str, Any
         several = len(cards) > 1
         return cards[0], (f"It serves {len(cards)} models; the first one was taken.",) if several else ()
     for card in cards:
-        if model in (card["id"], *(card.get("aliases") or ())):
+        if model in (card["id"], str(card["id"]).removesuffix(":latest"), *(card.get("aliases") or ())):
             return card, ()
     if cards:
         names = ", ".join(str(card["id"]) for card in cards[:8])
@@ -102,12 +120,8 @@ def _card(cards: list[dict[str, Any]], model: str | None) -> tuple[dict[str, Any
     return {"id": model}, ()
 
 
-async def _page(transport: Transport, path: str) -> dict[str, Any]:
-    try:
-        page = await transport.get_json(path)
-    except UpstreamRefused:
-        return {}
-    return page if isinstance(page, dict) else {}
+def _context(card: dict[str, Any]) -> int | None:
+    return _whole(card.get("max_model_len")) or _whole(card.get("context_length"))
 
 
 def _whole(value: object) -> int | None:

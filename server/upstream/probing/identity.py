@@ -10,9 +10,8 @@ from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.continuity import Difference
 from deltaserve.server.upstream.probing.detect import Detected
 from deltaserve.server.upstream.probing.probe import SHARPENED, Probe
-from deltaserve.server.upstream.probing.tokenizer_check import probe_prompt
+from deltaserve.server.upstream.probing.prompts import probe_prompts
 
-_OTHER_PROMPT: Final = "My name is"
 _OTHER_TEMPERATURE: Final = 0.5
 _SAME_WEIGHTS: Final = 0.1  # share of the listed mass: bfloat16 moves 0.01 of it, a small fine-tuning more than this
 _TRIES: Final = 3  # noise passes in one of these, other weights in none
@@ -30,7 +29,7 @@ class Identity:
 
 async def identify(box: CompletionsBox, tokenizer: TokenizerView, pages: Detected) -> Identity:
     """Of the probed black box. Raises UpstreamError."""
-    one, other = _prompts(tokenizer)
+    one, other = probe_prompts(box, tokenizer)
     cached, plain = await Probe(box, one).listed(1.0), _without_pretence(box)
     lists = await Probe(plain, one).listed(1.0), await Probe(plain, other).listed(1.0)
     noise = difference(lists[0], cached)
@@ -42,7 +41,7 @@ async def compare(was: Identity, box: CompletionsBox, tokenizer: TokenizerView, 
     if replace(pages, notes=()) != replace(was.pages, notes=()):
         return Difference("its own pages say something else of it than they did")
     plain = _without_pretence(box)
-    one, other = (Probe(plain, prompt) for prompt in _prompts(tokenizer))
+    one, other = (Probe(plain, prompt) for prompt in probe_prompts(box, tokenizer))
     for _ in range(_TRIES):
         changed = _compare_lists(was, await one.listed(1.0), await other.listed(_OTHER_TEMPERATURE))
         if changed is None:
@@ -85,8 +84,3 @@ def _differ(was: Identity, at: int, listed: Proposal) -> bool:
 
 def _best(listed: Proposal, count: int) -> Proposal:
     return Proposal(None, listed.top_ids[:count], listed.top_logprobs[:count])
-
-
-def _prompts(tokenizer: TokenizerView) -> tuple[list[int], list[int]]:
-    one = probe_prompt(tokenizer)
-    return one, tokenizer.encode(_OTHER_PROMPT) or one

@@ -8,10 +8,11 @@ from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.refusals import Refusal
 from deltaserve.server.upstream.listing.choosing import proven_methods
 from deltaserve.server.upstream.probing.probe import Probe
+from deltaserve.server.upstream.probing.prompts import probe_prompts
+from deltaserve.server.upstream.probing.texts import reading
 from deltaserve.server.upstream.probing.tokenizer_check import (
     check_tokenizer,
     ends_beside,
-    probe_prompt,
     unnamed_ends,
 )
 
@@ -20,15 +21,18 @@ _HOSTED_K: Final = 5  # OpenAI's limit, tried when a refusal does not name the s
 
 async def measured(box: CompletionsBox, tokenizer: TokenizerView) -> CompletionsBox:
     """The box with the capabilities that the black box really has. Raises UncorrectableUpstream, UpstreamError."""
-    wanted_k, prompt = box.capabilities.k, probe_prompt(tokenizer)
-    box = await _settled_on_k(box, prompt)
+    wanted_k, remarks = box.capabilities.k, list[str]()
+    box = await _settled_on_k(box, probe_prompts(box, tokenizer)[0])
+    if not box.capabilities.ids_in:
+        box, remarks = await reading(box, tokenizer)
+    prompt = probe_prompts(box, tokenizer)[0]
     box = box.knowing(raw_logprobs=await Probe(box, prompt).is_raw())
     if not box.capabilities.raw_logprobs:
         box = box.knowing(greedy_raw=await Probe(box, prompt).greedy_is_raw())
     await Probe(box, prompt).check_continuation()
     box = box.knowing(**await _vocabulary(Probe(box, prompt), tokenizer))
     probe = Probe(box, prompt)
-    notes = await check_tokenizer(probe, tokenizer)
+    notes = remarks if remarks or box.takes_chats else await check_tokenizer(probe, tokenizer)
     ends = await ends_beside(probe, tokenizer)
     box = box.knowing(end_ids=tuple(dict.fromkeys((*box.capabilities.end_ids, *ends))))
     notes += unnamed_ends(box.capabilities.end_ids, tokenizer)
@@ -44,16 +48,17 @@ async def _settled_on_k(box: CompletionsBox, prompt: list[int]) -> CompletionsBo
             await Probe(box, prompt).listed(1.0)
             return box
         except Refusal as refusal:
-            changes = _after_refusal(box.capabilities, refusal)
+            changes = _after_refusal(box, refusal)
         except MalformedTopK as error:
             changes = _after_short_list(box.capabilities, error)
         box = box.knowing(**changes)
 
 
-def _after_refusal(facts: Capabilities, refusal: Refusal) -> dict[str, Any]:
+def _after_refusal(box: CompletionsBox, refusal: Refusal) -> dict[str, Any]:
+    facts = box.capabilities
     if refusal.http_status not in (400, 422):
         raise refusal
-    limit = refusal.largest_k
+    limit = None if refusal.largest_k is None else refusal.largest_k - box.spare
     if limit is not None and limit < 1:
         raise UncorrectableUpstream("The upstream gives no log-probabilities: allow them (vLLM: --max-logprobs 20).")
     if limit is None and facts.dialect == "openai":
@@ -106,5 +111,8 @@ def _remarks(box: CompletionsBox, wanted_k: int) -> list[str]:
             "Its own top_k, min_p and repetition penalty cannot be switched off here: they must be off there."
         )
     if not facts.ids_in:
-        remarks.append("It takes prompts as text only: prefixes that do not survive re-tokenising are refused.")
+        remarks.append(
+            "It takes prompts as text only: an answer whose tokens no text says can be continued only where it draws "
+            "these tokens again by itself."
+        )
     return remarks

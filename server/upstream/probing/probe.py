@@ -9,8 +9,16 @@ from deltaserve.server.upstream.comparison import SAME_LIST, difference, slope
 from deltaserve.server.upstream.dialects.completions import CompletionsBox, joined
 from deltaserve.server.upstream.http.refusals import Refusal
 
+_CERTAIN = (
+    "The upstream gives one token all of the probability and the others none: these are no log-probabilities of its "
+    "model."
+)
 _DRAFT_TOKENS = 8  # enough for speculative decoding to show itself
 SHARPENED = 1.4  # slope of a list at temperature ½ against one at 1: 1 when raw, 2 when processed
+
+
+class WithoutLists(UncorrectableUpstream):
+    """It answers, and lists nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,9 @@ class Probe:
         """Top-k right after the prompt, asked for at `temperature`; refuses an upstream that lists nothing."""
         drafted = await self._drafted(self.prompt, temperature, 1)
         if not drafted or not len(drafted[0].top_ids):
-            raise UncorrectableUpstream("The upstream gives no log-probabilities on /v1/completions: they are needed.")
+            raise WithoutLists(f"The upstream gives no log-probabilities on {self.box.path}: they are needed.")
+        if len(drafted[0].top_ids) == 1 < self.box.rules.least and drafted[0].log_cap is None:
+            raise UncorrectableUpstream(_CERTAIN)
         return drafted[0]
 
     async def is_raw(self) -> bool:
@@ -44,18 +54,23 @@ class Probe:
         return await Probe(self.box.knowing(greedy_raw=True), self.prompt).listed(0.0)
 
     async def check_continuation(self) -> None:
-        """Going on from its own first token must show the list it showed itself: the prompt is used as it is sent."""
+        """Going on from its own first tokens must show the list it showed itself: the prompt is used as it is sent."""
         drafted = await self._drafted(self.prompt, 0.0, _DRAFT_TOKENS)
-        first = drafted[0].token_id if drafted else None
-        if first is None or len(drafted) < 2 or not len(drafted[1].top_ids):
-            return  # it ended at once: nothing to compare
-        if not self._can_be_sent([*self.prompt, first]):
-            return  # a text-only upstream, and a token that is no text of its own
-        again = await self._drafted([*self.prompt, first], 0.0, 1)
-        if not again or difference(drafted[1], again[0]) > SAME_LIST:
+        for at in range(1, len(drafted)):
+            said = [proposal.token_id for proposal in drafted[:at]]
+            prefix = [*self.prompt, *(i for i in said if i is not None)]
+            if None in said or not drafted[at].top_ids.size:
+                return  # it ended at once: nothing to compare
+            if self._can_be_sent(prefix):
+                await self._check_goes_on(prefix, drafted[at])
+                return
+
+    async def _check_goes_on(self, prefix: list[int], told: Proposal) -> None:
+        again = await self._drafted(prefix, 0.0, 1)
+        if not again or difference(told, again[0]) > SAME_LIST:
             raise UncorrectableUpstream(
                 "The upstream does not continue from its own tokens: it changes prompts (a chat template, a system "
-                "prompt or special tokens are added to /v1/completions)."
+                f"prompt or special tokens are added on {self.box.path})."
             )
 
     async def sizes(self) -> dict[str, int]:
@@ -87,8 +102,8 @@ class Probe:
     async def reads_its_cache(self) -> bool | None:
         """True when a second identical call says that it read cached tokens; None when nothing is said."""
         long = (self.prompt * (256 // len(self.prompt) + 1))[: (self.box.capabilities.max_context or 256) // 2]
-        body = self.box.request(long, 0.0, DraftParams(0.0, 1))
         try:
+            body = self.box.request(long, 0.0, DraftParams(0.0, 1))
             await self.box.post(body)
             usage = (await self.box.post(body)).get("usage") or {}
         except UpstreamRefused:

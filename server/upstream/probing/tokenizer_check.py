@@ -8,7 +8,7 @@ from deltaserve.errors import UncorrectableUpstream, UpstreamRefused
 from deltaserve.server.upstream.base import TokenizerView
 from deltaserve.server.upstream.probing.probe import Probe
 
-_SAMPLES = {
+SAMPLES = {
     "plain text": "The capital of France is Paris.",
     "accents": "Crème brûlée, naïve façade, Ångström, žluťoučký kůň",
     "emoji": "🙂 🦙🫠 👩‍👩‍👧",
@@ -22,27 +22,19 @@ _MOST_ENDS = 8
 _LIKE_AN_END = re.compile(r"end|eo[stmdf]|stop|/s>|return", re.IGNORECASE)
 
 
-def probe_prompt(tokenizer: TokenizerView) -> list[int]:
-    """The prompt of the probe's requests."""
-    prompt = tokenizer.encode("The capital of France is")
-    if not prompt:
-        raise UncorrectableUpstream("The pair's tokenizer makes no tokens of plain text.")
-    return prompt
-
-
 async def check_tokenizer(probe: Probe, tokenizer: TokenizerView) -> list[str]:
     """Remarks for the operator; UncorrectableUpstream when a sample becomes other tokens there than here."""
-    samples = _SAMPLES | _specials(tokenizer)
+    samples = SAMPLES | special_samples(tokenizer)
     try:
         for kind, text in samples.items():
             if await _tokenized(probe, text) != tokenizer.encode(text):
-                raise _mismatch(kind)
+                raise mismatch(kind)
     except UpstreamRefused:
         return await _check_counts(probe, tokenizer)
     return []
 
 
-def _specials(tokenizer: TokenizerView) -> dict[str, str]:
+def special_samples(tokenizer: TokenizerView) -> dict[str, str]:
     """A few special tokens: those near either end of the vocabulary that look like markup and encode to themselves."""
     size = tokenizer.vocab_size
     near = [*range(size - 1, max(size - 64, 0), -1), *range(min(8, size))]
@@ -70,7 +62,7 @@ async def _check_counts(probe: Probe, tokenizer: TokenizerView) -> list[str]:
     """Without /tokenize: the number of tokens that each sample costs, up to a begin-of-text token."""
     extra = set()
     try:
-        for text in _SAMPLES.values():
+        for text in SAMPLES.values():
             usage = (await probe.whole(prompt=text)).get("usage") or {}
             if not isinstance(usage.get("prompt_tokens"), int):
                 return ["Its tokenizer could not be compared: it has no /tokenize and counts no prompt tokens."]
@@ -78,22 +70,24 @@ async def _check_counts(probe: Probe, tokenizer: TokenizerView) -> list[str]:
     except UpstreamRefused:
         return ["Its tokenizer could not be compared: it has no /tokenize and refuses text prompts."]
     if len(extra) > 1 or not extra <= {0, 1}:
-        raise _mismatch("how many tokens a text has")
+        raise mismatch("how many tokens a text has")
     return ["Its tokenizer was compared by token counts only: it has no /tokenize."]
 
 
 async def ends_beside(probe: Probe, tokenizer: TokenizerView) -> list[int]:
     """Special tokens that end the black box's answers and that the pair's own files do not name as an end."""
-    if probe.box.capabilities.dialect == "openai":
+    if not probe.box.capabilities.ids_out:
         return []  # it lists texts, and special tokens have none
     unnamed = sorted(tokenizer.special_ids.difference(tokenizer.eos_ids))
     likely = [i for i in unnamed if _LIKE_AN_END.search(tokenizer.token_text(i))][:_MOST_ENDS]
     return [i for i in likely if await probe.ends_with(i)]
 
 
-def named_end(text: str | None, tokenizer: TokenizerView) -> tuple[int, ...]:
-    """The id of the end token that a server names by its text; none where that is no token."""
-    ids = tokenizer.encode(text) if text else []
+def named_end(end: str | int | None, tokenizer: TokenizerView) -> tuple[int, ...]:
+    """The id of the end token that a server names by its text or its id; none where that is no token."""
+    if isinstance(end, int):
+        return (end,) if 0 <= end < tokenizer.vocab_size else ()
+    ids = tokenizer.encode(end) if end else []
     return tuple(ids) if len(ids) == 1 else ()
 
 
@@ -108,7 +102,7 @@ def unnamed_ends(end_ids: Sequence[int], tokenizer: TokenizerView) -> list[str]:
     ]
 
 
-def _mismatch(kind: str) -> UncorrectableUpstream:
+def mismatch(kind: str) -> UncorrectableUpstream:
     return UncorrectableUpstream(
         f"The upstream's tokenizer is not the pair's: they differ on {kind}. "
         "The pair must be of the black box's model family, with the same vocabulary."

@@ -5,7 +5,7 @@ mass stays in the tail, under a bound that it cannot exceed. Nothing is guessed,
 a token might be the best.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log
 from typing import Final
@@ -32,6 +32,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """One position as it was told."""
+
+    drawn: Entry
+    listed: Sequence[Entry]
+    is_map: bool = False  # texts were the keys of a map: of several entries with one text all but one are lost
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """An entry of a list, and the id that it names; None where it may be several."""
 
@@ -46,31 +55,30 @@ class Reading:
 
     names: TokenNames
     rules: TopKRules
-    is_map: bool = False  # texts are the keys of a map: of several entries with one text all but one are lost
     cuts: bool = False  # a part of a character at a token's end is not shown
-    end: int | None = None  # the token that an entry without text stands for
+    by_draw: bool = False  # the drawn token's name tells which of several an entry is; not of draws by chance
+    end: int | None = None  # the best token, as is known otherwise, where it has no text
+    spare: int = 0  # entries asked for beside the k best, which the server may have given to the drawn token
 
-    def proposal(self, drawn: Entry, listed: Sequence[Entry]) -> Proposal:
+    def proposal(self, told: Told) -> Proposal:
         """Of one position; its token is None where the drawn text may be several. Raises MalformedTopK."""
-        token_id = self.drawn_id(drawn)
-        ranked = self._without_extra(drawn, self._ranked(drawn, token_id, listed))
-        lossy = self.is_map and any(each.token_id is None for each in ranked)
+        token_id = self._drawn_id(told.drawn)
+        ranked = self._without_extra(told.drawn, self._ranked(told.drawn, token_id, told.listed))
+        lossy = told.is_map and any(each.token_id is None for each in ranked)
         self._check(ranked, lossy)
-        told = [each for each in ranked if each.logprob > SENTINEL and self._is_known(each.token_id)]
-        ids, values = [_id(each) for each in told], [each.logprob for each in told]
+        named = [each for each in ranked if each.logprob > SENTINEL and self._is_known(each.token_id)]
+        ids, values = [_id(each) for each in named], [each.logprob for each in named]
         if len(set(ids)) != len(ids):
             raise MalformedTopK("The upstream listed the same token twice.")
-        if token_id is not None and drawn.logprob is not None:
-            check_drawn(token_id, [*map(_id, ranked)], [each.logprob for each in ranked], drawn.logprob)
+        if token_id is not None and not (lossy and self.names.named(told.drawn.text, told.drawn.raw) is None):
+            check_drawn(token_id, [*map(_id, ranked)], [each.logprob for each in ranked], told.drawn.logprob)
         known = token_id if self._is_known(token_id) else None
         logprobs = np.minimum(np.array(values, np.float64), 0.0)
         return Proposal(known, np.array(ids, np.int64), logprobs, log_cap=_cap(ranked, values, lossy))
 
-    def drawn_id(self, drawn: Entry) -> int | None:
+    def _drawn_id(self, drawn: Entry) -> int | None:
         """What was drawn is shown whole: a server that cuts off a part of a character waits for the rest of it."""
-        if drawn.token_id is not None:
-            return drawn.token_id
-        return self.end if drawn.text == "" else self.names.named(drawn.text, drawn.raw)
+        return drawn.token_id if drawn.token_id is not None else self.names.named(drawn.text, drawn.raw)
 
     def _is_known(self, token_id: int | None) -> bool:
         return token_id is not None and token_id < self.rules.vocab_size
@@ -78,11 +86,10 @@ class Reading:
     def _ranked(self, drawn: Entry, drawn_id: int | None, listed: Sequence[Entry]) -> list[Listed]:
         """The best first, each with its id."""
         ranked = sorted((Listed(entry, _number(entry), self._id_of(entry)) for entry in listed), key=_logprob)
-        if drawn_id is not None:
-            _name_one(ranked, drawn_id, lambda each: _is_told_alike(each.entry, drawn))
-        if self.end is not None and all(each.token_id != self.end for each in ranked):
-            silent = next((each.entry for each in ranked if each.entry.text == ""), None)
-            _name_one(ranked, self.end, lambda each: each.entry is silent)
+        if drawn_id is not None and self.by_draw:
+            _name_one(ranked, drawn_id, drawn)
+        if self.end is not None and ranked and ranked[0].entry.text == "":
+            ranked[0] = Listed(ranked[0].entry, ranked[0].logprob, self.end)
         return ranked
 
     def _id_of(self, entry: Entry) -> int | None:
@@ -92,7 +99,12 @@ class Reading:
         return None if self.cuts and self.names.may_be_cut(entry.text) else token_id
 
     def _without_extra(self, drawn: Entry, ranked: list[Listed]) -> list[Listed]:
-        """One more than k is the drawn token, which then is the least probable."""
+        """One more than k is the drawn token, which then is the least probable. Spare entries are not the k best."""
+        if self.spare:
+            wanted = min(self.rules.k + self.spare, self.rules.padded_size)
+            if len(ranked) < wanted:
+                raise MalformedTopK(f"The upstream listed {len(ranked)} tokens where {wanted} were asked for.")
+            return ranked[: self.rules.k]
         extra = len(ranked) == self.rules.k + 1 and ranked[-1].entry.text == drawn.text
         return ranked[:-1] if extra else ranked
 
@@ -118,9 +130,9 @@ def _cap(ranked: Sequence[Listed], named: Sequence[float], lossy: bool) -> float
     return max(*unnamed, ranked[-1].logprob) if unnamed else None
 
 
-def _name_one(ranked: list[Listed], token_id: int, is_it: Callable[[Listed], bool]) -> None:
-    """Gives the id to the only entry without one that `is_it`."""
-    found = [at for at, each in enumerate(ranked) if each.token_id is None and is_it(each)]
+def _name_one(ranked: list[Listed], token_id: int, drawn: Entry) -> None:
+    """Gives the drawn token's id to the only entry without one that is told in the same words."""
+    found = [at for at, each in enumerate(ranked) if each.token_id is None and _is_told_alike(each.entry, drawn)]
     if len(found) == 1:
         at = found[0]
         ranked[at] = Listed(ranked[at].entry, ranked[at].logprob, token_id)

@@ -146,16 +146,18 @@ class StandIn:
     def _streamed(self, answer: list[Position], asked: Asked) -> Reply:
         pieces: list[bytes | float] = [*self.events(answer, asked)]
         if self.comments:
-            pieces = [each for piece in pieces for each in (COMMENT, piece)]
+            pieces = [each for piece in pieces for each in (self.comment, piece)]
         if self.cut_after is not None:
             return Reply(pieces[: self.cut_after], content_type=self.content_type, cut=True)
+        done = [self.done] if self.done else []
         if self.error_after is not None:
-            return Reply([*pieces[: self.error_after], self.error_event(), self.done], content_type=self.content_type)
+            return Reply([*pieces[: self.error_after], self.error_event(), *done], content_type=self.content_type)
         if self.waits_after is not None:
             pieces = [*pieces[: self.waits_after], UNTIL_THE_CLIENT_LEAVES]
-        return Reply([*pieces, self.done], content_type=self.content_type)
+        return Reply([*pieces, *done], content_type=self.content_type)
 
     content_type: ClassVar[str] = "text/event-stream"
+    comment: ClassVar[bytes] = COMMENT
 
 
 class Shown:

@@ -47,6 +47,20 @@ class OracleTokenizer(TableTokenizer):
     def eos_ids(self) -> tuple[int, ...]:
         return (END,)
 
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> str:
+        """`system: question? answer. question? `, so that PROMPT is a question and the beginning of its answer."""
+        behind = {"system": ": ", "user": "? ", "assistant": ". "}
+        text = "".join(message["content"] + behind[message["role"]] for message in messages)
+        if not add_generation_prompt and not continue_final_message and messages[-1]["role"] == "user":
+            return text[:-1]
+        return text[: -len(behind[messages[-1]["role"]])] if continue_final_message else text
+
 
 TOKENIZER: Final = OracleTokenizer()
 
@@ -58,7 +72,9 @@ def logprobs(prefix: Sequence[int], temperature: float = 1.0) -> NDArray[np.floa
 
 @cache
 def _logprobs(prefix: tuple[int, ...], temperature: float) -> NDArray[np.float64]:
-    logits = np.random.default_rng(zlib.crc32(str(prefix).encode())).normal(0.0, 2.5, SIZE) / temperature
+    logits = np.random.default_rng(zlib.crc32(str(prefix).encode())).normal(0.0, 2.5, SIZE)
+    logits[128:256] -= 3.0  # parts of characters are listed now and then
+    logits /= temperature
     logits[list(range(END, SIZE))] -= 8.0  # it ends only where it is told to
     found: NDArray[np.float64] = logits - logits.max()
     found -= np.log(np.exp(found).sum())

@@ -5,7 +5,7 @@ A new dialect is a row here: every trap of this folder is then set for it.
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -19,15 +19,20 @@ from deltaserve.server.upstream.dialects.table import box_of
 from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
 from tests.support.replay import Replay, replaying
 from tests.support.standins.base import Asked, StandIn
+from tests.support.standins.chat import Chat, DeepSeek, OpenRouter
 from tests.support.standins.llamacpp import LlamaCpp
+from tests.support.standins.ollama import Ollama
 from tests.support.standins.openai import OpenAI
 from tests.support.standins.oracle import PROMPT, SIZE, TOKENIZER, best, logprobs
 from tests.support.standins.sglang import SGLang
+from tests.support.standins.together import Together
 from tests.support.standins.vllm import Vllm
 
 K: Final = 5
 KEY: Final = "sk-conformance-4f1c"
 CUTS_TEXT: Final = frozenset({"half a character", "a part of an emoji"})
+TEXTS: Final[Mapping[str, Any]] = {"ids_in": False, "ids_out": False}
+PARTS: Final = CUTS_TEXT | {"a whole character of two tokens"}
 RETOKENISED: Final = frozenset({"a word in two tokens that has one of its own"})
 
 
@@ -42,7 +47,10 @@ class Row:
     hides_tokens: bool = False  # it may not show what it drew; what it lists is right all the same
     limits_k: bool = True  # it refuses to list more than it was started with
     hides_end: bool = False  # the token that ended its answer is not listed
+    loses: bool = False  # its lists may have lost entries to others with the same text, which their bound allows for
+    counted: bool = False  # what a call draws is handed out when its last line has counted it
     facts: Mapping[str, Any] = field(default_factory=dict)  # capabilities other than a good server's
+    how: Mapping[str, Any] = field(default_factory=dict)  # `connect` it so
 
     def box(self, url: str, **facts: Any) -> CompletionsBox:
         """As it is after a probe that found a good server, but for `facts`."""
@@ -51,9 +59,14 @@ class Row:
             ids_in=True, ids_out=True, raw_logprobs=True, prompt_list=False, prompt_logprobs=False, prefix_cache=None,
         )  # fmt: skip
         limits, timeouts = Limits(attempts=1), Timeouts(first_token_s=5.0, between_tokens_s=5.0)
-        box = box_of(Transport(url, key=KEY, limits=limits, timeouts=timeouts), TOKENIZER, known)
-        return box.knowing(**(dict(self.facts) | facts))
+        known = replace(known, **(dict(self.facts) | facts))
+        return box_of(Transport(url, key=KEY, limits=limits, timeouts=timeouts), TOKENIZER, known)
 
+
+NOT_IN_CHATS: Final = CUTS_TEXT | RETOKENISED
+_HIDING: Final[dict[str, Any]] = {
+    "refuses_after": CUTS_TEXT | RETOKENISED, "hides_tokens": True, "hides_end": True, "counted": True, "facts": TEXTS,
+}  # fmt: skip
 
 ROWS: Final = (
     Row("vllm", "vllm", Vllm),
@@ -75,7 +88,21 @@ ROWS: Final = (
         partial(OpenAI, takes_ids=False),
         refuses_after=CUTS_TEXT | RETOKENISED,
         hides_end=True,
-        facts={"ids_in": False, "ids_out": False},
+        facts=TEXTS,
+    ),
+    Row("together", "together", Together, refuses_after=CUTS_TEXT | RETOKENISED, loses=True, facts=TEXTS),
+    Row("ollama", "ollama", Ollama, **_HIDING),
+    Row("ollama, older", "ollama", partial(Ollama, replaces=True, counts_end=False), **_HIDING),
+    Row("ollama, last list lost", "ollama", partial(Ollama, drops_last=True), **_HIDING),
+    Row("chat", "chat", Chat, refuses_after=NOT_IN_CHATS, facts=TEXTS),
+    Row("deepseek", "deepseek", DeepSeek, refuses_after=NOT_IN_CHATS, hides_end=True, facts=TEXTS),
+    Row(
+        "openrouter",
+        "openrouter",
+        OpenRouter,
+        refuses_after=NOT_IN_CHATS,
+        facts=TEXTS | {"provider": "mine/fp8"},
+        how={"provider": "mine/fp8"},
     ),
 )
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -120,11 +147,6 @@ def require_exact(proposal: Proposal, prefix: Sequence[int], k: int = K) -> None
         assert ids == [i for i in best(prefix, k) if i in ids]
         assert all(known[i] <= proposal.log_cap + 1e-6 for i in range(SIZE) if i not in ids)
     np.testing.assert_allclose(proposal.top_logprobs, known[ids], atol=1e-6)
-
-
-def require_unknown(proposal: Proposal) -> None:
-    """Nothing is told of this position: the core fails closed."""
-    assert proposal.token_id is None and not proposal.top_ids.size
 
 
 def sent_prefixes(replay: Replay, row: Row, box: CompletionsBox) -> list[list[int]]:

@@ -3,12 +3,13 @@
 import pytest
 
 from tests.server.upstream.conformance.rows import (
+    CUTS_TEXT,
+    PARTS,
     Row,
     drafted,
     each_row,
     opened,
     require_exact,
-    require_unknown,
     sent_prefixes,
 )
 from tests.support.standins.oracle import KINDS, PROMPT, TOKENIZER
@@ -25,7 +26,10 @@ async def test_a_call_goes_on_behind_exactly_the_tokens_that_were_emitted_or_not
             require_exact(proposal, prefix)
             return
         (proposal,) = await drafted(box, prefix)
-    require_unknown(proposal)
+    assert proposal.bridged
+    if proposal.top_ids.size:  # it was made to draw them again
+        require_exact(proposal, prefix)
+    assert proposal.token_id is None
     for sent in sent_prefixes(replay, row, box):  # from before those tokens, never with another reading of them
         assert sent == prefix[: len(sent)] and len(sent) < len(prefix)
 
@@ -38,6 +42,8 @@ async def test_tokens_that_no_text_says_are_crossed_where_it_draws_them_again(ro
     start = next(n for n in range(len(prefix), 0, -1) if TOKENIZER.encode(TOKENIZER.decode(prefix[:n])) == prefix[:n])
     async with opened(row, script=prefix[start:]) as (box, _):
         proposals = await drafted(box, prefix, 2)
+    if kind in CUTS_TEXT and not proposals[0].top_ids.size:
+        return  # it does not say which part of a character it drew
     for proposal in proposals:
         assert proposal.bridged
         require_exact(proposal, prefix)
@@ -59,4 +65,9 @@ async def test_each_token_of_an_answer_comes_with_the_list_at_its_own_position(r
             prefix.append(script[len(shown) - 1])
             if proposal.token_id is None:
                 break
-    assert shown == script or (row.hides_tokens and shown[:-1] == script[: len(shown) - 1] and shown[-1] is None)
+    may_hide = row.hides_tokens or (row.refuses_after and kind in PARTS)
+    assert (
+        shown == script
+        or (row.counted and shown == script[:-1])
+        or (may_hide and shown[:-1] == script[: len(shown) - 1] and shown[-1] is None)
+    )
