@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     upstream_model: str | None = Field(None, description="model name to ask for; default: the only one it lists")
     upstream_key: SecretStr | None = Field(None, description="its API key; sent to upstream_url only")
     upstream_dialect: Literal["auto", Dialect] = "auto"
+    upstream_provider: str | None = Field(
+        None, description="who has to answer behind a router of many (OpenRouter); no other one is used"
+    )
     upstream_k: int = Field(20, ge=1, description="how many alternatives to ask for at each position")
     upstream_max_context: int | None = Field(None, ge=1, description="tokens; overrides what the black box says")
     upstream_prefix_cache: bool = Field(

@@ -74,6 +74,7 @@ async def connect_upstream(settings: Settings, registry: Registry) -> Backends:
         timeouts=_timeouts(settings),
         prefix_cache=settings.upstream_prefix_cache,
         trust_draws=settings.trust_draws,
+        provider=settings.upstream_provider,
     )
     served = settings.served_name or box.capabilities.model
     await registry.serve_as(served)

@@ -137,6 +137,7 @@ async def _offset(settings: Settings, stack: AsyncExitStack, findings: Findings)
 
 
 async def _upstream(settings: Settings, registry: Any, stack: AsyncExitStack, findings: Findings) -> None:
+    from deltaserve.server.upstream.exactness import exactness
     from deltaserve.server.wiring import connect_upstream
 
     try:
@@ -145,13 +146,16 @@ async def _upstream(settings: Settings, registry: Any, stack: AsyncExitStack, fi
         findings.problem(preflight.advised(error, settings), status_of(error))
         return
     stack.push_async_callback(parts.upstream.aclose)
-    findings.upstream = parts.upstream.capabilities.describe()
+    facts = parts.upstream.capabilities
+    findings.upstream = {**facts.describe(), "exactness": exactness(facts)}
 
 
 def show(findings: Findings) -> None:
     """For people: two tables on stdout, problems on stderr."""
-    for title, part in (("offset", findings.offset), ("black box", findings.upstream)):
-        if part is not None:
+    black_box = dict(findings.upstream or {})
+    meaning = black_box.pop("exactness", None)
+    for title, part in (("offset", findings.offset), ("black box", black_box), ("what that means", meaning)):
+        if part:
             say_table((title, ""), [(name, _text(value)) for name, value in part.items() if name != "notes"])
             say("")
     for remark in (*findings.notes, *(findings.upstream or {}).get("notes", ())):

@@ -43,6 +43,7 @@ def test_an_offset_that_fits_its_black_box_has_no_problem(command: Command, weig
     assert found["ok"] and not found["problems"]
     assert found["offset"]["name"] == OFFSET and found["offset"]["vocab_size"] == 360
     assert (found["upstream"]["dialect"], found["upstream"]["k"], found["upstream"]["ids_out"]) == ("vllm", 20, True)
+    assert found["upstream"]["exactness"]["lists"].startswith("20 tokens at each position, by their ids")
 
 
 def test_people_get_tables_and_nothing_of_the_libraries_on_stdout(
@@ -51,6 +52,7 @@ def test_people_get_tables_and_nothing_of_the_libraries_on_stdout(
     result = command("doctor", "--upstream-url", upstream.url, *offset_of(weights))
     assert result.exit_code == 0 and "would start" in result.stderr
     assert result.stdout.startswith("offset\n") and "raw_logprobs" in result.stdout
+    assert "what that means" in result.stdout and "a restart costs" in result.stdout
     assert "upstream_probed" not in result.stdout
 
 
