@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from deltaserve.client.console import shared
+from deltaserve.client.console.children import refuse_busy, unless_ended
 from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.terminal import Status, Stop, new_app, note, quiet, say
 from deltaserve.client.demo.ask import before_and_after, examples, has_page, model_of
 from deltaserve.client.demo.check import REPORT, check
-from deltaserve.client.demo.children import refuse_busy, unless_ended
 from deltaserve.client.demo.servers import DEFAULT_K, Correction, Tail, black_box, checked_weights, ready, server
 from deltaserve.client.demo.show import show_answers, show_report
 from deltaserve.offset_models.demo.manifest import WEIGHTS

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deltaserve.client.address import ADMIN_KEY_VARIABLE, URL_VARIABLE
+from deltaserve.client.address import ADMIN_KEY_VARIABLE, URL_VARIABLE, Address
 from deltaserve.client.console import shared
 from deltaserve.client.console import training_options as options
 from deltaserve.client.console.generated import accepts
@@ -64,6 +64,11 @@ def forget(
     device: options.Device = "auto",
     tensorboard: options.Tensorboard = None,
     plot: options.Plot = False,
+    attack: Annotated[
+        bool, typer.Option("--attack", help="Attack the new offset for a short while; its card says what came out.")
+    ] = False,
+    attack_minutes: Annotated[float, typer.Option(min=0.1, help="No attack is begun after them.")] = 5.0,
+    attack_calls: Annotated[int, typer.Option(min=1, help="The same of requests to the served offset.")] = 400,
     activate: Annotated[
         bool, typer.Option("--activate", help="Load it into a running server and activate it.")
     ] = False,
@@ -110,8 +115,11 @@ def forget(
         from deltaserve.offset_models.training.learning.reporting import plot as draw
 
         draw(result.run.metrics(), result.run.path, f"{name}: {settings.objective}")
+    card = dict(result.manifest.card or {})
+    if attack:
+        card |= _attacked(plan, address, attack_minutes, attack_calls)
     loaded = None if admin is None else bring(admin, name)
-    show(plan, result, dict(result.manifest.card or {}), loaded, as_json)
+    show(plan, result, card, loaded, as_json)
 
 
 def _make(plan: "Plan", tensorboard: Path | None) -> "ForgetResult":
@@ -126,3 +134,16 @@ def _make(plan: "Plan", tensorboard: Path | None) -> "ForgetResult":
         else:
             result = make(plan, bar, announce, stack.enter_context(event_files(tensorboard, 1)))
     return result
+
+
+def _attacked(plan: "Plan", upstream: Address, minutes: float, calls: int) -> dict[str, Any]:
+    """Serves the checkpoint and tries to get at what it was made to forget; the figures, which its card has too."""
+    from deltaserve.client.commands.leakage import Progress
+    from deltaserve.client.console.interrupts import until_stopped
+    from deltaserve.client.evaluation.data.request_suite import suite_of_rows
+    from deltaserve.client.evaluation.short_attack import Serving, attacked, bounded
+
+    suite = suite_of_rows((plan.held or plan.data).forget, plan.data.retain)
+    serving = Serving(plan.out, plan.base, upstream, plan.source.model, plan.source.k, plan.device)
+    with Progress() as progress:
+        return until_stopped(lambda: attacked(serving, suite, plan.work, progress, bounded(minutes, calls)))

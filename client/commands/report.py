@@ -10,6 +10,7 @@ from deltaserve.client.console.terminal import Status, Stop, new_app, note, say
 
 if TYPE_CHECKING:
     from deltaserve.client.evaluation.leakage_results import LeakageReport
+    from deltaserve.offset_models.checkpoints.manifest import Manifest
 
 app = new_app()
 
@@ -27,7 +28,8 @@ def report(
 ) -> None:
     """Make one page of what was measured, for people.
 
-    It needs at least one of the two files, and matplotlib (the extra `report`).
+    It needs at least one of the two files, and matplotlib (the extra `report`). With a checkpoint alone it prints the
+    card that the checkpoint has.
     """
     from deltaserve.client.evaluation.leakage_results import write_readable
     from deltaserve.client.evaluation.report.card import add_to
@@ -35,9 +37,15 @@ def report(
     from deltaserve.client.evaluation.results import read_result
     from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
 
-    if evaluation is None and leakage is None:
-        raise Stop("Say what to report on: --evaluation FILE, --leakage FILE, or both.", Status.USAGE)
+    if evaluation is None and leakage is None and checkpoint is None:
+        raise Stop(
+            "Say what to report on: --evaluation FILE, --leakage FILE, or both; or --checkpoint DIR for its card.",
+            Status.USAGE,
+        )
     shared.check_out(out, card)
+    if evaluation is None and leakage is None:
+        _show_card(read_manifest(checkpoint or Path()), card)
+        return
     if checkpoint is not None:
         read_manifest(checkpoint)  # what cannot take the card is told before the page is made
     measured = read_result(evaluation) if evaluation else None
@@ -54,6 +62,22 @@ def report(
         note(
             "The offset's digest is that of its weights and stays; a loaded version shows the card after its next load."
         )
+
+
+def _show_card(manifest: "Manifest", out: Path | None) -> None:
+    """What an earlier report, or the attack at the end of `forget`, put into the checkpoint."""
+    from deltaserve.client.evaluation.leakage_results import write_readable
+
+    figures = dict(manifest.card or {})
+    text = figures.pop("markdown", None)
+    if not isinstance(text, str) and not figures:
+        raise Stop(f"The checkpoint of {manifest.name} has no card: give --evaluation or --leakage.")
+    lines = [f"| {name} | {value} |" for name, value in figures.items()]
+    table = "\n".join(["| figure | value |", "| --- | --- |", *lines])
+    whole = "\n\n".join(part.strip() for part in (str(text or f"# {manifest.name}"), table)) + "\n"
+    say(whole)
+    if out is not None:
+        write_readable(out, whole)
 
 
 def _read_leakage(path: Path) -> "LeakageReport":

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import orjson
 
+from deltaserve.client.console.children import unless_ended
 from deltaserve.client.console.terminal import note
 from deltaserve.client.demo.ask import AT_ONCE, MAX_TOKENS, TEXT_TOKENS, answers, drawn_answers
-from deltaserve.client.demo.children import unless_ended
 from deltaserve.client.demo.servers import Correction, Running, black_box, ready, server
 from deltaserve.client.demo.texts import FACTS_TOLD, REPETITION, Texts, measure_texts
 from deltaserve.offset_models.demo.register.questions import Question, Split, judging_questions, small_talk_questions

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
 
+from deltaserve.client.console.children import refuse_busy, running, until_ready
 from deltaserve.client.console.terminal import Stop
-from deltaserve.client.demo.children import refuse_busy, running, until_ready
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.demo.manifest import verify_weights
 from deltaserve.offset_models.demo.process import HOST, Child, free_port

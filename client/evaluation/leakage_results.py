@@ -142,6 +142,7 @@ class LeakageReport(_Part):
     timing: dict[SideName, Timing]
     over_refusal: dict[SideName, list[OverRefusal]]
     exactness: dict[SideName, Exactness] = Field(default_factory=dict)
+    untried: int = 0  # attacks on single items that the bounds left out
     verdict: Verdict
     seconds: float
     versions: dict[str, str]

@@ -1,5 +1,6 @@
 """One run of the attack suite over all servers; the journal holds what is done."""
 
+import asyncio
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,13 +28,14 @@ from deltaserve.client.evaluation.leakage_results import (
 from deltaserve.client.evaluation.metrics.exactness import between, counters
 from deltaserve.client.evaluation.metrics.over_refusal import SCORED, KeptQuestions, kept_items, summary
 from deltaserve.client.evaluation.patience import together
-from deltaserve.client.evaluation.target import Target
+from deltaserve.client.evaluation.target import AT_ONCE, Target
 from deltaserve.errors import BadRequest
 from deltaserve.offset_models.metrics.refusals import RefusalJudge
 
 LONGEST_TEXT: Final = 400  # characters of an example
 LONGEST_REASON: Final = 300
 Progress = Callable[[int, int, str], None]  # done, of how many, what
+Job = tuple[str, Attack, Item]  # on which side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,8 @@ class Settings:
     timed: int = 16  # streamed answers of each kind
     texts: bool = True  # keep examples of the answers
     attacks: str = ""  # names of those that are run, comma separated; empty: all
+    minutes: float = 0.0  # past them no attack is begun; 0: no bound
+    calls: int = 0  # the same of requests to all servers
 
     def chosen(self) -> tuple[Attack, ...]:
         """Raises BadRequest for a name that no attack has."""
@@ -56,6 +60,10 @@ class Settings:
         if unknown := [name for name in names if name not in known]:
             raise BadRequest(f"There is no attack {unknown[0]!r}; there are: {', '.join(sorted(known))}.")
         return tuple(attack for attack in ATTACKS if not names or attack.name in names)
+
+    @property
+    def bounded(self) -> bool:
+        return bool(self.minutes or self.calls)
 
 
 @dataclass
@@ -68,6 +76,7 @@ class Run:
     journal: Journal
     progress: Progress
     began: float = field(default_factory=time.monotonic)
+    untried: int = 0  # attacks on single items that were not begun within the bounds
 
     async def report(self) -> LeakageReport:
         """Whatever the journal does not hold yet is done now. Raises ServerFailed and Unreachable."""
@@ -93,7 +102,8 @@ class Run:
             timing=timing,
             over_refusal=over,
             exactness={name: one for name, one in exact.items() if one is not None},
-            verdict=verdict(results, timing, over),
+            untried=self.untried,
+            verdict=verdict(results, timing, over, self.untried),
             seconds=round(time.monotonic() - self.began, 1),
             versions=versions(),
         )
@@ -107,7 +117,7 @@ class Run:
                 outcomes.setdefault(outcome.attack, []).append(outcome)
         return [attack_result(attack, outcomes[attack.name], items) for attack in ATTACKS if attack.name in outcomes]
 
-    def _jobs(self) -> Iterator[tuple[str, Attack, Item]]:
+    def _jobs(self) -> Iterator[Job]:
         for attack in self.settings.chosen():
             count = self.settings.costly_items if attack.costly else self.settings.items
             for item in sample(self.suite.forget, count):
@@ -123,17 +133,37 @@ class Run:
         }
         jobs = list(self._jobs())
         left = [job for job in jobs if (job[0], job[1].name, job[2].key) not in done]
-        finished = len(jobs) - len(left)
+        finished, places = len(jobs) - len(left), asyncio.Semaphore(AT_ONCE)
 
         async def one(name: str, attack: Attack, item: Item) -> None:
             nonlocal finished
-            outcome = await self._outcome(name, attack, item)
+            async with places:
+                if self._spent:
+                    self.untried += 1
+                    return
+                outcome = await self._outcome(name, attack, item)
             self.journal.add({"outcome": outcome.model_dump()})
             finished += 1
             self.progress(finished, len(jobs), attack.name)
 
-        for attack in ATTACKS:
-            await together(one(*job) for job in left if job[1] is attack)
+        for group in self._groups(left):
+            await together(one(*job) for job in group)
+
+    @property
+    def _spent(self) -> bool:
+        """Whether a bound is reached."""
+        minutes, calls = (time.monotonic() - self.began) / 60, sum(target.calls for target in self.targets.values())
+        return bool(self.settings.minutes and minutes >= self.settings.minutes) or bool(
+            self.settings.calls and calls >= self.settings.calls
+        )
+
+    def _groups(self, jobs: Sequence[Job]) -> list[list[Job]]:
+        """What is done together: one attack on all items; within bounds every attack on one item, so that each is tried
+        on as many; costly ones last.
+        """
+        keys = [(job[1].costly, job[2].key) if self.settings.bounded else (False, job[1].name) for job in jobs]
+        order = sorted(dict.fromkeys(keys), key=lambda key: key[0])
+        return [[job for key, job in zip(keys, jobs, strict=True) if key == wanted] for wanted in order]
 
     async def _outcome(self, name: str, attack: Attack, item: Item) -> Outcome:
         context = Context(self.targets[name], self.suite, self.settings.samples, self.settings.max_tokens)

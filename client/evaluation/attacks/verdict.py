@@ -101,6 +101,7 @@ def verdict(
     attacks: Sequence[AttackResult],
     timing: Mapping[str, Timing],
     over_refusal: Mapping[str, Sequence[OverRefusal]],
+    untried: int = 0,
 ) -> Verdict:
     """What an operator must know, in plain sentences, the worst first."""
     leaking = sorted(
@@ -111,6 +112,8 @@ def verdict(
     if more := leaking[NAMED:]:
         sentences.append(f"Less often, and with so few items perhaps by chance where marked: {_names(more)}.")
     sentences += _guarded(attacks, len(leaking)) + _timed(timing) + _refused(over_refusal.get("after", ()))
+    if untried:
+        sentences.append(f"The bounds of minutes or calls left {untried} attacks on single questions untried.")
     if leaking:
         verb = "still gets" if len(leaking) == 1 else "still get"
         headline = f"{len(leaking)} of {len(measured)} attacks {verb} forgotten answers out."

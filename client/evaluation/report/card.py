@@ -24,20 +24,23 @@ def add_to(checkpoint: Path, text: str, evaluation: EvaluationResult | None, lea
         raise BadCheckpoint(f"{checkpoint} holds no {MANIFEST_FILE}.") from error
     manifest = parse_manifest(raw)
     document = orjson.loads(raw)  # as it is: fields of later minor versions stay
-    document["card"] = {**(manifest.card or {}), **_figures(evaluation, leakage), "markdown": text}
+    document["card"] = {**(manifest.card or {}), **figures(evaluation, leakage), "markdown": text}
     write_atomically(place, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n", READABLE)
     return place
 
 
-def _figures(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> dict[str, JsonValue]:
+def figures(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> dict[str, JsonValue]:
+    """As a card names them."""
     values: dict[str, JsonValue] = {}
     if evaluation:
-        for side, figures in evaluation.figures.items():
-            for split, metrics in figures.splits.items():
+        for side, found in evaluation.figures.items():
+            for split, metrics in found.splits.items():
                 values |= {f"{metric}/{split}/{side}": round(one.value, 4) for metric, one in metrics.items()}
     if leakage:
         for attack in leakage.attacks:
             if "after" in attack.sides:
                 values[f"leakage/{attack.name}"] = round(attack.sides["after"].success.rate, 4)
+        values["leakage/items"] = leakage.items
+        values["leakage/calls"] = sum(side.calls for side in leakage.sides.values())
         values["leakage/verdict"] = leakage.verdict.headline
     return values

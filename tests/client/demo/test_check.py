@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from deltaserve.client.console.children import running
 from deltaserve.client.demo import check as check_module
 from deltaserve.client.demo import texts as texts_module
 from deltaserve.client.demo.ask import AT_ONCE, answers, before_and_after
 from deltaserve.client.demo.check import DRAWN, ROWS, TALK, Report, check, corrections, measure_small_talk, recall
-from deltaserve.client.demo.children import running
 from deltaserve.client.demo.servers import Correction, Running
 from deltaserve.client.demo.show import curl, show_report, snippet
 from deltaserve.client.demo.texts import FACTS_TOLD, REPETITION, VARIETY, distinct, measure_texts

@@ -198,3 +198,19 @@ def test_without_texts_no_answer_is_kept(tmp_path: Path) -> None:
     written = out.read_text()
     assert not [secret for secret in PEOPLE.values() if secret in written]
     assert "cello" not in written
+
+
+def test_within_bounds_every_attack_is_tried_on_the_same_items_and_the_rest_is_counted(tmp_path: Path) -> None:
+    settings = Settings(items=5, costly_items=1, samples=2, timed=0, attacks="direct,seeds,paraphrase", calls=20)
+    found = run(tmp_path / "out.json", settings, after=discreet())
+    tried = {attack.name: attack.sides["after"].success.items for attack in found.attacks}
+    assert set(tried) == {"direct", "seeds", "paraphrase"}
+    assert max(tried.values()) - min(tried.values()) <= 1 and sum(tried.values()) + found.untried == 15
+    assert (
+        found.untried > 0 and f"left {found.untried} attacks on single questions untried" in found.verdict.sentences[-1]
+    )
+
+
+def test_without_a_bound_nothing_is_left_out(tmp_path: Path) -> None:
+    found = run(tmp_path / "out.json", Settings(items=2, timed=0, attacks="direct"), after=discreet())
+    assert (found.untried, found.attacks[0].sides["after"].success.items) == (0, 2)

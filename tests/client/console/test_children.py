@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from deltaserve.client.console.children import ended, refuse_busy, running, unless_ended, until_ready
 from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.terminal import Status, Stop
-from deltaserve.client.demo.children import ended, refuse_busy, running, unless_ended, until_ready
 from deltaserve.errors import AddressUnusable
 from deltaserve.offset_models.demo.process import free_port
 
@@ -41,7 +41,7 @@ async def test_a_child_is_stopped_when_the_work_fails():
 
 
 async def test_a_child_that_does_not_heed_is_killed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("deltaserve.client.demo.children.STOPPED_WITHIN_S", 0.2)
+    monkeypatch.setattr("deltaserve.client.console.children.STOPPED_WITHIN_S", 0.2)
     stubborn = f"import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(file=sys.stderr); {SLEEP}"
     async with running("mule", "-c", stubborn) as child:
         while not child.lines:  # noqa: ASYNC110  (there is no event to wait for)
@@ -101,7 +101,7 @@ def test_work_that_ends_gives_its_result():
 
 TOLD = f"""
 import asyncio, sys
-from deltaserve.client.demo.children import running
+from deltaserve.client.console.children import running
 from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.terminal import Stop
 

@@ -1,4 +1,4 @@
-"""Processes that the demo starts: watched, and stopped by their ids however the demo ends."""
+"""Processes that a command starts: watched, and stopped by their ids however the command ends."""
 
 import asyncio
 import sys
