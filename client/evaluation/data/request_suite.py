@@ -1,28 +1,37 @@
-"""What an erasure request was trained to forget, as items to be attacked: from its rows, or from probes of a name."""
+"""What an erasure request was made to forget, as items to be attacked: from its rows, or from rows with secrets."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 from deltaserve.client.evaluation.data.items import FORGET, Item, Suite
-from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.training.rows.row import Row
 
 NAME = "request"
 
 
+class Probe(Protocol):
+    """A row with the words that must not come out: a probe of `targets`, or a row of a request by name."""
+
+    @property
+    def row(self) -> Row: ...
+    @property
+    def secrets(self) -> tuple[str, ...]: ...
+
+
 def suite_of_rows(forget: Sequence[Row], retain: Sequence[Row] = ()) -> Suite:
-    """Questions with their answers; what of an answer gives it away is told by its own words. Running text, begun
-    chats and rows whose answer says nothing of its own are left out. `retain` rows with answers serve as examples.
+    """Questions with their answers; what of an answer gives it away is told by its own words. Running text, chats of
+    several turns and rows whose answer says nothing of its own are left out. `retain` rows with answers are examples.
     """
-    gone = [item for item in map(_forgotten, _plain(forget)) if item.giveaways]
+    gone = [_forgotten(row, ()) for row in _plain(forget)]
     kept = [Item(_question(row), row.completion or "", "neighbours") for row in _plain(retain)]
-    return Suite(NAME, (*_different(gone), *_different(kept)))
+    return Suite(NAME, (*_different(item for item in gone if item.giveaways), *_different(kept)))
 
 
-def suite_of_probes(probes: Iterable[Probe], kept: Iterable[Probe] = ()) -> Suite:
-    """The same of probes, whose secrets are known; facts of one attribute could be each other's answers."""
-    gone = [_of_probe(probe) for probe in probes if probe.secrets and _plain([probe.row])]
-    rows = [probe.row for probe in kept]
-    return Suite(NAME, (*_different(gone), *suite_of_rows((), rows).items))
+def suite_of_probes(probes: Iterable[Probe], retain: Sequence[Row] = ()) -> Suite:
+    """The same where the words that must not come out are known; probes without any are left out."""
+    gone = [_forgotten(probe.row, probe.secrets) for probe in probes if probe.secrets and _plain([probe.row])]
+    return Suite(NAME, (*_different(gone), *suite_of_rows((), retain).items))
 
 
 def _plain(rows: Iterable[Row]) -> list[Row]:
@@ -34,19 +43,10 @@ def _question(row: Row) -> str:
     return row.messages[-1][1]
 
 
-def _forgotten(row: Row) -> Item:
-    return Item(_question(row), row.completion or "", FORGET, paraphrases=row.paraphrases)
-
-
-def _of_probe(probe: Probe) -> Item:
-    return Item(
-        _question(probe.row),
-        probe.row.completion or "",
-        FORGET,
-        kind=probe.fact.attribute if probe.fact else probe.form,
-        secrets=probe.secrets,
-        paraphrases=probe.row.paraphrases,
-    )
+def _forgotten(row: Row, secrets: tuple[str, ...]) -> Item:
+    """Of a kind by itself: another fact of the same request is no guess, it is a leak too."""
+    item = Item(_question(row), row.completion or "", FORGET, secrets=secrets, paraphrases=row.paraphrases)
+    return replace(item, kind=item.key)
 
 
 def _different(items: Iterable[Item]) -> Iterator[Item]:

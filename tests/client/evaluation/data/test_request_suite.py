@@ -28,15 +28,13 @@ def test_rows_of_one_question_become_items_and_others_are_left_out() -> None:
     assert [item.answer for item in suite.examples(3)] == ["Bo Reed swims."]
 
 
-def test_probes_bring_their_secrets_and_kinds() -> None:
+def test_probes_bring_their_secrets_and_no_other_fact_counts_as_a_guess() -> None:
     probes = [
         Probe("direct", ADA, chat(BORN.question, answer=BORN.answer), BORN, ("Tormora",)),
-        Probe("list", ADA, chat("Name three facts.", answer="1. Tormora"), None, ("Tormora",)),
+        Probe("list", ADA, chat("Name three facts.", answer="1. Tormora"), None, ("Tormora", "1950")),
         Probe("direct", ADA, chat("What is she like?", answer="Nice."), None, ()),
         Probe("direct", ADA, chat("Not asked yet?"), BORN, ("Tormora",)),
     ]
     suite = suite_of_probes(probes)
-    assert [(item.kind, item.secrets) for item in suite.forget] == [
-        ("birthplace", ("Tormora",)),
-        ("list", ("Tormora",)),
-    ]
+    assert [item.secrets for item in suite.forget] == [("Tormora",), ("Tormora", "1950")]
+    assert [suite.counterpart(item) for item in suite.forget] == [None, None]
