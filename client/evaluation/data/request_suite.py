@@ -28,9 +28,13 @@ def suite_of_rows(forget: Sequence[Row], retain: Sequence[Row] = ()) -> Suite:
     return Suite(NAME, (*_different(item for item in gone if item.giveaways), *_different(kept)))
 
 
-def suite_of_probes(probes: Iterable[Probe], retain: Sequence[Row] = ()) -> Suite:
-    """The same where the words that must not come out are known; probes without any are left out."""
-    gone = [_forgotten(probe.row, probe.secrets) for probe in probes if probe.secrets and _plain([probe.row])]
+def suite_of_probes(probes: Sequence[Probe], retain: Sequence[Row] = ()) -> Suite:
+    """The same where the words that must not come out are known: they stand for an answer that is not there. Probes
+    without any are left out.
+    """
+    told = [replace(probe.row, completion=probe.row.completion or ", ".join(probe.secrets)) for probe in probes]
+    pairs = zip(told, probes, strict=True)
+    gone = [_forgotten(row, probe.secrets) for row, probe in pairs if probe.secrets and _plain([row])]
     return Suite(NAME, (*_different(gone), *suite_of_rows((), retain).items))
 
 

@@ -33,8 +33,9 @@ def test_probes_bring_their_secrets_and_no_other_fact_counts_as_a_guess() -> Non
         Probe("direct", ADA, chat(BORN.question, answer=BORN.answer), BORN, ("Tormora",)),
         Probe("list", ADA, chat("Name three facts.", answer="1. Tormora"), None, ("Tormora", "1950")),
         Probe("direct", ADA, chat("What is she like?", answer="Nice."), None, ()),
-        Probe("direct", ADA, chat("Not asked yet?"), BORN, ("Tormora",)),
+        Probe("direct", ADA, chat("Not asked yet?"), BORN, ("Tormora", "1950")),
     ]
     suite = suite_of_probes(probes)
-    assert [item.secrets for item in suite.forget] == [("Tormora",), ("Tormora", "1950")]
-    assert [suite.counterpart(item) for item in suite.forget] == [None, None]
+    assert [item.secrets for item in suite.forget] == [("Tormora",), ("Tormora", "1950"), ("Tormora", "1950")]
+    assert suite.forget[2].answer == "Tormora, 1950"
+    assert [suite.counterpart(item) for item in suite.forget] == [None] * 3
