@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+from deltaserve.client.evaluation.data.disclosure import says
+from deltaserve.client.evaluation.metrics.refusals import RefusalJudge
 
 from benchmarks.about.judging import Answer, answer_of, by_form, figures
 from benchmarks.about.making import Request
 from benchmarks.about.probes import TARGETS, JudgeProbe, probes_of
 from benchmarks.about.table import markdown
-from deltaserve.client.evaluation.data.disclosure import says
-from deltaserve.client.evaluation.metrics.refusals import RefusalJudge
 from deltaserve.offset_models.demo.manifest import WEIGHTS
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.rows.row import Row
