@@ -8,7 +8,7 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 import stamina
 
-from deltaserve.errors import UpstreamBusy, UpstreamUnreachable
+from deltaserve.errors import UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.offset_models.training.rows.scored import TopK
@@ -124,7 +124,7 @@ async def probed(source: Source, tokenizer: Tokenizer) -> AsyncIterator[Completi
 
 
 async def retried(ask: Callable[[], Awaitable[T]]) -> T:
-    """One call, again where that can help: a black box that is busy, was restarted, or broke off its answer."""
+    """One call, again where that can help: a black box that is busy, slow, was restarted, or broke off its answer."""
     return await stamina.AsyncRetryingCaller(attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=30.0)(
         _wait, ask
     )
@@ -149,4 +149,4 @@ def _limits() -> Limits:
 def _wait(error: Exception) -> bool | float:
     if isinstance(error, UpstreamBusy) and error.retry_after_s is not None:
         return max(error.retry_after_s, 0.05) if error.retry_after_s <= _LONGEST_WAIT_S else False
-    return isinstance(error, UpstreamUnreachable | UpstreamBusy)
+    return isinstance(error, UpstreamUnreachable | UpstreamBusy | UpstreamTimeout)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import stamina
 
-from deltaserve.errors import Conflict, CorruptState, UpstreamBusy
+from deltaserve.errors import Conflict, CorruptState, UpstreamBusy, UpstreamError, UpstreamTimeout
 from deltaserve.offset_models.targets.asking.asker import Asker
 from deltaserve.offset_models.targets.asking.budget import Budget, CallsSpent, Spent
 from deltaserve.offset_models.targets.asking.journal import ANSWERS, FOLDER, journal_files, opened_journal
@@ -92,8 +92,11 @@ async def test_a_token_that_is_not_shown_is_taken_from_its_list_and_the_answer_g
         assert asks.spent.calls == len(box.calls) > 1
 
 
-async def test_a_busy_black_box_is_asked_again_and_each_call_is_counted(tmp_path: Path) -> None:
-    box = ScriptedBox(says, faults=[UpstreamBusy("busy", retry_after_s=0.0)])
+@pytest.mark.parametrize("fault", [UpstreamBusy("busy", retry_after_s=0.0), UpstreamTimeout("no next token in time")])
+async def test_a_busy_or_slow_black_box_is_asked_again_and_each_call_is_counted(
+    tmp_path: Path, fault: UpstreamError
+) -> None:
+    box = ScriptedBox(says, faults=[fault])
     with asker(tmp_path, box) as asks, stamina.set_testing(True, attempts=3):
         assert await asks.ask([WHERE], max_tokens=16) == [("In Tormora.",)]
         assert asks.spent.calls == 2
