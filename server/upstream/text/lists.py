@@ -70,8 +70,7 @@ class Reading:
         ids, values = [_id(each) for each in named], [each.logprob for each in named]
         if len(set(ids)) != len(ids):
             raise MalformedTopK("The upstream listed the same token twice.")
-        if token_id is not None and not (lossy and self.names.named(told.drawn.text, told.drawn.raw) is None):
-            check_drawn(token_id, [*map(_id, ranked)], [each.logprob for each in ranked], told.drawn.logprob)
+        self._check_drawn(told.drawn, token_id, ranked, lossy)
         known = token_id if self._is_known(token_id) else None
         logprobs = np.minimum(np.array(values, np.float64), 0.0)
         return Proposal(known, np.array(ids, np.int64), logprobs, log_cap=_cap(ranked, values, lossy))
@@ -79,6 +78,13 @@ class Reading:
     def _drawn_id(self, drawn: Entry) -> int | None:
         """What was drawn is shown whole: a server that cuts off a part of a character waits for the rest of it."""
         return drawn.token_id if drawn.token_id is not None else self.names.named(drawn.text, drawn.raw)
+
+    def _check_drawn(self, drawn: Entry, token_id: int | None, ranked: list[Listed], lossy: bool) -> None:
+        """Raises MalformedTopK where its number is not the list's, or it belongs into the list and is not there."""
+        if token_id is None or (lossy and self.names.named(drawn.text, drawn.raw) is None):
+            return
+        ids = [token_id if each.token_id is None and _is_told_alike(each.entry, drawn) else _id(each) for each in ranked]
+        check_drawn(token_id, ids, [each.logprob for each in ranked], drawn.logprob)
 
     def _is_known(self, token_id: int | None) -> bool:
         return token_id is not None and token_id < self.rules.vocab_size
