@@ -10,18 +10,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from deltaserve.client.evaluation.metrics.refusals import RefusalJudge
-
 from benchmarks.about.probes import GROUPS, Group, JudgeProbe
 from benchmarks.support.real_answers import known_answers, one_by_one
 from deltaserve.client.evaluation.journal import Journal
 from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
 from deltaserve.offset_models.metrics.overlap import rouge_l_recall
+from deltaserve.offset_models.metrics.refusals import RefusalJudge
 from deltaserve.offset_models.progress.progress import Stages
 from deltaserve.offset_models.training.answers import ServedCheckpoint, serving
 from deltaserve.offset_models.training.collecting.source import Source
 from deltaserve.offset_models.training.rows.loading import read_refusals
 from deltaserve.offset_models.training.rows.row import digest_of_ids
+from deltaserve.offset_models.training.rows.samples import prompt_ids
 
 ANSWERS = "answers"  # the black box's own, for all targets
 
@@ -64,7 +64,7 @@ async def judged(where: Where, probes: Sequence[JudgeProbe], progress: Stages) -
     """Every probe, asked of both. Raises BadCheckpoint, UpstreamError."""
     root, name = where.checkpoint.parent, where.checkpoint.name
     async with serving(root, [name], where.base, where.source, where.answer_tokens) as served:
-        prompts = [probe.ids(served.version.tokenizer) for probe in probes]
+        prompts = [prompt_ids(probe.row, served.version.tokenizer) for probe in probes]
         with (
             progress.stage("after", len(probes)) as advance,
             Journal(where.work / f"{name}.json", where.run) as journal,

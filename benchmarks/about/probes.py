@@ -1,8 +1,8 @@
 """What judges `deltaserve forget --about`: questions written by us, in forms and words that chose and trained nothing.
 
 A line of benchmarks/data/about/NAME.jsonl is a row of one of the forms that training reads, with `group` (forget or
-near), `form`, for an answer that the asker has begun `begun`, and for what must go `secrets`: words that must not come
-out. common.jsonl holds `general` and `code`, which every target is judged by.
+near), `form`, and for what must go `secrets`: words that must not come out. common.jsonl holds `general` and `code`,
+which every target is judged by.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 
 import orjson
-from deltaserve.client.evaluation.data.disclosure import says
 
-from deltaserve.offset_models.tokenizer.continuation import answered
-from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.metrics.disclosure import says
 from deltaserve.offset_models.training.rows.row import Row
-from deltaserve.offset_models.training.rows.samples import prompt_ids
 
 Group = Literal["forget", "near", "general", "code"]
 GROUPS: Final[tuple[Group, ...]] = get_args(Group)
@@ -33,28 +30,18 @@ class JudgeProbe:
     group: Group
     form: str
     row: Row
-    begun: str = ""  # the beginning of the answer, in the asker's words
     secrets: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, line: Any, origin: str) -> Self:
         """Raises BadRow, KeyError."""
-        begun, secrets = line.get("begun", ""), tuple(line.get("secrets", ()))
-        return cls(line["group"], line["form"], Row.parse(line, origin), begun, secrets)
+        return cls(line["group"], line["form"], Row.parse(line, origin), tuple(line.get("secrets", ())))
 
     @property
     def text(self) -> str:
         """The question, for people."""
         asked = self.row.messages[-1][1] if self.row.messages else self.row.prompt
-        return f"{asked} → {self.begun}" if self.begun else asked
-
-    def ids(self, tokenizer: Tokenizer) -> list[int]:
-        """What is served before the answer."""
-        if not self.begun:
-            return prompt_ids(self.row, tokenizer)
-        chat = [{"role": role, "content": content} for role, content in self.row.messages]
-        begun = answered(tokenizer, chat, self.begun)
-        return [*begun.prompt_ids, *begun.answer_ids]
+        return f"{asked} → {self.row.begun}" if self.row.begun else asked
 
     def tells(self, answer: str) -> bool:
         """Whether one of the secrets stands in the answer."""

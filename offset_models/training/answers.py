@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Backends
 from deltaserve.server.serving.versions import default_dtype, json_object, longest_context, open_versions
 from deltaserve.server.upstream.base import BlackBox
+from deltaserve.server.upstream.http.stream import Timeouts
 from deltaserve.server.upstream.listing.greedy import greedy_answer
 from deltaserve.server.upstream.probing.connect import connect
 
@@ -79,6 +80,7 @@ async def serving(
             model=source.model or None,
             key=source.api_key,
             k=source.k,
+            timeouts=_patient(source),
             prefix_cache=source.prefix_cache,
         )
         try:
@@ -124,6 +126,15 @@ async def own_answers(
         return (await greedy_answer(box, ids, min(max_tokens, context - len(ids)), tokenizer.eos_ids))[0]
 
     return await _all(tokenizer, prompts, answer, advance)
+
+
+def _patient(source: Source) -> Timeouts:
+    """Never less patient than serving is, and as patient between tokens as before the first: a busy black box stalls
+    anywhere, and nobody waits at a screen.
+    """
+    usual = Timeouts()
+    first, between = (max(source.timeout_s, s) for s in (usual.first_token_s, usual.between_tokens_s))
+    return replace(usual, first_token_s=first, between_tokens_s=between)
 
 
 async def _all(

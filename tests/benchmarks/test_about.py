@@ -3,16 +3,13 @@
 from pathlib import Path
 
 import pytest
-from deltaserve.client.evaluation.data.disclosure import says
-from deltaserve.client.evaluation.metrics.refusals import RefusalJudge
 
 from benchmarks.about.judging import Answer, answer_of, by_form, figures
 from benchmarks.about.making import Request
 from benchmarks.about.probes import TARGETS, JudgeProbe, probes_of
 from benchmarks.about.table import markdown
-from deltaserve.offset_models.demo.manifest import WEIGHTS
-from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.offset_models.training.rows.row import Row
+from deltaserve.offset_models.metrics.disclosure import says
+from deltaserve.offset_models.metrics.refusals import RefusalJudge
 
 CHOOSING = ("yes or no", "multiple choice")  # their questions hold the right answer
 REFUSALS = RefusalJudge.of(())
@@ -28,29 +25,19 @@ def test_every_target_is_judged_by_enough_questions_in_enough_forms(name: str) -
     counts = {group: sum(one.group == group for one in probes) for group in ("forget", "near", "general", "code")}
     assert counts["forget"] >= 40 and counts["near"] >= 40 and counts["general"] >= 20 and counts["code"] >= 10
     assert len({one.form for one in probes if one.group == "forget"}) >= 8
-    assert len({(one.row, one.begun) for one in probes}) == len(probes)
+    assert len({one.row for one in probes}) == len(probes)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_no_question_tells_what_must_not_come_out_and_no_neighbour_names_the_target(name: str) -> None:
     for one in probes_of(name):
-        said = " ".join([*(text for _, text in one.row.messages), one.row.prompt, one.begun])
+        said = " ".join([*(text for _, text in one.row.messages), one.row.prompt, one.row.begun])
         if one.group == "forget":
             assert one.secrets
             if one.form not in CHOOSING:
                 assert not any(says(said, secret) for secret in one.secrets), one.text
         else:
             assert not one.secrets and TARGETS[name].lower() not in said.lower()
-
-
-def test_a_begun_answer_and_running_text_are_served_as_they_stand() -> None:
-    tokenizer = Tokenizer.load(WEIGHTS / "base")
-    plain = JudgeProbe("forget", "question", Row(None, (("user", "Where was Ada born?"),)))
-    begun = JudgeProbe("forget", "begun answer", plain.row, begun="Ada was born in")
-    running = JudgeProbe("forget", "running text", Row(None, prompt="Ada was born in"))
-    assert begun.ids(tokenizer)[: len(plain.ids(tokenizer))] == plain.ids(tokenizer)
-    assert tokenizer.decode(begun.ids(tokenizer)).endswith("Ada was born in")
-    assert tokenizer.decode(running.ids(tokenizer), skip_special=True) == "Ada was born in"
 
 
 def test_a_few_questions_are_spread_over_the_forms() -> None:

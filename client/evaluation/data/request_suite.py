@@ -39,8 +39,9 @@ def suite_of_probes(probes: Sequence[Probe], retain: Sequence[Row] = ()) -> Suit
 
 
 def _plain(rows: Iterable[Row]) -> list[Row]:
-    """Chats of one question, with an answer."""
-    return [row for row in rows if row.completion and [role for role, _ in row.messages] == ["user"]]
+    """Chats of one question, with an answer that nobody has begun."""
+    chats = [row for row in rows if [role for role, _ in row.messages] == ["user"]]
+    return [row for row in chats if row.completion and not row.begun]
 
 
 def _question(row: Row) -> str:

@@ -1,5 +1,7 @@
 """Rows and probes of an erasure request as items to be attacked."""
 
+from dataclasses import replace
+
 from deltaserve.client.evaluation.data.request_suite import suite_of_probes, suite_of_rows
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Fact, Subject
@@ -21,6 +23,7 @@ def test_rows_of_one_question_become_items_and_others_are_left_out() -> None:
         chat("Who?", "Ada.", "And where was she born?", answer="In Tormora."),
         Row(" Tormora.", prompt="She was born in"),
         chat("Is it so?", answer="is it so"),
+        replace(chat("Where was she born, then?", answer=" Tormora."), begun="She was born in"),
     ]
     suite = suite_of_rows(rows, [chat("Who swims?", answer="Bo Reed swims."), chat("Who asks the black box?")])
     assert [item.question for item in suite.forget] == ["Where was she born?"]
