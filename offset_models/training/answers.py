@@ -25,7 +25,7 @@ from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Backends
 from deltaserve.server.serving.versions import default_dtype, json_object, longest_context, open_versions
 from deltaserve.server.upstream.base import BlackBox
-from deltaserve.server.upstream.http.stream import Timeouts
+from deltaserve.server.upstream.http.transport import Timeouts
 from deltaserve.server.upstream.listing.greedy import greedy_answer
 from deltaserve.server.upstream.probing.connect import connect
 
