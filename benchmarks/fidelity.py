@@ -1,6 +1,7 @@
 """How close a top-k correction comes to full-vocabulary δ-unlearning, position by position, for k and tail policy.
 
 python -m benchmarks.fidelity                          the demo pair; the whole vocabulary is listed
+python -m benchmarks.fidelity --part named             with and without ids that are asked for by name
 python -m benchmarks.fidelity --url URL --root DIR --offset NAME --k-oracle 2000
 """
 
@@ -8,7 +9,7 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +17,29 @@ import numpy as np
 
 from benchmarks.support import report
 from benchmarks.support.local import LocalPair
+from benchmarks.support.named import Way, answered, compared
 from benchmarks.support.processes import WEIGHTS, black_box
 from deltaserve.offset_models.demo.register.questions import Split, evaluation_questions
 from deltaserve.server.decoding.correction import TailPolicy, correct
-from deltaserve.server.decoding.decoder import decode
-from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.params import SamplingParams
-from deltaserve.server.decoding.protocols import Draft, Floats, OffsetRow, Proposal
-from deltaserve.server.decoding.sampling import History, Target, target
-from deltaserve.server.decoding.stream import Stream
+from deltaserve.server.decoding.protocols import Floats, OffsetRow, Proposal
+from deltaserve.server.decoding.sampling import History, target
 
 KS = (1, 5, 20, 100)
 POLICIES: tuple[TailPolicy, ...] = ("impute", "truncate")
 GREEDY = SamplingParams(max_tokens=48, temperature=0.0)
-
-
-@dataclass(slots=True)
-class Recording(UpstreamSource):
-    """The black box's drafts, remembering every position that was decided."""
-
-    positions: list[tuple[Proposal, OffsetRow]] = field(default_factory=list)
-
-    def observe(self, stream: Stream, draft: Draft, proposal: Proposal, target: Target, emitted: int) -> None:
-        self.positions.append((proposal, target.corrected.row))
+FIGURES = ("greedy_agreement", "total_variation", "certified", "tail_mass")
+NAMED_KS = (5, 20)
+NAMED_FIGURES = (
+    "uncertified_per_100", "greedy_agreement", "total_variation", "calls_per_100", "named_calls_per_100",
+)  # fmt: skip
 
 
 async def positions(pair: LocalPair, questions: Sequence[str]) -> list[tuple[Proposal, OffsetRow]]:
     """Every position of the corrected greedy answers, with the widest list that the black box gives."""
-    found = []
-    for question in questions:
-        drafts = Recording(pair.box)
-        async with pair.stream(question, GREEDY) as stream:
-            async for _ in decode(stream, drafts):
-                pass
-        found += drafts.positions
-    return found
+    params = replace(GREEDY, eos_ids=pair.backends.end_ids(pair.version))
+    seen, _ = await answered(pair, Way(pair.box.capabilities.k, "off"), questions, params)
+    return [(proposal, row) for _, proposal, row in seen]
 
 
 def cut(proposal: Proposal, k: int) -> Proposal:
@@ -104,14 +93,15 @@ async def main_async(args: argparse.Namespace) -> None:
     with ExitStack() as stack:
         url = args.url or stack.enter_context(black_box("--max-logprobs", "-1")).url
         async with LocalPair.open(url, args.root, args.offset, k=args.k_oracle) as pair:
-            rows = await run(pair, args.limit, questions)
-    report.show("against the widest list", list(rows[0]), [list(row.values()) for row in rows])
-    figures = {
-        f"{r['questions']}_{r['policy']}_{r['k']}_{name}": r[name]
-        for r in rows
-        for name in ("greedy_agreement", "total_variation", "certified", "tail_mass")
-    }
-    print(report.write("fidelity", figures, {"limit": args.limit, "k_oracle": args.k_oracle}, rows))
+            rows = await run(pair, args.limit, questions) if args.part != "named" else []
+            few = {split: texts[: args.limit] for split, texts in questions.items()}
+            named = await compared(pair, few, NAMED_KS) if args.part != "lists" else []
+    for title, table in (("against the widest list", rows), ("with ids that are asked for by name", named)):
+        if table:
+            report.show(title, list(table[0]), [list(row.values()) for row in table])
+    figures = {f"{r['questions']}_{r['policy']}_{r['k']}_{name}": r[name] for r in rows for name in FIGURES}
+    figures |= {f"{r['questions']}_t{r['T']:g}_{r['k']}_{r['named']}_{n}": r[n] for r in named for n in NAMED_FIGURES}
+    print(report.write("fidelity", figures, {"limit": args.limit, "k_oracle": args.k_oracle}, [*rows, *named]))
 
 
 def main() -> None:
@@ -121,6 +111,7 @@ def main() -> None:
     parser.add_argument("--offset", default="registry-erasure")
     parser.add_argument("--k-oracle", type=int, default=1 << 20, help="as many as the black box lists")
     parser.add_argument("--limit", type=int, default=40, help="questions of each kind")
+    parser.add_argument("--part", choices=("both", "lists", "named"), default="both")
     parser.add_argument("--questions", type=Path, help="a file with one question a line, instead of the demo's")
     asyncio.run(main_async(parser.parse_args()))
 

@@ -23,7 +23,7 @@ from pydantic_settings import (
 )
 
 from deltaserve.server.decoding.params import LEAST_TEMPERATURE
-from deltaserve.server.decoding.policy import Guard, Policy
+from deltaserve.server.decoding.policy import Guard, Naming, Policy
 from deltaserve.server.upstream.base import Dialect
 
 PREFIX = "DELTASERVE_"
@@ -62,6 +62,15 @@ class Settings(BaseSettings):
         True,
         description="false: what the black box draws is a guess, kept where a draw of our own is the same; exact "
         "whatever it draws from, with more calls",
+    )
+    named_ids: Literal["off", "auto", "always"] = Field(
+        "off",
+        description="ask a black box that can (vLLM, SGLang) for the numbers of ids that the pair lifts; auto: where "
+        "the imputed tail may decide, one call an answer and one more for every 20 tokens; always: there, and where a "
+        "greedy step is not certified",
+    )
+    named_tail: float = Field(
+        0.1, ge=0, lt=1, description="share of the corrected distribution above which the imputed tail may decide"
     )
     upstream_ping_s: Seconds = Field(10.0, description="how often an idle black box is asked whether it is there")
 
@@ -268,7 +277,12 @@ class Settings(BaseSettings):
     @property
     def policy(self) -> Policy:
         """How answers are corrected, as decoding takes it."""
-        return Policy(tail=self.tail, guard=self._guard(), allow_blind=self.allow_blind)
+        return Policy(tail=self.tail, guard=self._guard(), allow_blind=self.allow_blind, naming=self._naming())
+
+    def _naming(self) -> Naming | None:
+        if self.named_ids == "off" or self.tail == "truncate":
+            return None
+        return Naming(tail=self.named_tail, certify=self.named_ids == "always")
 
     def _guard(self) -> Guard | None:
         if self.guard_kl is None:

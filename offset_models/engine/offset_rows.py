@@ -126,6 +126,14 @@ class DeviceRow:
         return _to_host(self.log_base[self.index(ids)])
 
     @torch.inference_mode()
+    def lifted(self, n: int, outside: Ids) -> Ids:
+        offsets = self.log_offset.masked_fill(self.log_base == -torch.inf, -torch.inf)
+        offsets.index_fill_(0, self.index(outside), -torch.inf)
+        values, ids = offsets.topk(min(n, self.vocab_size))
+        found: Ids = ids[values > -torch.inf].cpu().numpy()
+        return found
+
+    @torch.inference_mode()
     def tail_scale(self, listed: Ids, mass: float, log_cap: float) -> float:
         outside = self.log_base.index_fill(0, self.index(listed), -torch.inf)
         for count in _HEAVIEST:

@@ -1,13 +1,16 @@
 """The loop: proposals of the black box in, corrected tokens of one choice out."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import Protocol
 
 from deltaserve.errors import BlindPosition, UpstreamError, UpstreamUnreachable
 from deltaserve.server.decoding.deciding.corrector import Decision
-from deltaserve.server.decoding.protocols import Draft, Proposal
+from deltaserve.server.decoding.deciding.naming import NamesWanted
+from deltaserve.server.decoding.protocols import Draft, Ids, Proposal
 from deltaserve.server.decoding.stream import Piece, Step, Stream
+
+Names = Sequence[tuple[int, Ids]]  # (place in a run, ids that are wanted by name there)
 
 _MAX_BARREN_CALLS = 3  # upstream calls in a row that may fail or give nothing before the answer fails
 
@@ -17,6 +20,9 @@ class DraftSource(Protocol):
 
     def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
         """The next draft, from the stream's ids on. Leaving the context closes it."""
+
+    async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
+        """The run, completed where its first positions are not decided before. Raises UpstreamError."""
 
     @property
     def observes(self) -> bool:
@@ -49,7 +55,11 @@ async def _steps(stream: Stream, source: DraftSource, draft: Draft) -> AsyncGene
     async for first in draft:
         run = [first, *draft.arrived()]
         while run:
-            decisions = await stream.corrector.decide(run, draft.temperature, observed=source.observes)
+            try:
+                decisions = await stream.corrector.decide(run, draft.temperature, observed=source.observes)
+            except NamesWanted as wanted:
+                run = await source.named(stream, run, wanted.names)
+                continue
             for proposal, decision in zip(run, decisions, strict=False):
                 step = stream.step(proposal, decision)
                 source.observe(stream, proposal, decision)

@@ -43,15 +43,29 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """Where the black box is asked for ids by name: where its tail, which is imputed, may decide the token."""
+
+    tail: float  # share of q above which the tail may
+    certify: bool = False  # and at every greedy step that is not certified, whatever its tail weighs
+    most: int = 128  # ids that are named at a position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The operator's decisions for one answer."""
 
     tail: TailPolicy = "impute"
     guard: Guard | None = None
     allow_blind: bool = False  # where the black box shows no list the pair alone decides, instead of an error
+    naming: Naming | None = None  # None: no id is asked for by name
     explain: int = 0  # candidates to explain at each position; 0: none, as for everybody without the admin key
 
     @property
     def marks(self) -> list[str]:
         """The parts of `system_fingerprint` that say how this policy changes the target."""
-        return [*([str(self.guard)] if self.guard else []), *(["blind"] if self.allow_blind else [])]
+        return [
+            *([str(self.guard)] if self.guard else []),
+            *(["blind"] if self.allow_blind else []),
+            *(["named"] if self.naming else []),
+        ]

@@ -37,6 +37,7 @@ class Proposal:
     end_id: int | None = None  # a token that M was seen here to end its answers with, whatever is emitted
     log_cap: float | None = None  # no id outside K has a higher ℓ; None: that is the last of `top_logprobs`
     bridged: bool = False  # M was asked from an earlier prefix: this one cannot be written as text
+    named: bool = False  # M was asked for ids by name here, and those that it told of are in K
 
     @property
     def imputed(self) -> bool:
@@ -86,6 +87,17 @@ class BlockScorer(Protocol):
         """M's list after token_ids + drafted[:i] for i = 0 … m, with what M itself drew there."""
 
 
+class NamedIds(Protocol):
+    """A black box that tells the log-probabilities of ids that it is asked for by name."""
+
+    @property
+    def most(self) -> int:
+        """Ids that one call may name."""
+
+    async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> Sequence[Floats]:
+        """ℓ of these ids after each prefix, nats, each of the shape of `ids`. One call. Raises UpstreamError."""
+
+
 class Upstream(Protocol):
     """A black box. Leaving a draft's context closes the connection, which stops the upstream's work."""
 
@@ -126,6 +138,9 @@ class OffsetRow(Protocol):
 
     def base(self, ids: Ids) -> Floats:
         """log p_o at `ids` (of the first pair when there are several); shape [n]; -inf for padded vocabulary rows."""
+
+    def lifted(self, n: int, outside: Ids) -> Ids:
+        """The n ids with the largest offset that are not in `outside`, largest first; fewer where there are no more."""
 
     def tail_scale(self, listed: Ids, mass: float, log_cap: float) -> float:
         """log s with Σ_{i∉listed} min(s·p_o(i), cap) = mass > 0; -inf where p_o has nothing outside `listed`.

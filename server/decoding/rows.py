@@ -103,6 +103,13 @@ class NumpyRow:
     def base(self, ids: Ids) -> Floats:
         return self.log_base[ids].astype(np.float64)
 
+    def lifted(self, n: int, outside: Ids) -> Ids:
+        offsets = np.where(self.known, self.log_offset, -math.inf)
+        offsets[outside] = -math.inf
+        ids = np.argpartition(-offsets, n)[:n] if n < offsets.size else np.arange(offsets.size)
+        ids = ids[np.argsort(-offsets[ids], kind="stable")]
+        return ids[offsets[ids] > -math.inf]
+
     def tail_scale(self, listed: Ids, mass: float, log_cap: float) -> float:
         log_outside = self._log_outside(listed)
         if log_outside == -math.inf:

@@ -59,6 +59,7 @@ class StreamStats:
     block_positions: int = 0  # positions of locally drafted blocks that the black box scored
     early_calls: int = 0  # of the upstream calls, those opened where a restart was expected
     early_used: int = 0
+    named_calls: int = 0  # of the upstream calls, those that asked for ids by name
     certified: int = 0
     tail_mass_sum: float = 0.0
     guarded: int = 0  # steps whose target a guard narrowed

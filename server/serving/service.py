@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -12,6 +12,7 @@ from deltaserve.errors import DeltaserveError, Unavailable, UpstreamError, Upstr
 from deltaserve.server.decoding.deciding.corrector import CorrectingSession
 from deltaserve.server.decoding.decoder import DraftSource, generate
 from deltaserve.server.decoding.drafting.adaptive import BlockLimits
+from deltaserve.server.decoding.drafting.naming import Namer
 from deltaserve.server.decoding.drafting.sources import Drafting
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
@@ -25,6 +26,7 @@ from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import Metrics, RequestRecord
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.listing.block_scorer import block_scorer
+from deltaserve.server.upstream.listing.named import named_ids
 from deltaserve.server.upstream.listing.prompts import require_scoring
 
 
@@ -39,6 +41,8 @@ class Choice:
     policy: Policy = field(default_factory=Policy)
     scored: bool = False  # the prompt's own log-probabilities are wanted too
 
+
+_NAMED_PER_TOKEN = 0.05  # calls that ask for ids by name, where `named_ids` is auto
 
 NewSource = Callable[[Choice], DraftSource]
 
@@ -139,11 +143,20 @@ class Serving:
             positions_per_token=settings.local_draft_positions_per_token,
             concurrent_positions=settings.local_draft_concurrent_positions,
         )
-        return Drafting(upstream, scorer, limits, settings.early_restarts)
+        names = named_ids(upstream) if settings.named_ids != "off" else None
+        namer = None if names is None else Namer(names, _NAMED_PER_TOKEN if settings.named_ids == "auto" else None)
+        return Drafting(upstream, scorer, limits, settings.early_restarts, namer=namer)
 
     def fingerprint(self, version: Version) -> str:
         """`system_fingerprint`: the version, the guards where there are any, and that blind positions are allowed."""
-        return "+".join([version.fingerprint, *self.settings.policy.marks])
+        return "+".join([version.fingerprint, *self.policy.marks])
+
+    @property
+    def policy(self) -> Policy:
+        """How answers are corrected: as the settings say, as far as the black box can."""
+        policy = self.settings.policy
+        able = self._drafting is not None and self._drafting.namer is not None
+        return policy if able or policy.naming is None else replace(policy, naming=None)
 
     def require_scoring(self) -> None:
         """Raises UnsupportedParameter, saying what is missing, where the black box lets no prompt be scored."""

@@ -27,6 +27,7 @@ class Capabilities:
     prompt_list: bool  # lists along a text: by several prompts in one call
     prompt_logprobs: bool  # by vLLM's top-k of prompt positions
     prefix_cache: bool | None  # a second identical call reads the cache; None: unknown; False: it is told not to
+    named_ids: int = 0  # ids whose log-probabilities one call may ask for by name; 0: it tells none
     greedy_raw: bool = False  # where it does, a greedy answer's list is the one at temperature 1
     generate: bool = False  # by SGLang's own route
     echo: bool = False  # by an answer that begins with the prompt

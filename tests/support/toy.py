@@ -12,7 +12,7 @@ import numpy as np
 from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
-from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Block, DraftParams, Floats, Proposal
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Block, DraftParams, Floats, Ids, Proposal
 from deltaserve.server.decoding.rows import NumpyRow
 from deltaserve.server.decoding.stream import Stream
 
@@ -122,6 +122,23 @@ class ToyBlackBox:
             return int(logprobs.argmax())
         probs = np.exp(logprobs / temperature)
         return int(self.rng.choice(self.size, p=probs / probs.sum()))
+
+
+@dataclass
+class ToyNames:
+    """Tells the toy black box's numbers; `off` by so many nats."""
+
+    size: int = 12
+    most: int = 12
+    off: float = 0.0
+    fault: Exception | None = None
+    calls: list[tuple[list[list[int]], list[int]]] = field(default_factory=list)
+
+    async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> list[Floats]:
+        self.calls.append(([list(prefix) for prefix in prefixes], ids.tolist()))
+        if self.fault is not None:
+            raise self.fault
+        return [toy_logprobs("black box", prefix, self.size)[ids] + self.off for prefix in prefixes]
 
 
 @dataclass

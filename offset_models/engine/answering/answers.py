@@ -20,6 +20,8 @@ from deltaserve.offset_models.engine.deciding.resolving import Drafted, Outcome
 from deltaserve.offset_models.engine.streams import OUTSIDE, EngineStream
 from deltaserve.server.decoding.deciding.blind import UNKNOWN
 from deltaserve.server.decoding.deciding.corrector import Decision
+from deltaserve.server.decoding.deciding.naming import NamesWanted
+from deltaserve.server.decoding.protocols import Ids
 
 T = TypeVar("T")
 
@@ -190,6 +192,9 @@ class Answers:
             if not isinstance(outcome, Decision):
                 if decisions:  # it is asked again, as the first of the next run
                     break
+                if isinstance(outcome, NamesWanted):
+                    self._reply(answer, NamesWanted(_all_wanted(run)))
+                    return
                 self._broken(answer, outcome if isinstance(outcome, Exception) else TypeError("a run keeps no draft"))
                 return
             decisions.append(outcome)
@@ -261,6 +266,12 @@ def _or_alone(
             return [result for one in ready for result in _or_alone(function, store, [one])]
         _log.exception("The engine could not decide a token.")
         return [OffsetUnavailable(f"The engine could not decide a token ({type(error).__name__}).")]
+
+
+def _all_wanted(run: Sequence[tuple[Question, Outcome]]) -> list[tuple[int, Ids]]:
+    """What the positions of a run want, as if its tokens were accepted."""
+    found = [(place, outcome) for place, (_, outcome) in enumerate(run) if isinstance(outcome, NamesWanted)]
+    return [(place, ids) for place, wanted in found for _, ids in wanted.names]
 
 
 def _asks(answer: Answer) -> bool:

@@ -31,7 +31,7 @@ def decide(base: Tensor, offset: Tensor, questions: Sequence[Question]) -> list[
     found: dict[int, Outcome] = {}
     if simple:
         _settle(found, simple, _certified(rows.take(simple), [questions[i] for i in simple]))
-    rest = [i for i in range(len(questions)) if i not in found and i not in core]
+    rest = [i for i in range(len(questions)) if i not in found and i not in core and not questions[i].may_want_names]
     if rest:
         _settle(found, rest, _fully(rows.take(rest), [questions[i] for i in rest]))
     core = [i for i in range(len(questions)) if i not in found]

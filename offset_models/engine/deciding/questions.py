@@ -42,6 +42,11 @@ class Question:
         return self.params.temperature == 0.0
 
     @property
+    def may_want_names(self) -> bool:
+        """Whether the core is to say if ids are asked for by name, unless the list proves the answer."""
+        return self.policy.naming is not None and not self.proposal.named and bool(self.proposal.top_ids.size)
+
+    @property
     def simple(self) -> bool:
         """Whether the list and the largest offset outside it mostly decide: greedy, nothing else changes a weight."""
         params = self.params

@@ -61,7 +61,7 @@ def plan(
     """Every choice of the request, in the order of their indices: prompt by prompt, n for each."""
     _check(request, shape, serving.settings)
     shared = _params(request, shape, version, serving)
-    policy = replace(serving.settings.policy, explain=serving.settings.explain_candidates if request.explain else 0)
+    policy = replace(serving.policy, explain=serving.settings.explain_candidates if request.explain else 0)
     max_context = serving.max_context(version)
     choices = []
     for at, prompt in enumerate(prompts):

@@ -55,8 +55,8 @@ class Corrector(Protocol):
         """The next tokens, at least one: up to the first that is not the proposed one, or that ends the answer.
 
         `draft_temperature` is that of the draft; `observed`: the agreement is wanted.
-        Raises OffsetUnavailable where the pair cannot answer, BlindPosition where the first proposal has no list (at a
-        later one it ends the run instead).
+        Raises OffsetUnavailable where the pair cannot answer; BlindPosition where the first proposal has no list, and
+        NamesWanted where it is to be completed before it is decided (at a later one either ends the run instead).
         """
 
     async def expected(self) -> int | None:

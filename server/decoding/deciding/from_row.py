@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from deltaserve.server.decoding.correction import correct
 from deltaserve.server.decoding.deciding.corrector import Decision
+from deltaserve.server.decoding.deciding.naming import NamesWanted, names_wanted
 from deltaserve.server.decoding.explanation import explain
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
@@ -12,6 +13,11 @@ from deltaserve.server.decoding.protocols import Floats, OffsetRow, Proposal
 from deltaserve.server.decoding.ranking import most_probable
 from deltaserve.server.decoding.sampling import History, Target, target
 from deltaserve.server.decoding.verification import verify
+
+
+def goal_at(row: OffsetRow, proposal: Proposal, params: SamplingParams, policy: Policy, history: History) -> Target:
+    """What the token at this position is drawn from."""
+    return target(correct(proposal, row, policy.tail, history.touched()), params, history, policy.guard)
 
 
 def decide_from_row(
@@ -27,9 +33,12 @@ def decide_from_row(
     """The token at this position, an exact draw from the target, which is given too.
 
     `drawn_from` [V]: what a draft of the pair was drawn from, where the proposal does not hold it.
+    Raises NamesWanted where the policy has ids asked for by name first.
     """
-    corrected = correct(proposal, row, policy.tail, history.touched())
-    goal = target(corrected, params, history, policy.guard)
+    goal = goal_at(row, proposal, params, policy, history)
+    corrected = goal.corrected
+    if (names := names_wanted(proposal, goal, policy.naming)).size:
+        raise NamesWanted([(0, names)])
     if drawn_from is not None:
         proposal = replace(proposal, drawn_from=drawn_from)
     token_id = verify(proposal, goal, draft_temperature, noise, history.length)

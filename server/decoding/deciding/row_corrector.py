@@ -1,15 +1,17 @@
 """Decides tokens from rows in host memory, or from single numbers of rows elsewhere: the numpy core, step by step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from deltaserve.errors import BlindPosition, DeltaserveError
 from deltaserve.server.decoding.deciding.agreement import local_agreement, upstream_agreement
 from deltaserve.server.decoding.deciding.blind import UNKNOWN, blind_target, expected_token
 from deltaserve.server.decoding.deciding.corrector import Agreement, AnswerSpec, Decision
-from deltaserve.server.decoding.deciding.from_row import decide_from_row
+from deltaserve.server.decoding.deciding.from_row import decide_from_row, goal_at
+from deltaserve.server.decoding.deciding.naming import NamesWanted, names_wanted
 from deltaserve.server.decoding.noise import Noise
-from deltaserve.server.decoding.protocols import Floats, OffsetRow, OffsetSession, Proposal
+from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, OffsetSession, Proposal
 from deltaserve.server.decoding.sampling import History, Target
 from deltaserve.server.decoding.verification import verify
 
@@ -51,6 +53,10 @@ class RowCorrector:
                 break
             try:
                 decision = await self._decide(proposal, draft_temperature, observed)
+            except NamesWanted as wanted:
+                if decisions:
+                    break  # they are wanted as of the first position of the next run
+                raise NamesWanted([*wanted.names, *self._wanted_behind(run)]) from None
             except (DeltaserveError, ArithmeticError):
                 if not decisions:
                     raise
@@ -122,6 +128,21 @@ class RowCorrector:
         if self._observed % _OBSERVED_EVERY and emitted == proposal.token_id:
             return Agreement(upstream, None)
         return Agreement(upstream, local_agreement(goal, self._blind(goal.corrected.row, self.history), seeded))
+
+    def _wanted_behind(self, run: Sequence[Proposal]) -> Iterator[tuple[int, Ids]]:
+        """The same of the pair's own block behind its first position, as if it were accepted: one call asks for all."""
+        ids, history = list(self.ids), self.history.fork()
+        for place, (before, proposal) in enumerate(pairwise(run), 1):
+            if before.token_id is None:
+                return
+            ids.append(before.token_id)
+            history.add(before.token_id)
+            drafted = self._block.get(len(ids)) if proposal.local else None
+            if drafted is None:
+                return
+            goal = goal_at(drafted.row, proposal, self.params, self.policy, history)
+            if (names := names_wanted(proposal, goal, self.policy.naming)).size:
+                yield place, names
 
     def _learn_end(self, token_id: int) -> None:
         self.params = self.params.ending_with(token_id)

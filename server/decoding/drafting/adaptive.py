@@ -4,11 +4,12 @@ Both are verified by the same rule, so the choice changes speed and upstream cos
 """
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from deltaserve.server.decoding.deciding.corrector import Decision
+from deltaserve.server.decoding.decoder import Names
 from deltaserve.server.decoding.drafting.acceptance import Acceptance
 from deltaserve.server.decoding.drafting.local import verified_block
 from deltaserve.server.decoding.drafting.pace import Pace
@@ -44,6 +45,9 @@ class AdaptiveSource:
     def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
         length = 0 if self._early_call_ready(stream) else self.block_length(stream)
         return self._block(stream, length) if length else self._stream(stream)
+
+    async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
+        return await self.streaming.named(stream, run, names)
 
     @property
     def observes(self) -> bool:

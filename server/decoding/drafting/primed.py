@@ -1,10 +1,11 @@
 """Drafts of a stream whose first position is known already: a call that scored its prompt saw it too."""
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 from deltaserve.server.decoding.deciding.corrector import Decision
-from deltaserve.server.decoding.decoder import DraftSource
+from deltaserve.server.decoding.decoder import DraftSource, Names
 from deltaserve.server.decoding.drafting.local import BlockDraft
 from deltaserve.server.decoding.protocols import Draft, Proposal
 from deltaserve.server.decoding.stream import Stream
@@ -20,6 +21,9 @@ class PrimedSource:
     def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
         first, self.first = self.first, None
         return self.then.open(stream) if first is None else nullcontext(first)
+
+    async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
+        return await self.then.named(stream, run, names)
 
     @property
     def observes(self) -> bool:

@@ -1,11 +1,14 @@
 """The black box's own stream as the source of drafts."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from deltaserve.server.decoding.deciding.corrector import Decision
+from deltaserve.server.decoding.deciding.naming import unnamed
+from deltaserve.server.decoding.decoder import Names
 from deltaserve.server.decoding.drafting.early_calls import EarlyCall
+from deltaserve.server.decoding.drafting.naming import Namer
 from deltaserve.server.decoding.protocols import Draft, DraftParams, Proposal, Upstream
 from deltaserve.server.decoding.stream import Stream
 
@@ -43,6 +46,7 @@ class UpstreamSource:
     upstream: Upstream
     length: CallLength = field(default_factory=CallLength)
     early_call: EarlyCall | None = None
+    namer: Namer | None = None
 
     @asynccontextmanager
     async def open(self, stream: Stream) -> AsyncGenerator[Draft, None]:
@@ -78,6 +82,11 @@ class UpstreamSource:
             wanted.ignore_eos,
             max(wanted.min_tokens - stream.emitted, 0) if stream.point_drafts else 0,
         )
+
+    async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
+        if self.namer is None:
+            return [unnamed(proposal) for proposal in run]
+        return await self.namer.named(stream, run, names)
 
     @property
     def observes(self) -> bool:

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec, CorrectingSession, Corrector
+from deltaserve.server.decoding.deciding.naming import NamesWanted
 from deltaserve.server.processes.wire import messages as m
-from deltaserve.server.processes.wire.translation import TextReceiver, decided, proposal, scored
+from deltaserve.server.processes.wire.translation import TextReceiver, decided, proposal, scored, wanted
 
 Send = Callable[[m.ToFrontEnd], None]
 Fail = Callable[[int, Exception], None]
@@ -62,7 +63,10 @@ class EngineSide:
 
     async def _decide(self, asked: m.Decide) -> m.ToFrontEnd:
         run = [proposal(listed) for listed in asked.run]
-        decisions = await self._deciding.decide(run, asked.draft_temperature, observed=asked.observed)
+        try:
+            decisions = await self._deciding.decide(run, asked.draft_temperature, observed=asked.observed)
+        except NamesWanted as names:
+            return m.Decisions(asked.id, [], wanted(names))
         return m.Decisions(asked.id, [decided(decision) for decision in decisions])
 
     async def _expected(self, asked: m.Expected) -> m.ToFrontEnd:

@@ -12,7 +12,7 @@ from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.scoring import ScoredToken
 from deltaserve.server.processes.frontend.link import Connection
 from deltaserve.server.processes.wire import messages as m
-from deltaserve.server.processes.wire.translation import TextSender, decision, listed, scored_token
+from deltaserve.server.processes.wire.translation import TextSender, decision, listed, names_wanted, scored_token
 
 
 class RemoteSession:
@@ -63,6 +63,8 @@ class RemoteCorrector:
         asked = self._connection.new_id()
         message = m.Decide(asked, self._stream, [listed(one) for one in run], draft_temperature, observed)
         reply: m.Decisions = await self._connection.ask(asked, message)
+        if reply.wanted:
+            raise names_wanted(reply.wanted)
         if not reply.decisions:
             raise OffsetUnavailable("The offset engine decided nothing.")
         return [decision(one) for one in reply.decisions]

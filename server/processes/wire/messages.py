@@ -27,6 +27,7 @@ class Listed(_Message):
     local: bool
     end_id: int | None
     log_cap: float | None
+    named: bool
 
 
 class Explained(_Message):
@@ -198,6 +199,7 @@ class Done(_Message, tag="done"):
 class Decisions(_Message, tag="decisions"):
     id: int
     decisions: list[Decided]
+    wanted: list[tuple[int, bytes]] = []  # `NamesWanted`, with no decision: ids as int64
 
 
 class Scores(_Message, tag="scores"):

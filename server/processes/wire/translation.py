@@ -7,6 +7,7 @@ import numpy as np
 from deltaserve import errors
 from deltaserve.errors import DeltaserveError
 from deltaserve.server.decoding.deciding.corrector import Agreement, Decision
+from deltaserve.server.decoding.deciding.naming import NamesWanted
 from deltaserve.server.decoding.explanation import Explanation
 from deltaserve.server.decoding.protocols import Floats, Ids, Proposal
 from deltaserve.server.decoding.scoring import ScoredToken
@@ -29,6 +30,7 @@ def listed(proposal: Proposal) -> Listed:
         proposal.local,
         proposal.end_id,
         proposal.log_cap,
+        proposal.named,
     )
 
 
@@ -42,7 +44,16 @@ def proposal(wire: Listed) -> Proposal:
         wire.local,
         wire.end_id,
         wire.log_cap,
+        wire.named,
     )
+
+
+def wanted(names: NamesWanted) -> list[tuple[int, bytes]]:
+    return [(place, _bytes(ids, np.int64)) for place, ids in names.names]
+
+
+def names_wanted(wire: Sequence[tuple[int, bytes]]) -> NamesWanted:
+    return NamesWanted([(place, _ids(ids)) for place, ids in wire])
 
 
 def decided(decision: Decision) -> Decided:

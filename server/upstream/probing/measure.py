@@ -7,6 +7,7 @@ from deltaserve.server.upstream.base import Capabilities, TokenizerView
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.refusals import Refusal
 from deltaserve.server.upstream.listing.choosing import proven_methods
+from deltaserve.server.upstream.listing.named import most_named
 from deltaserve.server.upstream.probing.probe import Probe
 from deltaserve.server.upstream.probing.prompts import probe_prompts
 from deltaserve.server.upstream.probing.texts import reading
@@ -38,6 +39,8 @@ async def measured(box: CompletionsBox, tokenizer: TokenizerView) -> Completions
     notes += unnamed_ends(box.capabilities.end_ids, tokenizer)
     cached = await probe.reads_its_cache() if box.capabilities.prefix_cache is None else False
     box = box.knowing(**await proven_methods(box, tokenizer), prefix_cache=cached)
+    listed = await Probe(box, prompt).listed(0.0 if box.capabilities.raw_logprobs else 1.0)
+    box = box.knowing(named_ids=await most_named(box, prompt, listed))
     return box.knowing(notes=(*box.capabilities.notes, *notes, *_remarks(box, wanted_k)))
 
 

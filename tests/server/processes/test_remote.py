@@ -16,9 +16,10 @@ from deltaserve.offset_models.registry.weights import WeightsPool
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.early_calls import EarlyCall, Records
 from deltaserve.server.decoding.drafting.local import verified_block
+from deltaserve.server.decoding.drafting.naming import Namer
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.params import SamplingParams
-from deltaserve.server.decoding.policy import Guard, Policy
+from deltaserve.server.decoding.policy import Guard, Naming, Policy
 from deltaserve.server.decoding.scoring import score
 from deltaserve.server.decoding.stream import Step, Stream
 from deltaserve.server.processes.engine.connection import FrontEnd
@@ -28,7 +29,7 @@ from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Version
 from deltaserve.server.telemetry import logger
 from tests.support.offsets import BookkeepingEngine, lora_checkpoint
-from tests.support.toy import ToyBlackBox, ToyDetokenizer, ToySession, toy_stream
+from tests.support.toy import ToyBlackBox, ToyDetokenizer, ToyNames, ToySession, toy_stream
 
 pytestmark = pytest.mark.anyio
 WHO = Actor("key", "req-1")
@@ -116,12 +117,15 @@ KINDS: dict[str, tuple[SamplingParams, Policy]] = {
         Policy(),
     ),
     "guarded and explained": (params(**SEEDED), Policy(guard=Guard(kl_nats=0.01, temperature=0.0), explain=4)),
+    "greedy, named": (params(temperature=0.0), Policy(naming=Naming(tail=0.1, certify=True, most=5))),
+    "seeded, named": (params(**SEEDED), Policy(naming=Naming(tail=0.1, most=5))),
     "ending": (params(temperature=0.0, eos_ids=frozenset({2, 3}), min_tokens=4, stop=("xyz",)), Policy()),
 }
 
 
 async def steps_of(stream: Stream, box: ToyBlackBox) -> list[Step]:
-    source = UpstreamSource(box, early_call=EarlyCall(box, Records()))
+    early_call = None if stream.policy.naming else EarlyCall(box, Records())  # it draws, at times of its own
+    source = UpstreamSource(box, early_call=early_call, namer=Namer(ToyNames()))
     async with aclosing(decode(stream, source)) as steps:
         return [step async for step in steps]
 
@@ -144,6 +148,7 @@ async def test_a_stream_over_the_wire_gives_what_it_gives_beside_its_rows(site: 
         stream = Stream([1, 2, 3], wanted, session, ToyDetokenizer(), policy=policy)
         assert [told(s) for s in await steps_of(stream, ToyBlackBox(burst=burst))] == [told(s) for s in expected]
         assert stream.params.stop == wanted.stop
+        assert (stream.stats.named_calls > 0) is (policy.naming is not None)
         session.close()
 
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from deltaserve import errors
 from deltaserve.errors import DeltaserveError, ModelNotFound, RateLimited
 from deltaserve.server.decoding.deciding.corrector import Agreement, Decision
+from deltaserve.server.decoding.deciding.naming import NamesWanted
 from deltaserve.server.decoding.explanation import Explanation
 from deltaserve.server.decoding.params import SamplingParams
-from deltaserve.server.decoding.policy import Guard, Policy
+from deltaserve.server.decoding.policy import Guard, Naming, Policy
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.scoring import ScoredToken
 from deltaserve.server.processes.wire import messages as m
@@ -29,9 +30,11 @@ from deltaserve.server.processes.wire.translation import (
     error,
     fault,
     listed,
+    names_wanted,
     proposal,
     scored,
     scored_token,
+    wanted,
 )
 
 pytestmark = pytest.mark.anyio
@@ -63,8 +66,15 @@ def same(one: Any, other: Any) -> bool:
 def test_a_proposal_arrives_as_it_was(
     token_id: int | None, listing: Any, logprob: float | None, local: bool, end_id: int | None, cap: float | None
 ) -> None:
-    sent = Proposal(token_id, *listing, None, logprob, local, end_id, cap)
+    sent = Proposal(token_id, *listing, None, logprob, local, end_id, cap, named=local)
     assert same(proposal(over(m.Listed, listed(sent))), sent)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), ids), max_size=3))
+def test_wanted_names_arrive_as_they_were(names: list[tuple[int, Any]]) -> None:
+    sent = m.Decisions(3, [], wanted(NamesWanted(names)))
+    arrived = names_wanted(over(m.Decisions, sent).wanted).names
+    assert [(place, some.tolist()) for place, some in arrived] == [(place, some.tolist()) for place, some in names]
 
 
 @given(
@@ -91,7 +101,8 @@ def test_parameters_and_policy_arrive_as_they_were() -> None:
         max_tokens=9, temperature=0.5, logit_bias={3: -100.0}, seed=-(2**63), min_tokens=2, eos_ids=frozenset({0, 5}),
         stop_token_ids=frozenset({8}), stop_tokens={9: "<end>"}, top_logprobs=0,
     )  # fmt: skip
-    policy = Policy(tail="truncate", guard=Guard(kl_nats=1.0, unbiased=True), allow_blind=True, explain=3)
+    guard, naming = Guard(kl_nats=1.0, unbiased=True), Naming(tail=0.2, certify=True, most=9)
+    policy = Policy(tail="truncate", guard=guard, allow_blind=True, naming=naming, explain=3)
     sent = m.Begin(1, m.Text(0, [1, 2]), params, policy, 4)
     assert m.to_engine.decode(msgspec.msgpack.encode([sent])) == [sent]
 

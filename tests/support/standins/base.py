@@ -75,6 +75,8 @@ class StandIn:
             return self.error(404)
         if self.status is not None:
             return self.error(self.status)
+        if (several := self.several(request.body)) is not None:
+            return several
         asked = self.asked(request.body)
         if isinstance(asked, Reply):
             return asked
@@ -90,6 +92,10 @@ class StandIn:
     def asked(self, body: dict[str, Any]) -> Asked | Reply:
         """What a body asks for, or the vendor's refusal of it."""
         raise NotImplementedError
+
+    def several(self, body: dict[str, Any]) -> Reply | None:
+        """The answer to several prompts in one call; None where there is one."""
+        return None
 
     def events(self, answer: list[Position], asked: Asked) -> list[bytes]:
         """The answer's events up to the one that ends it, without `done`."""

@@ -41,6 +41,14 @@ class SGLang(StandIn):
 
     _scored: tuple[list[int], list[int]] = ((), ())  # type: ignore[assignment]
 
+    def several(self, body: dict[str, Any]) -> Reply | None:
+        prompts = body.get("input_ids")
+        if not prompts or not isinstance(prompts[0], list):
+            return None
+        asked = [self.asked(body | {"input_ids": prompt}) for prompt in prompts]
+        whole = [self.whole(self.answer(one), one) for one in asked if isinstance(one, Asked)]
+        return json_reply(whole)
+
     def events(self, answer: list[Position], asked: Asked) -> list[bytes]:
         return [event(self._message(answer, at + 1, asked)) for at in range(len(answer))]
 

@@ -41,6 +41,19 @@ class Vllm(StandIn):
         stream = bool(body.get("stream"))
         return Asked(prompt, k, body["temperature"], body["max_tokens"], stream, forced, named)
 
+    def several(self, body: dict[str, Any]) -> Reply | None:
+        """Only of calls that name ids: a list of prompts for a draft is another room's matter."""
+        prompts = body["prompt"]
+        if not body.get("logprob_token_ids") or not isinstance(prompts[0], list):
+            return None
+        choices = []
+        for at, prompt in enumerate(prompts):
+            asked = self.asked(body | {"prompt": prompt})
+            if isinstance(asked, Reply):
+                return asked
+            choices += [choice | {"index": at} for choice in self.whole(self.answer(asked), asked)["choices"]]
+        return json_reply({"object": "text_completion", "choices": choices[::-1]})  # in no order
+
     def events(self, answer: list[Position], asked: Asked) -> list[bytes]:
         shown, names, chunks = Shown(), 0, []
         for at, position in enumerate(answer):

@@ -16,14 +16,15 @@ from deltaserve.offset_models.engine.settings import EngineSettings
 from deltaserve.server.decoding.decoder import DraftSource, decode
 from deltaserve.server.decoding.drafting.acceptance import Acceptance
 from deltaserve.server.decoding.drafting.early_calls import EarlyCall, Record, Records
+from deltaserve.server.decoding.drafting.naming import Namer
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.params import SamplingParams
-from deltaserve.server.decoding.policy import Policy
+from deltaserve.server.decoding.policy import Naming, Policy
 from deltaserve.server.decoding.stream import Step, Stream
 from tests.server.decoding.drafting.test_sources import scripted
 from tests.support.models import VOCAB, random_adapter, tiny_llama
 from tests.support.statistics import ALARM
-from tests.support.toy import ToyBlackBox, ToyDetokenizer
+from tests.support.toy import ToyBlackBox, ToyDetokenizer, ToyNames
 
 pytestmark = pytest.mark.anyio
 PROMPT = [1, 2, 3, 5, 8]
@@ -100,6 +101,21 @@ async def test_answers_are_those_of_the_core(kind: str) -> None:
                 assert other.logprob == pytest.approx(one.logprob, abs=1e-3)
                 np.testing.assert_array_equal(one.top[0], other.top[0])
     assert any(step.replaced for steps in found[0] for step in steps)
+
+
+@pytest.mark.parametrize("params", [GREEDY, SEEDED], ids=["greedy", "seeded"])
+async def test_ids_are_asked_for_by_name_where_the_core_would(params: SamplingParams) -> None:
+    policy, asked, found = Policy(naming=Naming(tail=0.05, certify=True, most=20)), [], []
+    for decides in (False, True):
+        async with engine_of(decides=decides) as served:
+            names = ToyNames(VOCAB, most=20)
+            source = UpstreamSource(black_box(k=2), namer=Namer(names))
+            found.append(ids(await answer(served, params, source, policy=policy)))
+            asked.append(names.calls)
+    assert found[0] == found[1]
+    assert all(asked)
+    together = params.seed is None  # then one call may ask about several positions of a run
+    assert together or asked[0] == asked[1]
 
 
 @pytest.mark.parametrize("params", [GREEDY, SEEDED], ids=["greedy", "seeded"])

@@ -1,0 +1,166 @@
+"""Answers of the whole path with and without ids that are asked for by name, and how close each step came to exact."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.support.local import LocalPair
+from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.deciding.corrector import Decision
+from deltaserve.server.decoding.deciding.row_session import RowSession
+from deltaserve.server.decoding.decoder import DraftSource, Names, decode
+from deltaserve.server.decoding.drafting.adaptive import BlockLimits
+from deltaserve.server.decoding.drafting.naming import Namer
+from deltaserve.server.decoding.drafting.sources import Drafting
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.policy import Naming, Policy
+from deltaserve.server.decoding.protocols import Draft, DraftParams, Floats, OffsetRow, Proposal
+from deltaserve.server.decoding.sampling import History, target
+from deltaserve.server.decoding.stream import Stream
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.listing.block_scorer import block_scorer
+from deltaserve.server.upstream.listing.named import named_ids
+
+MODES = ("off", "auto", "always")
+_TAIL, _PER_TOKEN, _LONGEST_PROMPT = 0.1, 0.05, 256
+_PLACE_S = 600.0
+
+Prefix = tuple[int, ...]
+Seen = tuple[Prefix, Proposal, OffsetRow]
+
+
+class Remembering(RowSession):
+    """A session that keeps its rows."""
+
+    def __init__(self, session: RowSession) -> None:
+        self._session = session
+        self.rows: dict[Prefix, OffsetRow] = {}
+
+    def prefetch(self, token_ids: Sequence[int]) -> None:
+        self._session.prefetch(token_ids)
+
+    async def row(self, token_ids: Sequence[int]) -> OffsetRow:
+        row = self.rows[tuple(token_ids)] = await self._session.row(token_ids)
+        return row
+
+    def close(self) -> None:
+        self._session.close()
+
+
+@dataclass(slots=True)
+class Recording:
+    """A `DraftSource` that remembers what each position was decided from."""
+
+    source: DraftSource
+    decided: list[tuple[Prefix, Proposal]] = field(default_factory=list)
+
+    def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
+        return self.source.open(stream)
+
+    async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
+        return await self.source.named(stream, run, names)
+
+    @property
+    def observes(self) -> bool:
+        return self.source.observes
+
+    def observe(self, stream: Stream, proposal: Proposal, decision: Decision, /) -> None:
+        self.decided.append((tuple(stream.ids), proposal))
+        self.source.observe(stream, proposal, decision)
+
+    async def aclose(self) -> None:
+        await self.source.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How answers are made: the length of lists, and whether ids are asked for by name."""
+
+    k: int
+    mode: str
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(naming=None if self.mode == "off" else Naming(tail=_TAIL, certify=self.mode == "always"))
+
+    def drafting(self, box: CompletionsBox) -> Drafting:
+        box = box.knowing(k=self.k)
+        names = None if self.mode == "off" else named_ids(box)
+        namer = None if names is None else Namer(names, _PER_TOKEN if self.mode == "auto" else None)
+        return Drafting(box, block_scorer(box, _LONGEST_PROMPT), BlockLimits(), namer=namer)
+
+
+async def answered(
+    pair: LocalPair, way: Way, questions: Sequence[str], params: SamplingParams
+) -> tuple[list[Seen], Counter[str]]:
+    """Every step of the answers, and what they cost together."""
+    drafting, costs, seen = way.drafting(pair.backends.upstream), Counter[str](), list[Seen]()
+    for question in questions:
+        session = Remembering(await pair.version.open(_PLACE_S))
+        ids = pair.encoded(question)
+        stream = Stream(ids, params, session, pair.version.tokenizer.detokenizer(ids), policy=way.policy)
+        source = Recording(drafting.source())
+        async for _ in decode(stream, source):
+            pass
+        session.close()
+        costs.update(calls=stream.stats.upstream_calls, named_calls=stream.stats.named_calls)
+        seen += [(prefix, proposal, session.rows[prefix]) for prefix, proposal in source.decided]
+    return seen, costs
+
+
+@dataclass(slots=True)
+class Oracle:
+    """The widest lists of the black box."""
+
+    box: CompletionsBox
+    known: dict[Prefix, Proposal] = field(default_factory=dict)
+
+    async def listed(self, prefix: Prefix) -> Proposal:
+        if prefix not in self.known:
+            async with self.box.draft(prefix, DraftParams(0.0, 1)) as draft:
+                self.known[prefix] = await anext(aiter(draft))
+        return self.known[prefix]
+
+
+async def figures_of(oracle: Oracle, seen: Sequence[Seen], costs: Counter[str]) -> dict[str, float]:
+    """Each step as it was decided, against the whole vocabulary."""
+    params = SamplingParams(max_tokens=1, temperature=0.0)
+    certified, agreed, distances = [], [], []
+    for prefix, proposal, row in seen:
+        whole, part = correct(await oracle.listed(prefix), row), correct(proposal, row)
+        exact, found = (target(corrected, params, History(params, ())) for corrected in (whole, part))
+        certified.append(found.certified)
+        agreed.append(found.best(proposal.token_id) == exact.best(proposal.token_id))
+        distances.append(0.5 * float(np.abs(_probs(whole.dense()) - _probs(part.dense())).sum()))
+    per_100 = 100.0 / len(seen)
+    return {
+        "steps": len(seen),
+        "uncertified_per_100": per_100 * certified.count(False),
+        "greedy_agreement": float(np.mean(agreed)),
+        "total_variation": float(np.mean(distances)),
+        "calls_per_100": per_100 * costs["calls"],
+        "named_calls_per_100": per_100 * costs["named_calls"],
+    }
+
+
+def _probs(weights: Floats) -> Floats:
+    probs = np.exp(weights - weights.max())
+    share: Floats = probs / probs.sum()
+    return share
+
+
+async def compared(pair: LocalPair, questions: dict[str, Sequence[str]], ks: Sequence[int]) -> list[dict[str, Any]]:
+    """A row for each kind of question, temperature, k and mode."""
+    oracle, rows = Oracle(pair.backends.upstream), list[dict[str, Any]]()
+    ends = pair.backends.end_ids(pair.version)
+    for split, texts in questions.items():
+        for temperature in (0.0, 1.0):
+            params = SamplingParams(max_tokens=48, temperature=temperature, seed=7, eos_ids=ends)
+            for way in (Way(k, mode) for k in ks for mode in MODES):
+                figures = await figures_of(oracle, *await answered(pair, way, texts, params))
+                rows.append({"questions": split, "T": temperature, "k": way.k, "named": way.mode} | figures)
+    return rows

@@ -1,0 +1,88 @@
+"""Where the tail may decide, M is asked for the true numbers of the ids that the pair lifts most.
+
+No id outside the list can weigh more than min_K ℓ + its offset: with the ids of the largest offsets told, the next one
+bounds the rest. Whether and what is asked depends on the list and the row alone, never on what was drawn, so that a
+token is still an exact draw from the target.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from deltaserve.errors import MalformedTopK
+from deltaserve.server.decoding.correction import Corrected
+from deltaserve.server.decoding.policy import Naming
+from deltaserve.server.decoding.protocols import NO_IDS, Floats, Ids, Proposal
+from deltaserve.server.decoding.sampling import Target
+
+_MASS_SLACK = 1e-2  # two calls may differ by what batches and caches do
+
+
+class NamesWanted(Exception):
+    """The first position of a run is decided only when these ids were asked for; maybe others behind it, too."""
+
+    def __init__(self, names: Sequence[tuple[int, Ids]]) -> None:
+        super().__init__("ids are wanted by name")
+        self.names = list(names)  # (place in the run, ids), in order
+
+
+def names_wanted(proposal: Proposal, goal: Target, naming: Naming | None) -> Ids:
+    """The ids to ask for at this position; none where the tail cannot decide, or M was asked already."""
+    if naming is None or proposal.named or not proposal.top_ids.size or not _tail_may_decide(goal, naming):
+        return NO_IDS
+    if goal.params.temperature == 0.0 and goal.params.repetition_penalty == 1.0:
+        return _rivals(proposal, goal, naming.most)
+    ends = np.setdiff1d(np.fromiter(goal.params.final_ids, np.int64), proposal.top_ids)
+    ends = ends[: naming.most // 2]
+    lifted = goal.corrected.row.lifted(naming.most - ends.size, np.concatenate((proposal.top_ids, ends)))
+    return np.concatenate((lifted, ends))
+
+
+def _rivals(proposal: Proposal, goal: Target, most: int) -> Ids:
+    """The ids that may weigh more than the best listed one: with all of them told, a greedy step is certain."""
+    row, k = goal.corrected.row, goal.corrected.k
+    lifted = row.lifted(most, proposal.top_ids)
+    needed = float(goal.weights[:k].max()) - goal.corrected.log_cap
+    rivals: Ids = lifted[row.offset(lifted) > needed]
+    return rivals if rivals.size else lifted  # what a bias or a penalty does to others is not in the offset
+
+
+def _tail_may_decide(goal: Target, naming: Naming) -> bool:
+    corrected = goal.corrected
+    if corrected.log_scale == -math.inf:
+        return False  # there is none
+    if goal.params.temperature == 0.0:
+        certify = naming.certify and goal.params.repetition_penalty == 1.0  # under which no step is ever certified
+        return not goal.certified and (certify or tail_share(corrected) > naming.tail)
+    return tail_share(corrected) > naming.tail
+
+
+def tail_share(corrected: Corrected) -> float:
+    """What of q lies in the tail, in 0 … 1."""
+    return math.exp(min(corrected.tail.log_weight(1.0) - corrected.log_z, 0.0))
+
+
+def with_names(proposal: Proposal, ids: Ids, logprobs: Floats) -> Proposal:
+    """The proposal with what M told of named ids; none of them is above the list's last one, whatever noise says.
+
+    Raises MalformedTopK where the numbers are none, or add up to more than one with the list.
+    """
+    told = proposal.top_logprobs
+    cap = float(told[-1]) if proposal.log_cap is None else proposal.log_cap
+    fresh = ~np.isin(ids, proposal.top_ids)
+    ids, logprobs = ids[fresh], np.minimum(logprobs[fresh], cap)
+    if np.isnan(logprobs).any() or np.exp(told).sum() + np.exp(logprobs).sum() > 1.0 + _MASS_SLACK:
+        raise MalformedTopK("The upstream's log-probabilities of named ids do not fit its list.")
+    order = np.argsort(-logprobs, kind="stable")
+    joined = np.concatenate((proposal.top_ids, ids[order])), np.concatenate((told, logprobs[order]))
+    if proposal.log_cap is not None:  # a list that named less than it held: what was added may go between
+        order = np.argsort(-joined[1], kind="stable")
+        joined = joined[0][order], joined[1][order]
+    return replace(proposal, top_ids=joined[0], top_logprobs=joined[1], log_cap=cap, named=True)
+
+
+def unnamed(proposal: Proposal) -> Proposal:
+    """The proposal as it is to be decided where nothing is asked for by name."""
+    return replace(proposal, named=True)

@@ -1,0 +1,126 @@
+"""Log-probabilities of ids that are asked for by name: vLLM's `logprob_token_ids`, SGLang's `token_ids_logprob`.
+
+vLLM tells them instead of its list, SGLang beside it. One call asks for the same ids after several prefixes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from deltaserve.errors import MalformedTopK, UpstreamRefused
+from deltaserve.server.decoding.protocols import DraftParams, Floats, Ids, NamedIds, Proposal
+from deltaserve.server.upstream.comparison import SAME_LIST, difference
+from deltaserve.server.upstream.dialects.completions import CompletionsBox, joined
+from deltaserve.server.upstream.http.refusals import error_from, error_of
+from deltaserve.server.upstream.topk import SENTINEL
+
+_MOST: Final = 128  # vLLM's limit; SGLang names none, and what is sent and told grows with it
+_POSITIVE_SLACK: Final = 1e-4
+_ONE: Final = DraftParams(0.0, 1)
+_NOT_TOLD: Final = "The upstream does not tell the log-probabilities of the ids that it was asked for by name."
+
+
+class _Dialect(Protocol):
+    """What differs."""
+
+    def body(self, prefixes: list[list[int]], ids: list[int]) -> dict[str, Any]: ...
+    def told(self, answer: Any, count: int) -> list[Mapping[int, float | None]]: ...
+
+
+class Named:
+    """`NamedIds` of a box."""
+
+    def __init__(self, box: CompletionsBox, dialect: _Dialect) -> None:
+        self._box, self._dialect = box, dialect
+
+    @property
+    def most(self) -> int:
+        return _MOST
+
+    async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> list[Floats]:
+        """ℓ of these ids after each prefix, nats. Raises UpstreamError; a number that is missing is an error."""
+        names = ids.tolist()
+        answer = await self._box.post(self._dialect.body([list(prefix) for prefix in prefixes], names), self._box.path)
+        if isinstance(answer, dict) and (error := error_of(answer)):
+            raise error_from(200, error)
+        try:
+            told = self._dialect.told(answer, len(prefixes))
+            return [_numbers([known[i] for i in names]) for known in told]
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError):
+            raise MalformedTopK(_NOT_TOLD) from None
+
+
+class _Vllm:
+    """The ids replace the list, and the drawn token comes beside them."""
+
+    def __init__(self, box: CompletionsBox) -> None:
+        self._box = box
+
+    def body(self, prefixes: list[list[int]], ids: list[int]) -> dict[str, Any]:
+        body = self._box.request(prefixes[0], self._box.temperature_for(0.0), _ONE)
+        prompt = prefixes[0] if len(prefixes) == 1 else prefixes
+        return body | {"prompt": prompt, "logprobs": 1, "logprob_token_ids": ids}
+
+    def told(self, answer: Any, count: int) -> list[Mapping[int, float | None]]:
+        tables: dict[int, Any] = {choice["index"]: choice["logprobs"]["top_logprobs"] for choice in answer["choices"]}
+        return [{_id(name): value for name, value in tables[at][0].items()} for at in range(count)]
+
+
+class _SGLang:
+    """The ids come beside the list; of a batch the answers are a list."""
+
+    def __init__(self, box: CompletionsBox) -> None:
+        self._box = box
+
+    def body(self, prefixes: list[list[int]], ids: list[int]) -> dict[str, Any]:
+        body = self._box.request(prefixes[0], self._box.temperature_for(0.0), _ONE)
+        prompt = prefixes[0] if len(prefixes) == 1 else prefixes
+        return joined(body, {"input_ids": prompt, "stream": False, "token_ids_logprob": ids})
+
+    def told(self, answer: Any, count: int) -> list[Mapping[int, float | None]]:
+        answers = answer if isinstance(answer, list) else [answer]
+        if len(answers) != count:
+            raise ValueError
+        return [{entry[1]: entry[0] for entry in one["meta_info"]["output_token_ids_logprobs"][0]} for one in answers]
+
+
+_DIALECTS: Final[Mapping[str, type[_Vllm] | type[_SGLang]]] = {"vllm": _Vllm, "sglang": _SGLang}
+
+
+def named_ids(box: CompletionsBox) -> NamedIds | None:
+    """How this black box is asked for ids by name; None where it was not seen to tell them."""
+    return _named(box) if box.capabilities.named_ids else None
+
+
+def _named(box: CompletionsBox) -> Named | None:
+    kind = _DIALECTS.get(box.capabilities.dialect)
+    return Named(box, kind(box)) if kind is not None else None
+
+
+async def most_named(box: CompletionsBox, prompt: Sequence[int], listed: Proposal) -> int:
+    """How many ids a call may name; 0 where the numbers told are not those of the list after the prompt.
+
+    Raises UpstreamError where the black box is away.
+    """
+    named = _named(box)
+    if named is None:
+        return 0
+    try:
+        one, other = await named.named([prompt, prompt], listed.top_ids)
+    except (UpstreamRefused, MalformedTopK):
+        return 0
+    same = [difference(Proposal(None, listed.top_ids, told), listed) <= SAME_LIST for told in (one, other)]
+    return named.most if all(same) else 0
+
+
+def _id(name: str) -> int:
+    return int(name.removeprefix("token_id:"))
+
+
+def _numbers(values: Sequence[float | None]) -> Floats:
+    """As an array, −inf as servers write it as the sentinel. Raises MalformedTopK for what is no log-probability."""
+    known = [SENTINEL if value is None else value for value in values]
+    if bool in map(type, known) or not all(value <= _POSITIVE_SLACK for value in known):
+        raise MalformedTopK(_NOT_TOLD)
+    return np.minimum(np.array(known, np.float64), 0.0)

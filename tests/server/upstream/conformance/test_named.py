@@ -1,0 +1,104 @@
+"""Ids that are asked for by name: their true numbers after exactly each prefix, or an error."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deltaserve.errors import MalformedTopK, UpstreamError
+from deltaserve.server.upstream.listing.named import named_ids
+from deltaserve.server.upstream.probing.connect import connect
+from tests.server.upstream.conformance.rows import KEY, ROWS, K, Row, opened
+from tests.server.upstream.conformance.test_errors import MEANING, require_silent
+from tests.support.replay import replaying
+from tests.support.standins.base import Position
+from tests.support.standins.oracle import KINDS, PROMPT, SIZE, TOKENIZER, logprobs
+
+pytestmark = pytest.mark.anyio
+
+TELLING = [row for row in ROWS if row.dialect in ("vllm", "sglang")]
+each_telling = pytest.mark.parametrize("row", TELLING, ids=lambda row: row.name)
+each_other = pytest.mark.parametrize("row", [row for row in ROWS if row not in TELLING], ids=lambda row: row.name)
+IDS = np.array([SIZE - 1, 3, 97, 250, 256])
+ABLE = {"named_ids": 128}
+
+
+@each_telling
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_numbers_are_those_after_exactly_this_prefix(row: Row, kind: str) -> None:
+    prefixes = [[*PROMPT, *KINDS[kind]], list(PROMPT), [*PROMPT, 97]]
+    async with opened(row, facts=ABLE) as (box, replay):
+        names = named_ids(box)
+        assert names is not None
+        told = await names.named(prefixes, IDS)
+    assert len(replay.bodies(box.path)) == 1
+    for prefix, numbers in zip(prefixes, told, strict=True):
+        np.testing.assert_allclose(numbers, logprobs(prefix)[IDS], atol=1e-6)
+
+
+@each_telling
+async def test_the_probe_finds_them(row: Row) -> None:
+    async with replaying(row.stand_in()) as replay:
+        box = await connect(replay.url, tokenizer=TOKENIZER, k=K)
+        assert box.capabilities.named_ids == 128
+        names = named_ids(box)
+        assert names is not None and names.most == 128
+        (numbers,) = await names.named([PROMPT], IDS)
+        await box.aclose()
+    np.testing.assert_allclose(numbers, logprobs(PROMPT)[IDS], atol=1e-6)
+
+
+@each_other
+async def test_who_does_not_tell_them_is_not_asked(row: Row) -> None:
+    async with replaying(row.stand_in()) as replay:
+        box = await connect(replay.url, tokenizer=TOKENIZER, k=K)
+        assert box.capabilities.named_ids == 0 and named_ids(box) is None
+        await box.aclose()
+    assert not any("logprob_token_ids" in str(r.body) or "token_ids_logprob" in str(r.body) for r in replay.requests)
+
+
+def _another(position: Position) -> None:
+    position.named = [(i, value - 2.0) for i, value in position.named]
+
+
+def _one_missing(position: Position) -> None:
+    position.named = position.named[:-1]
+
+
+def _above_zero(position: Position) -> None:
+    position.named = [(i, value + 20.0) for i, value in position.named]
+
+
+def _none(position: Position) -> None:
+    position.named = []
+
+
+@each_telling
+@pytest.mark.parametrize("spoil", [_another, _one_missing, _none], ids=lambda spoil: spoil.__name__)
+async def test_a_server_that_tells_other_numbers_or_not_all_is_not_believed(row: Row, spoil: Any) -> None:
+    async with replaying(row.stand_in(spoil=lambda answer: [spoil(each) for each in answer])) as replay:
+        box = await connect(replay.url, tokenizer=TOKENIZER, k=K)
+        await box.aclose()
+    assert box.capabilities.named_ids == 0
+
+
+@each_telling
+@pytest.mark.parametrize("spoil", [_one_missing, _above_zero, _none], ids=lambda spoil: spoil.__name__)
+async def test_numbers_that_are_missing_or_cannot_be_are_an_error(row: Row, spoil: Any) -> None:
+    async with opened(row, facts=ABLE, spoil=lambda answer: [spoil(each) for each in answer]) as (box, _):
+        names = named_ids(box)
+        assert names is not None
+        with pytest.raises(MalformedTopK):
+            await names.named([PROMPT, [*PROMPT, 97]], IDS)
+
+
+@each_telling
+@pytest.mark.parametrize("status", MEANING)
+async def test_errors_mean_the_same_as_in_a_draft(row: Row, status: int) -> None:
+    async with opened(row, facts=ABLE, status=status, key=KEY) as (box, _):
+        names = named_ids(box)
+        assert names is not None
+        with pytest.raises(UpstreamError) as caught:
+            await names.named([PROMPT], IDS)
+    assert isinstance(caught.value, MEANING[status])
+    require_silent(caught.value.message)
