@@ -16,6 +16,7 @@ _NO_SPECIALS: Final = (
     "It reads special tokens in a prompt as plain text: chats cannot be asked, unless it is asked by its chat route "
     "(--upstream-dialect chat)."
 )
+_SPACE: Final = "The answer is "  # some cut it off
 _EARLIER: Final = ({"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello, too."})
 
 
@@ -25,7 +26,7 @@ async def reading(box: CompletionsBox, tokenizer: TokenizerView) -> tuple[Comple
 
 
 async def _texts(box: CompletionsBox, tokenizer: TokenizerView) -> tuple[CompletionsBox, list[str]]:
-    beside = [found async for found in _beside(box, tokenizer, SAMPLES.values()) if found]
+    beside = [found async for found in _beside(box, tokenizer, (*SAMPLES.values(), _SPACE)) if found]
     if not beside:
         return box, [_NOT_COMPARED]
     added = set.intersection(*beside) & {0, 1}
@@ -94,3 +95,4 @@ def _chat_samples(tokenizer: TokenizerView) -> Iterator[str]:
             continue
         yield text
         yield text + "The answer is"
+        yield text + "The answer is "

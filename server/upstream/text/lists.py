@@ -83,7 +83,9 @@ class Reading:
         """Raises MalformedTopK where its number is not the list's, or it belongs into the list and is not there."""
         if token_id is None or (lossy and self.names.named(drawn.text, drawn.raw) is None):
             return
-        ids = [token_id if each.token_id is None and _is_told_alike(each.entry, drawn) else _id(each) for each in ranked]
+        ids = [
+            token_id if each.token_id is None and _is_told_alike(each.entry, drawn) else _id(each) for each in ranked
+        ]
         check_drawn(token_id, ids, [each.logprob for each in ranked], drawn.logprob)
 
     def _is_known(self, token_id: int | None) -> bool:
