@@ -6,9 +6,10 @@ from typing import Final
 # What people do not read as the page's text.
 _SKIPPED: Final = frozenset({"script", "style", "template", "noscript", "title", "svg", "nav", "button"})
 _BLOCKS: Final = frozenset(
-    "address article aside blockquote dd details div dl dt figcaption figure footer h1 h2 h3 h4 h5 h6 header hr li "
-    "main ol p pre section summary table td th tr ul".split()
-)
+    {"address", "article", "aside", "blockquote", "dd", "details", "div", "dl", "dt", "figcaption", "figure",
+     "footer", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "ol", "p", "pre", "section",
+     "summary", "table", "td", "th", "tr", "ul"}
+)  # fmt: skip
 
 
 def text_of_html(page: str) -> str:
@@ -26,7 +27,7 @@ class _Words(HTMLParser):
         self.parts: list[str] = []
         self._within: list[str] = []  # elements that are skipped, the outermost first
 
-    def handle_starttag(self, tag: str, attrs: object) -> None:
+    def handle_starttag(self, tag: str, _attrs: object) -> None:
         if tag in _SKIPPED:
             self._within.append(tag)
         elif tag in _BLOCKS or tag == "br":
@@ -38,7 +39,7 @@ class _Words(HTMLParser):
         elif tag in _BLOCKS:
             self.parts.append("\n\n")
 
-    def handle_startendtag(self, tag: str, attrs: object) -> None:
+    def handle_startendtag(self, tag: str, _attrs: object) -> None:
         if tag == "br" or tag in _BLOCKS:
             self.parts.append("\n\n" if tag in _BLOCKS else " ")
 

@@ -7,7 +7,7 @@ from typing import Final
 from deltaserve.offset_models.metrics.words import words
 
 MOST_TOKENS: Final = 160  # of a passage: with a question behind it, and an answer, it fits any context
-FEWEST_WORDS: Final = 6  # of a passage: a heading alone tells nothing
+FEWEST_WORDS: Final = 4  # of a passage: a heading alone tells nothing
 _SENTENCE_END: Final = re.compile(r"(?:(?<=[.!?…])|(?<=[.!?…][\"'”’)]))\s+(?=[\"'“‘(]*[A-Z0-9À-Þ])|(?<=[。！？])(?!$)")
 _NO_END: Final = re.compile(r"(?<!\w)(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|No|vol)\.$")
 Tokens = Callable[[str], int]  # of a text, by the black box's tokenizer
