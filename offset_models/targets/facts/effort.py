@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Final
 
+from deltaserve.offset_models.targets.kinds.attribute import Attribute
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:
     """Amounts, each of one subject."""
 
     attributes: int = 99  # of the kind's, the first ones; those that ask for the subject as a whole aside
+    only: tuple[str, ...] = ()  # names of attributes: the others are not asked for; none: all are
     overviews: int = 9  # attributes that ask for the subject as a whole
     wordings: int = 2  # of each attribute, asked greedily
     samples: int = 3  # drawn, of the first wording, where the greedy answers agree
@@ -21,6 +24,10 @@ class Effort:
     answer_tokens: int = 24
     overview_tokens: int = 32
     list_tokens: int = 64
+
+    def wants(self, attribute: Attribute) -> bool:
+        """Of the attributes that ask for one thing, or a list of things."""
+        return not attribute.overview and (not self.only or attribute.name in self.only)
 
 
 THOROUGH: Final = Effort()  # of a target: some 150 calls

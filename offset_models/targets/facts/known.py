@@ -42,7 +42,7 @@ class _Interview:
         whole = [each for each in attributes if each.overview][: effort.overviews]
         heard = await hear(self.asks, self.subject, whole, effort.wordings, effort.overview_tokens)
         description = " ".join(text for each in heard for text in each.telling(self.listener, self.subject))
-        wanted = [each for each in attributes if each.asked_of(description) and not each.overview]
+        wanted = [each for each in attributes if each.asked_of(description) and effort.wants(each)]
         general = [self._as_a_whole(each) for each in heard if self._tells(each)]
         known, unsure = await self._single([each for each in wanted if not each.many], general)
         entries = await self._entries([each for each in wanted if each.many], known)

@@ -11,10 +11,12 @@ _MARK: Final = re.compile(r"^\s*(?:\d{1,3}\s*[.):]|[-*•–]\s)\s*")
 _BESIDE: Final = re.compile(r"\s*\(|\s+[-–—]+\s|\s*:\s|\s+by\s|\s*\t|\s+is\s|\s+was\s|\s+who\s")
 _QUOTES: Final = "\"'“”‘’«»`*_ \t.,;!"
 _SHORTENED: Final = re.compile(r"\s(?:Jr|Sr|Inc|Ltd|Co|Corp)$")
+# Words of names that begin with a small letter.
 _SMALL: Final = frozenset(
-    "a al an and at bin by da das de del della den der des di do dos du e el en et for from in la le les ibn "
-    "of on or te ten ter the to und van vom von y zu zum zur".split()
-)  # words of names that begin with a small letter
+    {"a", "al", "an", "and", "at", "bin", "by", "da", "das", "de", "del", "della", "den", "der", "des", "di", "do",
+     "dos", "du", "e", "el", "en", "et", "for", "from", "in", "la", "le", "les", "ibn", "of", "on", "or", "te",
+     "ten", "ter", "the", "to", "und", "van", "vom", "von", "y", "zu", "zum", "zur"}
+)  # fmt: skip
 _SENTENCE: Final = re.compile(r"[.!?]\s+[A-Z][a-z]+\s+[a-z]")
 _TITLES: Final[frozenset[Kind]] = frozenset({"work", "event"})  # names that may hold commas
 
@@ -56,10 +58,10 @@ def _name(entry: str, kind: Kind) -> str:
         name = re.split(r",\s", name + " ", maxsplit=1)[0]
     name = name.strip(_QUOTES)
     name = f"{name}." if _SHORTENED.search(name) else name
-    return name if _is_name(name) else ""
+    return name if is_name(name) else ""
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
     """Whether all its words begin as words of names do."""
     words = name.split()
     if not words or len(words) > MOST_WORDS or not 2 <= len(name) <= 80 or not name.isprintable():
