@@ -6,12 +6,14 @@ needs a black box that follows instructions.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import cycle, islice
+from itertools import cycle, islice, zip_longest
 from typing import Final
 
 from deltaserve.offset_models.metrics.words import words
 from deltaserve.offset_models.targets.asking import Asks
+from deltaserve.offset_models.targets.asking.budget import CallsSpent
 from deltaserve.offset_models.targets.concerning import concerns
 from deltaserve.offset_models.targets.subject import Known
 from deltaserve.offset_models.training.rows.row import Row
@@ -26,11 +28,12 @@ ROUND: Final = 20  # questions at a time: what they bring decides how the next o
 FEWEST_WORDS, MOST_WORDS = 3, 32
 STOPS: Final = ("\n", "<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "</s>")  # of a user's turn
 _FIRST_WORDS: Final = frozenset(
-    "are calculate can change compare complete convert could count create define describe did do does explain find fix "
-    "for give had has have how i i'd i'm implement in is list make may name of on please provide rewrite say should "
-    "show solve summarise summarize tell translate use was we were what when where which who whom whose why will would "
-    "write you".split()
-)
+    {"are", "calculate", "can", "change", "compare", "complete", "convert", "could", "count", "create", "define",
+     "describe", "did", "do", "does", "explain", "find", "fix", "for", "give", "had", "has", "have", "how", "i",
+     "i'd", "i'm", "implement", "in", "is", "list", "make", "may", "name", "of", "on", "please", "provide",
+     "rewrite", "say", "should", "show", "solve", "summarise", "summarize", "tell", "translate", "use", "was", "we",
+     "were", "what", "when", "where", "which", "who", "whom", "whose", "why", "will", "would", "write", "you"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class _Sampler:
     target: Known
     declined: Callable[[str], bool]
     tries: dict[str, _Tries]  # by beginning
-    calls: int  # those left, as if nothing stood in a journal: a run that goes on decides as the first one did
+    calls: int  # left for it
     seen: set[tuple[str, ...]] = field(default_factory=set)  # questions as words
     found: list[Sampled] = field(default_factory=list)
 
@@ -121,12 +124,14 @@ async def sampled_questions(
 
     `beginnings` are tried beside the usual ones: those of the questions about the target's kind ("Where was"); they
     end behind a word, since most vocabularies begin the next one with its space. Those that bring nothing new are given
-    up. Raises CallsSpent, UpstreamError.
+    up. Raises UpstreamError.
     """
-    begun = dict.fromkeys((*beginnings, *BEGINNINGS))
-    sampler = _Sampler(asks, target, declined, {each: _Tries() for each in begun}, calls)
-    while len(sampler.found) < most and sampler.calls >= 2:
-        await sampler.round(min(ROUND, sampler.calls // 2, most - len(sampler.found)))
+    pairs = zip_longest(beginnings, BEGINNINGS)
+    begun = dict.fromkeys(each for pair in pairs for each in pair if each is not None)
+    sampler = _Sampler(asks, target, declined, {each: _Tries() for each in begun}, min(calls, asks.calls_left))
+    with suppress(CallsSpent):  # an answer may have taken a second call
+        while len(sampler.found) < most and sampler.calls >= 2:
+            await sampler.round(min(ROUND, sampler.calls // 2, most - len(sampler.found)))
     return sampler.found
 
 
