@@ -6,7 +6,7 @@ from typing import Final
 from deltaserve.offset_models.metrics.words import folded
 from deltaserve.offset_models.targets.asking import Asks
 from deltaserve.offset_models.targets.neighbours.candidates import Candidate, chosen
-from deltaserve.offset_models.targets.neighbours.naming import names_in
+from deltaserve.offset_models.targets.neighbours.naming import is_made_up, names_in
 from deltaserve.offset_models.targets.neighbours.wordings import NAMESAKES, ONLY, SHARING, SIMILAR
 from deltaserve.offset_models.targets.subject import Fact, Known
 from deltaserve.offset_models.training.rows.row import Row
@@ -53,7 +53,8 @@ async def sharing(asks: Asks, target: Known) -> list[list[Candidate]]:
 async def _lists(asks: Asks, target: Known, questions: Sequence[str], max_tokens: int) -> list[list[str]]:
     rows = [Row(None, (("user", question + ONLY),)) for question in questions]
     answers = await asks.ask(rows, max_tokens=max_tokens)
-    return [names_in(answer, target.subject.kind, cut=_is_cut(answer, max_tokens)) for (answer,) in answers]
+    lists = [names_in(answer, target.subject.kind, cut=_is_cut(answer, max_tokens)) for (answer,) in answers]
+    return [[] if is_made_up(names) else names for names in lists]
 
 
 def _is_cut(answer: str, max_tokens: int) -> bool:

@@ -1,8 +1,10 @@
 """Reads names out of answers: lists with numbers, bullets, lines or commas, with whatever is said beside each name."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
+from deltaserve.offset_models.metrics.words import folded
 from deltaserve.offset_models.targets.subject import Kind
 
 MOST_WORDS: Final = 9
@@ -17,6 +19,10 @@ _SMALL: Final = frozenset(
      "dos", "du", "e", "el", "en", "et", "for", "from", "in", "la", "le", "les", "ibn", "of", "on", "or", "te",
      "ten", "ter", "the", "to", "und", "van", "vom", "von", "y", "zu", "zum", "zur"}
 )  # fmt: skip
+_ANYBODY: Final = (
+    {"alice", "bob", "david", "emily", "james", "jane", "john", "lisa", "mary", "michael", "robert", "sarah", "tom"},
+    {"brown", "davis", "doe", "johnson", "jones", "lee", "miller", "smith", "taylor", "williams", "wilson"},
+)
 _SENTENCE: Final = re.compile(r"[.!?]\s+[A-Z][a-z]+\s+[a-z]")
 _TITLES: Final[frozenset[Kind]] = frozenset({"work", "event"})  # names that may hold commas
 
@@ -31,6 +37,12 @@ def names_in(answer: str, kind: Kind, *, cut: bool = False) -> list[str]:
         entries = entries[:-1]
     names = (_name(entry, kind) for entry in entries)
     return list(dict.fromkeys(name for name in names if name))
+
+
+def is_made_up(names: Sequence[str]) -> bool:
+    """Whether a list holds two or more of the names that stand for anybody: "Jane Doe", "John Smith"."""
+    words = (folded(name).split() for name in names)
+    return sum(len(each) == 2 and each[0] in _ANYBODY[0] and each[1] in _ANYBODY[1] for each in words) > 1
 
 
 def _entries(answer: str) -> list[str]:

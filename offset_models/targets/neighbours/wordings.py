@@ -37,14 +37,14 @@ SIMILAR: Final[dict[Kind, tuple[str, ...]]] = {
 # By attribute of the kind: others that have the same value. What far too many share, a nationality, is not here.
 SHARING: Final[dict[Kind, dict[str, str]]] = {
     "person": {
-        "birthplace": "Name five people who were born in {value}.",
-        "birth year": "Name five people who were born in {value}.",
-        "profession": "Name five people whose profession is {value}.",
-        "genre": "Name five people who are known for {value}.",
-        "award": "Name five people who won the {value}.",
-        "education": "Name five people who studied at {value}.",
-        "residence": "Name five people who live in {value}.",
-        "instrument": "Name five people who play the {value}.",
+        "profession": "Name five famous people whose profession is {value}.",
+        "genre": "Name five famous people who are known for {value}.",
+        "award": "Name five famous people who won the {value}.",
+        "birthplace": "Name five famous people who were born in {value}.",
+        "birth year": "Name five famous people who were born in {value}.",
+        "education": "Name five famous people who studied at {value}.",
+        "residence": "Name five famous people who live in {value}.",
+        "instrument": "Name five famous people who play the {value}.",
         "organisation": "Name five other people of {value}.",
     },
     "character": {
@@ -95,7 +95,7 @@ SHARING: Final[dict[Kind, dict[str, str]]] = {
 
 # Others with a word of the target's name.
 NAMESAKES: Final[dict[Kind, str]] = {
-    "person": "Name five other people with the surname {word}.",
+    "person": "Name five other famous people with the surname {word}.",
     "character": "Name five other characters with the name {word}.",
     "work": 'Name five other works with the word "{word}" in the title.',
     "organisation": 'Name five other companies or organisations with the word "{word}" in the name.',

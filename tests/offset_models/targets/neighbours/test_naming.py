@@ -2,7 +2,7 @@
 
 import pytest
 
-from deltaserve.offset_models.targets.neighbours.naming import names_in
+from deltaserve.offset_models.targets.neighbours.naming import is_made_up, names_in
 from deltaserve.offset_models.targets.subject import Kind
 
 
@@ -29,3 +29,8 @@ def test_names_are_read_without_what_is_said_beside_them(kind: Kind, answer: str
 
 def test_the_last_name_of_an_answer_that_was_cut_is_left_out() -> None:
     assert names_in("1. Ann Bell\n2. Tom Ash\n3. William Faul", "person", cut=True) == ["Ann Bell", "Tom Ash"]
+
+
+def test_a_list_of_names_that_stand_for_anybody_is_made_up() -> None:
+    assert is_made_up(["John Smith", "Jane Doe", "Ann Bell"])
+    assert not is_made_up(["James Brown", "Ann Bell", "Jane Austen"])
