@@ -36,7 +36,7 @@ async def surroundings(
 ) -> Surroundings:
     """For at most `calls` calls; with fewer there is less of everything. `refusals` are this black box's own.
 
-    Raises CallsSpent, where not even neighbours can be asked for; UpstreamError.
+    Raises UpstreamError.
     """
     share, kind = asks.within(calls), target.subject.kind
     lists = await lists_around(share, target)

@@ -5,11 +5,11 @@ from typing import Final
 
 from deltaserve.offset_models.metrics.words import folded
 from deltaserve.offset_models.targets.asking import Asks
+from deltaserve.offset_models.targets.facts.heard import greedily
 from deltaserve.offset_models.targets.neighbours.candidates import Candidate, chosen
 from deltaserve.offset_models.targets.neighbours.naming import is_made_up, names_in
 from deltaserve.offset_models.targets.neighbours.wordings import NAMESAKES, ONLY, SHARING, SIMILAR
 from deltaserve.offset_models.targets.subject import Fact, Known
-from deltaserve.offset_models.training.rows.row import Row
 
 TEN_TOKENS: Final = 90
 FIVE_TOKENS: Final = 48
@@ -20,16 +20,16 @@ _SMALL_WORDS: Final = frozenset(
 
 
 async def lists_around(asks: Asks, target: Known) -> list[list[Candidate]]:
-    """All lists, of names that are not the target's: some 8 calls; 2, and none, of a black box that cannot list.
+    """All lists that can be paid for: some 8 calls; 2, and no list, of a black box that names nobody.
 
-    Raises CallsSpent, UpstreamError.
+    Raises UpstreamError.
     """
     alike = await similar(asks, target)
     return [*alike, *await sharing(asks, target)] if chosen(target, alike) else []
 
 
 async def similar(asks: Asks, target: Known) -> list[list[Candidate]]:
-    """Others of the kind: one list for each wording. Raises CallsSpent, UpstreamError."""
+    """Others of the kind: one list for each wording. Raises UpstreamError."""
     name, kind = target.subject.name, target.subject.kind
     asked = [text.format(name=name) for text in SIMILAR[kind]]
     return [
@@ -41,19 +41,18 @@ async def similar(asks: Asks, target: Known) -> list[list[Candidate]]:
 async def sharing(asks: Asks, target: Known) -> list[list[Candidate]]:
     """Who has the same value, one list for each of the first few values, and who has a word of the name.
 
-    Raises CallsSpent, UpstreamError.
+    Raises UpstreamError.
     """
     whys = {_question(target, fact): f"same {fact.attribute}" for fact in _shared(target)}
     if word := _own_word(target):
         whys[NAMESAKES[target.subject.kind].format(word=word)] = "shares a word of the name"
     lists = await _lists(asks, target, list(whys), FIVE_TOKENS)
-    return [[Candidate(name, why) for name in names] for why, names in zip(whys.values(), lists, strict=True)]
+    return [[Candidate(name, why) for name in names] for why, names in zip(whys.values(), lists, strict=False)]
 
 
 async def _lists(asks: Asks, target: Known, questions: Sequence[str], max_tokens: int) -> list[list[str]]:
-    rows = [Row(None, (("user", question + ONLY),)) for question in questions]
-    answers = await asks.ask(rows, max_tokens=max_tokens)
-    lists = [names_in(answer, target.subject.kind, cut=_is_cut(answer, max_tokens)) for (answer,) in answers]
+    answers = await greedily(asks, [question + ONLY for question in questions], max_tokens)
+    lists = [names_in(answer, target.subject.kind, cut=_is_cut(answer, max_tokens)) for answer in answers]
     return [[] if is_made_up(names) else names for names in lists]
 
 

@@ -60,3 +60,4 @@ async def test_few_calls_give_less_of_everything_and_no_error() -> None:
     asks = RememberingAsks(lists)
     around = await surroundings(asks, TARGET, calls=30)
     assert len(around.neighbours) <= 3 and asks.calls <= 30
+    assert (await surroundings(RememberingAsks(lists), TARGET, calls=3)).neighbours == []
