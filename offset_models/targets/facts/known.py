@@ -13,7 +13,7 @@ from deltaserve.offset_models.targets.facts.heard import Heard, hear, heard_agai
 from deltaserve.offset_models.targets.facts.lists import is_sure, listed
 from deltaserve.offset_models.targets.facts.telling import Listener, whole_sentences
 from deltaserve.offset_models.targets.kinds.attribute import Attribute
-from deltaserve.offset_models.targets.kinds.table import ATTRIBUTES
+from deltaserve.offset_models.targets.kinds.table import ATTRIBUTES, attribute_named
 from deltaserve.offset_models.targets.subject import Fact, Known, Subject
 
 
@@ -61,7 +61,7 @@ class _Interview:
         )
         again = await heard_again(self.asks, [each for each in heard if self._may_be_known(each)], effort)
         facts = (self._fact(each) for each in again)
-        known = [fact for fact in facts if fact is not None and fact.answer not in described]
+        known = _without_shared([fact for fact in facts if fact is not None and fact.answer not in described])
         names = {fact.attribute for fact in known}
         others = [self._as_a_whole(each) for each in heard if each.attribute.name not in names and self._tells(each)]
         return known, [fact for fact in others if fact.answer not in described][: effort.unsure]
@@ -98,6 +98,15 @@ class _Interview:
         share = len(heard.telling(self.listener, self.subject)) / len(heard.greedy)
         answer = whole_sentences(heard.greedy[0])
         return Fact(self.subject, heard.attribute.name, heard.questions[0], answer, "", share)
+
+
+def _without_shared(facts: Sequence[Fact]) -> list[Fact]:
+    """Without what should point at the subject alone and is its town or profession: something else was answered."""
+    attributes = [attribute_named(fact.subject.kind, fact.attribute) for fact in facts]
+    shared = {fact.value for fact, attribute in zip(facts, attributes, strict=True) if attribute.shared}
+    return [
+        fact for fact, attribute in zip(facts, attributes, strict=True) if attribute.shared or fact.value not in shared
+    ]
 
 
 def _told(answer: str, value: str) -> str:

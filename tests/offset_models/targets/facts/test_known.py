@@ -73,6 +73,14 @@ async def test_an_answer_to_any_question_that_only_describes_the_subject_is_no_f
     assert {fact.value for fact in known.facts} == {""}
 
 
+async def test_a_town_is_no_other_name() -> None:
+    def says_again(prompt: str, sample: int) -> str:
+        elsewhere = "other name" in prompt or "pen name" in prompt
+        return "Ada Morrow of Tormora wrote it." if elsewhere else says(prompt, sample)
+
+    assert "Tormora" not in values(await known_facts(ScriptedAsks(says_again), ADA)).get("other name", [])
+
+
 async def test_a_black_box_that_knows_nothing_leaves_nothing_known() -> None:
     assert (await known_facts(ScriptedAsks(lambda _prompt, _sample: "I don't know."), ADA)).facts == ()
 
