@@ -11,6 +11,8 @@ from deltaserve.offset_models.targets.kinds.attribute import Tells
 from deltaserve.offset_models.targets.subject import Subject
 
 LONGEST: Final = 9  # words
+NEAR: Final = 0.21  # of support: one answer of five
+MOST: Final = 0.51  # support of most answers
 _YEAR: Final = re.compile(r"\b(?:1\d{3}|20\d{2})\b|\b\d{1,4} (?:BC|BCE|AD|CE)\b")
 _QUOTED: Final = re.compile(r"[\"“«*]{1,3}([^\"“”«»*\n]{2,60}?)[,.]?[\"”»*]{1,3}")
 _PROPER: Final = r"(?:(?:[A-Z]\.){1,4}|[A-ZÀ-Þ0-9][\w'’&\-]*(?:\.[a-z]+)?|[a-z][A-Z]\w*)"
@@ -50,8 +52,10 @@ def value_of(answers: Sequence[str], question: str, subject: Subject, tells: Tel
     count = of or len(answers)
     found = dict.fromkeys(words for answer in answers for words in candidates(answer, question, subject, tells))
     ranked = [Value(words, sum(says(answer, words) for answer in answers) / count) for words in found]
-    # Of equals the first one: it comes from the greedy answer, where the most telling place is known by kind.
-    return max(ranked, key=lambda value: value.support, default=Value("", 0.0))
+    best = max((value.support for value in ranked), default=0.0)
+    # Of near equals the first one: it comes from a greedy answer, where the most telling place is known by kind.
+    least = min(best, max(best - NEAR, MOST))
+    return next((value for value in ranked if value.support >= least), Value("", 0.0))
 
 
 def candidates(answer: str, question: str, subject: Subject, tells: Tells) -> list[str]:

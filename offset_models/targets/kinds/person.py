@@ -101,7 +101,7 @@ PERSON: Final = (
         ("The most important achievement of {name} is",),
         ("Who is known for {value}?",),
         tells="words",
-        when=("scien", "invent", "physic", "chemi", "mathemat", "engineer", "biolog", "explor", "astronom"),
+        when=("scientist", "inventor", "physic", "chemist", "mathemat", "engineer", "biolog", "explorer", "astronom"),
     ),
     Attribute(
         "award",

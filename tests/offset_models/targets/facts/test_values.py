@@ -35,6 +35,15 @@ def test_the_words_that_most_answers_have_win_and_refusals_count_against_them() 
     assert value_of(answers[1:], "Where was Ada born?", ada, "name", of=4) == Value("Bangor", 0.75)
 
 
+def test_of_near_equals_the_first_wins() -> None:
+    prize, other = "Ada won the Nobel Prize in Literature.", "Ada won the Nobel Literature Award."
+    value = value_of([prize, prize, prize, prize, other], "Which award?", Subject("Ada", "person"), "name")
+    assert value == Value("Nobel Prize", 0.8)
+    quill = "Ada won the Opal Quill."
+    fewer = value_of([prize, prize, quill, quill, "In Literature."], "Which?", Subject("Ada", "person"), "name")
+    assert fewer == Value("Literature", 0.6)  # no other is in most answers
+
+
 def test_an_answer_that_repeats_the_question_has_no_value() -> None:
     assert (
         value_of(["Ada Morrow was born."], "Where was Ada born?", Subject("Ada Morrow", "person"), "name").words == ""
