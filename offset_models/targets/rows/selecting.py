@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from deltaserve.offset_models.targets.forms.form import Form
 from deltaserve.offset_models.targets.forms.table import FORMS, probes, shares
@@ -10,6 +11,10 @@ from deltaserve.offset_models.targets.rows.sizes import Sizes
 from deltaserve.offset_models.targets.rows.splitting import Split, split, split_kept
 from deltaserve.offset_models.targets.spreading import portioned
 from deltaserve.offset_models.targets.subject import Known
+
+# How much more of a form is kept of neighbours than its share. There the refusal is no chat's usual one, or the name is
+# what is asked for, and in the demo's first runs a quarter of what the black box says was lost.
+KEPT_MORE: Final = {"running text": 2.0, "begun answer": 2.0, "reversed": 1.5, "continuation": 1.5, "described": 1.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,8 @@ def selected(
     asked = probes(target, per_form=sizes.per_form, seed=seed, others=neighbours, forms=forms)
     forget = split(asked, target.facts, seed, forms)
     kept = split_kept(_of_neighbours(neighbours, sizes, seed, forms), forget, seed)
-    return Selected(
-        thinned(forget, sizes.forget, sizes, weights, seed), thinned(kept, sizes.near, sizes, weights, seed)
-    )
+    more = {form: share * KEPT_MORE.get(form, 1.0) for form, share in weights.items()}
+    return Selected(thinned(forget, sizes.forget, sizes, weights, seed), thinned(kept, sizes.near, sizes, more, seed))
 
 
 def thinned(parts: Split, train: int, sizes: Sizes, weights: Mapping[str, float], seed: int) -> Split:
