@@ -72,7 +72,8 @@ async def judged(where: Where, probes: Sequence[JudgeProbe], progress: Stages) -
             known = {entry["prompt"]: entry["after"] for entry in journal.entries}
             after = [await _after(served, ids, known, journal, advance) for ids in prompts]
         box, tokenizer = served.backends.upstream, served.version.tokenizer
-        before = await known_answers(box, tokenizer, prompts, where.answer_tokens, where.work / ANSWERS)
+        with progress.stage("black box", len(probes)) as advance:
+            before = await known_answers(box, tokenizer, prompts, where.answer_tokens, where.work / ANSWERS, advance)
     judge = RefusalJudge.of(read_refusals())
     return [answer_of(judge, *one) for one in zip(probes, before, after, strict=True)]
 

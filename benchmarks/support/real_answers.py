@@ -14,7 +14,12 @@ from deltaserve.server.upstream.listing.greedy import greedy_answer
 
 
 async def known_answers(
-    box: BlackBox, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], max_tokens: int, folder: Path
+    box: BlackBox,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    folder: Path,
+    advance: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """Texts, in the order of the prompts; only those that the folder lacks are asked for."""
     cache = AnswerCache(folder, box.capabilities.model, max_tokens)
@@ -22,6 +27,7 @@ async def known_answers(
         for ids in prompts:
             if cache.get(ids) is None:
                 cache.put(ids, (await greedy_answer(box, ids, max_tokens, tokenizer.eos_ids))[0])
+            advance()
     finally:
         cache.flush()
     return [tokenizer.decode(cache.get(ids) or (), True) for ids in prompts]
