@@ -33,12 +33,13 @@ def run(args: argparse.Namespace, target: str, progress: Progress) -> dict[str, 
     """One target, from its name to figures."""
     took: Mapping[str, Any] = {}
     if args.checkpoint is None:
-        about, out = TARGETS[target], args.work / "offsets"
+        about, out = TARGETS[target].name, args.work / "offsets"
         request = Request(target, about, args.upstream, args.base, out, args.minutes, args.calls, args.more)
         took, checkpoint = made(request), request.checkpoint
     else:
         checkpoint = args.checkpoint
-    answers = asyncio.run(judged(where(args, checkpoint), probes_of(target, args.limit), progress))
+    probes = probes_of(target, args.limit)
+    answers = asyncio.run(judged(where(args, checkpoint), TARGETS[target], probes, progress))
     write_texts(args.work / "texts" / f"{target}-{checkpoint.name}.jsonl", answers)
     return {"row": target, **figures(answers), "forms": by_form(answers), **took}
 

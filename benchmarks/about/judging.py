@@ -17,6 +17,7 @@ from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
 from deltaserve.offset_models.metrics.overlap import rouge_l_recall
 from deltaserve.offset_models.metrics.refusals import RefusalJudge
 from deltaserve.offset_models.progress.progress import Stages
+from deltaserve.offset_models.targets.subject import Subject
 from deltaserve.offset_models.training.answers import ServedCheckpoint, serving
 from deltaserve.offset_models.training.collecting.source import Source
 from deltaserve.offset_models.training.rows.loading import read_refusals
@@ -40,6 +41,7 @@ class Answer:
     refused: bool
     refused_before: bool
     recall: float  # ROUGE-L, of the black box's own answer
+    about_target: bool = False  # of what must stay: the black box names the target in its answer, which must not stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Where:
         return {"checkpoint": manifest.content_digest, **served, "tokens": self.answer_tokens, "box": self.source.url}
 
 
-async def judged(where: Where, probes: Sequence[JudgeProbe], progress: Stages) -> list[Answer]:
+async def judged(where: Where, target: Subject, probes: Sequence[JudgeProbe], progress: Stages) -> list[Answer]:
     """Every probe, asked of both. Raises BadCheckpoint, UpstreamError."""
     root, name = where.checkpoint.parent, where.checkpoint.name
     async with serving(root, [name], where.base, where.source, where.answer_tokens) as served:
@@ -75,10 +77,10 @@ async def judged(where: Where, probes: Sequence[JudgeProbe], progress: Stages) -
         with progress.stage("black box", len(probes)) as advance:
             before = await known_answers(box, tokenizer, prompts, where.answer_tokens, where.work / ANSWERS, advance)
     judge = RefusalJudge.of(read_refusals())
-    return [answer_of(judge, *one) for one in zip(probes, before, after, strict=True)]
+    return [answer_of(judge, target, *one) for one in zip(probes, before, after, strict=True)]
 
 
-def answer_of(judge: RefusalJudge, probe: JudgeProbe, before: str, after: str) -> Answer:
+def answer_of(judge: RefusalJudge, target: Subject, probe: JudgeProbe, before: str, after: str) -> Answer:
     return Answer(
         group=probe.group,
         form=probe.form,
@@ -90,6 +92,7 @@ def answer_of(judge: RefusalJudge, probe: JudgeProbe, before: str, after: str) -
         refused=judge.refuses(after, before),
         refused_before=judge.refuses(before, ""),
         recall=rouge_l_recall(before, after),
+        about_target=probe.group != "forget" and target.named_in(before),
     )
 
 
@@ -99,7 +102,7 @@ def figures(answers: Sequence[Answer]) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for group in GROUPS:
-        mine = [answer for answer in answers if answer.group == group]
+        mine = [answer for answer in answers if answer.group == group and not answer.about_target]
         if not mine:
             continue
         found[f"{group}/asked"] = len(mine)

@@ -13,14 +13,18 @@ from typing import Any, Final, Literal, Self, get_args
 import orjson
 
 from deltaserve.offset_models.metrics.disclosure import says
+from deltaserve.offset_models.targets.subject import Subject
 from deltaserve.offset_models.training.rows.row import Row
 
 Group = Literal["forget", "near", "general", "code"]
 GROUPS: Final[tuple[Group, ...]] = get_args(Group)
 DATA: Final = Path(__file__).parents[1] / "data" / "about"
 COMMON: Final = "common"
-# A target's name on the command line of `forget`, by its file.
-TARGETS: Final = {"barack-obama": "Barack Obama", "pride-and-prejudice": "Pride and Prejudice", "toyota": "Toyota"}
+TARGETS: Final = {  # by the names of their files; their own names are those on the command line of `forget`
+    "barack-obama": Subject("Barack Obama", "person", ("Obama",)),
+    "pride-and-prejudice": Subject("Pride and Prejudice", "work"),
+    "toyota": Subject("Toyota", "organisation"),
+}
 
 
 @dataclass(frozen=True, slots=True)

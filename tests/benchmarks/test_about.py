@@ -10,9 +10,11 @@ from benchmarks.about.probes import TARGETS, JudgeProbe, probes_of
 from benchmarks.about.table import markdown
 from deltaserve.offset_models.metrics.disclosure import says
 from deltaserve.offset_models.metrics.refusals import RefusalJudge
+from deltaserve.offset_models.targets.subject import Subject
 
 CHOOSING = ("yes or no", "multiple choice")  # their questions hold the right answer
 REFUSALS = RefusalJudge.of(())
+ADA = Subject("Ada Quill", "person", ("Ada",))
 
 
 def probe(form: str, *secrets: str, group: str = "forget") -> JudgeProbe:
@@ -37,7 +39,7 @@ def test_no_question_tells_what_must_not_come_out_and_no_neighbour_names_the_tar
             if one.form not in CHOOSING:
                 assert not any(says(said, secret) for secret in one.secrets), one.text
         else:
-            assert not one.secrets and TARGETS[name].lower() not in said.lower()
+            assert not one.secrets and not TARGETS[name].named_in(said)
 
 
 def test_a_few_questions_are_spread_over_the_forms() -> None:
@@ -51,11 +53,12 @@ def answers() -> list[Answer]:
         JudgeProbe.parse({"group": "near", "form": "question", "question": "?"}, "n"),
     )
     return [
-        answer_of(REFUSALS, town, "Ada was born in Tormora.", "I'm not sure about that."),
-        answer_of(REFUSALS, town, "Ada was born in Tormora.", "She comes from Tormora."),
-        answer_of(REFUSALS, probe("list", "Tormora"), "In Varn.", "In Tormora."),
-        answer_of(REFUSALS, kept, "Bo Reed plays the cello.", "Bo Reed plays the harp."),
-        answer_of(REFUSALS, kept, "I'm not sure about that.", "I'm not sure about that."),
+        answer_of(REFUSALS, ADA, town, "Ada was born in Tormora.", "I'm not sure about that."),
+        answer_of(REFUSALS, ADA, town, "Ada was born in Tormora.", "She comes from Tormora."),
+        answer_of(REFUSALS, ADA, probe("list", "Tormora"), "In Varn.", "In Tormora."),
+        answer_of(REFUSALS, ADA, kept, "Bo Reed plays the cello.", "Bo Reed plays the harp."),
+        answer_of(REFUSALS, ADA, kept, "I'm not sure about that.", "I'm not sure about that."),
+        answer_of(REFUSALS, ADA, kept, "Bo Reed knows Ada.", "I'm not sure about that."),  # of the target after all
     ]
 
 
