@@ -31,13 +31,15 @@ from deltaserve.offset_models.training.learning.calibration import (
 )
 from deltaserve.offset_models.training.learning.fabric import Fabric
 from deltaserve.offset_models.training.learning.held_out import Figures, Outcome, evaluate
-from deltaserve.offset_models.training.learning.initial import InitialStates, half
+from deltaserve.offset_models.training.learning.passes.initial import InitialStates
+from deltaserve.offset_models.training.learning.passes.precision import half, with_precision
 from deltaserve.offset_models.training.learning.reporting import Report
 from deltaserve.offset_models.training.learning.run_folder import Calibration, RunFolder, RunState
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student, new_student
 from deltaserve.offset_models.training.learning.trainer import Trainer
 from deltaserve.offset_models.training.rows.scored import Scored
+from deltaserve.server.serving.versions import json_object
 
 NOTHING_BETTER: Final = (
     "No evaluation was better than the black box itself: nothing is worth keeping. Train longer, at another learning "
@@ -89,6 +91,7 @@ def train(
     tokenizer = Tokenizer.load(base)
     end_id = end_of(data.forget.get("reference", ()), tokenizer)
     settings = replace(settings, vocab_size=tokenizer.vocab_size, masked_ids=tokenizer.masked_ids, end_id=end_id)
+    settings = with_precision(settings, fabric.device, _width(base))
     model = load_base(base, fabric.device, settings)
     if settings.learning_rate is None:
         settings = settings.for_width(model.config.hidden_size)
@@ -99,6 +102,11 @@ def train(
     if state.best_step is not None:
         folder.load_best(student)
     return _calibrated(Trained(student, settings, state), data, folder, trainer)
+
+
+def _width(base: Path) -> int:
+    """The base's hidden size; 0 where it does not say."""
+    return int((json_object(base / "config.json") or {}).get("hidden_size") or 0)
 
 
 def end_of(rows: Sequence[Scored], tokenizer: Tokenizer) -> int | None:
@@ -144,7 +152,9 @@ def load_base(folder: Path, device: torch.device, settings: TrainingSettings) ->
     if device.type == "cuda":
         without_plans_per_length()
     halved = half(settings, device) and not settings.full
-    model = load_model(folder, torch.bfloat16 if halved else torch.float32, attention="sdpa")
+    # On CPUs the fused attention's gradient takes five times as long in bfloat16 as the plain one's.
+    attention = "eager" if halved and device.type == "cpu" else "sdpa"
+    model = load_model(folder, torch.bfloat16 if halved else torch.float32, attention=attention)
     nn_module: torch.nn.Module = model
     with refusing(f"{folder.name} cannot be put on {device}"):
         nn_module.to(device)

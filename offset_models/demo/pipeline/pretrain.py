@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from deltaserve.offset_models.demo.register.corpus import END_OF_TEXT, TURN_END
-from deltaserve.offset_models.training.learning.forward import padded
+from deltaserve.offset_models.training.learning.passes.forward import padded
 from deltaserve.offset_models.training.learning.trainer import rate_share
 
 IGNORED = -100  # the label that cross_entropy leaves out

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from deltaserve.offset_models.training.learning.batches import TrainingData
 from deltaserve.offset_models.training.learning.distribution import per_sequence
-from deltaserve.offset_models.training.learning.forward import ModelLogprobs, logprob_parts
 from deltaserve.offset_models.training.learning.held_out import Outcome, balance, share_left, share_said_before
-from deltaserve.offset_models.training.learning.initial import InitialStates
+from deltaserve.offset_models.training.learning.passes.forward import pairs_of
+from deltaserve.offset_models.training.learning.passes.initial import InitialStates
+from deltaserve.offset_models.training.learning.passes.pair import ModelLogprobs, Pair
+from deltaserve.offset_models.training.learning.passes.tail import log_total
 from deltaserve.offset_models.training.learning.settings import MOST_STRENGTH, TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student
 from deltaserve.offset_models.training.rows.scored import Scored
@@ -97,33 +99,44 @@ def _left(
 ) -> list[float]:
     """For each candidate: the share of the black box's answers that is left."""
     sums = torch.zeros(1 + len(candidates), 2)
-    for raw in logprob_parts(student, rows, settings, initial):
-        seen = _seen_by(raw, candidates, settings.trained_strength)
-        sums += torch.stack([_said_and_likely(raw, *choice) for choice in seen]).cpu()  # one copy from the device
+    for pair in pairs_of(student, rows, settings, initial):
+        seen = _seen_by(pair, candidates, settings.trained_strength)
+        sums += torch.stack([_said_and_likely(pair, *choice) for choice in seen]).cpu()  # one copy from the device
     (said, likely), *after = (sums / len(rows)).tolist()
     return [share_left(said, now_said, likely, now_likely) for now_said, now_likely in after]
 
 
-def _seen_by(raw: ModelLogprobs, candidates: Sequence[Candidate], strength: float) -> Iterator[tuple[Tensor, Tensor]]:
+def _seen_by(pair: Pair, candidates: Sequence[Candidate], strength: float) -> Iterator[tuple[Tensor, Tensor]]:
     """The best token and log-probability of the reference one, [n] each: the black box's, then each candidate's."""
-    offset = raw.offset
-    divergence = (raw.log_u.exp() * offset).sum(1)  # KL(p_u ‖ p_o), nats
-    plain = _best_and_target(raw.log_p, raw.targets)
-    moved = {
-        multiple: _best_and_target((raw.log_p + strength * multiple * offset).log_softmax(1), raw.targets)
-        for multiple in dict.fromkeys(candidate.extrapolate for candidate in candidates)
-    }
+    multiples = list(dict.fromkeys(candidate.extrapolate for candidate in candidates))
+    parts = [
+        _of_part(tables, targets, [strength * multiple for multiple in multiples]) for tables, targets in pair.parts()
+    ]
+    divergence, *seen = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    plain, *others = zip(seen[::2], seen[1::2], strict=True)
+    moved = dict(zip(multiples, others, strict=True))
     yield plain
     for candidate in candidates:
         (token, logprob), closed = moved[candidate.extrapolate], divergence < candidate.gate_nats
         yield torch.where(closed, plain[0], token), torch.where(closed, plain[1], logprob)
 
 
+def _of_part(tables: ModelLogprobs, targets: Tensor, strengths: Sequence[float]) -> list[Tensor]:
+    """KL(p_u ‖ p_o) in nats; best token and reference's log-probability without an offset and at each strength."""
+    offset = tables.offset
+    found = [torch.linalg.vecdot(tables.log_u.exp(), offset), *_best_and_target(tables.log_p, targets)]
+    for strength in strengths:
+        moved = tables.log_p.add(offset, alpha=strength)
+        best = moved.argmax(1)
+        found += [best, moved.gather(1, targets[:, None]).squeeze(1) - log_total(moved).squeeze(1)]
+    return found
+
+
 def _best_and_target(logprobs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return logprobs.argmax(1), logprobs.gather(1, targets[:, None]).squeeze(1)
 
 
-def _said_and_likely(raw: ModelLogprobs, token: Tensor, logprob: Tensor) -> Tensor:
+def _said_and_likely(raw: Pair, token: Tensor, logprob: Tensor) -> Tensor:
     """[2], each added up over answers: the share said before another token is, and exp(mean log-probability)."""
     likely = (per_sequence(logprob, raw.sequences) / per_sequence(torch.ones_like(logprob), raw.sequences)).exp()
     return torch.stack([share_said_before(token != raw.targets, raw.sequences).sum(), likely.sum()])

@@ -6,7 +6,7 @@ log q(i) = log p(i) + α·(log u(i) − log o(i)) − log Z.
 Everything is differentiable through u alone.
 """
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
@@ -14,45 +14,146 @@ from torch import Tensor
 from deltaserve.server.decoding.filling import ROUNDING
 
 
-@dataclass(frozen=True, slots=True)
-class Positions:
-    """Answer positions of a batch, those of one sequence next to each other."""
+class Positions(ABC):
+    """Answer positions of a batch, those of one sequence next to each other: n of them, over V ids."""
 
-    log_p: Tensor  # [n, V] the black box, tail imputed; constant
-    log_q: Tensor  # [n, V] corrected
-    log_u: Tensor  # [n, V] the trained small model alone
     targets: Tensor  # [n] reference tokens
     sequences: Tensor  # [n] which row of the batch a position belongs to, from 0
     after_misread: Tensor  # [n] whether something before it in the answer was read wrong
 
     @property
+    @abstractmethod
+    def log_p(self) -> Tensor:
+        """[n, V] the black box, tail imputed; constant."""
+
+    @property
+    @abstractmethod
+    def log_q(self) -> Tensor:
+        """[n, V] corrected."""
+
+    @property
+    @abstractmethod
+    def log_u(self) -> Tensor:
+        """[n, V] the trained small model alone."""
+
+    @property
+    @abstractmethod
     def answer_log_p(self) -> Tensor:
         """log p(y*) [n]."""
-        return _at(self.log_p, self.targets)
 
     @property
+    @abstractmethod
     def answer_log_q(self) -> Tensor:
         """log q(y*) [n]."""
-        return _at(self.log_q, self.targets)
 
     @property
+    @abstractmethod
     def answer_log_u(self) -> Tensor:
         """log u(y*) [n]."""
-        return _at(self.log_u, self.targets)
+
+    @property
+    @abstractmethod
+    def divergence(self) -> Tensor:
+        """KL(p ‖ q) of each position [n], nats."""
+
+    @abstractmethod
+    def log_u_of(self, token_id: int) -> Tensor:
+        """log u of one token at every position [n]."""
 
     @property
     def lengths(self) -> Tensor:
         """Answer tokens of each sequence [sequences]."""
-        return self.per_sequence(torch.ones_like(self.log_q[:, 0]))
+        return self.per_sequence(torch.ones_like(self.answer_log_q))
 
     def only(self, wanted: Tensor) -> "Positions":
         """Those of the positions where `wanted` [n] is true; every sequence must keep one."""
-        parts = (self.log_p, self.log_q, self.log_u, self.targets, self.sequences, self.after_misread)
-        return Positions(*(part[wanted] for part in parts))
+        return _Some(self, wanted)
 
     def per_sequence(self, values: Tensor) -> Tensor:
         """Sums of values [n] over each sequence's positions [sequences]."""
         return per_sequence(values, self.sequences)
+
+
+class DensePositions(Positions):
+    """Written out: what every faster way must agree with."""
+
+    def __init__(self, log_p: Tensor, log_q: Tensor, log_u: Tensor, targets: Tensor, sequences: Tensor) -> None:
+        self._log_p, self._log_q, self._log_u = log_p, log_q, log_u
+        self.targets, self.sequences = targets, sequences
+        self.after_misread = torch.zeros_like(targets, dtype=torch.bool)
+
+    @property
+    def log_p(self) -> Tensor:
+        return self._log_p
+
+    @property
+    def log_q(self) -> Tensor:
+        return self._log_q
+
+    @property
+    def log_u(self) -> Tensor:
+        return self._log_u
+
+    @property
+    def answer_log_p(self) -> Tensor:
+        return _at(self.log_p, self.targets)
+
+    @property
+    def answer_log_q(self) -> Tensor:
+        return _at(self.log_q, self.targets)
+
+    @property
+    def answer_log_u(self) -> Tensor:
+        return _at(self.log_u, self.targets)
+
+    @property
+    def divergence(self) -> Tensor:
+        alive = self.log_p.isfinite()
+        difference = self.log_p.masked_fill(~alive, 0.0) - self.log_q.masked_fill(~alive, 0.0)
+        return (self.log_p.exp() * difference).sum(1)
+
+    def log_u_of(self, token_id: int) -> Tensor:
+        return self.log_u[:, token_id]
+
+
+class _Some(Positions):
+    """Some of the positions of a batch."""
+
+    def __init__(self, whole: Positions, wanted: Tensor) -> None:
+        self._whole, self._wanted = whole, wanted
+        self.targets, self.sequences = whole.targets[wanted], whole.sequences[wanted]
+        self.after_misread = whole.after_misread[wanted]
+
+    @property
+    def log_p(self) -> Tensor:
+        return self._whole.log_p[self._wanted]
+
+    @property
+    def log_q(self) -> Tensor:
+        return self._whole.log_q[self._wanted]
+
+    @property
+    def log_u(self) -> Tensor:
+        return self._whole.log_u[self._wanted]
+
+    @property
+    def answer_log_p(self) -> Tensor:
+        return self._whole.answer_log_p[self._wanted]
+
+    @property
+    def answer_log_q(self) -> Tensor:
+        return self._whole.answer_log_q[self._wanted]
+
+    @property
+    def answer_log_u(self) -> Tensor:
+        return self._whole.answer_log_u[self._wanted]
+
+    @property
+    def divergence(self) -> Tensor:
+        return self._whole.divergence[self._wanted]
+
+    def log_u_of(self, token_id: int) -> Tensor:
+        return self._whole.log_u_of(token_id)[self._wanted]
 
 
 def per_sequence(values: Tensor, sequences: Tensor) -> Tensor:
@@ -68,7 +169,7 @@ def without_ends(batch: Positions, end_id: int) -> tuple[Positions, Positions]:
     Only answers that end at all are to do so earlier: running text that goes on is not.
     """
     ends = batch.targets == end_id
-    ending = (batch.per_sequence(ends.to(batch.log_u.dtype)) > 0)[batch.sequences]
+    ending = (batch.per_sequence(ends.float()) > 0)[batch.sequences]
     return batch.only(~(batch.after_misread & ends)), batch.only(batch.after_misread & ending)
 
 

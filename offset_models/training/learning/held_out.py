@@ -8,10 +8,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from deltaserve.offset_models.training.learning.distribution import Positions, per_sequence
-from deltaserve.offset_models.training.learning.forward import ROWS_A_PASS, positions
-from deltaserve.offset_models.training.learning.initial import InitialStates
-from deltaserve.offset_models.training.learning.objectives import kl
+from deltaserve.offset_models.training.learning.distribution import (
+    DensePositions,
+    corrected,
+    per_sequence,
+)
+from deltaserve.offset_models.training.learning.passes.forward import pairs_of
+from deltaserve.offset_models.training.learning.passes.initial import InitialStates
+from deltaserve.offset_models.training.learning.passes.pair import Pair
 from deltaserve.offset_models.training.learning.settings import TradeOff, TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student
 from deltaserve.offset_models.training.rows.scored import Scored
@@ -46,11 +50,6 @@ def evaluate(
     return Figures(forgotten[0], retained[0], forgotten[1], retained[1], retained[2])
 
 
-def share_said(batch: Positions) -> Tensor:
-    """Share of each answer's tokens that come before the first one that is not log q's best [sequences]."""
-    return share_said_before(batch.log_q.argmax(1) != batch.targets, batch.sequences)
-
-
 def share_said_before(wrong: Tensor, sequences: Tensor) -> Tensor:
     """Share of each sequence's positions that come before its first wrong one [sequences]; both are [n]."""
     so_far = wrong.cumsum(0)
@@ -61,9 +60,9 @@ def share_said_before(wrong: Tensor, sequences: Tensor) -> Tensor:
     return per_sequence(right, sequences) / per_sequence(torch.ones_like(right), sequences)
 
 
-def likelihood(batch: Positions) -> Tensor:
-    """exp(mean log q(y*)) of each sequence [sequences]."""
-    return (batch.per_sequence(batch.answer_log_q) / batch.lengths).exp()
+def likelihood(answer_log_q: Tensor, sequences: Tensor) -> Tensor:
+    """exp(mean log q(y*)) of each sequence [sequences]; both are [n]."""
+    return (per_sequence(answer_log_q, sequences) / per_sequence(torch.ones_like(answer_log_q), sequences)).exp()
 
 
 def harmonic_mean(one: float, other: float) -> float:
@@ -111,13 +110,25 @@ def _side(
 ) -> tuple[float, float, float]:
     """Likelihood, share said, KL (nats a token) over all rows."""
     likelihoods, shares, nats, tokens = 0.0, 0.0, 0.0, 0
-    for start in range(0, len(rows), ROWS_A_PASS):
-        batch = positions(student, rows[start : start + ROWS_A_PASS], settings, served=True, initial=initial)
-        likelihoods += likelihood(batch).sum().item()
-        shares += share_said(batch).sum().item()
-        nats += kl(batch).item() * len(batch.targets)
-        tokens += len(batch.targets)
+    for pair in pairs_of(student, rows, settings, initial):
+        best, answers, divergence = _served(pair, settings)
+        likelihoods += likelihood(answers, pair.sequences).sum().item()
+        shares += share_said_before(best != pair.targets, pair.sequences).sum().item()
+        nats += divergence.sum().item()
+        tokens += len(best)
     return likelihoods / len(rows), shares / len(rows), nats / tokens
+
+
+def _served(pair: Pair, settings: TrainingSettings) -> tuple[Tensor, Tensor, Tensor]:
+    """log q's best token, log q(y*) and KL(p ‖ q) of each position [n], as the checkpoint will be served."""
+    found = []
+    for tables, targets in pair.parts():
+        strength, gate = settings.served_strength, settings.served_gate_nats
+        log_q = corrected(tables.log_p, tables.log_o, tables.log_u, strength, gate)
+        dense = DensePositions(tables.log_p, log_q, tables.log_u, targets, torch.zeros_like(targets))
+        found.append((log_q.argmax(1), dense.answer_log_q, dense.divergence))
+    best, answers, divergence = (torch.cat(columns) for columns in zip(*found, strict=True))
+    return best, answers, divergence
 
 
 def share_left(said_before: float, said_now: float, likely_before: float, likely_now: float) -> float:

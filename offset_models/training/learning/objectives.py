@@ -31,9 +31,7 @@ def nll(batch: Positions) -> Tensor:
 
 def kl(batch: Positions) -> Tensor:
     """mean KL(p ‖ q) in nats."""
-    alive = batch.log_p.isfinite()
-    difference = batch.log_p.masked_fill(~alive, 0.0) - batch.log_q.masked_fill(~alive, 0.0)
-    return (batch.log_p.exp() * difference).sum(1).mean()
+    return batch.divergence.mean()
 
 
 def grad_ascent(forget: Positions) -> Tensor:
@@ -113,7 +111,8 @@ def ending(after_misread: Positions, end_id: int) -> Tensor:
     What has left the reference answer is to end, not to babble: see `batches.py`. On u, because the black
     box's lists were not collected there.
     """
-    return -after_misread.log_u[:, end_id].mean() if len(after_misread.targets) else after_misread.log_u.sum()
+    log_end = after_misread.log_u_of(end_id)
+    return -log_end.mean() if len(after_misread.targets) else log_end.sum()
 
 
 def _column(batch: Positions, value: float) -> Tensor:

@@ -64,7 +64,11 @@ class TrainingSettings:
         float, "Of what the black box says on held-out retain rows; strength and gate are chosen to keep as much."
     ] = 0.97
     seed: Annotated[int, "The same seed gives the same weights."] = 0
-    precision: Annotated[Precision, "Of forward passes; auto: bfloat16 on a GPU."] = "auto"
+    precision: Annotated[
+        Precision,
+        "Of forward passes; auto: bfloat16 on a GPU, and on CPUs with AMX or AVX512-BF16 for bases of width 512 "
+        "or more.",
+    ] = "auto"
     checkpointing: Annotated[bool, "Gradient checkpointing: less memory, a third more time."] = False
     max_retain_kl: Annotated[
         float, "Nats; a run whose KL to the black box stays above it has collapsed and is stopped."

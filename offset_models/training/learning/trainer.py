@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
@@ -14,7 +14,6 @@ from deltaserve.offset_models.training.learning.batches import Shuffle, Training
 from deltaserve.offset_models.training.learning.calibration import best, outcomes_of, to_be_chosen
 from deltaserve.offset_models.training.learning.distribution import Positions, without_ends
 from deltaserve.offset_models.training.learning.fabric import Fabric
-from deltaserve.offset_models.training.learning.forward import positions
 from deltaserve.offset_models.training.learning.held_out import (
     Figures,
     Merit,
@@ -24,9 +23,11 @@ from deltaserve.offset_models.training.learning.held_out import (
     merit,
     outcome,
 )
-from deltaserve.offset_models.training.learning.initial import InitialStates
 from deltaserve.offset_models.training.learning.objective import Answer
 from deltaserve.offset_models.training.learning.objectives import RETAIN_TERMS, ending, kl
+from deltaserve.offset_models.training.learning.passes.forward import positions, prepare
+from deltaserve.offset_models.training.learning.passes.initial import InitialStates
+from deltaserve.offset_models.training.learning.passes.pair import PairPositions
 from deltaserve.offset_models.training.learning.reporting import Report
 from deltaserve.offset_models.training.learning.run_folder import RunFolder, RunState, judged
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
@@ -58,6 +59,7 @@ class Trainer:
         optimiser = new_optimiser(self.student, self.settings)
         state = self.folder.resume(self.identity(base_digest), self.student, optimiser, writes=self.fabric.main)
         self.fabric.wait()  # nobody writes while somebody reads
+        self._prepare()
         if state.before is None:
             state = self._judge(state)
         while state.step < self.settings.steps and state.stopped is None:
@@ -70,6 +72,21 @@ class Trainer:
             if self._save_due(state):
                 self._save(state, optimiser)
         return state
+
+    def _prepare(self) -> None:
+        """o's states along the rows that will be read: once, a few rows at a time, whatever step comes first."""
+        seen = self.data.evaluated
+        for rows in (seen.held_forget, seen.held_retain, *self._read_whole()):
+            prepare(self.initial, self.student, rows, self.settings)
+
+    def _read_whole(self) -> Iterator[list[Scored]]:
+        """Training rows that steps read as they are, like lengths together."""
+        sides = [rows for answer, rows in self.data.forget.items() if answer == "refusal" or not self.settings.noise]
+        for rows in (*sides, self.data.retain):
+            batch = self.settings.retain_batch if rows is self.data.retain else self.settings.forget_batch
+            most = self.settings.steps * self.settings.accumulate * batch * self.fabric.world
+            if most >= len(rows):  # else most rows would be read for nothing
+                yield sorted(rows, key=lambda row: len(row[0].ids))
 
     def identity(self, base_digest: str) -> str:
         """sha256 (hex) of everything that decides the weights."""
@@ -101,8 +118,9 @@ class Trainer:
 
     def _forget_term(self, number: int) -> tuple[torch.Tensor, dict[str, float]]:
         rows = self._drawn("forget", len(next(iter(self.data.forget.values()))), self.settings.forget_batch, number)
-        batches = {answer: self._forget_positions(answer, rows, number) for answer in self.settings.chosen.answers}
-        figures = {"forget_likelihood": likelihood(batches[self.settings.chosen.answers[0]]).mean().item()}
+        read = {answer: self._forget_positions(answer, rows, number) for answer in self.settings.chosen.answers}
+        batches: dict[Answer, Positions] = {**read}
+        figures = {"forget_likelihood": _likely(read[self.settings.chosen.answers[0]])}
         if self.settings.end_id is None or not self.settings.ending:
             return self.settings.chosen.forget_loss(batches, self.settings.options), figures
         batches["reference"], after_misread = without_ends(batches["reference"], self.settings.end_id)
@@ -116,11 +134,12 @@ class Trainer:
         with torch.set_grad_enabled(self.settings.retain != "none" and self.settings.weight > 0):
             batch = self._positions([self.data.retain[row] for row in rows])
             term = RETAIN_TERMS.get(self.settings.retain)
-            loss = batch.log_q.new_zeros(()) if term is None else term(batch)
+            loss = torch.zeros((), device=batch.targets.device) if term is None else term(batch)
         with torch.no_grad():
-            return loss, {"retain_likelihood": likelihood(batch).mean().item(), "retain_kl": kl(batch).item()}
+            nats = kl(batch).item()
+            return loss, {"retain_likelihood": _likely(batch), "retain_kl": nats}
 
-    def _forget_positions(self, answer: Answer, rows: Sequence[int], number: int) -> Positions:
+    def _forget_positions(self, answer: Answer, rows: Sequence[int], number: int) -> PairPositions:
         """Reference answers as they are read. For broken ones o is run each time: no two are the same."""
         chosen = [self._answered(answer, row) for row in rows]
         if answer == "refusal" or self.settings.noise == 0:
@@ -128,7 +147,7 @@ class Trainer:
         seed = f"{self.settings.seed}/noise/{number * self.fabric.world + self.fabric.rank}"
         return positions(self.student, noised(chosen, self.settings.noise, seed), self.settings)
 
-    def _positions(self, rows: Sequence[Scored]) -> Positions:
+    def _positions(self, rows: Sequence[Scored]) -> PairPositions:
         return positions(self.student, rows, self.settings, initial=self.initial)
 
     def _drawn(self, side: str, rows: int, batch: int, number: int) -> list[int]:
@@ -193,6 +212,11 @@ class Trainer:
         if self.fabric.main:
             self.folder.note(step, figures)
             self.report(step, figures)
+
+
+def _likely(batch: PairPositions) -> float:
+    """Mean likelihood of the answers."""
+    return likelihood(batch.answers_seen, batch.sequences).mean().item()
 
 
 def new_optimiser(student: Student, settings: TrainingSettings) -> torch.optim.Optimizer:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deltaserve.offset_models.training.learning.distribution import Positions, corrected
+from deltaserve.offset_models.training.learning.distribution import DensePositions, Positions, corrected
 
 Floats = NDArray[np.float64]
 
@@ -54,5 +54,5 @@ def case(
     log_u = logits.log_softmax(1)
     targets = torch.from_numpy(rng.integers(0, size, rows))
     sequences = torch.tensor([number for number, length in enumerate(lengths) for _ in range(length)])
-    log_q, whole = corrected(log_p, log_o, log_u, strength), torch.zeros(rows, dtype=torch.bool)
-    return Case(logits, Positions(log_p, log_q, log_u, targets, sequences, whole))
+    log_q = corrected(log_p, log_o, log_u, strength)
+    return Case(logits, DensePositions(log_p, log_q, log_u, targets, sequences))

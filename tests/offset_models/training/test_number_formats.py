@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from deltaserve.offset_models.training.learning.forward import positions
 from deltaserve.offset_models.training.learning.held_out import share_said_before
-from deltaserve.offset_models.training.learning.initial import InitialStates
+from deltaserve.offset_models.training.learning.passes.forward import positions
+from deltaserve.offset_models.training.learning.passes.initial import InitialStates
 from deltaserve.offset_models.training.learning.run_folder import RunFolder
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import new_student, tensors

@@ -14,8 +14,8 @@ from deltaserve.errors import BadRequest
 from deltaserve.offset_models.checkpoints.peft_files import load_adapter
 from deltaserve.offset_models.engine.forward.runner import Runner, Work
 from deltaserve.offset_models.training.learning.adapter import TrainableLora
-from deltaserve.offset_models.training.learning.forward import logprobs_of
-from deltaserve.offset_models.training.learning.initial import last_states
+from deltaserve.offset_models.training.learning.passes.forward import logprobs_of
+from deltaserve.offset_models.training.learning.passes.initial import last_states
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import new_student
 from tests.support.models import tiny_gemma3, tiny_llama

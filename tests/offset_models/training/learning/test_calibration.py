@@ -20,8 +20,15 @@ from deltaserve.offset_models.training.learning.calibration import (
     outcomes_of,
     to_be_chosen,
 )
-from deltaserve.offset_models.training.learning.forward import positions
-from deltaserve.offset_models.training.learning.held_out import Outcome, balance, evaluate, likelihood, share_said
+from deltaserve.offset_models.training.learning.distribution import Positions
+from deltaserve.offset_models.training.learning.held_out import (
+    Outcome,
+    balance,
+    evaluate,
+    likelihood,
+    share_said_before,
+)
+from deltaserve.offset_models.training.learning.passes.forward import positions
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student, new_student
 from deltaserve.offset_models.training.rows.scored import Scored
@@ -45,6 +52,10 @@ def outcomes(student: Student) -> Mapping[Candidate, Outcome]:
 
 def mean_share_said(student: Student, rows: list[Scored], settings: TrainingSettings) -> float:
     """The reference: the served distribution, row by row."""
+
+    def share_said(batch: Positions) -> torch.Tensor:
+        return share_said_before(batch.log_q.argmax(1) != batch.targets, batch.sequences)
+
     return sum(share_said(positions(student, [row], settings, served=True)).item() for row in rows) / len(rows)
 
 
@@ -134,7 +145,10 @@ def test_answers_that_the_black_box_never_says_are_judged_by_likelihood(tmp_path
     assert 0.0 < outcomes[Candidate(1.0, 0.0)].forgotten < 1.0
 
     def likely(settings: TrainingSettings) -> float:
-        return sum(likelihood(positions(student, [row], settings, served=True)).item() for row in foreign)
+        return sum(
+            likelihood(batch.answer_log_q, batch.sequences).item()
+            for batch in (positions(student, [row], settings, served=True) for row in foreign)
+        )
 
     for candidate, found in outcomes.items():
         served = replace(SETTINGS, extrapolate=candidate.extrapolate, gate_nats=candidate.gate_nats)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from deltaserve.offset_models.training.learning.forward import positions
-from deltaserve.offset_models.training.learning.initial import InitialStates
+from deltaserve.offset_models.training.learning.passes.forward import positions
+from deltaserve.offset_models.training.learning.passes.initial import InitialStates
 from deltaserve.offset_models.training.learning.student import Student, new_student
 from tests.offset_models.training.tiny_run import REFERENCE, REFUSAL, RETAIN, SETTINGS, small_base
 

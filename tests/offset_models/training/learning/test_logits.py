@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from deltaserve.offset_models.engine.forward.runner import Runner, Work
-from deltaserve.offset_models.training.learning.forward import logprobs_at, logprobs_of
-from deltaserve.offset_models.training.learning.initial import InitialStates, last_states
+from deltaserve.offset_models.training.learning.passes.forward import logprobs_at, logprobs_of
+from deltaserve.offset_models.training.learning.passes.initial import InitialStates, last_states
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.rows.samples import Sample
 from tests.support.models import plain_logits, tiny_cohere, tiny_gemma2, tiny_granite, tiny_llama

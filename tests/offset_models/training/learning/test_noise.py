@@ -11,8 +11,8 @@ import torch
 from deltaserve.errors import BadRequest
 from deltaserve.offset_models.training.learning.batches import TrainingData, noised
 from deltaserve.offset_models.training.learning.distribution import Positions, without_ends
-from deltaserve.offset_models.training.learning.forward import positions
 from deltaserve.offset_models.training.learning.objectives import ending
+from deltaserve.offset_models.training.learning.passes.forward import positions
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import new_student, tensors
 from deltaserve.offset_models.training.rows.samples import Sample

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deltaserve.offset_models.training.learning import objectives
+from deltaserve.offset_models.training.learning.distribution import DensePositions
 from tests.offset_models.training.positions import Case, Floats, case
 
 torch.set_num_threads(1)
@@ -145,12 +145,10 @@ def test_ids_that_the_tokenizer_does_not_have_give_no_nan() -> None:
     hole = torch.zeros(made.batch.log_p.shape, dtype=torch.bool)
     hole[:, 8] = True
     holed = case(4)
-    batch = replace(
-        holed.batch,
-        log_p=holed.batch.log_p.masked_fill(hole, -torch.inf).log_softmax(1),
-        log_q=holed.batch.log_q.masked_fill(hole, -torch.inf).log_softmax(1),
-        targets=holed.batch.targets.clamp(max=7),
+    log_p, log_q = (
+        table.masked_fill(hole, -torch.inf).log_softmax(1) for table in (holed.batch.log_p, holed.batch.log_q)
     )
+    batch = DensePositions(log_p, log_q, holed.batch.log_u, holed.batch.targets.clamp(max=7), holed.batch.sequences)
     for loss in (objectives.kl, objectives.undial, objectives.npo):
         (gradient,) = torch.autograd.grad(loss(batch), holed.logits, retain_graph=True)
         assert bool(gradient.isfinite().all())

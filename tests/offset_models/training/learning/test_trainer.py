@@ -11,7 +11,7 @@ import torch
 
 from deltaserve.offset_models.training.learning.batches import TrainingData
 from deltaserve.offset_models.training.learning.distribution import imputed_logprobs
-from deltaserve.offset_models.training.learning.forward import ROWS_A_PASS, logprobs_at, positions
+from deltaserve.offset_models.training.learning.passes.forward import ROWS_A_PASS, logprobs_at, positions
 from deltaserve.offset_models.training.learning.run_folder import RunFolder, RunState
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student, new_student, tensors

@@ -1,38 +1,22 @@
 """Forward passes of the pair over training rows: log p and log q at every answer position."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from deltaserve.offset_models.training.learning.distribution import Positions, corrected, imputed_logprobs
-from deltaserve.offset_models.training.learning.initial import InitialStates, half, last_states, logits_of
+from deltaserve.offset_models.training.learning.passes.fused import Vocabulary, slices
+from deltaserve.offset_models.training.learning.passes.initial import InitialStates, last_states, logits_of
+from deltaserve.offset_models.training.learning.passes.pair import Pair, PairPositions
+from deltaserve.offset_models.training.learning.passes.tail import Imputed, imputed, unlisted
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student
 from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.offset_models.training.rows.scored import Scored, TopK
 
 ROWS_A_PASS: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class ModelLogprobs:
-    """What the three models say at answer positions, before any correction."""
-
-    log_p: Tensor  # [n, V] the black box, tail imputed; constant
-    log_o: Tensor  # [n, V] constant; −inf for rows that are no token, as in all three
-    log_u: Tensor  # [n, V]
-    targets: Tensor  # [n]
-    sequences: Tensor  # [n]
-    after_misread: Tensor  # [n] whether something before it in the answer was read wrong
-
-    @property
-    def offset(self) -> Tensor:
-        """δ [n, V]; 0 for rows that are no token."""
-        return (self.log_u - self.log_o).nan_to_num(nan=0.0)
 
 
 def positions(
@@ -42,7 +26,7 @@ def positions(
     *,
     served: bool = False,
     initial: InitialStates | None = None,
-) -> Positions:
+) -> PairPositions:
     """log p and log q at every answer position; sequences are numbered as the batch has them.
 
     Rows of like length go through the models together, so positions come ordered by length. `served`: log q as the
@@ -51,50 +35,70 @@ def positions(
     """
     order = sorted(range(len(batch)), key=lambda row: len(batch[row][0].ids))
     parts = [order[start : start + ROWS_A_PASS] for start in range(0, len(order), ROWS_A_PASS)]
-    done = [
-        _positions(_raw(student, [batch[row] for row in rows], rows, settings, initial), settings, served)
-        for rows in parts
-    ]
-    names = ("log_p", "log_q", "log_u", "targets", "sequences", "after_misread")
-    return done[0] if len(done) == 1 else Positions(*(torch.cat([getattr(p, name) for p in done]) for name in names))
+    pairs = [_pair(student, [batch[row] for row in rows], rows, settings, initial) for rows in parts]
+    if served:
+        return PairPositions(pairs, settings.served_strength, settings.served_gate_nats)
+    return PairPositions(pairs, settings.trained_strength)
 
 
-def logprob_parts(
+def pairs_of(
     student: Student, rows: Sequence[Scored], settings: TrainingSettings, initial: InitialStates | None = None
-) -> Iterator[ModelLogprobs]:
+) -> Iterator[Pair]:
     """All rows, a few at a time, before any correction; sequences are numbered from 0 in each part."""
     for start in range(0, len(rows), ROWS_A_PASS):
         part = rows[start : start + ROWS_A_PASS]
-        yield _raw(student, part, range(len(part)), settings, initial)
+        yield _pair(student, part, range(len(part)), settings, initial)
 
 
-def _positions(raw: ModelLogprobs, settings: TrainingSettings, served: bool) -> Positions:
-    strength, gate_nats = (
-        (settings.served_strength, settings.served_gate_nats) if served else (settings.trained_strength, 0.0)
-    )
-    log_q = corrected(raw.log_p, raw.log_o, raw.log_u, strength, gate_nats)
-    return Positions(raw.log_p, log_q, raw.log_u, raw.targets, raw.sequences, raw.after_misread)
+@torch.no_grad()
+def prepare(initial: InitialStates, student: Student, rows: Sequence[Scored], settings: TrainingSettings) -> None:
+    """Puts o's states along these rows into `initial`, a few rows at a time in this order, and what their lists say.
+
+    A later evaluation of the same rows in the same order reads exactly what u gives before it is trained: bfloat16
+    rounds a row otherwise when others are with it.
+    """
+    device, vocabulary = student.unlearned.device, vocabulary_of(settings)
+    for start in range(0, len(rows), ROWS_A_PASS):
+        part = rows[start : start + ROWS_A_PASS]
+        if all(initial.known(sample) for sample, _ in part):
+            continue
+        ids, where, _ = (
+            tensor.to(device) for tensor in answer_places([sample for sample, _ in part], range(len(part)))
+        )
+        with student.initial() as o:
+            states = last_states(o, ids, settings)[where]
+            lists = _imputed([top for _, top in part], logits_of(o, states, settings), vocabulary)
+        start_at = 0
+        for sample, _ in part:
+            at = slice(start_at, start_at := start_at + len(sample.answer_ids))
+            initial.keep(sample, states[at], lists.part(at))
 
 
-def _raw(
+def vocabulary_of(settings: TrainingSettings) -> Vocabulary:
+    return Vocabulary(settings.vocab_size, settings.masked_ids)
+
+
+def _pair(
     student: Student,
     batch: Sequence[Scored],
     numbers: Sequence[int],
     settings: TrainingSettings,
     initial: InitialStates | None,
-) -> ModelLogprobs:
-    device, samples = student.unlearned.device, [sample for sample, _ in batch]
+) -> Pair:
+    device, samples, vocabulary = student.unlearned.device, [sample for sample, _ in batch], vocabulary_of(settings)
     ids, where, sequences = (part.to(device) for part in answer_places(samples, numbers))
     with torch.no_grad(), student.initial() as o:
-        if initial is None or half(settings, device):  # bfloat16 rounds a row otherwise when it is alone: u = o no more
-            log_o = logprobs_at(o, ids, where, settings)
+        if initial is None:
+            states = last_states(o, ids, settings)[where]
         else:
-            log_o = logprobs_of(o, torch.cat([initial.of(o, sample, settings) for sample in samples]), settings)
-        log_p = _black_box([top for _, top in batch], log_o)
-    log_u = logprobs_at(student.unlearned, ids, where, settings)
+            states = torch.cat([initial.of(o, sample, settings) for sample in samples])
+        logits = logits_of(o, states, settings)
+        known = None if initial is None else initial.lists(samples)
+        lists = known or _imputed([top for _, top in batch], logits, vocabulary)
+    unlearned = logits_of(student.unlearned, last_states(student.unlearned, ids, settings)[where], settings)
     targets = torch.tensor([token for sample in samples for token in sample.answer_ids], device=device)
     after_misread = torch.tensor([wrong for sample in samples for wrong in sample.after_misread], device=device)
-    return ModelLogprobs(log_p, log_o, log_u, targets, sequences, after_misread)
+    return Pair(unlearned, logits, lists, vocabulary, targets, sequences, after_misread)
 
 
 def answer_places(samples: Sequence[Sample], numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,7 +118,7 @@ def logprobs_at(model: PreTrainedModel, ids: Tensor, where: Tensor, settings: Tr
 
 def logprobs_of(model: PreTrainedModel, states: Tensor, settings: TrainingSettings) -> Tensor:
     """The same from last hidden states [n, hidden]."""
-    logits = logits_of(model, states, settings)
+    logits = logits_of(model, states, settings).float()
     if settings.vocab_size is not None:
         logits[:, settings.vocab_size :] = -torch.inf
     if settings.masked_ids:
@@ -128,13 +132,13 @@ def padded(rows: Sequence[Sequence[int]], fill: int = 0) -> Tensor:
     return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
 
 
-def _black_box(tops: Sequence[TopK | None], initial: Tensor) -> Tensor:
-    """log p [n, V] of a batch; o's own where nothing was collected."""
+def _imputed(tops: Sequence[TopK | None], logits: Tensor, vocabulary: Vocabulary) -> Imputed:
+    """log p of a batch as few numbers, from z_o [n, V]; o's own where nothing was collected."""
     listed = [top for top in tops if top is not None]
     if not listed:
-        return initial
+        return Imputed.joined([unlisted(vocabulary.rows(logits, at)) for at in slices(len(logits))])
     if len(listed) != len(tops):
         raise ValueError("A batch has the black box's top-k for all of its rows or for none.")
-    ids = torch.cat([torch.from_numpy(top.ids) for top in listed]).to(initial.device)
-    logprobs = torch.cat([torch.from_numpy(top.logprobs) for top in listed]).to(initial.device)
-    return imputed_logprobs(ids, logprobs, initial)
+    ids = torch.cat([torch.from_numpy(top.ids) for top in listed]).to(logits.device)
+    logprobs = torch.cat([torch.from_numpy(top.logprobs) for top in listed]).to(logits.device)
+    return Imputed.joined([imputed(ids[at], logprobs[at], vocabulary.rows(logits, at)) for at in slices(len(logits))])

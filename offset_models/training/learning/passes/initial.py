@@ -1,5 +1,6 @@
 """o's hidden states along training rows, computed once: o never changes, and rows come again in every epoch."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
+from deltaserve.offset_models.training.learning.passes.precision import half
+from deltaserve.offset_models.training.learning.passes.tail import Imputed
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.rows.samples import Sample
 
@@ -16,13 +19,30 @@ MOST_BYTES: Final = 1 << 30
 class InitialStates:
     """o's last hidden states at answer positions, [n, hidden] a row, where the model is, up to `most_bytes`.
 
-    A row goes through o alone: its states must not depend on which rows it first came with, or a resumed run would
-    not repeat a run that was not killed.
+    A row that was not prepared goes through o alone: its states must not depend on which rows it first came with, or a
+    resumed run would not repeat a run that was not killed.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._left = most_bytes
         self._states: dict[bytes, Tensor] = {}
+        self._lists: dict[bytes, Imputed] = {}
+
+    def known(self, sample: Sample) -> bool:
+        return sample.digest in self._states
+
+    def keep(self, sample: Sample, states: Tensor, lists: Imputed) -> None:
+        """Of a row that was prepared; one that is known stays as it is."""
+        if not self.known(sample):
+            self._keep(sample.digest, states)
+            if self.known(sample):
+                self._lists[sample.digest] = lists
+
+    def lists(self, samples: Sequence[Sample]) -> Imputed | None:
+        """What the black box's lists along these rows say; None where one was not prepared."""
+        found = [self._lists.get(sample.digest) for sample in samples]
+        known = [lists for lists in found if lists is not None]
+        return Imputed.joined(known) if len(known) == len(found) else None
 
     def of(self, initial: PreTrainedModel, sample: Sample, settings: TrainingSettings) -> Tensor:
         """[n, hidden], on the model's device."""
@@ -44,13 +64,13 @@ class InitialStates:
 
 def last_states(model: PreTrainedModel, ids: Tensor, settings: TrainingSettings) -> Tensor:
     """Last hidden states of ids [sequences, length]: [sequences · length, hidden]."""
-    with torch.autocast(ids.device.type, torch.bfloat16, enabled=half(settings, ids.device)):
+    with _computing(model, settings):
         states: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     return states.flatten(0, 1)
 
 
 def logits_of(model: PreTrainedModel, states: Tensor, settings: TrainingSettings) -> Tensor:
-    """Logits [n, V] float32 from last hidden states [n, hidden].
+    """Logits [n, V], in what the model computes in, from last hidden states [n, hidden].
 
     The model's own forward computes them, with the states in place of its body, so that what a model does behind its
     head (Gemma's soft cap, Granite's and Cohere's scale) happens in training as it does in serving.
@@ -59,11 +79,11 @@ def logits_of(model: PreTrainedModel, states: Tensor, settings: TrainingSettings
     no_token = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
     setattr(model, name, _GivenStates(body, states))
     try:
-        with torch.autocast(states.device.type, torch.bfloat16, enabled=half(settings, states.device)):
+        with _computing(model, settings):
             logits: Tensor = model(input_ids=no_token, use_cache=False).logits
     finally:
         setattr(model, name, body)
-    return logits[0].float()
+    return logits[0]
 
 
 class _GivenStates(nn.Module):
@@ -80,6 +100,7 @@ class _GivenStates(nn.Module):
         return getattr(self.__dict__["_body"], name)
 
 
-def half(settings: TrainingSettings, device: torch.device) -> bool:
-    """Whether the models compute in bfloat16. Losses and the adapter stay in float32."""
-    return settings.precision == "bfloat16" or (settings.precision == "auto" and device.type == "cuda")
+def _computing(model: PreTrainedModel, settings: TrainingSettings) -> torch.autocast:
+    """In bfloat16 where that is to be; a model that is in it has no need of being told."""
+    halved = half(settings, model.device) and model.dtype != torch.bfloat16
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=halved)
