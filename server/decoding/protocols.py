@@ -6,7 +6,7 @@ Legend (docs/how-it-works.md, "The arithmetic"): M black box, K `top_ids`, ℓ `
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -54,6 +54,7 @@ class DraftParams:
     seed: int | None = None
     ignore_eos: bool = False  # go on after an end-of-sequence token, where that leaves the draws as they are
     min_tokens: int = 0  # no end before this many tokens; only where the draft's own distribution does not matter
+    stream: str | None = field(default=None, compare=False)  # one random name for all calls of an answer: a cache's key
 
 
 class Draft(Protocol):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec, CorrectingSession, Corrector, Decision
 from deltaserve.server.decoding.explanation import Explanation
@@ -94,6 +95,7 @@ class Stream:
     stats: StreamStats = field(default_factory=StreamStats)
     policy: Policy = field(default_factory=Policy)
     ids: list[int] = field(init=False)
+    key: str = field(init=False, default_factory=lambda: uuid4().hex)  # says nothing of what is asked
     corrector: Corrector = field(init=False)
     stops: StopStrings = field(init=False)
     finish_reason: FinishReason | None = field(init=False, default=None)

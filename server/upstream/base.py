@@ -7,7 +7,9 @@ from typing import Any, Literal, Protocol
 
 from deltaserve.server.decoding.protocols import Draft, DraftParams
 
-Dialect = Literal["vllm", "llamacpp", "openai", "sglang", "together", "ollama", "chat", "deepseek", "openrouter"]
+Dialect = Literal[
+    "vllm", "llamacpp", "openai", "sglang", "fireworks", "together", "ollama", "chat", "deepseek", "openrouter"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,15 @@ _CHATS: Final = frozenset({"chat", "deepseek", "openrouter"})
 
 def exactness(facts: Capabilities) -> dict[str, str]:
     """Sentences for the operator, by what they are about."""
-    return {
+    told = {
         "lists": f"{facts.k} tokens at each position, {_named(facts)}",
         "probabilities": _raw(facts),
         "prompts": _prompts(facts),
         "a restart costs": _restart(facts),
     }
+    if facts.named_ids:
+        told["named ids"] = f"it tells the log-probabilities of {facts.named_ids} ids a call (setting named_ids)"
+    return told
 
 
 def _named(facts: Capabilities) -> str:

@@ -35,7 +35,7 @@ class BlockDraft:
 
 async def verified_block(stream: Stream, scorer: BlockScorer, drafted: Sequence[int]) -> BlockDraft:
     """The block with M's list at each position, fetched in one call; the last proposal is M's own draw after it."""
-    params = DraftParams(stream.params.temperature, 1, stream.params.seed)
+    params = DraftParams(stream.params.temperature, 1, stream.params.seed, stream=stream.key)
     block = await scorer.block(stream.ids, drafted, params)
     proposals = [
         replace(listed, token_id=token_id, local=True)

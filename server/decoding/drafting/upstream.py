@@ -81,6 +81,7 @@ class UpstreamSource:
             wanted.seed,
             wanted.ignore_eos,
             max(wanted.min_tokens - stream.emitted, 0) if stream.point_drafts else 0,
+            stream=stream.key,
         )
 
     async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:

@@ -44,7 +44,7 @@ def proposal(wire: Listed) -> Proposal:
         wire.local,
         wire.end_id,
         wire.log_cap,
-        wire.named,
+        named=wire.named,
     )
 
 

@@ -7,6 +7,7 @@ from deltaserve.server.upstream.base import Capabilities, Dialect, TokenizerView
 from deltaserve.server.upstream.dialects.chat import Chat
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.dialects.deepseek import DeepSeek
+from deltaserve.server.upstream.dialects.fireworks import Fireworks
 from deltaserve.server.upstream.dialects.llamacpp import LlamaCpp
 from deltaserve.server.upstream.dialects.ollama import Ollama
 from deltaserve.server.upstream.dialects.openai import OpenAI
@@ -21,6 +22,7 @@ KINDS: Final[Mapping[Dialect, type[CompletionsBox]]] = {
     "llamacpp": LlamaCpp,
     "openai": OpenAI,
     "sglang": SGLang,
+    "fireworks": Fireworks,
     "together": Together,
     "ollama": Ollama,
     "chat": Chat,

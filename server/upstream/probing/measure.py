@@ -64,7 +64,7 @@ def _after_refusal(box: CompletionsBox, refusal: Refusal) -> dict[str, Any]:
     limit = None if refusal.largest_k is None else refusal.largest_k - box.spare
     if limit is not None and limit < 1:
         raise UncorrectableUpstream("The upstream gives no log-probabilities: allow them (vLLM: --max-logprobs 20).")
-    if limit is None and facts.dialect == "openai":
+    if limit is None and facts.dialect in ("openai", "fireworks"):
         limit = _HOSTED_K
     if limit is not None and limit < facts.k:
         return {"k": limit, "max_k": limit}
@@ -74,7 +74,7 @@ def _after_refusal(box: CompletionsBox, refusal: Refusal) -> dict[str, Any]:
 
 
 def _after_short_list(facts: Capabilities, error: MalformedTopK) -> dict[str, Any]:
-    if facts.dialect == "openai" and facts.k > _HOSTED_K:
+    if facts.dialect in ("openai", "fireworks") and facts.k > _HOSTED_K:
         return {"k": _HOSTED_K, "max_k": _HOSTED_K}  # some servers cut the list without a word
     hint = " Start vLLM with --logprobs-mode raw_logprobs." if "not normalised" in error.message else ""
     raise UncorrectableUpstream(error.message + hint) from error
@@ -109,7 +109,7 @@ def _remarks(box: CompletionsBox, wanted_k: int) -> list[str]:
             "Tokens of sampled answers are drawn here and its own are only guesses: it may hide some of them, is not "
             "known to show all, or trust_draws is off."
         )
-    if facts.dialect == "openai":
+    if facts.dialect in ("openai", "fireworks"):
         remarks.append(
             "Its own top_k, min_p and repetition penalty cannot be switched off here: they must be off there."
         )

@@ -14,6 +14,8 @@ def hosted_api(card: dict[str, Any]) -> Dialect | None:
     """Whose model page this card is from; None where it may be any server's."""
     if card.get("owned_by") == "deepseek":
         return "deepseek"
+    if card.get("owned_by") == "fireworks" or str(card.get("id")).startswith("accounts/fireworks/"):
+        return "fireworks"
     if {"supported_parameters", "top_provider"} <= card.keys():
         return "openrouter"
     if {"organization", "pricing", "type"} <= card.keys():
@@ -23,7 +25,12 @@ def hosted_api(card: dict[str, Any]) -> Dialect | None:
 
 def router_named(card: dict[str, Any]) -> str | None:
     """The name of a router or a hosted API, where its card shows it."""
-    known: dict[Dialect | None, str] = {"deepseek": "DeepSeek", "openrouter": "OpenRouter", "together": "Together"}
+    known: dict[Dialect | None, str] = {
+        "deepseek": "DeepSeek",
+        "fireworks": "Fireworks",
+        "openrouter": "OpenRouter",
+        "together": "Together",
+    }
     if card.get("owned_by") == "openai" and card.get("created") == _LITELLM_CREATED:
         return "LiteLLM"
     return known.get(hosted_api(card))

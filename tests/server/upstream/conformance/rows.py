@@ -20,6 +20,7 @@ from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transpor
 from tests.support.replay import Replay, replaying
 from tests.support.standins.base import Asked, StandIn
 from tests.support.standins.chat import Chat, DeepSeek, OpenRouter
+from tests.support.standins.fireworks import Fireworks
 from tests.support.standins.llamacpp import LlamaCpp
 from tests.support.standins.ollama import Ollama
 from tests.support.standins.openai import OpenAI
@@ -90,6 +91,8 @@ ROWS: Final = (
         hides_end=True,
         facts=TEXTS,
     ),
+    Row("fireworks", "fireworks", Fireworks),
+    Row("fireworks, end not shown", "fireworks", partial(Fireworks, shows_end=False), hides_end=True),
     Row("together", "together", Together, refuses_after=CUTS_TEXT | RETOKENISED, loses=True, facts=TEXTS),
     Row("ollama", "ollama", Ollama, **_HIDING),
     Row("ollama, older", "ollama", partial(Ollama, replaces=True, counts_end=False), **_HIDING),

@@ -19,9 +19,10 @@ async def test_the_end_token_comes_with_its_list_where_the_server_shows_it(row: 
     prefix = [*PROMPT]
     for proposal, token in zip(proposals, [*ANSWER, END], strict=False):
         require_exact(proposal, prefix)
-        assert proposal.token_id == token
+        assert proposal.token_id == token or (token == END and row.hides_end)  # which its usage counts
         prefix.append(token)
-    assert row.counted or len(proposals) == len(ANSWER) + (not row.hides_end)
+    shown = [proposal for proposal in proposals if proposal.token_id is not None]
+    assert row.counted or len(shown) == len(ANSWER) + (not row.hides_end)
     if not row.hides_end:
         assert proposals[-1].end_id == END
         assert END in box.capabilities.end_ids
