@@ -34,6 +34,7 @@ class Stats(Protocol):
     block_positions: int
     early_calls: int
     early_used: int
+    named_calls: int
     certified: int
     tail_mass_sum: float
     guarded: int
@@ -91,6 +92,7 @@ class Metrics:
         self.block_positions = self._counter("block_positions", "Positions of local blocks the black box scored.")
         self.early_calls = self._counter("early_calls", "Calls opened where a restart was expected.")
         self.early_used = self._counter("early_used", "Of these, the answer went on from them.")
+        self.named_calls = self._counter("named_calls", "Calls that asked for ids by name.")
         self.certified = self._counter("certified_tokens", "Greedy tokens proven equal to full-vocabulary correction.")
         self.tail_mass = self._counter("tail_mass", "Sum over tokens of the mass outside the listed alternatives.")
         self.guarded = self._counter("guarded_tokens", "Tokens drawn from a target that a guard narrowed.")
@@ -122,7 +124,7 @@ class Metrics:
     def add(self, stats: Stats) -> None:
         """Counts of a choice that has ended, however it ended."""
         self.upstream_calls.inc(stats.upstream_calls)
-        self.restarts.inc(max(stats.upstream_calls - 1, 0))
+        self.restarts.inc(max(stats.upstream_calls - stats.named_calls - 1, 0))
         self.proposed.inc(stats.proposed)
         self.accepted.inc(stats.accepted)
         self.replaced.inc(stats.replaced)
@@ -134,6 +136,7 @@ class Metrics:
         self.block_positions.inc(stats.block_positions)
         self.early_calls.inc(stats.early_calls)
         self.early_used.inc(stats.early_used)
+        self.named_calls.inc(stats.named_calls)
         self.certified.inc(stats.certified)
         self.tail_mass.inc(stats.tail_mass_sum)
         self.guarded.inc(stats.guarded)

@@ -83,6 +83,6 @@ def with_names(proposal: Proposal, ids: Ids, logprobs: Floats) -> Proposal:
     return replace(proposal, top_ids=joined[0], top_logprobs=joined[1], log_cap=cap, named=True)
 
 
-def unnamed(proposal: Proposal) -> Proposal:
+def left_as_it_is(proposal: Proposal) -> Proposal:
     """The proposal as it is to be decided where nothing is asked for by name."""
     return replace(proposal, named=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deltaserve.server.decoding.deciding.naming import unnamed, with_names
+from deltaserve.server.decoding.deciding.naming import left_as_it_is, with_names
 from deltaserve.server.decoding.decoder import Names
 from deltaserve.server.decoding.protocols import Ids, NamedIds, Proposal
 from deltaserve.server.decoding.stream import Stream
@@ -22,7 +22,7 @@ class Namer:
         """The run with what was told. Its first position is not asked about again. Raises UpstreamError."""
         completed = list(run)
         if self._spent(stream):
-            completed[0] = unnamed(completed[0])
+            completed[0] = left_as_it_is(completed[0])
             return completed
         if self.calls_per_token is not None:
             names = names[:1]  # what is allowed must not depend on who drafts, nor on what arrives together

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from deltaserve.server.decoding.deciding.corrector import Decision
-from deltaserve.server.decoding.deciding.naming import unnamed
+from deltaserve.server.decoding.deciding.naming import left_as_it_is
 from deltaserve.server.decoding.decoder import Names
 from deltaserve.server.decoding.drafting.early_calls import EarlyCall
 from deltaserve.server.decoding.drafting.naming import Namer
@@ -86,7 +86,7 @@ class UpstreamSource:
 
     async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
         if self.namer is None:
-            return [unnamed(proposal) for proposal in run]
+            return [left_as_it_is(proposal) for proposal in run]
         return await self.namer.named(stream, run, names)
 
     @property
