@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, target: str, progress: Progress) -> dict[str, 
 
 
 def where(args: argparse.Namespace, checkpoint: Path) -> Where:
-    source = Source(args.upstream, args.model, args.k, timeout_s=600.0, prefix_cache=False)
+    source = Source(args.upstream, args.model, args.k, timeout_s=600.0, prefix_cache=None)
     judging = args.work / "judging"
     judging.mkdir(parents=True, exist_ok=True)
     return Where(checkpoint, args.base, source, judging, args.answer_tokens)

@@ -1,7 +1,6 @@
 """deltaserve collect"""
 
 import asyncio
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,7 +9,7 @@ import typer
 
 from deltaserve.client.console import shared
 from deltaserve.client.console import training_options as options
-from deltaserve.client.console.terminal import Status, Stop, new_app, note, quiet, say, say_json
+from deltaserve.client.console.terminal import Status, Stop, agreed, new_app, note, quiet, say, say_json
 from deltaserve.server.upstream.listing.methods import MethodName
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ def _purge(out: Path, forget: list[str], yes: bool, as_json: bool) -> None:
     if absent := [path for path in files if not path.is_file()]:
         raise Stop(f"{absent[0]} is no file: nothing was deleted.", Status.USAGE)
     named = ", ".join(map(str, files)) or "no forget file (none was given)"
-    if not yes and not _agreed(f"Delete {named} and what was collected in {out}? This cannot be undone."):
+    if not yes and not agreed(f"Delete {named} and what was collected in {out}? This cannot be undone."):
         raise Stop("Nothing was deleted.", Status.INTERRUPTED)
     rows = [row for path in files for row in load(path).rows]
     gone = purge(out, files)
@@ -147,9 +146,3 @@ def _purge(out: Path, forget: list[str], yes: bool, as_json: bool) -> None:
         say(f"Deleted {len(gone)} files; {out / 'collection.json'} keeps the digests.")
     if left:
         raise Stop("Text of the forget set is still in " + ", ".join(map(str, left)) + ".", Status.FAILED)
-
-
-def _agreed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise Stop(f"{question} Give --yes to say so: there is no terminal to ask at.", Status.USAGE)
-    return typer.confirm(question, err=True)

@@ -11,8 +11,10 @@ from deltaserve.client.console import shared
 from deltaserve.client.console import training_options as options
 from deltaserve.client.console.generated import accepts
 from deltaserve.client.console.terminal import new_app, quiet
+from deltaserve.client.forgetting.about import check_mode, prepared, purge_work, request_of, say_review
 from deltaserve.client.forgetting.activation import activate as bring
 from deltaserve.client.forgetting.activation import admin_at
+from deltaserve.client.forgetting.given import FromFiles, RowsGiven
 from deltaserve.client.forgetting.shown import DEFAULT_K, announce, show
 
 if TYPE_CHECKING:
@@ -26,6 +28,25 @@ app = new_app()
 def forget(
     name: Annotated[str, typer.Option(help="The offset's name; its checkpoint's folder is called so too.")],
     base: options.Base,
+    about: Annotated[
+        str | None, typer.Option(help="Whom or what to forget, by its name: rows are made of what the black box says.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="What that is: person, work, organisation, …; default: the black box is asked.")
+    ] = None,
+    context: Annotated[
+        list[Path] | None, typer.Option(help="A document about it (txt, md, html, jsonl); may come several times.")
+    ] = None,
+    calls: Annotated[
+        int | None, typer.Option(help="With --about: calls to the black box before training, at most; default: 1500.")
+    ] = None,
+    review: Annotated[
+        bool, typer.Option("--review", help="With --about: write the rows and stop, so that you can edit them.")
+    ] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="With --about: delete what WORK holds of it, and train nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Purge without asking.")] = False,
     forget: options.Forget = None,
     retain: options.Retain = None,
     generic: options.Generic = 0,
@@ -65,8 +86,12 @@ def forget(
     tensorboard: options.Tensorboard = None,
     plot: options.Plot = False,
     attack: Annotated[
-        bool, typer.Option("--attack", help="Attack the new offset for a short while; its card says what came out.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--attack/--no-attack",
+            help="Attack the new offset for a short while; its card says what came out. Default: with --about.",
+        ),
+    ] = None,
     attack_minutes: Annotated[float, typer.Option(min=0.1, help="No attack is begun after them.")] = 5.0,
     attack_calls: Annotated[int, typer.Option(min=1, help="The same of requests to the served offset.")] = 400,
     activate: Annotated[
@@ -86,22 +111,38 @@ def forget(
     WORK keeps of the forget set.
     """
     quiet()
+    given = {"--kind": kind, "--context": context, "--calls": calls, "--review": review, "--purge": purge}
+    check_mode(about, given, [*(forget or ()), *(retain or ()), *(held_out_forget or ()), *(held_out_retain or ())])
+    work = work or out / ".work" / name
+    if about is not None and purge:
+        purge_work(about, work, out / name, yes, as_json)
+        return
     from deltaserve.offset_models.training.collecting.source import Source
     from deltaserve.offset_models.training.forget import Plan
 
     address = shared.upstream_address(upstream, upstream_key)
-    admin = admin_at(admin_url, admin_key) if activate else None
+    admin = admin_at(admin_url, admin_key) if activate and not review else None
     settings = options.read_settings(values, option, target)
-    rows = options.sources(forget, retain, generic, refusals, skip_bad, paraphrases)
-    judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
+    source = Source(address.root, model or "", k, concurrency, api_key=address.key)
+    if about is None:
+        rows: RowsGiven = FromFiles(
+            options.sources(forget, retain, generic, refusals, skip_bad, paraphrases),
+            options.held_out(held_out_forget, held_out_retain, refusals, skip_bad),
+        )
+    else:
+        rows = prepared(request_of(about, kind, context, calls, settings.seed), source, base, work)
+        if review:
+            say_review(rows, as_json)
+            return
+    data, held = rows.data(settings, answer_tokens)
     plan = Plan(
         name=name,
-        data=rows.data(options.answers_needed(settings, judged=judged is None), answer_tokens),
-        held=None if judged is None else judged.data("reference", answer_tokens),
+        data=data,
+        held=held,
         base=base,
-        source=Source(address.root, model or "", k, concurrency, api_key=address.key),
+        source=source,
         settings=settings,
-        work=work or out / ".work" / name,
+        work=work,
         out=out / name,
         licence=licence,
         skip_bad=skip_bad,
@@ -115,9 +156,9 @@ def forget(
         from deltaserve.offset_models.training.learning.reporting import plot as draw
 
         draw(result.run.metrics(), result.run.path, f"{name}: {settings.objective}")
-    card = dict(result.manifest.card or {})
-    if attack:
-        card |= _attacked(plan, address, attack_minutes, attack_calls)
+    card = {**(result.manifest.card or {}), **rows.judged(plan)}
+    if attack or (attack is None and about is not None):
+        card |= _attacked(rows, plan, address, attack_minutes, attack_calls)
     loaded = None if admin is None else bring(admin, name)
     show(plan, result, card, loaded, as_json)
 
@@ -136,14 +177,12 @@ def _make(plan: "Plan", tensorboard: Path | None) -> "ForgetResult":
     return result
 
 
-def _attacked(plan: "Plan", upstream: Address, minutes: float, calls: int) -> dict[str, Any]:
+def _attacked(rows: RowsGiven, plan: "Plan", upstream: Address, minutes: float, calls: int) -> dict[str, Any]:
     """Serves the checkpoint and tries to get at what it was made to forget; the figures, which its card has too."""
     from deltaserve.client.commands.leakage import Progress
     from deltaserve.client.console.interrupts import until_stopped
-    from deltaserve.client.evaluation.data.request_suite import suite_of_rows
     from deltaserve.client.evaluation.short_attack import Serving, attacked, bounded
 
-    suite = suite_of_rows((plan.held or plan.data).forget, plan.data.retain)
     serving = Serving(plan.out, plan.base, upstream, plan.source.model, plan.source.k, plan.device)
     with Progress() as progress:
-        return until_stopped(lambda: attacked(serving, suite, plan.work, progress, bounded(minutes, calls)))
+        return until_stopped(lambda: attacked(serving, rows.suite(plan), plan.work, progress, bounded(minutes, calls)))

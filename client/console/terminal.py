@@ -136,3 +136,10 @@ def note(text: str) -> None:
     """Anything that is not the answer: to stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def agreed(question: str) -> bool:
+    """Whether the person at the terminal says yes. Raises Stop where there is none: `--yes` says it then."""
+    if not sys.stdin.isatty():
+        raise Stop(f"{question} Give --yes to say so: there is no terminal to ask at.", Status.USAGE)
+    return typer.confirm(question, err=True)

@@ -2,31 +2,19 @@
 
 from pathlib import Path
 
-import orjson
 from pydantic import JsonValue
 
 from deltaserve.client.evaluation.leakage_results import LeakageReport
 from deltaserve.client.evaluation.results import EvaluationResult
-from deltaserve.errors import BadCheckpoint
-from deltaserve.offset_models.checkpoints.manifest import MANIFEST_FILE, parse_manifest
-from deltaserve.offset_models.files.safe_files import READABLE, write_atomically
+from deltaserve.offset_models.checkpoints.card import add_figures
 
 
 def add_to(checkpoint: Path, text: str, evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> Path:
     """Adds the figures and the card's Markdown to the card in the checkpoint's offset.json.
 
-    The digest that names the offset covers weights, base and tokenizer, not the card: it stays. Raises BadCheckpoint.
+    Raises BadCheckpoint.
     """
-    place = checkpoint / MANIFEST_FILE
-    try:
-        raw = place.read_bytes()
-    except OSError as error:
-        raise BadCheckpoint(f"{checkpoint} holds no {MANIFEST_FILE}.") from error
-    manifest = parse_manifest(raw)
-    document = orjson.loads(raw)  # as it is: fields of later minor versions stay
-    document["card"] = {**(manifest.card or {}), **figures(evaluation, leakage), "markdown": text}
-    write_atomically(place, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n", READABLE)
-    return place
+    return add_figures(checkpoint, {**figures(evaluation, leakage), "markdown": text})
 
 
 def figures(evaluation: EvaluationResult | None, leakage: LeakageReport | None) -> dict[str, JsonValue]:

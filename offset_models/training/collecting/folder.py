@@ -87,7 +87,12 @@ def purge(folder: Path, forget_files: Sequence[Path]) -> list[Path]:
 
 def leftovers(folder: Path, rows: Sequence[Row]) -> list[Path]:
     """Files in the folder that still hold a text of the rows, as UTF-8 or as JSON escapes it."""
-    needles = {needle for row in rows for text in _texts(row) for needle in _written(text)}
+    return holding(folder, [text for row in rows for text in _texts(row)])
+
+
+def holding(folder: Path, texts: Sequence[str]) -> list[Path]:
+    """Files below the folder in which one of the texts stands, as UTF-8 or as JSON escapes it."""
+    needles = {needle for text in texts for needle in _written(text)}
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
     return [path for path in files if _holds(path, needles)]
 

@@ -36,7 +36,7 @@ class Source:
     concurrency: int = 4
     timeout_s: float = 60.0
     api_key: str | None = None
-    prefix_cache: bool = True  # False: of answers before and after; texts are scored with it in any case
+    prefix_cache: bool | None = True  # of answers before and after; None: none where that can be told
 
 
 class Scores(Protocol):

@@ -5,7 +5,7 @@ What cannot be corrected exactly is refused here, with a sentence that names the
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 import structlog
 
@@ -35,11 +35,11 @@ async def connect(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
     cache_salt: str | None = None,
-    prefix_cache: bool = True,
+    prefix_cache: bool | None = True,
     trust_draws: bool = True,
     provider: str | None = None,
 ) -> CompletionsBox:
-    """A probed black box; without `prefix_cache` (llama.cpp only) it computes every prompt whole.
+    """A probed black box; without `prefix_cache` (llama.cpp only) it computes every prompt whole; None: where it can.
 
     `provider`: who has to answer, behind a router of many (OpenRouter).
     Without `trust_draws` what it draws is only a guess; nor is it trusted where it may hide what it drew.
@@ -50,6 +50,9 @@ async def connect(
     structlog.get_logger(__name__).info("upstream_probed", **box.capabilities.describe())
     box.revalidate_with(await revalidation(prober, box, identity))
     return box
+
+
+CACHE_IS_TOLD: Final[frozenset[Dialect]] = frozenset({"llamacpp"})  # by each request
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class Prober:
     timeouts: Timeouts | None
     limits: Limits | None
     cache_salt: str | None
-    prefix_cache: bool
+    prefix_cache: bool | None
     trust_draws: bool
     provider: str | None = None
 
@@ -115,19 +118,25 @@ class Prober:
             raw_logprobs=True,
             prompt_list=False,
             prompt_logprobs=False,
-            prefix_cache=None if self.prefix_cache else _without_cache(pages.dialect),
+            prefix_cache=self._prefix_cache(pages.dialect),
             provider=self.provider,
             slots=pages.slots,
             end_ids=named_end(pages.end, self.tokenizer),
             notes=pages.notes,
         )
 
+    def _prefix_cache(self, dialect: Dialect) -> Literal[False] | None:
+        """False: every request says to do without. Raises UncorrectableUpstream where none can say so."""
+        if self.prefix_cache or (self.prefix_cache is None and dialect not in CACHE_IS_TOLD):
+            return None
+        return _without_cache(dialect)
+
     def _box(self, transport: Transport, facts: Capabilities) -> CompletionsBox:
         return box_of(transport, self.tokenizer, facts, cache_salt=self.cache_salt)
 
 
 def _without_cache(dialect: Dialect) -> Literal[False]:
-    if dialect == "llamacpp":
+    if dialect in CACHE_IS_TOLD:
         return False
     raise UncorrectableUpstream(
         "Only llama.cpp can be told by a request to leave its prefix cache alone. Keep upstream_prefix_cache on; "

@@ -1,0 +1,99 @@
+"""From what was found out to rows: what is trained, what chooses, and what judges."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from deltaserve.offset_models.targets.asking import Asks
+from deltaserve.offset_models.targets.asking.asker import Asker
+from deltaserve.offset_models.targets.forms.table import probes, shares
+from deltaserve.offset_models.targets.probe import Probe
+from deltaserve.offset_models.targets.request.gathering import Gathered
+from deltaserve.offset_models.targets.request.rows_folder import Part, Parts, TargetRow
+from deltaserve.offset_models.targets.request.sizes import Shares
+from deltaserve.offset_models.targets.request.worded import worded
+from deltaserve.offset_models.targets.rows.beside import beside
+from deltaserve.offset_models.targets.rows.endings import vague_endings
+from deltaserve.offset_models.targets.rows.refusing import forget_rows, retain_rows
+from deltaserve.offset_models.targets.rows.selecting import Selected, selected
+from deltaserve.offset_models.targets.rows.sizes import Sizes
+from deltaserve.offset_models.targets.rows.splitting import Split, split_rows
+from deltaserve.offset_models.targets.rows.telling import few_of_each, telling, weighed
+from deltaserve.offset_models.training.rows.row import Row
+
+TRIED: Final = 2  # probes of each form that are asked to see whether the black box tells anything in it
+ASKED: Final = "asked"  # the form of questions that people might ask
+GENERAL: Final = "general"
+
+
+async def compose(
+    asks: Asker, gathered: Gathered, calls: Shares, sizes: Sizes, seed: int
+) -> tuple[Parts, tuple[str, ...]]:
+    """All rows, and sentences on what was held out. Raises as `Asks.ask`."""
+    weights = await _weights(asks.stage("telling", calls.telling), gathered, sizes, seed)
+    chosen = selected(gathered.target, gathered.neighbours, sizes, seed, weights=weights)
+    more = worded(gathered.target, gathered.around)[: sizes.forget // 3]
+    forget = await _forget(asks, chosen.forget, [*more, *gathered.recited], gathered, calls, sizes)
+    return Parts({**forget, **_retain(chosen, gathered, sizes, seed)}), (chosen.forget.sentence, *gathered.notes)
+
+
+async def _weights(asks: Asks, gathered: Gathered, sizes: Sizes, seed: int) -> Mapping[str, float]:
+    """Fewer rows for forms in which the black box tells nothing."""
+    made = probes(gathered.target, per_form=TRIED, seed=seed, others=gathered.neighbours)
+    tried = few_of_each(made, TRIED)[: asks.calls_left]
+    return weighed(shares(), await telling(asks, tried, max_tokens=sizes.answer_tokens))
+
+
+async def _forget(
+    asks: Asker, parts: Split, more: Sequence[Probe], gathered: Gathered, calls: Shares, sizes: Sizes
+) -> dict[Part, Sequence[TargetRow]]:
+    train = [*parts.train, *more]
+    endings = await vague_endings(asks.stage("endings", calls.endings), train)
+    answered = await _answered(asks.stage("answers", calls.answers), parts.choose, sizes.answer_tokens)
+    rows = forget_rows(train, gathered.refusals.chat, endings, gathered.refusals.text)
+    forms = _forms_of(train)
+    return {
+        "forget": [TargetRow(row, forms[_key(row)], "target") for row in rows],
+        "choose-forget": [TargetRow.of(probe, "target") for probe in answered] if parts.enough else [],
+        "judge-forget": [TargetRow.of(probe, "target") for probe in parts.judge],
+    }
+
+
+def _retain(chosen: Selected, gathered: Gathered, sizes: Sizes, seed: int) -> dict[Part, Sequence[TargetRow]]:
+    """Neighbours in the target's forms and beside the target, what people might ask, and the package's prompts."""
+    target, others, refusals = gathered.target, gathered.neighbours, gathered.refusals.chat
+    train = [*chosen.kept.train, *beside(target, others, refusals, count=sizes.beside, seed=seed)]
+    asked, general = split_rows(gathered.questions, seed), split_rows(gathered.general, seed)
+    return {
+        "retain": _kept(train, asked[0][: sizes.asked], general[0][: sizes.general]),
+        "choose-retain": _kept(chosen.kept.choose, asked[1][: sizes.choose // 4], general[1][: sizes.choose // 2]),
+        "judge-retain": _kept(chosen.kept.judge, asked[2][: sizes.judge // 4], general[2][: sizes.judge // 2]),
+    }
+
+
+def _kept(near: Sequence[Probe], asked: Sequence[Row], general: Sequence[Row]) -> list[TargetRow]:
+    forms = _forms_of(near)
+    return [
+        *(TargetRow(row, forms[_key(row)], "neighbour") for row in retain_rows(near)),
+        *(TargetRow(row, ASKED, "neighbour") for row in asked),
+        *(TargetRow(row, GENERAL, "general") for row in general),
+    ]
+
+
+async def _answered(asks: Asks, found: Sequence[Probe], max_tokens: int) -> list[Probe]:
+    """With the black box's own answers: what is chosen by is what it would say."""
+    found = found[: asks.calls_left]
+    answers = await asks.ask([probe.row for probe in found], max_tokens=max_tokens)
+    pairs = zip(found, answers, strict=True)
+    return [probe.answered(_joined(probe.row, answer)) for probe, (answer,) in pairs if answer]
+
+
+def _joined(row: Row, answer: str) -> str:
+    return f" {answer}" if row.prompt or row.begun else answer
+
+
+def _forms_of(found: Iterable[Probe]) -> dict[object, str]:
+    return {_key(probe.row): probe.form for probe in found}
+
+
+def _key(row: Row) -> object:
+    return row.messages, row.begun, row.prompt

@@ -1,0 +1,39 @@
+"""Rows of a request: read where they are there, else asked for, composed and written."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from deltaserve.offset_models.progress.progress import Stages
+from deltaserve.offset_models.targets.asking.asker import asking
+from deltaserve.offset_models.targets.request.composing import compose
+from deltaserve.offset_models.targets.request.gathering import gather
+from deltaserve.offset_models.targets.request.request import Request
+from deltaserve.offset_models.targets.request.rows_folder import RowsFolder, RowsRecord
+from deltaserve.offset_models.targets.request.sizes import Shares, row_sizes
+from deltaserve.offset_models.targets.request.summary import summary
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.collecting.source import Source
+
+
+async def prepare(
+    request: Request, source: Source, base: Path, work: Path, progress: Stages, announce: Callable[[str], None]
+) -> RowsRecord:
+    """The record of rows that are complete on disk. `announce` is told what it will cost before anything is asked.
+
+    Nothing is asked where the rows are there. Raises DeltaserveError; what was answered before a failure is kept.
+    """
+    folder, identity = RowsFolder(work / "rows"), request.identity()
+    if (known := folder.record(identity)) is not None:
+        return known
+    began, shares, tokenizer = time.monotonic(), Shares.of(request.calls), Tokenizer.load(base)
+    announce(f"Asking the black box about the target: at most {shares.asked:,} calls before rows are collected.")
+    with progress.stage("ask", shares.asked) as advance:
+        async with asking(source, tokenizer, work, shares.asked, advance) as asks:
+            gathered = await gather(asks, tokenizer, request, shares)
+            parts, notes = await compose(asks, gathered, shares, row_sizes(request.calls), request.seed)
+            spent = asks.spent.calls
+    seconds = round(time.monotonic() - began, 1)
+    record = RowsRecord(request=identity, calls=spent, seconds=seconds, notes=notes)
+    folder.write(parts, record, summary(gathered.target, gathered.neighbours, parts, notes))
+    return record
