@@ -37,6 +37,7 @@ class Capabilities:
     steps: bool = True  # by a call for each position
     begins: int | None = None  # the token that it puts before a text by itself; where prompts are text
     reads_specials: bool = True  # a special token's text in a prompt is read as that token
+    counts_prompts: bool = False  # it was seen to count a prompt's tokens as the pair does
     provider: str | None = None  # who answers behind a router of many
     slots: int | None = None  # requests it works on at a time, each slot with a prefix cache of its own; None: not said
     end_ids: tuple[int, ...] = ()  # ids that it was seen, or says, to end its answers with

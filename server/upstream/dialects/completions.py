@@ -342,7 +342,7 @@ class CompletionDraft:
         if "choices" not in chunk or chunk.get("error"):
             raise error_from(200, error_of(chunk) or {})
         if usage := chunk.get("usage"):
-            self._ledger.read_usage(usage)
+            self._read_usage(usage)
         choice = self._ledger.only(chunk["choices"])
         if choice is not None:
             self._parse_choice(choice)
@@ -360,6 +360,9 @@ class CompletionDraft:
         self._look_for_end(choice)
         if not self._ledger.read_end(choice):
             raise UpstreamUnreachable("The upstream broke off its answer.")
+
+    def _read_usage(self, usage: dict[str, Any]) -> None:
+        self._ledger.read_usage(usage)
 
     def _proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
         return self._box.proposals(choice)

@@ -125,8 +125,14 @@ class TextDraft(CompletionDraft):
         reading: Reading | None = None,
     ) -> None:
         super().__init__(box, events, prefix, temperature, max_tokens, recover=recover)
-        self._texts = box
+        self._texts, self._sent = box, len(prefix)
         self._reading = reading or replace(box.reading, by_draw=temperature == 0)
+
+    def _read_usage(self, usage: dict[str, Any]) -> None:
+        super()._read_usage(usage)
+        counts = prompt_counts(usage)
+        if self._texts.capabilities.counts_prompts and counts and self._sent not in counts:
+            raise MalformedTopK("The upstream read another prompt than it was sent: it counts other tokens in it.")
 
     def _proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
         return self._texts.read(choice, self._reading)
@@ -172,6 +178,12 @@ class Beyond:
         proposal = await anext(self._draft)
         token_id = None if self._by_force else proposal.token_id  # drawn under a bias: the list alone counts
         return replace(proposal, token_id=token_id, bridged=True)
+
+
+def prompt_counts(usage: Mapping[str, Any]) -> set[int]:
+    """A prompt's tokens as `usage` has them: with and without those that it found in its cache, if it counts these."""
+    count, cached = usage.get("prompt_tokens"), usage.get("cached_beside", 0)
+    return {count, count + cached} if type(count) is int else set()
 
 
 def chat_shaped(logprobs: Mapping[str, Any]) -> Iterator[Told]:

@@ -28,7 +28,12 @@ _LARGEST_K = re.compile(
 _UNDERSTOOD_K = re.compile(r"logprobs of (\d+)")
 _LOADING = "unavailable_error"  # llama.cpp's
 _BUSY = (409, 429, 503, 529)  # 409: a state that passes, as a model that is being changed; 529: overloaded
-_ADVICE = {401: "check the upstream key", 403: "check the upstream key", 404: "check the upstream address and model"}
+_ADVICE = {
+    401: "check the upstream key",
+    402: "the account there has no balance",
+    403: "check the upstream key",
+    404: "check the upstream address and model",
+}
 
 
 class Restarting(UpstreamBusy):

@@ -7,6 +7,7 @@ from deltaserve.errors import BadRequest, UncorrectableUpstream, UpstreamRefused
 from deltaserve.server.decoding.protocols import DraftParams
 from deltaserve.server.upstream.base import TokenizerView
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.dialects.text_box import prompt_counts
 from deltaserve.server.upstream.probing.prompts import rendered
 from deltaserve.server.upstream.probing.tokenizer_check import SAMPLES, mismatch, special_samples
 
@@ -32,7 +33,7 @@ async def _texts(box: CompletionsBox, tokenizer: TokenizerView) -> tuple[Complet
     added = set.intersection(*beside) & {0, 1}
     if not added:
         raise mismatch("how many tokens a text has")
-    box = box.knowing(begins=_begin(tokenizer) if max(added) else None)
+    box = box.knowing(begins=_begin(tokenizer) if max(added) else None, counts_prompts=True)
     own = [found async for found in _beside(box, tokenizer, special_samples(tokenizer).values())]
     reads = all(not found or max(added) in found for found in own)
     return box.knowing(reads_specials=reads), [_COMPARED, *([] if reads else [_NO_SPECIALS])]
@@ -52,8 +53,7 @@ async def _counts(box: CompletionsBox, ids: list[int]) -> set[int]:
     """Tokens of a prompt as it counts them: with and without those that it found in its cache, if it counts these."""
     answer = box.reader()(await box.post(box.request(ids, 0.0, DraftParams(0.0, 1))))
     usage = answer.get("usage") if isinstance(answer, Mapping) else None
-    count, cached = (usage or {}).get("prompt_tokens"), (usage or {}).get("cached_beside", 0)
-    return {count, count + cached} if type(count) is int else set()
+    return prompt_counts(usage or {})
 
 
 def _begin(tokenizer: TokenizerView) -> int:
@@ -79,7 +79,7 @@ async def _chats(box: CompletionsBox, tokenizer: TokenizerView) -> tuple[Complet
                 "another template, adds a system prompt, or does not go on behind the beginning of an answer."
             )
         compared = compared or bool(counts)
-    return box, [] if compared else [_NOT_COMPARED]
+    return box.knowing(counts_prompts=compared), [] if compared else [_NOT_COMPARED]
 
 
 def _chat_samples(tokenizer: TokenizerView) -> Iterator[str]:

@@ -5,7 +5,7 @@ says how it is asked and how its answers look; the switches are the same for all
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
 from tests.support.replay import UNTIL_THE_CLIENT_LEAVES, Reply, Request, json_reply
@@ -55,6 +55,7 @@ class StandIn:
     spoil: Callable[[list[Position]], None] | None = None  # changes an answer's lists
     processed: bool = False  # lists are taken after the temperature
     templated: bool = False  # it puts something before every prompt, which depends on the prompt's length
+    shortens: int = 0  # tokens at the beginning of a prompt that it leaves out without a word
     counts: int = 0  # tokens by which its usage is wrong
     status: int | None = None  # every generation fails with it
     retry_after: str | None = None
@@ -80,6 +81,7 @@ class StandIn:
         asked = self.asked(request.body)
         if isinstance(asked, Reply):
             return asked
+        asked = replace(asked, prefix=asked.prefix[self.shortens :])
         answer = self.answer(asked)
         return self._streamed(answer, asked) if asked.stream else json_reply(self.whole(answer, asked))
 

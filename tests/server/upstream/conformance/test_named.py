@@ -39,7 +39,7 @@ async def test_the_numbers_are_those_after_exactly_this_prefix(row: Row, kind: s
 @each_telling
 async def test_the_probe_finds_them(row: Row) -> None:
     async with replaying(row.stand_in()) as replay:
-        box = await connect(replay.url, tokenizer=TOKENIZER, k=K)
+        box = await connect(replay.url, tokenizer=TOKENIZER, k=K, **row.how)
         assert box.capabilities.named_ids == 128
         names = named_ids(box)
         assert names is not None and names.most == 128
@@ -51,7 +51,7 @@ async def test_the_probe_finds_them(row: Row) -> None:
 @each_other
 async def test_who_does_not_tell_them_is_not_asked(row: Row) -> None:
     async with replaying(row.stand_in()) as replay:
-        box = await connect(replay.url, tokenizer=TOKENIZER, k=K)
+        box = await connect(replay.url, tokenizer=TOKENIZER, k=K, **row.how)
         assert box.capabilities.named_ids == 0 and named_ids(box) is None
         await box.aclose()
     assert not any("logprob_token_ids" in str(r.body) or "token_ids_logprob" in str(r.body) for r in replay.requests)
@@ -77,7 +77,7 @@ def _none(position: Position) -> None:
 @pytest.mark.parametrize("spoil", [_another, _one_missing, _none], ids=lambda spoil: spoil.__name__)
 async def test_a_server_that_tells_other_numbers_or_not_all_is_not_believed(row: Row, spoil: Any) -> None:
     async with replaying(row.stand_in(spoil=lambda answer: [spoil(each) for each in answer])) as replay:
-        box = await connect(replay.url, tokenizer=TOKENIZER, k=K)
+        box = await connect(replay.url, tokenizer=TOKENIZER, k=K, **row.how)
         await box.aclose()
     assert box.capabilities.named_ids == 0
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from deltaserve.errors import MalformedTopK
 from tests.server.upstream.conformance.rows import (
     CUTS_TEXT,
     PARTS,
@@ -71,3 +72,11 @@ async def test_each_token_of_an_answer_comes_with_the_list_at_its_own_position(r
         or (row.counted and shown == script[:-1])
         or (may_hide and shown[:-1] == script[: len(shown) - 1] and shown[-1] is None)
     )
+
+
+async def test_a_prompt_that_was_shortened_is_seen_where_prompts_are_counted(row: Row) -> None:
+    if not row.facts.get("counts_prompts"):
+        return  # ids are counted by nobody
+    async with opened(row, script=list(b"It"), shortens=2) as (box, _):
+        with pytest.raises(MalformedTopK, match="read another prompt"):
+            await drafted(box, tokens=2)
