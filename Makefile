@@ -15,7 +15,7 @@ define install
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format test docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser pictures e2e-readme drill-swap drill-processes golden-tofu table-tofu table-training table-training-real table-about report-demo clean
+.PHONY: help setup demo check format test docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool golden-tofu table-tofu table-training table-training-real table-about report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ drill-swap: setup ## swaps, loads, hostile checkpoints and kills under load; bui
 
 drill-processes: setup ## front-ends, engine and parent killed under load; build/bench/processes.json
 	$(BIN)/python -m benchmarks.drill_processes $(ARGS)
+
+drill-pool: setup ## three black boxes of one model killed in turn under load, and one that answers 429; build/bench/pool.json
+	$(BIN)/python -m benchmarks.drill_pool $(ARGS)
 
 e2e-browser: setup ## the playground in chromium (CHROMIUM names its command); pictures in build/playground
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { echo "There is no chromium on PATH: apt-get install chromium, or make e2e-browser CHROMIUM=…"; exit 2; }

@@ -14,7 +14,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,6 +62,7 @@ SHORT: Final = [
 LONG: Final = [Case("retain", temperature, streams, long=True) for temperature in (0.0, 1.0) for streams in (1, 16, 64)]
 SLOWER: Final = Case("retain", 0.0, 1, slower_start=True)
 STEPWISE: Final = "retain T=0 streams=1, over one call per token"
+POOL: Final = "retain T=0 streams=16, pool of 2 over one black box"
 FIGURES: Final = {
     "retain_greedy_1": (Case("retain", 0.0, 1), "ratio"),
     "retain_greedy_16": (Case("retain", 0.0, 16), "ratio"),
@@ -80,6 +81,7 @@ FIGURES: Final = {
     "long_t1_16": (Case("retain", 1.0, 16, long=True), "ratio"),
     "long_t1_64": (Case("retain", 1.0, 64, long=True), "ratio"),
 }
+SERVE: Final = ("--max-streams", "64", "--max-queue", "512", "--torch-threads", "1", "--device", "cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,7 @@ class Bench:
 @contextmanager
 def bench(pace: Sequence[str], requests: Mapping[int, int], weights: Path = WEIGHTS) -> Iterator[Bench]:
     tokenizer = Tokenizer.load(WEIGHTS / "base")
-    serve = ("--max-streams", "64", "--max-queue", "512", "--torch-threads", "1", "--device", "cpu")
-    with black_box(*pace) as box, deltaserve(box.url, *serve, weights=weights) as served:
+    with black_box(*pace) as box, deltaserve(box.url, *SERVE, weights=weights) as served:
         yield Bench(box, served, tokenizer, requests)
 
 
@@ -156,6 +157,26 @@ def measure(made: Bench, case: Case, rounds: int) -> Row:
     }
 
 
+def pool_over_one(requests: Mapping[int, int], rounds: int) -> Row:
+    """The same kept answers through a pool of two black boxes and through one of them, in turns."""
+    case = Case("retain", 0.0, 16)
+    with (
+        bench(PACE, requests) as one,
+        black_box(*PACE) as other,
+        deltaserve(f"{one.box.url},{other.url}", *SERVE) as served,
+    ):
+        pool = replace(one, served=served)
+        for made in (one, pool):
+            made.warm([case])
+        turns = [(one.through(case)[0], pool.through(case)[0]) for _ in range(rounds)]
+    return {
+        "case": POOL,
+        "ratio": report.median(p.per_stream / o.per_stream for o, p in turns),
+        "direct_per_stream": report.median(o.per_stream for o, _ in turns),
+        "through_per_stream": report.median(p.per_stream for _, p in turns),
+    }
+
+
 def measure_all(made: Bench, cases: Sequence[Case], rounds: int) -> Iterator[Row]:
     """Says each row as soon as it is there: a run that is stopped has shown what it has."""
     made.warm(cases)
@@ -168,7 +189,8 @@ def measure_all(made: Bench, cases: Sequence[Case], rounds: int) -> Iterator[Row
 def figures(rows: Mapping[str, Row]) -> dict[str, float]:
     """One number for each goal in docs/performance.md, of the rows that were measured."""
     found = {name: rows[case.name][column] for name, (case, column) in FIGURES.items() if case.name in rows}
-    return found | ({"over_stepwise": rows[STEPWISE]["ratio"]} if STEPWISE in rows else {})
+    found |= {"over_stepwise": rows[STEPWISE]["ratio"]} if STEPWISE in rows else {}
+    return found | ({"pool_over_one_16": rows[POOL]["ratio"]} if POOL in rows else {})
 
 
 def run(wanted: re.Pattern[str], requests: Mapping[int, int], long: Mapping[int, int], rounds: int) -> list[Row]:
@@ -191,6 +213,8 @@ def run(wanted: re.Pattern[str], requests: Mapping[int, int], long: Mapping[int,
     if slower:
         with bench(SLOWER_START, requests) as made:
             rows += measure_all(made, slower, rounds)
+    if wanted.search(POOL):
+        rows.append(pool_over_one(requests, rounds))
     return rows
 
 
@@ -205,7 +229,7 @@ def main() -> None:
     rows = run(args.only, requests, long, rounds)
     if not rows:
         parser.error(f"No row's name has {args.only.pattern!r} in it.")
-    columns = list(rows[-1])
+    columns = list(max(rows, key=len))
     report.show("deltaserve ÷ direct", columns, [[row.get(c, "") for c in columns] for row in rows])
     found = figures({row["case"]: row for row in rows})
     report.show("figures", ["figure", "value"], found.items())

@@ -23,6 +23,7 @@ from deltaserve.errors import (
 from deltaserve.server.settings import Settings
 from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
 from deltaserve.server.upstream.probing.detect import detect
+from deltaserve.server.upstream_settings import UpstreamSettings
 
 if TYPE_CHECKING:
     from deltaserve.offset_models.checkpoints.manifest import Manifest
@@ -95,16 +96,24 @@ async def check_state_unchanged(settings: Settings) -> None:
 
 
 async def check_upstream(settings: Settings) -> None:
-    """Checks the black box's address, key and model by what it says of itself. A retryable error means: it is away."""
+    """Checks each black box's address, key and model by what it says of itself. A retryable error: all are away."""
     if not settings.upstream_url:
         raise NotConfigured(
             "No black box is configured: give --upstream-url (DELTASERVE_UPSTREAM_URL), for example "
             "http://127.0.0.1:8001."
         )
-    key = settings.upstream_key
+    checks = (_check_one(settings, upstream) for upstream in settings.upstreams)
+    heard = await asyncio.gather(*checks, return_exceptions=True)
+    faults = [error for error in heard if isinstance(error, BaseException)]
+    lasting = [error for error in faults if not (isinstance(error, DeltaserveError) and error.retryable)]
+    if lasting or len(faults) == len(heard):
+        raise [*lasting, *faults][0]
+
+
+async def _check_one(settings: Settings, upstream: UpstreamSettings) -> None:
     transport = Transport(
-        settings.upstream_url,
-        key=key.get_secret_value() if key else None,
+        upstream.url,
+        key=upstream.key,
         timeouts=Timeouts(connect_s=ASKED_WITHIN_S, first_token_s=ASKED_WITHIN_S, total_s=ASKED_WITHIN_S),
         limits=Limits(attempts=1),
     )
@@ -139,7 +148,7 @@ def advised(error: DeltaserveError, settings: Settings) -> str:
     if isinstance(error, Unavailable):
         return f"{error.message} Load one: deltaserve offsets load NAME PATH --activate."
     if error.retryable and (error.code or "").startswith("upstream"):
-        return f"{error.message} Start the black box, or correct --upstream-url ({settings.upstream_url})."
+        return f"{error.message} Start the black box, or correct --upstream-url ({', '.join(settings.upstream_url)})."
     return error.message
 
 

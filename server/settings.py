@@ -25,6 +25,15 @@ from pydantic_settings import (
 from deltaserve.server.decoding.params import LEAST_TEMPERATURE
 from deltaserve.server.decoding.policy import Guard, Naming, Policy
 from deltaserve.server.upstream.base import Dialect
+from deltaserve.server.upstream_settings import (
+    LIMITS,
+    Addresses,
+    KeyOfEach,
+    NumberOfEach,
+    UpstreamSettings,
+    check_each,
+    each_upstream,
+)
 
 PREFIX = "DELTASERVE_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
@@ -46,9 +55,14 @@ class Settings(BaseSettings):
     )
 
     # the black box
-    upstream_url: str = Field("", description="base URL of the black box, for example http://127.0.0.1:8001")
+    upstream_url: Addresses = Field(
+        (),
+        description="base URL of the black box, for example http://127.0.0.1:8001; several of one model with commas",
+    )
     upstream_model: str | None = Field(None, description="model name to ask for; default: the only one it lists")
-    upstream_key: SecretStr | None = Field(None, description="its API key; sent to upstream_url only")
+    upstream_key: KeyOfEach = Field(
+        (), description="its API key, sent to upstream_url only; of several: one for all, or one for each"
+    )
     upstream_dialect: Literal["auto", Dialect] = "auto"
     upstream_provider: str | None = Field(
         None, description="who has to answer behind a router of many (OpenRouter); no other one is used"
@@ -73,6 +87,16 @@ class Settings(BaseSettings):
         0.1, ge=0, lt=1, description="share of the corrected distribution above which the imputed tail may decide"
     )
     upstream_ping_s: Seconds = Field(10.0, description="how often an idle black box is asked whether it is there")
+    upstream_calls_at_once: NumberOfEach = Field(
+        (), description="most calls to an upstream at a time; one number for all, or one for each; 0: no limit"
+    )
+    upstream_calls_per_minute: NumberOfEach = Field((), description="the same, of calls a minute")
+    upstream_tokens_per_minute: NumberOfEach = Field(
+        (), description="the same, of prompt and generated tokens a minute"
+    )
+    upstream_patience_s: Seconds = Field(
+        10.0, description="how long a call may wait for an upstream within these limits and its Retry-After"
+    )
 
     # the offset pair
     offsets_root: Path | None = Field(None, description="folder that every offset checkpoint must lie under")
@@ -218,6 +242,12 @@ class Settings(BaseSettings):
         return tuple(filter(None, map(str.strip, value.splitlines()))) if isinstance(value, str) else value
 
     @model_validator(mode="after")
+    def _one_for_each_upstream(self) -> "Settings":
+        if self.upstream_url:
+            check_each(self.upstream_url, {name: getattr(self, name) for name in ("upstream_key", *LIMITS)})
+        return self
+
+    @model_validator(mode="after")
     def _without_keys_only_loopback(self) -> "Settings":
         if not self.api_keys and not self.loopback:
             raise ValueError(
@@ -255,6 +285,11 @@ class Settings(BaseSettings):
         if value and value < LEAST_TEMPERATURE:
             raise ValueError(f"it must be 0 (greedy) or at least {LEAST_TEMPERATURE:g}")
         return value
+
+    @property
+    def upstreams(self) -> list[UpstreamSettings]:
+        """Each black box with what is set for it."""
+        return each_upstream(self.upstream_url, self.upstream_key, *(getattr(self, name) for name in LIMITS))
 
     @property
     def admin_shares_address(self) -> bool:

@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -11,12 +11,21 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from deltaserve.server.billing import Bill
+
 LOGGER = "deltaserve"
 SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported
 
 _LATENCY_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 4.0)
 _REQUEST_S = (0.1, 0.3, 0.6, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+
+_BILLED: Final = {
+    "prompt_tokens": "Prompt tokens of answered calls, by upstream.",
+    "completion_tokens": "Tokens that the black box generated, by upstream.",
+    "wasted_tokens": "Of these, tokens that no answer has.",
+}
 
 
 class Stats(Protocol):
@@ -56,6 +65,7 @@ class RequestRecord:
     completion_tokens: int = 0
     upstream_calls: int = 0
     replaced: int = 0
+    bill: Bill = field(default_factory=Bill)
 
     def add(self, stats: Stats) -> None:
         self.upstream_calls += stats.upstream_calls
@@ -98,6 +108,14 @@ class Metrics:
         self.guarded = self._counter("guarded_tokens", "Tokens drawn from a target that a guard narrowed.")
         self.unnamed = self._counter("unnamed_tokens", "Tokens beside a list with texts that several tokens have.")
         self.bridged = self._counter("bridged_tokens", "Tokens behind a prefix that cannot be sent as text.")
+        self.upstreams = Gauge(
+            "deltaserve_upstream",
+            "State and counters of each upstream, added up over front-ends.",
+            ("upstream", "counter"),
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self.billed = {part: self._by_upstream(f"upstream_{part}", text) for part, text in _BILLED.items()}
         self.engine = Gauge(
             "deltaserve_engine",
             "Counters of the engine.",
@@ -120,6 +138,15 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"deltaserve_{name}", text, buckets=buckets, registry=self.registry)
+
+    def _by_upstream(self, name: str, text: str) -> Counter:
+        return Counter(f"deltaserve_{name}", text, ("upstream",), registry=self.registry)
+
+    def bill(self, bill: Bill) -> None:
+        """What a choice that has ended cost."""
+        for name, item in bill.items.items():
+            for part, counter in self.billed.items():
+                counter.labels(name).inc(getattr(item, part))
 
     def add(self, stats: Stats) -> None:
         """Counts of a choice that has ended, however it ended."""
@@ -147,6 +174,14 @@ class Metrics:
         """Take over the engine's own counters, as gauges: deltaserve_engine{counter="forward_cpu_s"} and so on."""
         for name, value in stats.items():
             self.engine.labels(name).set(value)
+
+    def show_upstreams(self, members: Sequence[Mapping[str, Any]]) -> None:
+        """Take over what the black boxes' states are now."""
+        for member in members:
+            name = member["name"]
+            self.upstreams.labels(name, "serving").set(member["state"] == "serving")
+            for counter in ("answers", "failures", "refusals", "times_ejected", "waiting_calls"):
+                self.upstreams.labels(name, counter).set(member.get(counter, 0))
 
     def exposition(self) -> bytes:
         """Prometheus text format."""

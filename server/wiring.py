@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,8 +14,12 @@ from deltaserve.server.serving.ports import Backends, Registry
 from deltaserve.server.serving.versions import default_dtype, json_object, longest_context, open_versions
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import logger
-from deltaserve.server.upstream.http.transport import Timeouts
-from deltaserve.server.upstream.probing.connect import connect
+from deltaserve.server.upstream.base import TokenizerView
+from deltaserve.server.upstream.http.throttle import Rates, Throttle
+from deltaserve.server.upstream.http.transport import Limits, Timeouts
+from deltaserve.server.upstream.pool.joining import Applicant, PoolLimits, open_pool
+from deltaserve.server.upstream.probing.connect import Prober
+from deltaserve.server.upstream_settings import UpstreamSettings
 
 if TYPE_CHECKING:
     from deltaserve.offset_models.engine.settings import EngineSettings
@@ -58,27 +63,48 @@ async def open_registry(settings: Settings, stack: AsyncExitStack) -> "OffsetReg
 
 
 async def connect_upstream(settings: Settings, registry: Registry) -> Backends:
-    """The black box, probed with the active version's tokenizer. Raises UpstreamError, UncorrectableUpstream."""
+    """The black boxes, probed with the active version's tokenizer. Raises UpstreamError, UncorrectableUpstream."""
     if not settings.upstream_url:
         raise NotConfigured("No black box is configured: give --upstream-url (DELTASERVE_UPSTREAM_URL).")
-    key = settings.upstream_key
     async with registry.pinned(None) as version:
         tokenizer = version.tokenizer
-    box = await connect(
-        settings.upstream_url,
+    applicants = [_applicant(settings, upstream, tokenizer) for upstream in settings.upstreams]
+    limits = PoolLimits(
+        settings.upstream_patience_s, settings.local_draft_scored_prompt, join_every_s=settings.connect_timeout_s
+    )
+    pool = await open_pool(applicants, limits)
+    served = settings.served_name or pool.capabilities.model
+    try:
+        await registry.serve_as(served)
+    except BaseException:
+        await pool.aclose()
+        raise
+    return Backends(pool, registry, served)
+
+
+def _applicant(settings: Settings, upstream: UpstreamSettings, tokenizer: TokenizerView) -> Applicant:
+    """One of the black boxes. A call that fails is repeated by the pool, at another one, where there are several."""
+    rates = Rates(
+        upstream.calls_at_once,
+        upstream.calls_per_minute,
+        upstream.tokens_per_minute,
+        patience_s=settings.upstream_patience_s,
+    )
+    prober = Prober(
+        url=upstream.url,
         tokenizer=tokenizer,
-        model=settings.upstream_model,
-        key=key.get_secret_value() if key else None,
+        key=upstream.key,
         dialect=settings.upstream_dialect,
         k=settings.upstream_k,
         timeouts=_timeouts(settings),
+        limits=Limits(attempts=1) if len(settings.upstreams) > 1 else None,
+        cache_salt=None,
         prefix_cache=settings.upstream_prefix_cache,
         trust_draws=settings.trust_draws,
         provider=settings.upstream_provider,
+        throttle=Throttle(rates),
     )
-    served = settings.served_name or box.capabilities.model
-    await registry.serve_as(served)
-    return Backends(box, registry, served, box.problem)
+    return Applicant(upstream.name, partial(prober.connected, settings.upstream_model))
 
 
 def _engine_settings(settings: Settings, root: Path, path: str | None) -> "EngineSettings":

@@ -13,7 +13,8 @@ from deltaserve.server.decoding.stream import Stream
 from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Backends
 from deltaserve.server.serving.versions import open_versions
-from deltaserve.server.upstream.base import BlackBox
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.pool.pool import sole
 from deltaserve.server.upstream.probing.connect import connect
 
 
@@ -21,10 +22,7 @@ from deltaserve.server.upstream.probing.connect import connect
 class LocalPair:
     version: Version
     backends: Backends
-
-    @property
-    def box(self) -> BlackBox:
-        return self.backends.upstream
+    box: CompletionsBox
 
     @staticmethod
     @asynccontextmanager
@@ -51,7 +49,7 @@ class LocalPair:
             await registry.start(offset, None)
             version = registry.resolve(None)
             box = await connect(url, tokenizer=version.tokenizer, k=min(k, version.tokenizer.vocab_size))
-            yield LocalPair(version, Backends(box, LocalRegistry(registry), registry.served))
+            yield LocalPair(version, Backends(sole(box), LocalRegistry(registry), registry.served), box)
             await box.aclose()
 
     def stream(self, question: str | Sequence[int], params: SamplingParams) -> AbstractAsyncContextManager[Stream]:

@@ -1,7 +1,7 @@
 """Answers of the whole path with and without ids that are asked for by name, and how close each step came to exact."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,6 @@ from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.decoder import DraftSource, Names, decode
 from deltaserve.server.decoding.drafting.adaptive import BlockLimits
-from deltaserve.server.decoding.drafting.naming import Namer
 from deltaserve.server.decoding.drafting.sources import Drafting
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Naming, Policy
@@ -87,23 +86,24 @@ class Way:
     def policy(self) -> Policy:
         return Policy(naming=None if self.mode == "off" else Naming(tail=_TAIL, certify=self.mode == "always"))
 
-    def drafting(self, box: CompletionsBox) -> Drafting:
+    def sources(self, box: CompletionsBox) -> Callable[[], DraftSource]:
+        """Makes the source of each answer."""
         box = box.knowing(k=self.k)
-        names = None if self.mode == "off" else named_ids(box)
-        namer = None if names is None else Namer(names, _PER_TOKEN if self.mode == "auto" else None)
-        return Drafting(box, block_scorer(box, _LONGEST_PROMPT), BlockLimits(), namer=namer)
+        names, scorer = None if self.mode == "off" else named_ids(box), block_scorer(box, _LONGEST_PROMPT)
+        drafting = Drafting(BlockLimits(), named_per_token=_PER_TOKEN if self.mode == "auto" else None)
+        return lambda: drafting.source(box, scorer, names)
 
 
 async def answered(
     pair: LocalPair, way: Way, questions: Sequence[str], params: SamplingParams
 ) -> tuple[list[Seen], Counter[str]]:
     """Every step of the answers, and what they cost together."""
-    drafting, costs, seen = way.drafting(pair.backends.upstream), Counter[str](), list[Seen]()
+    source_of, costs, seen = way.sources(pair.box), Counter[str](), list[Seen]()
     for question in questions:
         session = Remembering(await pair.version.open(_PLACE_S))
         ids = pair.encoded(question)
         stream = Stream(ids, params, session, pair.version.tokenizer.detokenizer(ids), policy=way.policy)
-        source = Recording(drafting.source())
+        source = Recording(source_of())
         async for _ in decode(stream, source):
             pass
         session.close()
@@ -155,7 +155,7 @@ def _probs(weights: Floats) -> Floats:
 
 async def compared(pair: LocalPair, questions: dict[str, Sequence[str]], ks: Sequence[int]) -> list[dict[str, Any]]:
     """A row for each kind of question, temperature, k and mode."""
-    oracle, rows = Oracle(pair.backends.upstream), list[dict[str, Any]]()
+    oracle, rows = Oracle(pair.box), list[dict[str, Any]]()
     ends = pair.backends.end_ids(pair.version)
     for split, texts in questions.items():
         for temperature in (0.0, 1.0):

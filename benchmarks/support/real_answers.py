@@ -9,12 +9,12 @@ from pathlib import Path
 
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.collecting.cache import AnswerCache
-from deltaserve.server.upstream.base import BlackBox
+from deltaserve.server.upstream.base import ProbedUpstream
 from deltaserve.server.upstream.listing.greedy import greedy_answer
 
 
 async def known_answers(
-    box: BlackBox,
+    box: ProbedUpstream,
     tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     max_tokens: int,

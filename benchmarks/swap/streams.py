@@ -19,13 +19,14 @@ class Ask:
     prompt: tuple[int, ...]
     seed: int
     tokens: int
+    temperature: float = 0.3
 
     def body(self, model: str) -> dict[str, object]:
         return {
             "model": model,
             "prompt": list(self.prompt),
             "seed": self.seed,
-            "temperature": 0.3,
+            "temperature": self.temperature,
             "max_tokens": self.tokens,
             "ignore_eos": True,
             "stream": True,
@@ -42,6 +43,7 @@ class Got:
     arrivals: list[float] = field(default_factory=list)  # of each token, seconds
     fingerprints: set[str] = field(default_factory=set)
     whole: bool = False  # finish reason and [DONE] came
+    fault: str | None = None  # the error that came instead
 
     @property
     def gaps(self) -> list[float]:
@@ -52,8 +54,8 @@ _PAUSE_S = 0.1  # of a client whose answer was torn: a server that comes back ne
 Known = Mapping[tuple[str, Ask], Sequence[int]]  # (fingerprint, ask) → ids
 
 
-def asks(prompts: Sequence[Sequence[int]], seeds: int, tokens: int) -> list[Ask]:
-    return [Ask(tuple(prompt), seed, tokens) for prompt in prompts for seed in range(1, seeds + 1)]
+def asks(prompts: Sequence[Sequence[int]], seeds: int, tokens: int, temperature: float = 0.3) -> list[Ask]:
+    return [Ask(tuple(prompt), seed, tokens, temperature) for prompt in prompts for seed in range(1, seeds + 1)]
 
 
 async def stream(transport: Transport, ask: Ask, model: str = SERVED) -> Got:
@@ -70,8 +72,8 @@ async def stream(transport: Transport, ask: Ask, model: str = SERVED) -> Got:
                         events.finish()
                     else:
                         finished = _take(got, orjson.loads(payload), now) or finished
-    except DeltaserveError:
-        got.whole = False
+    except DeltaserveError as error:
+        got.whole, got.fault = False, error.message
     return got
 
 
@@ -146,6 +148,7 @@ def _transport(url: str) -> Transport:
 def _take(got: Got, chunk: dict[str, object], now: float) -> bool:
     """Whether this was the choice's last chunk. An error has no choices: the stream ends without its last one."""
     if "choices" not in chunk:
+        got.fault = str(chunk.get("error"))
         return False
     choices = chunk["choices"]
     finished = False

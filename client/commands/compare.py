@@ -1,7 +1,6 @@
 """deltaserve compare"""
 
 import asyncio
-import os
 from dataclasses import replace
 from typing import Annotated
 
@@ -52,7 +51,7 @@ def compare(
 
 
 def _black_box(url: str | None, key: str | None) -> Address:
-    chosen = url or os.environ.get(UPSTREAM_VARIABLE)
+    chosen = url or shared.first_upstream()
     if not chosen:
         raise Stop(f"Say where the black box is: --upstream-url or {UPSTREAM_VARIABLE}.", Status.USAGE)
     return shared.black_box_address(chosen, key)

@@ -30,6 +30,7 @@ class Findings:
 
     offset: dict[str, Any] | None = None
     upstream: dict[str, Any] | None = None
+    members: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     status: Status = Status.OK
@@ -52,7 +53,7 @@ def doctor(as_json: shared.AsJson = False, **values: Any) -> None:
     findings = asyncio.run(examine(settings))
     if as_json:
         parts = {"ok": not findings.problems, "problems": findings.problems, "notes": findings.notes}
-        say_json({**parts, "offset": findings.offset, "upstream": findings.upstream})
+        say_json({**parts, "offset": findings.offset, "upstream": findings.upstream, "members": findings.members})
     else:
         show(findings)
     raise typer.Exit(findings.status)
@@ -148,6 +149,9 @@ async def _upstream(settings: Settings, registry: Any, stack: AsyncExitStack, fi
     stack.push_async_callback(parts.upstream.aclose)
     facts = parts.upstream.capabilities
     findings.upstream = {**facts.describe(), "exactness": exactness(facts)}
+    findings.members = parts.upstream.members()
+    away = [member for member in findings.members if member["state"] == "absent"]
+    findings.notes += [f"{member['name']} would not serve yet: {member['fault']}" for member in away]
 
 
 def show(findings: Findings) -> None:
@@ -158,6 +162,10 @@ def show(findings: Findings) -> None:
         if part:
             say_table((title, ""), [(name, _text(value)) for name, value in part.items() if name != "notes"])
             say("")
+    if len(findings.members) > 1:
+        rows = [(member["name"], member["state"], member["fault"] or "") for member in findings.members]
+        say_table(("black boxes", "", ""), rows)
+        say("")
     for remark in (*findings.notes, *(findings.upstream or {}).get("notes", ())):
         note(f"Note: {remark}")
     for problem in findings.problems:

@@ -1,7 +1,7 @@
 """The server's settings as command-line options, and back."""
 
 import os
-from typing import Any, Final
+from typing import Any, Final, get_origin
 
 from pydantic import SecretStr
 
@@ -44,6 +44,8 @@ def _set_aside_client_variables() -> None:
 
 def _flag(name: str, field: Any) -> Flag:
     kind = without_none(field.annotation)
-    if kind in (SecretStr, tuple[SecretStr, ...], tuple[str, ...]):
+    if kind == tuple[str, ...] and name == "upstream_url":
+        kind = list[str]
+    elif kind is SecretStr or get_origin(kind) is tuple:  # comma separated
         kind = str
     return Flag(name, kind, field.description or "", default_text_of(field.default))

@@ -50,15 +50,27 @@ def address(url: str | None, key: str | None) -> Address:
 
 def upstream_address(url: str | None, key: str | None) -> Address:
     """The black box, with the key that may go there: the environment's goes to the environment's host only."""
-    configured = os.environ.get(UPSTREAM_VARIABLE)
-    if not (url or configured):
+    chosen = url or first_upstream()
+    if not chosen:
         raise StopCommand(f"Give --upstream, the black box's address, or set {UPSTREAM_VARIABLE}.", Status.USAGE)
-    return black_box_address(url or configured or "", key)
+    return black_box_address(chosen, key)
 
 
 def black_box_address(url: str, key: str | None) -> Address:
     """A black box asked directly; its configured key goes to its configured host only. Raises BadAddress."""
-    configured = os.environ.get(UPSTREAM_VARIABLE)
-    if key is None and configured and same_origin(root_of(url), root_of(configured)):
-        key = os.environ.get(UPSTREAM_KEY_VARIABLE)
+    if key is None:
+        own = (known for configured, known in _upstreams() if same_origin(root_of(url), root_of(configured)))
+        key = next(own, None)
     return Address(root_of(url), key or None)
+
+
+def first_upstream() -> str | None:
+    """The address in the environment; of several that serve one model the first."""
+    return next((url for url, _ in _upstreams()), None)
+
+
+def _upstreams() -> list[tuple[str, str | None]]:
+    """Addresses in the environment, each with its key: one key for all, or one for each, as a server reads them."""
+    urls = [url.strip() for url in os.environ.get(UPSTREAM_VARIABLE, "").split(",") if url.strip()]
+    keys = [key.strip() or None for key in os.environ.get(UPSTREAM_KEY_VARIABLE, "").split(",")]
+    return list(zip(urls, keys if len(keys) == len(urls) else keys[:1] * len(urls), strict=True))

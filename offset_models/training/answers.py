@@ -24,9 +24,10 @@ from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Backends
 from deltaserve.server.serving.versions import default_dtype, json_object, longest_context, open_versions
-from deltaserve.server.upstream.base import BlackBox
+from deltaserve.server.upstream.base import ProbedUpstream
 from deltaserve.server.upstream.http.transport import Timeouts
 from deltaserve.server.upstream.listing.greedy import greedy_answer
+from deltaserve.server.upstream.pool.pool import sole
 from deltaserve.server.upstream.probing.connect import connect
 
 STREAMS: Final = 4  # answers at a time
@@ -85,7 +86,9 @@ async def serving(
         )
         try:
             context = min(context_of(base), box.capabilities.max_context or sys.maxsize)
-            yield ServedCheckpoint(version, Backends(box, LocalRegistry(registry), source.model), max_tokens, context)
+            yield ServedCheckpoint(
+                version, Backends(sole(box), LocalRegistry(registry), source.model), max_tokens, context
+            )
         finally:
             await box.aclose()
 
@@ -113,7 +116,7 @@ def references_of(rows: Sequence[Scored], tokenizer: Tokenizer) -> list[str]:
 
 
 async def own_answers(
-    box: BlackBox,
+    box: ProbedUpstream,
     tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     max_tokens: int,

@@ -79,6 +79,8 @@ class Block:
 
     temperature: float | None  # what M drew at, as `Draft.temperature`
     proposals: Sequence[Proposal]  # after the prefix, after the first drafted id, …, after the last; m + 1 in all
+    read: int = 0  # prompt tokens that M was sent for it, all prompts together
+    drawn: int = 0  # tokens that M generated for it
 
 
 class BlockScorer(Protocol):

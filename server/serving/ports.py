@@ -1,6 +1,6 @@
 """What serving asks of the offset versions, their tokenizer and the black box."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,7 +11,7 @@ from deltaserve.server.decoding.deciding.corrector import CorrectingSession
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.stream import Stream
 from deltaserve.server.decoding.text import PlacedDetokenizer
-from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.base import BlackBox
 
 if TYPE_CHECKING:
     from deltaserve.offset_models.registry.audit import Actor
@@ -128,10 +128,9 @@ class Offsets(Registry, Protocol):
 class Backends:
     """The black box and the offset versions that answer together."""
 
-    upstream: CompletionsBox
+    upstream: BlackBox
     registry: Registry
     served_name: str
-    upstream_problem: Callable[[], str | None] = lambda: None  # why the black box is not asked now, where that is known
 
     def end_ids(self, version: Version) -> frozenset[int]:
         """Ids that end an answer: those the pair's files name and those the black box ends its own answers with."""

@@ -12,15 +12,14 @@ from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import Block, DraftParams, Proposal
 from deltaserve.server.decoding.scoring import ScoredToken, Scorer, score
 from deltaserve.server.decoding.stream import StreamStats
-from deltaserve.server.upstream.dialects.completions import CompletionsBox
-from deltaserve.server.upstream.listing.prompts import prompt_lists
+from deltaserve.server.upstream.base import UpstreamSession
 
 
 @dataclass(slots=True)
 class PromptScoring:
     """One prompt to be scored, and continued where tokens are wanted."""
 
-    box: CompletionsBox
+    upstream: UpstreamSession
     prompt_ids: Sequence[int]
     params: SamplingParams
     tail: TailPolicy
@@ -43,7 +42,7 @@ class PromptScoring:
     async def _lists(self) -> AsyncGenerator[Sequence[Proposal], None]:
         params = DraftParams(self.params.temperature, 1, self.params.seed)
         goes_on, positions = self.params.max_tokens > 0, 0
-        portions = prompt_lists(self.box, self.prompt_ids, params, goes_on=goes_on, max_context=self.max_context)
+        portions = self.upstream.prompt_lists(self.prompt_ids, params, goes_on=goes_on, max_context=self.max_context)
         async with aclosing(portions):
             async for block, calls in portions:
                 self.stats.upstream_calls += calls

@@ -5,14 +5,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import anyio
 
 from deltaserve.errors import DeltaserveError, Unavailable, UpstreamError, UpstreamTimeout
+from deltaserve.server.billing import Bill
 from deltaserve.server.decoding.deciding.corrector import CorrectingSession
 from deltaserve.server.decoding.decoder import DraftSource, generate
 from deltaserve.server.decoding.drafting.adaptive import BlockLimits
-from deltaserve.server.decoding.drafting.naming import Namer
 from deltaserve.server.decoding.drafting.sources import Drafting
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
@@ -24,9 +25,8 @@ from deltaserve.server.serving.prompt_scoring import PromptScoring
 from deltaserve.server.serving.worker_threads import WorkerThreads
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import Metrics, RequestRecord
-from deltaserve.server.upstream.dialects.completions import CompletionsBox
-from deltaserve.server.upstream.listing.block_scorer import block_scorer
-from deltaserve.server.upstream.listing.named import named_ids
+from deltaserve.server.upstream.base import UpstreamSession
+from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.listing.prompts import require_scoring
 
 
@@ -44,7 +44,7 @@ class Choice:
 
 _NAMED_PER_TOKEN = 0.05  # calls that ask for ids by name, where `named_ids` is auto
 
-NewSource = Callable[[Choice], DraftSource]
+NewSource = Callable[[Choice, UpstreamSession], DraftSource]
 
 
 class Serving:
@@ -73,7 +73,7 @@ class Serving:
     def attach(self, backends: Backends) -> None:
         self.open(backends.registry)
         self._backends = backends
-        self._drafting = self._drafting_from(backends.upstream)
+        self._drafting = self._drafting_from(self.settings)
         self._heard()
 
     @property
@@ -109,7 +109,12 @@ class Serving:
     @property
     def upstream_trouble(self) -> str | None:
         """What is wrong with the black box now."""
-        return (self._backends.upstream_problem() if self._backends else None) or self.upstream_fault
+        return (self._backends.upstream.problem() if self._backends else None) or self.upstream_fault
+
+    @property
+    def upstream_members(self) -> list[dict[str, Any]]:
+        """Each upstream and its state; none before the first one is reached."""
+        return self._backends.upstream.members() if self._backends is not None else []
 
     @asynccontextmanager
     async def pinned(self, model: str | None) -> AsyncIterator[Version]:
@@ -128,24 +133,23 @@ class Serving:
                 return await self._backends.registry.engine_stats()
         return {}
 
-    def source(self, choice: Choice) -> DraftSource:
+    def source(self, choice: Choice, upstream: UpstreamSession) -> DraftSource:
         """The draft source of one stream."""
         if self._drafting is None:
             raise Unavailable("The server is starting: the black box has not been reached yet.")
-        return self._drafting.source(explained=bool(choice.policy.explain))
+        blocks = self.settings.local_drafts and self.backends.upstream.scores_blocks
+        scorer, names = upstream if blocks else None, upstream if choice.policy.naming is not None else None
+        return self._drafting.source(upstream, scorer, names, explained=bool(choice.policy.explain))
 
-    def _drafting_from(self, upstream: CompletionsBox) -> Drafting:
-        """The pair drafts only where the black box takes lists of prompts and need not compute each as a whole."""
-        settings = self.settings
-        scorer = block_scorer(upstream, settings.local_draft_scored_prompt) if settings.local_drafts else None
+    @staticmethod
+    def _drafting_from(settings: Settings) -> Drafting:
         limits = BlockLimits(
             longest_block=settings.local_draft_block,
             positions_per_token=settings.local_draft_positions_per_token,
             concurrent_positions=settings.local_draft_concurrent_positions,
         )
-        names = named_ids(upstream) if settings.named_ids != "off" else None
-        namer = None if names is None else Namer(names, _NAMED_PER_TOKEN if settings.named_ids == "auto" else None)
-        return Drafting(upstream, scorer, limits, settings.early_restarts, namer=namer)
+        named = _NAMED_PER_TOKEN if settings.named_ids == "auto" else None
+        return Drafting(limits, settings.early_restarts, named_per_token=named)
 
     def fingerprint(self, version: Version) -> str:
         """`system_fingerprint`: the version, the guards where there are any, and that blind positions are allowed."""
@@ -155,7 +159,7 @@ class Serving:
     def policy(self) -> Policy:
         """How answers are corrected: as the settings say, as far as the black box can."""
         policy = self.settings.policy
-        able = self._drafting is not None and self._drafting.namer is not None
+        able = self._backends is not None and self._backends.upstream.names_ids
         return policy if able or policy.naming is None else replace(policy, naming=None)
 
     def require_scoring(self) -> None:
@@ -247,30 +251,41 @@ class _Run:
     async def _generate(self, choice: Choice) -> None:
         settings = self.serving.settings
         session = await self.version.open(settings.queue_timeout_s)
-        stats = StreamStats()
+        stats, upstream = StreamStats(), self.serving.backends.upstream.session()
         try:
             if choice.scored:
-                source = await self._score(choice, session, stats)
+                source = await self._score(choice, session, upstream, stats)
             else:
-                source = self.source(choice)
+                source = self.source(choice, upstream)
                 session.prefetch(choice.prompt_ids)
             if choice.params.max_tokens:
                 await self._pump(choice, session, source, stats)
             self.serving._heard()
         finally:
             session.close()
+            upstream.close()
             self.serving.metrics.add(stats)
             self.record.add(stats)
+            self._bill(upstream.costs, stats)
 
-    async def _score(self, choice: Choice, session: CorrectingSession, stats: StreamStats) -> DraftSource:
+    def _bill(self, costs: Mapping[str, Cost], stats: StreamStats) -> None:
+        """What the black box generated is wasted where the answer has another token, or none."""
+        bill = Bill.of(costs, kept=stats.accepted)
+        self.serving.metrics.bill(bill)
+        self.serving.metrics.show_upstreams(self.serving.upstream_members)
+        self.record.bill.add(bill)
+
+    async def _score(
+        self, choice: Choice, session: CorrectingSession, upstream: UpstreamSession, stats: StreamStats
+    ) -> DraftSource:
         """Sends the prompt's scores ahead. Returns the source of the drafts that may follow."""
-        box, context = self.serving.backends.upstream, self.serving.upstream_context
-        scoring = PromptScoring(box, choice.prompt_ids, choice.params, choice.policy.tail, stats, context)
+        context = self.serving.upstream_context
+        scoring = PromptScoring(upstream, choice.prompt_ids, choice.params, choice.policy.tail, stats, context)
         tokens = await scoring.run(session)
         self.serving.metrics.scored_tokens.inc(len(tokens))
         only = choice.params.max_tokens == 0
         await self.outbox.put(choice.index, Piece("", (), "length" if only else None, prompt=tokens))
-        return scoring.primed(self.source(choice))
+        return scoring.primed(self.source(choice, upstream))
 
     async def _pump(self, choice: Choice, session: CorrectingSession, source: DraftSource, stats: StreamStats) -> None:
         detokenizer = self.version.tokenizer.detokenizer(choice.prompt_ids)

@@ -1,11 +1,12 @@
 """A black box as the rest of the server sees it: what was probed, and the drafts it gives."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-from deltaserve.server.decoding.protocols import Draft, DraftParams
+from deltaserve.server.decoding.protocols import Block, Draft, DraftParams, Floats, Ids
+from deltaserve.server.upstream.cost import Cost
 
 Dialect = Literal[
     "vllm", "llamacpp", "openai", "sglang", "fireworks", "together", "ollama", "chat", "deepseek", "openrouter"
@@ -78,16 +79,68 @@ class TokenizerView(Protocol):
         """The token as people see it, special tokens included; fragments of characters as U+FFFD."""
 
 
-class BlackBox(Protocol):
+class ProbedUpstream(Protocol):
     """A probed upstream. `draft` raises errors of the UpstreamError branch only; they carry no prompt text."""
-
-    swallowed_positions: int  # positions whose draw the upstream did not show; their top-k was asked for again
-    blind_positions: int  # of these, positions where even that failed: nobody may decide them but with allow_blind
 
     @property
     def capabilities(self) -> Capabilities: ...
 
     def draft(self, token_ids: Sequence[int], params: DraftParams) -> AbstractAsyncContextManager[Draft]: ...
+
+
+class UpstreamDraft(Draft, Protocol):
+    """A draft that tells what it cost."""
+
+    @property
+    def cost(self) -> Cost:
+        """Of its calls so far: an answer that is broken off is counted as far as it came."""
+
+
+class UpstreamSession(ProbedUpstream, Protocol):
+    """One answer's calls to the black box, whichever server takes them. Its methods raise UpstreamError."""
+
+    async def block(self, token_ids: Sequence[int], drafted: Sequence[int], params: DraftParams) -> Block:
+        """M's list after token_ids + drafted[:i], i = 0 … m. Only where the black box `scores_blocks`."""
+
+    @property
+    def most(self) -> int:
+        """Ids that one call may name. Only where the black box `names_ids`."""
+
+    async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> Sequence[Floats]:
+        """ℓ of these ids after each prefix, as `NamedIds` says."""
+
+    def prompt_lists(
+        self, token_ids: Sequence[int], params: DraftParams, *, goes_on: bool = True, max_context: int | None = None
+    ) -> AsyncGenerator[tuple[Block, int], None]:
+        """M's lists along a prompt, some in each block, with the number of calls; as `listing.prompts` gives them."""
+
+    @property
+    def costs(self) -> Mapping[str, Cost]:
+        """What the answer's calls have cost so far, by the name of the server."""
+
+    def close(self) -> None:
+        """The answer has ended."""
+
+
+class BlackBox(ProbedUpstream, Protocol):
+    """The black box behind a server of ours: one upstream, or several of one model."""
+
+    @property
+    def scores_blocks(self) -> bool:
+        """Whether sessions can check blocks that the pair drafts, and it pays to let them."""
+
+    @property
+    def names_ids(self) -> bool:
+        """Whether sessions can ask for ids by name."""
+
+    def session(self) -> UpstreamSession:
+        """For one answer."""
+
+    def problem(self) -> str | None:
+        """Why nothing can be asked now, as far as is known without asking."""
+
+    def members(self) -> list[dict[str, Any]]:
+        """Each server with its name, its state and what it has cost, as plain JSON types."""
 
     async def ping(self) -> None:
         """One cheap call; raises UpstreamError when the black box does not answer."""

@@ -20,6 +20,7 @@ class Ledger:
     counts_prompt: bool = False  # the dialect's text offsets may count the prompt's characters too
     positions: int = 0  # shown with their lists
     drawn: int | None = None  # tokens the upstream says it drew, hidden ones included
+    read: int | None = None  # tokens of the prompt, as the upstream counts them
     finish: str | None = None
     loose_text: bool = False  # text came at the end without a list: it may be a hidden token's
     _prompt: int = 0  # the first token's text offset, where it may be other than 0
@@ -34,6 +35,8 @@ class Ledger:
         if type(drawn) is not int or drawn < 0:
             raise MalformedTopK("The upstream's usage does not count its tokens.")
         self.drawn = drawn
+        read = usage.get("prompt_tokens")
+        self.read = read if type(read) is int and read >= 0 else None
 
     def only(self, choices: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         """The choice of a chunk; None where it has none."""

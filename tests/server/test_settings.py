@@ -25,7 +25,7 @@ def test_the_command_line_wins_over_the_environment_over_the_file_over_defaults(
     monkeypatch.setenv("DELTASERVE_MAX_N", "20")
     settings = load_settings(port=100, max_n=None)
     assert (settings.port, settings.max_n, settings.max_queue, settings.most_streams) == (100, 20, 3, None)
-    assert settings.upstream_url == "http://file"
+    assert settings.upstream_url == ("http://file",)
 
 
 def test_the_number_of_streams_is_one_or_what_the_device_allows() -> None:
@@ -121,3 +121,49 @@ def test_guards_are_off_until_they_have_a_bound_and_something_to_do() -> None:
             load_settings(**alone)
     with pytest.raises(SettingsError, match="does nothing alone"):
         load_settings(guard_kl=0.5)
+
+
+TWO = "http://127.0.0.1:1, http://127.0.0.1:2/v1"
+
+
+def test_each_of_several_upstreams_has_what_is_set_for_it_or_for_all() -> None:
+    settings = load_settings(
+        upstream_url=TWO, upstream_key="one,", upstream_calls_at_once="4", upstream_calls_per_minute="0,60"
+    )
+    assert [(one.name, one.key, one.calls_at_once, one.calls_per_minute) for one in settings.upstreams] == [
+        ("127.0.0.1:1", "one", 4, None), ("127.0.0.1:2", None, 4, 60)
+    ]  # fmt: skip
+    shared = load_settings(upstream_url=TWO, upstream_key="all").upstreams
+    assert [one.key for one in shared] == ["all", "all"]
+
+
+def test_upstreams_may_be_a_list_or_given_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('upstream_url = ["http://a", "http://b"]\nupstream_calls_per_minute = [1, 2]\n')
+    monkeypatch.setenv("DELTASERVE_CONFIG", str(file))
+    assert [(one.url, one.calls_per_minute) for one in load_settings().upstreams] == [("http://a", 1), ("http://b", 2)]
+    given = load_settings(upstream_url=["http://c", "http://d,http://e"], upstream_calls_per_minute="5")
+    assert given.upstream_url == ("http://c", "http://d", "http://e")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"upstream_url": "http://a,http://a"}, "twice"),
+        ({"upstream_url": "http://a,http://a/v1/"}, "twice"),
+        ({"upstream_url": TWO, "upstream_key": "a,b,c"}, "upstream_key: give one for all upstreams, or 2"),
+        ({"upstream_url": TWO, "upstream_tokens_per_minute": "1,2,3"}, "upstream_tokens_per_minute"),
+        ({"upstream_url": TWO, "upstream_calls_at_once": "many"}, "upstream_calls_at_once"),
+        ({"upstream_url": TWO, "upstream_calls_at_once": "-1"}, "greater than or equal to 0"),
+    ],
+)
+def test_what_does_not_fit_the_upstreams_is_refused_with_a_sentence(given: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load_settings(**given)
+
+
+def test_keys_of_upstreams_are_in_no_error_and_no_text() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(upstream_url=TWO, upstream_key="secret-1,secret-2,secret-3")
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(load_settings(upstream_url=TWO, upstream_key="secret-1,secret-2"))

@@ -6,9 +6,10 @@ import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import uvicorn
@@ -17,12 +18,14 @@ from deltaserve.errors import ModelNotFound
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.app import create_app, make_server
 from deltaserve.server.decoding.deciding.row_session import RowSession
-from deltaserve.server.decoding.protocols import DraftParams, OffsetRow, Proposal
+from deltaserve.server.decoding.protocols import Block, DraftParams, OffsetRow, Proposal
 from deltaserve.server.decoding.rows import NumpyRow
 from deltaserve.server.serving.ports import Backends
 from deltaserve.server.serving.service import Serving
 from deltaserve.server.settings import Settings
 from deltaserve.server.upstream.base import Capabilities
+from deltaserve.server.upstream.cost import Cost
+from deltaserve.server.upstream.listing.prompts import prompt_lists
 from tests.support.process import free_port
 
 START, END = 256, 257
@@ -120,12 +123,59 @@ class ScriptedBlackBox:
         finally:
             self.open -= 1
 
+    scores_blocks = names_ids = False
+
+    def session(self) -> "ScriptedSession":
+        return ScriptedSession(self)
+
+    def problem(self) -> str | None:
+        return None
+
+    def members(self) -> list[dict[str, object]]:
+        return [{"name": "scripted", "state": "serving", "fault": None}]
+
     async def ping(self) -> None:
         if self.down is not None:
             raise self.down
 
     async def aclose(self) -> None:
         pass
+
+
+@dataclass
+class ScriptedSession:
+    """One answer's calls; each proposal is billed."""
+
+    box: ScriptedBlackBox
+    costs: dict[str, Cost] = field(default_factory=dict)
+    closed: bool = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.box.capabilities
+
+    @asynccontextmanager
+    async def draft(self, token_ids: Sequence[int], params: DraftParams) -> AsyncIterator[ScriptedDraft]:
+        sent = len(token_ids)  # the list itself grows with the answer
+        async with self.box.draft(token_ids, params) as draft:
+            try:
+                yield draft
+            finally:
+                self._bill(Cost(1, sent, len(draft.ids) - sent))
+
+    async def prompt_lists(
+        self, token_ids: Sequence[int], params: DraftParams, **how: Any
+    ) -> AsyncIterator[tuple[Block, int]]:
+        async with aclosing(prompt_lists(self.box, token_ids, params, **how)) as portions:
+            async for block, calls in portions:
+                self._bill(Cost(calls, block.read, block.drawn))
+                yield block, calls
+
+    def _bill(self, cost: Cost) -> None:
+        self.costs["scripted"] = self.costs.get("scripted", Cost()) + cost
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @dataclass

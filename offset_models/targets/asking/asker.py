@@ -16,7 +16,7 @@ from deltaserve.offset_models.training.collecting.source import Source, probed, 
 from deltaserve.offset_models.training.rows.row import Row
 from deltaserve.offset_models.training.rows.samples import prompt_ids
 from deltaserve.server.decoding.protocols import Draft, DraftParams
-from deltaserve.server.upstream.base import BlackBox, Capabilities
+from deltaserve.server.upstream.base import Capabilities, ProbedUpstream
 from deltaserve.server.upstream.listing.greedy import drawn_answer, greedy_answer
 
 _WORD: Final = "Which7word7is7asked7for"  # no template holds it
@@ -26,7 +26,7 @@ _WORD: Final = "Which7word7is7asked7for"  # no template holds it
 class _Counted:
     """A black box that counts the calls of one answer."""
 
-    box: BlackBox
+    box: ProbedUpstream
     calls: int = 0
 
     @property
@@ -43,7 +43,7 @@ class Asker:
 
     def __init__(
         self,
-        box: BlackBox,
+        box: ProbedUpstream,
         tokenizer: Tokenizer,
         journal: Journal,
         budget: Budget,

@@ -13,7 +13,7 @@ from deltaserve.offset_models.training.collecting.source import Scorer, Scores, 
 from deltaserve.offset_models.training.rows.dataset import Data, Encoded
 from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.offset_models.training.rows.scored import TopK
-from deltaserve.server.upstream.listing.methods import Cost
+from deltaserve.server.upstream.cost import Cost
 
 T = TypeVar("T")
 

@@ -14,7 +14,8 @@ from deltaserve.offset_models.training.collecting.folder import Collection, read
 from deltaserve.offset_models.training.collecting.source import Scorer, Source, connected
 from deltaserve.offset_models.training.collecting.unchanged import check_unchanged, sample_again
 from deltaserve.offset_models.training.rows.dataset import Data, Encoded, RowsSummary, check_rows, encode_data
-from deltaserve.server.upstream.listing.methods import Cost, MethodName
+from deltaserve.server.upstream.cost import Cost
+from deltaserve.server.upstream.listing.methods import MethodName
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,12 @@ from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.offset_models.training.rows.scored import TopK
 from deltaserve.server.decoding.protocols import Proposal
+from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.transport import Limits, Timeouts
 from deltaserve.server.upstream.listing.choosing import method_for_texts
 from deltaserve.server.upstream.listing.greedy import greedy_answer
-from deltaserve.server.upstream.listing.methods import Cost, Method, MethodName, spans
+from deltaserve.server.upstream.listing.methods import Method, MethodName, spans
 from deltaserve.server.upstream.probing.connect import connect
 
 ATTEMPTS: Final = 6  # of one call, each of which the transport tries a few times by itself

@@ -49,7 +49,8 @@ class Reply(ABC):
         self._request = exchange.request
         self._record = exchange.record
         # The n choices of a prompt share it: it is read, and counted, once.
-        self.usage = Usage(sum(len(choice.prompt_ids) for choice in choices if choice.sample == 0))
+        prompt_tokens = sum(len(choice.prompt_ids) for choice in choices if choice.sample == 0)
+        self.usage = Usage(prompt_tokens, self._record.bill)
         self._record.prompt_tokens = self.usage.prompt_tokens
 
     @abstractmethod

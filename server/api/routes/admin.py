@@ -89,6 +89,7 @@ async def upstream(request: Request) -> Json:
         },
         "last_contact": heard.isoformat(timespec="milliseconds") if heard else None,
         "fault": serving.upstream_trouble,
+        "members": serving.upstream_members,
     }
 
 

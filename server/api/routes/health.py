@@ -50,4 +50,5 @@ async def metrics(request: Request) -> Response:
     serving: Serving = request.app.state.serving
     serving.metrics.ready.set(not await serving.problems())
     serving.metrics.show_engine(await serving.engine_stats())
+    serving.metrics.show_upstreams(serving.upstream_members)
     return Response(serving.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -90,9 +90,8 @@ class _Answering:
             version = Uncorrected(pinned)
             choice = await self._choice(pinned)
             self.record.model, self.record.prompt_tokens = SOURCE, len(choice.prompt_ids)
-            upstream = self.serving.backends.upstream
             async with self.serving.answer(
-                version, [choice], self.record, lambda _: version.source(upstream)
+                version, [choice], self.record, lambda _, upstream: version.source(upstream)
             ) as outbox:
                 yield _Answer(version, choice, outbox, self.record)
 

@@ -7,7 +7,7 @@ This changes when a call is opened, never what is drawn: the call is used only i
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -100,10 +100,9 @@ class EarlyCall:
             yield None
             return
         stream.stats.early_used += 1
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_exit(opened.context)  # which hears how the draft ends
             yield opened.draft
-        finally:
-            await opened.context.__aexit__(None, None, None)
 
     async def aclose(self) -> None:
         """Give up the early call, if there is one."""

@@ -14,6 +14,7 @@ from deltaserve.server.processes.frontend.registry import RemoteRegistry
 from deltaserve.server.processes.handover import Handover, Parent
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import send_structlog_to_logging
+from deltaserve.server.upstream_settings import LIMITS
 from deltaserve.server.wiring import connect_upstream
 
 # Bounds of the whole server that are kept by giving each front-end its share; the least that makes sense.
@@ -50,8 +51,12 @@ def run(handover: Handover, parent: Parent) -> int:
 
 
 def share(settings: Settings, front_ends: int) -> Settings:
-    """The settings of one of so many front-ends."""
-    each = {name: max(least, -(-getattr(settings, name) // front_ends)) for name, least in _SHARED.items()}
+    """The settings of one of so many front-ends. Shares of an upstream's limits are rounded down: they are its own."""
+    each: dict[str, object] = {}
+    for name, least in _SHARED.items():
+        each[name] = max(least, -(-getattr(settings, name) // front_ends))
+    for name in LIMITS:
+        each[name] = tuple(limit and max(1, limit // front_ends) for limit in getattr(settings, name))
     return settings.model_copy(update=each)
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 from deltaserve.errors import MalformedTopK, UpstreamError, UpstreamRefused, UpstreamUnreachable
-from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Draft, DraftParams, Proposal
-from deltaserve.server.upstream.base import Capabilities, TokenizerView
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, DraftParams, Proposal
+from deltaserve.server.upstream.base import Capabilities, TokenizerView, UpstreamDraft
+from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.http.continuity import Continuity
 from deltaserve.server.upstream.http.refusals import error_from, error_of
 from deltaserve.server.upstream.http.strict_json import parsed
+from deltaserve.server.upstream.http.throttle import Throttle
 from deltaserve.server.upstream.http.transport import EventStream, Framing, Timeouts, Transport
 from deltaserve.server.upstream.ledger import Ledger
 from deltaserve.server.upstream.topk import TopKRules, is_text
@@ -96,7 +98,7 @@ class CompletionsBox:
         self.learn_end(token_id)
         return replace(proposal, end_id=token_id)
 
-    def draft(self, token_ids: Sequence[int], params: DraftParams) -> AbstractAsyncContextManager[Draft]:
+    def draft(self, token_ids: Sequence[int], params: DraftParams) -> AbstractAsyncContextManager[UpstreamDraft]:
         """One streamed call from `token_ids`; leaving the context closes the connection."""
         return self._draft(list(token_ids), params)
 
@@ -161,6 +163,17 @@ class CompletionsBox:
         """Why no draft can be had now, as far as is known without asking."""
         continuity = self._transport.continuity
         return continuity.problem if continuity is not None else None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a connection was lost, and it is not known yet whether it is still the same black box."""
+        continuity = self._transport.continuity
+        return continuity is not None and continuity.doubtful
+
+    @property
+    def throttle(self) -> Throttle:
+        """Which holds back its calls."""
+        return self._transport.throttle
 
     def request(self, token_ids: list[int], temperature: float, params: DraftParams) -> dict[str, Any]:
         """The call's body: every sampling field explicit, because servers have defaults of their own."""
@@ -228,7 +241,7 @@ class CompletionsBox:
         return Proposal(None, proposal.top_ids, proposal.top_logprobs)
 
     @asynccontextmanager
-    async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[Draft]:
+    async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[UpstreamDraft]:
         temperature = self.temperature_for(params.temperature)
         async with self.opened(self.request(token_ids, temperature, params)) as events:
             yield self.draft_of(events, token_ids, temperature, params.max_tokens)
@@ -254,6 +267,8 @@ class CompletionDraft:
         recover: bool = True,
     ) -> None:
         self._box, self._events = box, events
+        self._sent = len(prefix)
+        self._asked_again = 0  # for positions that were hidden
         self._prefix = prefix  # grows by every proposal handed out: the core goes on only from what it accepted
         self._temperature = temperature
         self._left = max_tokens  # positions not parsed yet
@@ -268,6 +283,14 @@ class CompletionDraft:
     @property
     def temperature(self) -> float | None:
         return self._box.drawn_at(self._temperature)
+
+    @property
+    def cost(self) -> Cost:
+        shown = self._ledger.positions + len(self._events.arrived)
+        drawn = shown if self._ledger.drawn is None else self._ledger.drawn
+        again = self._asked_again
+        read = (self._sent if self._ledger.read is None else self._ledger.read) + again * len(self._prefix)
+        return Cost(1 + again, read, drawn + again)
 
     def arrived(self) -> list[Proposal]:
         """What can be had without waiting. One whose token was not shown is left to be iterated."""
@@ -308,6 +331,7 @@ class CompletionDraft:
         if not self._recover:
             raise MalformedTopK("The upstream swallowed a token that it was made to draw.")
         await self._events.aclose()  # a server with one slot could not answer the next call otherwise
+        self._asked_again += 1
         ended = self._ledger.hid_only_its_end() and self._temperature == 0
         proposal = await self._box.shown_again(self._prefix, ended=ended)
         return self._box.hidden_end(proposal) if ended else proposal

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any, ClassVar, Final, Literal
 
 from deltaserve.errors import MalformedTopK, UpstreamRefused
-from deltaserve.server.decoding.protocols import Draft, DraftParams, Proposal
+from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.server.upstream.base import UpstreamDraft
 from deltaserve.server.upstream.dialects.completions import HIDDEN, CompletionDraft, Reader
 from deltaserve.server.upstream.dialects.counted import CountedBox, CountedDraft
 from deltaserve.server.upstream.dialects.text_box import chat_shaped
@@ -82,7 +83,7 @@ class Ollama(CountedBox):
         return CountedDraft(self, events, prefix, temperature, max_tokens, recover=recover)
 
     @asynccontextmanager
-    async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[Draft]:
+    async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[UpstreamDraft]:
         short = replace(params, max_tokens=min(params.max_tokens, LONGEST_CALL))
         async with super()._draft(token_ids, short) as draft:
             yield draft

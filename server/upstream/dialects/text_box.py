@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Final, Literal
 import structlog
 
 from deltaserve.errors import MalformedTopK, UpstreamRefused
-from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Draft, DraftParams, Proposal
-from deltaserve.server.upstream.base import Capabilities, TokenizerView
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, DraftParams, Proposal
+from deltaserve.server.upstream.base import Capabilities, TokenizerView, UpstreamDraft
+from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.dialects.completions import HIDDEN, CompletionDraft, CompletionsBox
 from deltaserve.server.upstream.http.transport import EventStream, Transport
 from deltaserve.server.upstream.text.lists import Entry, Reading, Told
@@ -74,7 +75,7 @@ class TextBox(CompletionsBox):
         return TextDraft(self, events, prefix, temperature, max_tokens, recover=recover)
 
     @asynccontextmanager
-    async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[Draft]:
+    async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[UpstreamDraft]:
         found = longest_exact(token_ids, self._wording.exact) if not self._capabilities.ids_in else (None, [])
         if found is None:
             raise UpstreamRefused(NO_TEXT)
@@ -87,18 +88,21 @@ class TextBox(CompletionsBox):
             yield draft
 
     @asynccontextmanager
-    async def _bridged(self, token_ids: list[int], bridge: list[int], params: DraftParams) -> AsyncIterator[Draft]:
+    async def _bridged(
+        self, token_ids: list[int], bridge: list[int], params: DraftParams
+    ) -> AsyncIterator[UpstreamDraft]:
         """Asks from before the bridge, until it is drawn again; else nothing is known behind it."""
         structlog.get_logger(__name__).info("upstream_prefix_is_no_text", tokens=len(bridge))
-        start = token_ids[: len(token_ids) - len(bridge)]
+        start, spent = token_ids[: len(token_ids) - len(bridge)], Cost()
         for temperature, fields in self._ways_over(params.temperature, bridge):
             wanted = replace(params, max_tokens=len(bridge) + (1 if fields else params.max_tokens))
             async with self.opened(self.request(start, temperature, wanted) | fields) as events:
                 draft = self.draft_of(events, [*start], temperature, wanted.max_tokens, recover=False)
                 if await _crosses(draft, bridge):
-                    yield Beyond(draft, by_force=bool(fields))
+                    yield Beyond(draft, spent, by_force=bool(fields))
                     return
-        yield Beyond(None)
+                spent += draft.cost
+        yield Beyond(None, spent)
 
     def _ways_over(self, temperature: float, bridge: list[int]) -> Iterator[tuple[float, dict[str, Any]]]:
         """Temperatures and fields to ask with: its own draws first, then with a bias that leaves it little choice."""
@@ -153,13 +157,18 @@ async def _crosses(draft: CompletionDraft, bridge: list[int]) -> bool:
 class Beyond:
     """What a call draws behind the bridge; without one, that nothing is known there."""
 
-    def __init__(self, draft: CompletionDraft | None, *, by_force: bool = False) -> None:
+    def __init__(self, draft: CompletionDraft | None, spent: Cost, *, by_force: bool = False) -> None:
         self._draft, self._by_force = draft, by_force
+        self._spent = spent  # on calls that did not get over the bridge
         self._first = True
 
     @property
     def temperature(self) -> float | None:
         return None if self._draft is None or self._by_force else self._draft.temperature
+
+    @property
+    def cost(self) -> Cost:
+        return self._spent if self._draft is None else self._spent + self._draft.cost
 
     def arrived(self) -> list[Proposal]:
         if self._first or self._draft is None or self._by_force:

@@ -4,7 +4,10 @@ Upstreams quote the prompt in their error messages, so their words are never pas
 or code when it looks like a name, and figures out of message shapes that are known.
 """
 
+import math
 import re
+import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -120,11 +123,20 @@ def _cause(status: int, error: dict[str, Any]) -> str:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Retry-After in seconds; a date is not worth the parsing."""
+    """Retry-After in seconds, which may also be a date; None where it is neither."""
     try:
-        return min(max(float(retry_after or ""), 0.0), 3600.0)
+        seconds = float(retry_after or "")
     except ValueError:
-        return None
+        seconds = _until(retry_after)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), 3600.0)
+
+
+def _until(date: str | None) -> float:
+    """Seconds until an HTTP date; NaN where it is none."""
+    try:
+        return parsedate_to_datetime(date or "").timestamp() - time.time()
+    except (ValueError, TypeError):
+        return math.nan
 
 
 def _parsed(body: bytes) -> dict[str, Any] | None:

@@ -47,6 +47,7 @@ class EventStream:
     ) -> None:
         self.arrived: deque[bytes] = deque()
         self.began = False  # the answer's head has come: the connection was alive
+        self.count = 0  # payloads so far
         self._connection: Connection | None = connection
         self._wire = wire
         self._timeouts, self._limits, self._deadline = timeouts, limits, deadline
@@ -124,6 +125,7 @@ class EventStream:
         if payloads:
             self.arrived.extend(payloads)
             self._ahead += len(payloads)
+            self.count += len(payloads)
             self._wake()
             if self._ahead >= self._limits.events_ahead and self._connection is not None:
                 self._paused = True

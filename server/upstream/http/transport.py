@@ -23,8 +23,11 @@ from deltaserve.errors import (
 from deltaserve.server.upstream.http.continuity import Continuity
 from deltaserve.server.upstream.http.events import Framing
 from deltaserve.server.upstream.http.refusals import Restarting, error_from_body
+from deltaserve.server.upstream.http.retry_budget import RetryBudget
 from deltaserve.server.upstream.http.stream import EventStream, Limits, Timeouts
 from deltaserve.server.upstream.http.strict_json import parsed
+from deltaserve.server.upstream.http.throttle import OverLimit, Place, Throttle
+from deltaserve.server.upstream.http.weight import tokens_of
 from deltaserve.server.upstream.http.wire import Wire
 
 __all__ = ["EventStream", "Framing", "Limits", "Timeouts", "Transport", "base_url"]
@@ -39,10 +42,18 @@ class Transport:
     """Calls to one upstream: keep-alive, no proxies from the environment, no redirects, the key for this host only."""
 
     def __init__(
-        self, url: str, *, key: str | None = None, timeouts: Timeouts | None = None, limits: Limits | None = None
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        timeouts: Timeouts | None = None,
+        limits: Limits | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
+        self.throttle = throttle or Throttle()
         self.timeouts = timeouts or Timeouts()
         self.limits = limits or Limits()
+        self._budget = RetryBudget()
         headers = {"accept-encoding": "identity", "user-agent": "deltaserve"}
         if key:
             headers["authorization"] = f"Bearer {key}"
@@ -82,17 +93,19 @@ class Transport:
         """POST, then the answer's events; leaving the context closes the connection. Retries before the first byte."""
         deadline, call = asyncio.get_running_loop().time() + self.timeouts.total_s, _Call(self.continuity)
 
-        async def opened() -> EventStream:
-            async with call.attempt():
+        async def opened() -> tuple[Place, EventStream]:
+            async with call.attempt(), self._placed(body, call) as place:
                 events = await self._open(path, body, deadline, framing)
                 if call.void:
                     await events.aclose()
-                return events
+                    place.leave()
+                return place, events
 
-        events = await self._tried(opened)
+        place, events = await self._tried(opened)
         try:
             yield events
         finally:
+            place.leave(events.count)
             call.heard(events.error)
             await events.aclose()
 
@@ -124,22 +137,62 @@ class Transport:
         call = _Call(self.continuity)
 
         async def answered() -> bytes:
-            async with call.attempt(), self._answer_in_time():
-                response = await self._send(method, path, body)
-                if response.status_code != 200:
-                    raise await _failure(response)
-                return await _read_all(response, self.limits.event_bytes)
+            async with call.attempt():
+                if body is None:
+                    await self.throttle.quiet()
+                    return await self._answered(method, path, body)
+                async with self._placed(body, call) as place:
+                    answer = await self._answered(method, path, body)
+                place.leave()
+                return answer
 
         try:
             return parsed(await self._tried(answered))
         except ValueError:
             raise UpstreamRefused("The upstream answered something that is not JSON.") from None
 
+    async def _answered(self, method: str, path: str, body: Mapping[str, Any] | None) -> bytes:
+        async with self._answer_in_time():
+            response = await self._send(method, path, body)
+            if response.status_code != 200:
+                raise await _failure(response)
+            return await _read_all(response, self.limits.event_bytes)
+
+    @asynccontextmanager
+    async def _placed(self, body: Mapping[str, Any], call: "_Call") -> AsyncIterator[Place]:
+        """The call's place, to be left by whoever reads its answer; left here where there is none."""
+        counted = self.throttle.rates.tokens_per_minute is not None
+        place = await self.throttle.enter(tokens_of(body) if counted else 0, again=call.refused)
+        try:
+            yield place
+        except BaseException as error:
+            if isinstance(error, UpstreamBusy) and _asks_for_a_pause(error):
+                call.refused = True
+                place.refused(error.retry_after_s)
+            place.leave()
+            raise
+        place.taken()
+
     async def _tried(self, call: Callable[[], Awaitable[T]]) -> T:
         """What `call` gives, which takes no arguments: the retry library logs them.
 
         That library sets itself up for every call at a fifth of the call's cost, so it hears only of those that failed.
         """
+        self._budget.called()
+        until = asyncio.get_running_loop().time() + self.throttle.rates.patience_s
+        while True:
+            try:
+                return await self._attempted(call)
+            except UpstreamBusy as busy:
+                if self.limits.attempts == 1 or not self._comes_back(busy, until):
+                    raise
+
+    def _comes_back(self, busy: UpstreamBusy, until: float) -> bool:
+        """Whether the upstream, which asks for a pause, can be asked again in time: its turn waits for that."""
+        left = until - asyncio.get_running_loop().time()
+        return not isinstance(busy, OverLimit | Restarting) and 0.0 < self.throttle.pause_s <= left
+
+    async def _attempted(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
             return await call()
         except UpstreamError as error:
@@ -152,7 +205,11 @@ class Transport:
                 raise failures.pop()
             return await call()
 
-        return await self._retrying(_retry_wait, again)
+        return await self._retrying(self._retry_wait, again)
+
+    def _retry_wait(self, error: Exception) -> bool | float:
+        """The same within the budget."""
+        return _retry_wait(error) if self._budget.spend() else False
 
     @asynccontextmanager
     async def _answer_in_time(self) -> AsyncIterator[None]:
@@ -189,6 +246,7 @@ class _Call:
     """One call and its attempts, each to the server that the call was worded for."""
 
     def __init__(self, continuity: Continuity | None) -> None:
+        self.refused = False  # by a busy upstream
         self._continuity = continuity
         self._epoch = continuity.epoch if continuity is not None else 0
 
@@ -225,11 +283,18 @@ class _Void(UpstreamUnreachable):
 
 def _retry_wait(error: Exception) -> bool | float:
     """Unreachable and busy are worth another try; a slow upstream is not helped by a second copy of the work."""
-    if isinstance(error, _Void):
-        return False  # whoever worded the request words it again
-    if isinstance(error, UpstreamBusy) and error.retry_after_s is not None:
+    if isinstance(error, _Void | OverLimit):
+        return False  # whoever worded the request words it again; or it has waited long enough
+    if isinstance(error, UpstreamBusy) and not isinstance(error, Restarting):
+        return False  # its pause is waited for, and no attempt lost
+    if isinstance(error, Restarting) and error.retry_after_s is not None:
         return max(error.retry_after_s, 0.05) if error.retry_after_s <= _LONGEST_WAIT_S else False
     return isinstance(error, UpstreamUnreachable | UpstreamBusy)
+
+
+def _asks_for_a_pause(error: UpstreamBusy) -> bool:
+    """A server that only loads its model is looked after by `Continuity`; some calls never reached it."""
+    return not isinstance(error, OverLimit) and (error.retry_after_s is not None or not isinstance(error, Restarting))
 
 
 async def _failure(response: httpx.Response) -> UpstreamError:
@@ -256,7 +321,7 @@ async def _read_all(response: httpx.Response, most: int) -> bytes:
 
 def _transport_error(error: httpx.TransportError) -> UpstreamError:
     if isinstance(error, httpx.PoolTimeout):
-        return UpstreamBusy("All connections to the upstream are in use.")
+        return OverLimit("All connections to the upstream are in use.")
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return UpstreamUnreachable("The upstream cannot be reached.")
     if isinstance(error, httpx.TimeoutException):

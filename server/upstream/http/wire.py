@@ -10,7 +10,8 @@ from typing import Protocol, cast
 import httptools
 import httpx2 as httpx
 
-from deltaserve.errors import UpstreamBusy, UpstreamError, UpstreamUnreachable
+from deltaserve.errors import UpstreamError, UpstreamUnreachable
+from deltaserve.server.upstream.http.throttle import OverLimit
 
 
 class Sink(Protocol):
@@ -121,9 +122,9 @@ class Wire:
         return f"POST {target} HTTP/1.1\r\n{self._head}content-length: {len(body)}\r\n\r\n".encode("latin-1") + body
 
     async def acquire(self) -> Connection:
-        """An idle connection or a new one. Raises UpstreamBusy past the limit, UpstreamUnreachable."""
+        """An idle connection or a new one. Raises OverLimit, UpstreamUnreachable."""
         if self._working >= self._most:
-            raise UpstreamBusy("All connections to the upstream are in use.")
+            raise OverLimit("All connections to the upstream are in use.")
         self._working += 1
         while self._idle:
             if (connection := self._idle.pop()).reusable:

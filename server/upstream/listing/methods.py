@@ -6,32 +6,16 @@ by one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, Protocol, get_args
 
 from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 
 MethodName = Literal["prompt_logprobs", "generate", "echo", "grammar", "prompt_list", "steps"]
 NAMES: Final[tuple[MethodName, ...]] = get_args(MethodName)  # from the cheapest on
 ONE_TOKEN: Final = DraftParams(0.0, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Sums of calls and tokens."""
-
-    calls: int = 0
-    prompt_tokens: int = 0  # sent; a prefix cache spares the work for most of those that are repeated
-    generated_tokens: int = 0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            self.calls + other.calls,
-            self.prompt_tokens + other.prompt_tokens,
-            self.generated_tokens + other.generated_tokens,
-        )
 
 
 class Method(Protocol):

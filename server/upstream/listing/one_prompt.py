@@ -1,6 +1,7 @@
 """A text scored as one prompt on `/v1/completions`: vLLM's `prompt_logprobs`, and `echo` with `logprobs`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from deltaserve.errors import MalformedTopK, UpstreamRefused
@@ -35,7 +36,7 @@ class PromptLogprobs(OnePrompt):
         choice = await _only_choice(box, self._body(prompt, temperature, params))
         lists = read_prompt_logprobs(choice, token_ids, drafted, box.rules)
         lists.append(self._draw(choice) or await box.shown_again(prompt))
-        return Block(box.drawn_at(temperature), lists)
+        return Block(box.drawn_at(temperature), lists, len(prompt), 1)
 
     async def filled_block(self, token_ids: Sequence[int], text: Sequence[int], params: DraftParams) -> Block:
         """M's lists before each id of a text that leaves no room for the token which such a call must generate.
@@ -46,7 +47,7 @@ class PromptLogprobs(OnePrompt):
         *lists, end = block.proposals
         if text[-1] not in end.top_ids:
             end = await self._forced([*token_ids, *text[:-1]], text[-1])
-        return Block(block.temperature, [*lists, end])
+        return replace(block, proposals=[*lists, end])
 
     def _body(self, prompt: list[int], temperature: float, params: DraftParams) -> dict[str, Any]:
         return self._box.request(prompt, temperature, params) | {"max_tokens": 1, "prompt_logprobs": self._box.rules.k}

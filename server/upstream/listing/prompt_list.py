@@ -9,12 +9,13 @@ from typing import Any, ClassVar, Final
 
 from deltaserve.errors import MalformedTopK, UpstreamUnreachable
 from deltaserve.server.decoding.protocols import Block, DraftParams, Proposal
+from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.refusals import error_from, error_of
 from deltaserve.server.upstream.http.strict_json import parsed
 from deltaserve.server.upstream.http.transport import EventStream
 from deltaserve.server.upstream.ledger import BROKEN_OFF, WITHOUT_LIST
-from deltaserve.server.upstream.listing.methods import ONE_TOKEN, Cost, MethodName, complete
+from deltaserve.server.upstream.listing.methods import ONE_TOKEN, MethodName, complete
 
 POSITIONS: Final = 32  # prompts in one list: each repeats its whole prefix
 
@@ -42,7 +43,7 @@ class PromptList:
                 while events.arrived:
                     answer.read(events, events.arrived.popleft())
         lists = [await self._list(prompt, draw) for prompt, draw in zip(prompts, answer.draws, strict=True)]
-        return Block(box.drawn_at(temperature), lists)
+        return Block(box.drawn_at(temperature), lists, sum(map(len, prompts)), len(prompts))
 
     def cost(self, prefix: int, text: int) -> Cost:
         return Cost(1, text * prefix + text * (text - 1) // 2, text)

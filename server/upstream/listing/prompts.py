@@ -5,7 +5,7 @@ from typing import Final
 
 from deltaserve.errors import UnsupportedParameter
 from deltaserve.server.decoding.protocols import Block, DraftParams
-from deltaserve.server.upstream.base import BlackBox
+from deltaserve.server.upstream.base import ProbedUpstream
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.listing.choosing import cheapest
 from deltaserve.server.upstream.listing.generate import Generate
@@ -19,7 +19,7 @@ Portion = tuple[Block, int]  # and the calls that it took
 _FOR_PROMPTS: Final = tuple(name for name in NAMES if name != "grammar")
 
 
-def require_scoring(box: BlackBox) -> None:
+def require_scoring(box: ProbedUpstream) -> None:
     """Raises UnsupportedParameter, saying what is missing, where no prompt can be scored."""
     if not box.capabilities.ids_in:
         raise UnsupportedParameter(
@@ -63,9 +63,10 @@ async def prompt_lists(
 async def _without_draw(method: Echo | Generate, box: CompletionsBox, token_ids: Sequence[int], full: bool) -> Portion:
     """The lists before each token; by a step the last of a prompt that leaves no room for the token of such a call."""
     if not full:
-        return Block(None, await method.lists(token_ids[:1], token_ids[1:])), 1
+        return Block(None, await method.lists(token_ids[:1], token_ids[1:]), len(token_ids), 1), 1
     lists = await method.lists(token_ids[:1], token_ids[1:-1]) if len(token_ids) > 2 else []
-    return Block(None, [*lists, *await Steps(box).lists(token_ids[:-1], token_ids[-1:])]), 2
+    lists += await Steps(box).lists(token_ids[:-1], token_ids[-1:])
+    return Block(None, lists, 2 * len(token_ids) - 2, 2), 2
 
 
 def _whole(block: Block) -> Block:

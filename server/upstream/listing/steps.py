@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.protocols import Block, DraftParams, Proposal, Upstream
-from deltaserve.server.upstream.listing.methods import ONE_TOKEN, Cost, MethodName, complete
+from deltaserve.server.upstream.cost import Cost
+from deltaserve.server.upstream.listing.methods import ONE_TOKEN, MethodName, complete
 
 _CALLS_AT_ONCE = 4
 
@@ -38,7 +39,8 @@ class Steps:
             draws = await asyncio.gather(*calls)
         finally:
             await _stopped(calls)
-        return Block(draws[-1][0], [proposal for _, proposal in draws])
+        sent = self.cost(len(token_ids), len(draws))
+        return Block(draws[-1][0], [proposal for _, proposal in draws], sent.prompt_tokens, sent.generated_tokens)
 
     def cost(self, prefix: int, text: int) -> Cost:
         return Cost(text, text * prefix + text * (text - 1) // 2, text)

@@ -15,6 +15,7 @@ from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.dialects.table import KINDS, box_of
 from deltaserve.server.upstream.dialects.text_box import TextBox
 from deltaserve.server.upstream.http.continuity import Difference
+from deltaserve.server.upstream.http.throttle import Throttle
 from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
 from deltaserve.server.upstream.probing.detect import Detected, detect
 from deltaserve.server.upstream.probing.identity import Identity, compare, identify
@@ -46,10 +47,7 @@ async def connect(
     Raises UncorrectableUpstream when it cannot be corrected, UpstreamError when it is away.
     """
     prober = Prober(url, tokenizer, key, dialect, k, timeouts, limits, cache_salt, prefix_cache, trust_draws, provider)
-    box, identity = await prober.probed(model)
-    structlog.get_logger(__name__).info("upstream_probed", **box.capabilities.describe())
-    box.revalidate_with(await revalidation(prober, box, identity))
-    return box
+    return (await prober.connected(model))[0]
 
 
 CACHE_IS_TOLD: Final[frozenset[Dialect]] = frozenset({"llamacpp"})  # by each request
@@ -70,10 +68,18 @@ class Prober:
     prefix_cache: bool | None
     trust_draws: bool
     provider: str | None = None
+    throttle: Throttle | None = None  # of all calls to this address; None: without limits
+
+    async def connected(self, model: str | None) -> tuple[CompletionsBox, Identity]:
+        """Probed, and watched from now on. Raises UncorrectableUpstream, UpstreamError."""
+        box, identity = await self.probed(model)
+        structlog.get_logger(__name__).info("upstream_probed", **box.capabilities.describe())
+        box.revalidate_with(await revalidation(self, box, identity))
+        return box, identity
 
     async def probed(self, model: str | None) -> tuple[CompletionsBox, Identity]:
         """All of it, with some dozen calls. Raises UncorrectableUpstream, UpstreamError."""
-        transport = Transport(self.url, key=self.key, timeouts=self.timeouts, limits=self.limits)
+        transport = self._transport(self.limits)
         try:
             pages = await detect(transport, model, None if self.dialect == "auto" else self.dialect)
             box, pages = await understood(pages, partial(self._measured, transport), guessed=self.dialect == "auto")
@@ -94,7 +100,7 @@ class Prober:
     async def compared(self, facts: Capabilities, identity: Identity) -> Difference | None:
         """A look at little cost. Raises UpstreamError where the server does not answer."""
         limits = replace(self.limits or Limits(), attempts=1)  # whoever waits for the look tries again
-        transport = Transport(self.url, key=self.key, timeouts=self.timeouts, limits=limits)
+        transport = self._transport(limits)
         try:
             pages = await detect(transport, facts.model, identity.pages.dialect)
             return await compare(identity, self._box(transport, facts), self.tokenizer, pages)
@@ -102,6 +108,9 @@ class Prober:
             return Difference(error.message.rstrip("."))
         finally:
             await transport.aclose()
+
+    def _transport(self, limits: Limits | None) -> Transport:
+        return Transport(self.url, key=self.key, timeouts=self.timeouts, limits=limits, throttle=self.throttle)
 
     def _assumed(self, pages: Detected) -> Capabilities:
         """What the probe starts from and then corrects. Raises UncorrectableUpstream."""

@@ -36,6 +36,13 @@ def lists(answer: dict[str, Any], index: int = 0) -> dict[str, list[Any]]:
     return found
 
 
+def billed(*, calls: int, prompt: int, completion: int, wasted: int) -> dict[str, int]:
+    return {
+        "upstream_calls": calls, "upstream_prompt_tokens": prompt,
+        "upstream_completion_tokens": completion, "upstream_wasted_tokens": wasted,
+    }  # fmt: skip
+
+
 def test_every_token_of_the_prompt_is_scored_and_one_more_is_generated(app: RunningApp) -> None:
     answer = score(app, "abxQ")
     found = lists(answer)
@@ -47,6 +54,7 @@ def test_every_token_of_the_prompt_is_scored_and_one_more_is_generated(app: Runn
     assert found["token_logprobs"][1:] == pytest.approx(expected, abs=1e-9)
     assert found["top_logprobs"][0] is None
     assert [set(top) for top in found["top_logprobs"][1:]] == [{"b"}, {"c", "x"}, {"d", "Q"}, {"e"}]
+    assert answer["usage"].pop("deltaserve") == billed(calls=4, prompt=1 + 2 + 3 + 4, completion=4, wasted=3)
     assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 1, "total_tokens": 5}
 
 
@@ -54,6 +62,7 @@ def test_with_no_tokens_asked_for_the_prompt_alone_comes_back(app: RunningApp) -
     answer = score(app, list(b"abxQ"), max_tokens=0)
     assert lists(answer)["tokens"] == ["a", "b", "x", "Q"]
     assert (answer["choices"][0]["text"], answer["choices"][0]["finish_reason"]) == ("abxQ", "length")
+    assert answer["usage"].pop("deltaserve") == billed(calls=3, prompt=1 + 2 + 3, completion=3, wasted=3)
     assert answer["usage"] == {"prompt_tokens": 4, "completion_tokens": 0, "total_tokens": 4}
 
 

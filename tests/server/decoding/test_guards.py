@@ -165,7 +165,7 @@ def sources(kind):
     box = ToyBlackBox()
     if kind == "the black box's drafts":
         return lambda: UpstreamSource(box)
-    return lambda: Drafting(box, box, LONGEST).source()
+    return lambda: Drafting(LONGEST).source(box, box)
 
 
 @pytest.mark.anyio

@@ -16,6 +16,13 @@ def test_each_front_end_has_its_share_of_what_is_counted_where_it_happens() -> N
     assert share(Settings(admin_requests_per_minute=1), 4).admin_requests_per_minute == 1
 
 
+def test_front_ends_together_ask_an_upstream_no_more_than_it_takes() -> None:
+    two = "http://127.0.0.1:1,http://127.0.0.1:2"
+    each = share(Settings(upstream_url=two, upstream_calls_per_minute="100,0", upstream_calls_at_once="2"), 3)
+    assert (each.upstream_calls_per_minute, each.upstream_calls_at_once) == ((33, 0), (1,))
+    assert each.upstream_tokens_per_minute == ()
+
+
 @pytest.mark.parametrize(("workers", "front_ends"), [("0", 0), ("1", 1), (3, 3)])
 def test_the_operator_says_how_many_front_ends_there_are(workers: object, front_ends: int) -> None:
     assert load_settings(workers=workers).front_ends == front_ends

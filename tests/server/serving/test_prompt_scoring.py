@@ -17,6 +17,7 @@ from deltaserve.server.decoding.rows import NumpyRow
 from deltaserve.server.decoding.stream import StreamStats
 from deltaserve.server.serving.prompt_scoring import PromptScoring
 from deltaserve.server.upstream.listing.methods import NAMES
+from deltaserve.server.upstream.pool.pool import sole
 from deltaserve.server.upstream.probing.connect import connect
 from tests.support.blackbox import BlackBoxProcess, blackbox, forward, make_model
 
@@ -60,7 +61,7 @@ async def test_the_last_token_has_the_black_box_s_own_number_though_it_is_not_li
     scores = {}
     for max_tokens in (0, 1) if length < CONTEXT else (0,):
         params = SamplingParams(max_tokens=max_tokens, temperature=0.0)
-        scoring = PromptScoring(box, ids, params, "impute", StreamStats(), CONTEXT)
+        scoring = PromptScoring(sole(box).session(), ids, params, "impute", StreamStats(), CONTEXT)
         scores[max_tokens] = [token.logprob for token in await scoring.run(session)]
     await box.aclose()
     assert len(scores[0]) == length
@@ -77,7 +78,9 @@ async def test_a_prompt_is_scored_by_one_call_whose_draw_is_used_where_it_tells_
     box = await connect(server.url, tokenizer=tokenizer, k=5)
     box.adopt(replace(box.capabilities, **dict.fromkeys(NAMES, False) | {method: True}))
     stats, ids = StreamStats(), tokenizer.encode("She was born in a small house.")
-    scoring = PromptScoring(box, ids, SamplingParams(max_tokens=1, temperature=0.0), "impute", stats, CONTEXT)
+    scoring = PromptScoring(
+        sole(box).session(), ids, SamplingParams(max_tokens=1, temperature=0.0), "impute", stats, CONTEXT
+    )
     scores = await scoring.run(Offsets(tokenizer.vocab_size))
     await box.aclose()
     assert (len(scores), stats.upstream_calls) == (len(ids), calls)

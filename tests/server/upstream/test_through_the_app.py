@@ -15,6 +15,7 @@ from deltaserve.server.app import Build, create_app
 from deltaserve.server.serving.ports import Backends, Registry
 from deltaserve.server.settings import Settings
 from deltaserve.server.upstream.http.transport import Limits
+from deltaserve.server.upstream.pool.pool import sole
 from deltaserve.server.upstream.probing.connect import connect
 from tests.support.app import VOCAB, FlatVersion, OneVersion, byte_tokenizer, eventually, serve
 from tests.support.fake_upstream import FakeUpstream
@@ -75,7 +76,7 @@ def in_front_of(replay: Replay, tokenizer: Tokenizer) -> Iterator[httpx.Client]:
 
     async def upstream(_: Settings, known: Registry) -> Backends:
         box = await connect(replay.url, tokenizer=tokenizer, k=K, limits=Limits(attempts=1))
-        return Backends(box, known, "tiny", box.problem)
+        return Backends(sole(box), known, "tiny")
 
     app = create_app(Settings(admin_key="admin"), build=Build(versions, upstream))
     with serve(app) as (_, url), httpx.Client(base_url=url, timeout=20) as client:

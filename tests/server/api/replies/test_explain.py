@@ -222,6 +222,6 @@ def test_an_id_that_the_tokenizer_has_not_has_no_text(tokenizer: Any) -> None:
 
 def test_explained_streams_are_never_drafted_by_the_pair() -> None:
     box: Any = ScriptedBlackBox()
-    drafting = Drafting(box, box, BlockLimits())
-    assert isinstance(drafting.source(), AdaptiveSource)
-    assert isinstance(drafting.source(explained=True), UpstreamSource)
+    drafting = Drafting(BlockLimits())
+    assert isinstance(drafting.source(box, box), AdaptiveSource)
+    assert isinstance(drafting.source(box, box, explained=True), UpstreamSource)

@@ -162,4 +162,4 @@ async def test_a_token_is_expected_only_where_the_offset_of_the_pairs_choice_is_
 
 def test_an_operator_can_turn_early_calls_off():
     box = ToyBlackBox()
-    assert Drafting(box, None, BlockLimits(), early_calls=False).source().early_call is None
+    assert Drafting(BlockLimits(), early_calls=False).source(box, None).early_call is None

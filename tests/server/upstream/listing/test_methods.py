@@ -13,11 +13,12 @@ from deltaserve.errors import MalformedTopK, UncorrectableUpstream
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.upstream.comparison import difference
+from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.dialects.completions import PATH, CompletionsBox
 from deltaserve.server.upstream.listing.choosing import method_for_texts, method_of, proven_methods
 from deltaserve.server.upstream.listing.generate import read_input_logprobs
 from deltaserve.server.upstream.listing.greedy import greedy_answer
-from deltaserve.server.upstream.listing.methods import Cost, MethodName, spans
+from deltaserve.server.upstream.listing.methods import MethodName, spans
 from deltaserve.server.upstream.listing.one_prompt import read_prompt_logprobs
 from deltaserve.server.upstream.probing.connect import connect
 from deltaserve.server.upstream.topk import TopKRules

@@ -1,0 +1,163 @@
+"""Who belongs to a pool: every upstream is probed, and must be the same model as the first one that answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+
+from deltaserve.errors import DeltaserveError, UncorrectableUpstream
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.listing.block_scorer import block_scorer
+from deltaserve.server.upstream.listing.named import named_ids
+from deltaserve.server.upstream.pool.member import Member
+from deltaserve.server.upstream.pool.pool import SCORED_PROMPT, Pool
+from deltaserve.server.upstream.probing.identity import Identity, same_weights
+
+_MOST_TURNS: Final = 16  # between two tries to let an upstream join that was refused
+_ALIKE: Final = {"k": "alternatives listed at a position", "ids_in": "token ids as prompts", "vocab_size": "vocabulary"}
+
+Connected = tuple[CompletionsBox, Identity]
+
+
+@dataclass(slots=True)
+class Applicant:
+    """One upstream that is to serve: `connect` probes it. Raises UncorrectableUpstream, UpstreamError."""
+
+    name: str
+    connect: Callable[[], Awaitable[Connected]]
+    reason: str | None = field(default=None, init=False)  # why it has not joined
+    reached: bool = field(default=False, init=False)  # and answered
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "state": "absent", "fault": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """What the operator allows."""
+
+    patience_s: float = 10.0  # one call may wait so long for an upstream that can be asked
+    scored_prompt: int = SCORED_PROMPT
+    join_every_s: float = 5.0
+
+
+async def open_pool(applicants: Sequence[Applicant], limits: PoolLimits) -> Pool:
+    """A pool of those that answer now; the others join when they do.
+
+    Raises UncorrectableUpstream where one of them cannot be corrected or is another model than the first that answers,
+    and what keeps the first one away where none answers.
+    """
+    joined = await _connected(applicants)
+    try:
+        _refuse_strangers(joined)
+    except BaseException:
+        await _close(joined)
+        raise
+    reference = next(iter(joined.values()))
+    several = len(applicants) > 1
+    members = [_member(name, box, limits, several=several) for name, (box, _) in joined.items()]
+    pool = Pool(members, patience_s=limits.patience_s)
+    if several:
+        absent = [applicant for applicant in applicants if applicant.name not in joined]
+        work = asyncio.create_task(_look_after(pool, absent, reference, limits))
+        pool.looked_after(work, lambda: [applicant.describe() for applicant in absent])
+    return pool
+
+
+def unlike(reference: Connected, candidate: Connected) -> str | None:
+    """Why answers could not go on at the candidate that began at the reference; None where they can."""
+    known, facts = reference[0].capabilities, candidate[0].capabilities
+    for name, meaning in _ALIKE.items():
+        one, other = getattr(known, name), getattr(facts, name)
+        if one != other and None not in (one, other):
+            advice = f" Set upstream_k to {min(one, other)}." if name == "k" else ""
+            return f"its {meaning}: {other}, where the others have {one}.{advice}"
+    if not same_weights(reference[1], candidate[1]):
+        return (
+            "it lists other tokens than the others do after the same prompts, so it is another model or another build."
+        )
+    return None
+
+
+async def _connected(applicants: Sequence[Applicant]) -> dict[str, Connected]:
+    """By name, in the applicants' order. Raises what no waiting can mend, or the first fault where nobody answers."""
+    named = len(applicants) > 1
+    tasks = [asyncio.create_task(_one(applicant, named=named)) for applicant in applicants]
+    try:
+        heard = await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        await _close({str(at): one for at, one in enumerate(ended) if isinstance(one, tuple)})
+        raise
+    joined = {a.name: one for a, one in zip(applicants, heard, strict=True) if isinstance(one, tuple)}
+    if not joined:
+        raise next(error for error in heard if isinstance(error, DeltaserveError))
+    return joined
+
+
+async def _one(applicant: Applicant, *, named: bool) -> Connected | DeltaserveError:
+    """Connected, or why it is away. Raises what is no matter of waiting; `named`: with the applicant's name."""
+    try:
+        return await applicant.connect()
+    except DeltaserveError as error:
+        if not error.retryable:
+            if named and isinstance(error, UncorrectableUpstream):
+                raise UncorrectableUpstream(f"{applicant.name}: {error.message}") from error
+            raise
+        applicant.reason = error.message
+        return error
+
+
+def _refuse_strangers(joined: dict[str, Connected]) -> None:
+    first, *others = joined
+    for name in others:
+        if (reason := unlike(joined[first], joined[name])) is not None:
+            raise UncorrectableUpstream(f"{name} cannot stand beside {first}: {reason}")
+
+
+async def _look_after(pool: Pool, absent: list[Applicant], reference: Connected, limits: PoolLimits) -> None:
+    """Lets members join and come back. One that was refused is tried again, less and less often: it may be mended."""
+    pauses = dict.fromkeys((applicant.name for applicant in absent), 1)
+    turn = 0
+    while True:
+        await asyncio.sleep(limits.join_every_s)
+        turn += 1
+        await pool.look_at_troubled()
+        for applicant in [one for one in absent if turn % pauses[one.name] == 0]:
+            if await _join(pool, applicant, reference, limits):
+                absent.remove(applicant)
+            elif applicant.reached:
+                pauses[applicant.name] = min(2 * pauses[applicant.name], _MOST_TURNS)
+
+
+async def _join(pool: Pool, applicant: Applicant, reference: Connected, limits: PoolLimits) -> bool:
+    log = structlog.get_logger(__name__)
+    try:
+        box, identity = await applicant.connect()
+    except DeltaserveError as error:
+        applicant.reached, reason = not error.retryable, error.message
+    else:
+        applicant.reached = True
+        if (stranger := unlike(reference, (box, identity))) is None:
+            pool.join(_member(applicant.name, box, limits, several=True))
+            log.info("upstream_joined", upstream=applicant.name)
+            return True
+        await box.aclose()
+        reason = f"It is kept out: {stranger}"
+    if reason != applicant.reason:
+        log.warning("upstream_absent", upstream=applicant.name, reason=reason)
+    applicant.reason = reason
+    return False
+
+
+def _member(name: str, box: CompletionsBox, limits: PoolLimits, *, several: bool) -> Member:
+    held_to = box.capabilities.k if several else None
+    return Member(name, box, block_scorer(box, limits.scored_prompt), named_ids(box), held_to_k=held_to)
+
+
+async def _close(joined: dict[str, Connected]) -> None:
+    await asyncio.gather(*(box.aclose() for box, _ in joined.values()))

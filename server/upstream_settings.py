@@ -1,0 +1,81 @@
+"""What can be set for each of several upstreams: written with commas, or once for all of them."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar
+
+import httpx2 as httpx
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+T = TypeVar("T")
+
+
+def _parts(value: object) -> object:
+    """`a,b` as two; so is each of a list. An empty part stays: that upstream has none."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return tuple(part.strip() for one in value for part in one.split(","))
+    return (value,) if isinstance(value, int) else value
+
+
+def _addresses(value: object) -> object:
+    parts = _parts(value)
+    return tuple(filter(None, parts)) if isinstance(parts, tuple) else parts
+
+
+Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)]
+KeyOfEach = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_parts)]
+NumberOfEach = Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode, BeforeValidator(_parts)]
+LIMITS: Final = ("upstream_calls_at_once", "upstream_calls_per_minute", "upstream_tokens_per_minute")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """What is set for one black box; None: nothing."""
+
+    url: str
+    key: str | None = None
+    calls_at_once: int | None = None
+    calls_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+    @property
+    def name(self) -> str:
+        """For logs and metrics: its host and port, and a path where there is one."""
+        try:
+            url = httpx.URL(self.url)
+        except httpx.InvalidURL:
+            return self.url
+        return url.netloc.decode("ascii") + url.path.rstrip("/").removesuffix("/v1")
+
+
+def for_each(values: tuple[T, ...], count: int) -> tuple[T | None, ...]:
+    """One value stands for all, none for nothing. Raises ValueError for another number of them."""
+    if len(values) not in (0, 1, count):
+        raise ValueError(f"give one for all upstreams, or {count}: one for each in upstream_url")
+    return values if len(values) == count else (values or (None,)) * count
+
+
+def each_upstream(
+    urls: tuple[str, ...], keys: tuple[SecretStr, ...], *limits: tuple[int, ...]
+) -> list[UpstreamSettings]:
+    """`limits`: as LIMITS names them; 0 stands for none."""
+    count = len(urls)
+    return [
+        UpstreamSettings(url, (key.get_secret_value() or None) if key else None, *(one or None for one in each))
+        for url, key, *each in zip(urls, for_each(keys, count), *(for_each(one, count) for one in limits), strict=True)
+    ]
+
+
+def check_each(urls: tuple[str, ...], named: dict[str, tuple[Any, ...]]) -> None:
+    """Raises ValueError where an upstream is named twice, or where `named` settings do not fit their number."""
+    known = [UpstreamSettings(url).name for url in urls]
+    for name in known:
+        if known.count(name) > 1:
+            raise ValueError(f"upstream_url names {name} twice")
+    for name, values in named.items():
+        try:
+            for_each(values, len(urls))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
