@@ -2,9 +2,9 @@
 
 import pytest
 
-from deltaserve.errors import MalformedTopK
+from deltaserve.errors import MalformedTopK, UpstreamError
 from tests.server.upstream.conformance.rows import Row, drafted, each_row, opened, require_exact
-from tests.support.standins.oracle import END, PROMPT, readable
+from tests.support.standins.oracle import END, PROMPT, SIZE, readable
 
 pytestmark = [pytest.mark.anyio, each_row]
 
@@ -37,6 +37,16 @@ async def test_an_answer_that_ran_out_of_tokens_has_no_end(row: Row) -> None:
     assert shown == [(i, None) for i in ANSWER] or (
         row.counted and shown == [*((i, None) for i in ANSWER[:2]), (None, None)]
     )
+
+
+async def test_a_special_token_that_comes_last_by_chance_is_no_end(row: Row) -> None:
+    async with opened(row, script=[*ANSWER[:2], SIZE - 1]) as (box, _):
+        try:
+            proposals = await drafted(box, tokens=3)
+        except UpstreamError:
+            proposals = []  # what has no text may be unknown where tokens are texts
+        assert box.capabilities.end_ids == ()
+    assert all(proposal.end_id is None for proposal in proposals)
 
 
 async def test_an_answer_that_ends_at_once_is_told_by_its_list_alone_where_the_end_is_not_shown(row: Row) -> None:
