@@ -31,6 +31,7 @@ class FakeUpstream:
     echoes: Callable[[int], str] | None = None  # weights of an echo's lists, by their position; None: it knows no echo
     generates: bool = False  # SGLang's own route
     obeys_grammars: bool = False  # of ids, as llama.cpp; the lists stay as they are
+    names: bool = False  # vLLM's logprob_token_ids: these in the place of the best ones
     cached: int | None = None
     owner: str | None = None  # what its models page says instead of the dialect's own server
     name: str = "tiny"
@@ -177,7 +178,8 @@ class FakeUpstream:
             return best[0], None
         if self.hole and position:
             return best[0], {"content": [{"id": best[0], "bytes": [], "logprob": 0.0, "top_logprobs": []}]}
-        return best[0], self._shape(best, listed)
+        named = body.get("logprob_token_ids") if self.names else None
+        return best[0], self._shape(list(dict.fromkeys([best[0], *named])) if named else best, listed)
 
     def _listed(self, ids: list[int], temperature: float, weights: str | None = None) -> list[float]:
         rng = random.Random((self.weights if weights is None else weights) + str([*self.template, *ids]))

@@ -68,8 +68,10 @@ def replayed(fake: FakeUpstream) -> Iterator[tuple[Replay, Callable[[], None]]]:
 
 
 @contextmanager
-def in_front_of(replay: Replay, tokenizer: Tokenizer) -> Iterator[httpx.Client]:
-    registry = OneVersion(FlatVersion(tokenizer))
+def in_front_of(
+    replay: Replay, tokenizer: Tokenizer, version: FlatVersion | None = None, **settings: Any
+) -> Iterator[httpx.Client]:
+    registry = OneVersion(version or FlatVersion(tokenizer))
 
     async def versions(_: Settings, __: AsyncExitStack) -> Registry:
         return registry
@@ -78,7 +80,7 @@ def in_front_of(replay: Replay, tokenizer: Tokenizer) -> Iterator[httpx.Client]:
         box = await connect(replay.url, tokenizer=tokenizer, k=K, limits=Limits(attempts=1))
         return Backends(sole(box), known, "tiny")
 
-    app = create_app(Settings(admin_key="admin"), build=Build(versions, upstream))
+    app = create_app(Settings(admin_key="admin", **settings), build=Build(versions, upstream))
     with serve(app) as (_, url), httpx.Client(base_url=url, timeout=20) as client:
         yield client
 

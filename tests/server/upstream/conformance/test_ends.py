@@ -68,14 +68,10 @@ async def test_usage_that_counts_fewer_tokens_than_were_shown_is_refused(row: Ro
 
 
 async def test_a_token_that_only_the_usage_counts_is_asked_for_again_or_refused(row: Row) -> None:
-    """One of three positions seems to be missing: nobody knows which, so nothing is put in its place."""
-    async with opened(row, script=[*ANSWER, ord("."), ord(".")], counts=1) as (box, replay):
+    """One of the answer's positions seems to be missing: nobody knows which, so nothing is put in its place."""
+    async with opened(row, script=[*ANSWER, END], counts=1) as (box, _):
         try:
-            proposals = await drafted(box, tokens=5)
+            proposals = await drafted(box, tokens=8)
         except MalformedTopK:
             return
-    if row.counted:
-        assert [proposal.token_id for proposal in proposals] == [None]
-        return
-    assert [proposal.token_id for proposal in proposals[:5]] == [*ANSWER, ord("."), ord(".")]
-    assert len(replay.bodies(box.path)) == 1 or proposals[-1].token_id is None
+    assert proposals[-1].token_id is None
