@@ -10,7 +10,7 @@ from typing import Final
 from deltaserve.offset_models.demo.process import HOST
 
 RETRY_AFTER_S: Final = 1
-_ON_THE_WIRE_S: Final = 0.05  # a call may have left before the refusal of another one was read
+_ON_THE_WIRE_S: Final = 0.2  # a call may have left before the refusal of another one was read, on a busy machine
 _REFUSAL: Final = b'{"error":{"message":"Rate limit reached.","type":"rate_limit_error","code":"rate_limit_exceeded"}}'
 _CHUNK: Final = 1 << 16
 

@@ -20,6 +20,7 @@ from deltaserve.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from deltaserve.server.upstream.http.attempts import LONGEST_WAIT_S, Call, asks_for_a_pause, retry_wait
 from deltaserve.server.upstream.http.continuity import Continuity
 from deltaserve.server.upstream.http.events import Framing
 from deltaserve.server.upstream.http.refusals import Restarting, error_from_body
@@ -34,8 +35,6 @@ __all__ = ["EventStream", "Framing", "Limits", "Timeouts", "Transport", "base_ur
 
 T = TypeVar("T")
 _LARGEST_ERROR_BODY = 1 << 16
-_ASK_ANEW = "The connection to the upstream was lost: what was asked has to be asked anew."
-_LONGEST_WAIT_S = 2.0  # before another attempt; a longer Retry-After is handed on to the client
 
 
 class Transport:
@@ -71,7 +70,7 @@ class Transport:
             verify=root.startswith("https"),  # certificates take time to load, and plain HTTP has none
         )
         self._retrying = stamina.AsyncRetryingCaller(
-            attempts=self.limits.attempts, timeout=self.timeouts.total_s, wait_initial=0.1, wait_max=_LONGEST_WAIT_S
+            attempts=self.limits.attempts, timeout=self.timeouts.total_s, wait_initial=0.1, wait_max=LONGEST_WAIT_S
         )
 
     async def aclose(self) -> None:
@@ -91,7 +90,7 @@ class Transport:
     @asynccontextmanager
     async def stream(self, path: str, body: Mapping[str, Any], framing: Framing = "sse") -> AsyncIterator[EventStream]:
         """POST, then the answer's events; leaving the context closes the connection. Retries before the first byte."""
-        deadline, call = asyncio.get_running_loop().time() + self.timeouts.total_s, _Call(self.continuity)
+        deadline, call = asyncio.get_running_loop().time() + self.timeouts.total_s, Call(self.continuity)
 
         async def opened() -> tuple[Place, EventStream]:
             async with call.attempt(), self._placed(body, call) as place:
@@ -134,7 +133,7 @@ class Transport:
             # The server had closed an idle connection just as it was taken again: not its failure, so no attempt lost.
 
     async def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        call = _Call(self.continuity)
+        call = Call(self.continuity)
 
         async def answered() -> bytes:
             async with call.attempt():
@@ -159,14 +158,14 @@ class Transport:
             return await _read_all(response, self.limits.event_bytes)
 
     @asynccontextmanager
-    async def _placed(self, body: Mapping[str, Any], call: "_Call") -> AsyncIterator[Place]:
+    async def _placed(self, body: Mapping[str, Any], call: Call) -> AsyncIterator[Place]:
         """The call's place, to be left by whoever reads its answer; left here where there is none."""
         counted = self.throttle.rates.tokens_per_minute is not None
         place = await self.throttle.enter(tokens_of(body) if counted else 0, again=call.refused)
         try:
             yield place
         except BaseException as error:
-            if isinstance(error, UpstreamBusy) and _asks_for_a_pause(error):
+            if isinstance(error, UpstreamBusy) and asks_for_a_pause(error):
                 call.refused = True
                 place.refused(error.retry_after_s)
             place.leave()
@@ -196,7 +195,7 @@ class Transport:
         try:
             return await call()
         except UpstreamError as error:
-            if _retry_wait(error) is False:
+            if retry_wait(error) is False:
                 raise
             failures = [error]
 
@@ -208,8 +207,8 @@ class Transport:
         return await self._retrying(self._retry_wait, again)
 
     def _retry_wait(self, error: Exception) -> bool | float:
-        """The same within the budget."""
-        return _retry_wait(error) if self._budget.spend() else False
+        """As `retry_wait`, within the budget."""
+        return retry_wait(error) if self._budget.spend() else False
 
     @asynccontextmanager
     async def _answer_in_time(self) -> AsyncIterator[None]:
@@ -240,61 +239,6 @@ def base_url(url: str) -> str:
             "The upstream address must be http(s)://host[:port], without a user or password in it."
         )
     return str(parsed.copy_with(query=None, fragment=None)).rstrip("/").removesuffix("/v1")
-
-
-class _Call:
-    """One call and its attempts, each to the server that the call was worded for."""
-
-    def __init__(self, continuity: Continuity | None) -> None:
-        self.refused = False  # by a busy upstream
-        self._continuity = continuity
-        self._epoch = continuity.epoch if continuity is not None else 0
-
-    @property
-    def void(self) -> bool:
-        """Whether the server may have become another one since the attempt began."""
-        continuity = self._continuity
-        return continuity is not None and (continuity.doubtful or continuity.epoch != self._epoch)
-
-    @asynccontextmanager
-    async def attempt(self) -> AsyncIterator[None]:
-        """Waits while it is not known who answers. Raises UpstreamError, also where what was answered is void."""
-        if self._continuity is not None:
-            await self._continuity.settled()
-        if self.void:
-            raise _Void(_ASK_ANEW)
-        try:
-            yield
-        except UpstreamError as error:
-            self.heard(error)
-            raise
-        if self.void:
-            raise _Void(_ASK_ANEW)
-
-    def heard(self, error: UpstreamError | None) -> None:
-        """Some errors say that the connection was lost."""
-        if self._continuity is not None and isinstance(error, UpstreamUnreachable | Restarting):
-            self._continuity.lost()
-
-
-class _Void(UpstreamUnreachable):
-    """An answer that may be another server's."""
-
-
-def _retry_wait(error: Exception) -> bool | float:
-    """Unreachable and busy are worth another try; a slow upstream is not helped by a second copy of the work."""
-    if isinstance(error, _Void | OverLimit):
-        return False  # whoever worded the request words it again; or it has waited long enough
-    if isinstance(error, UpstreamBusy) and not isinstance(error, Restarting):
-        return False  # its pause is waited for, and no attempt lost
-    if isinstance(error, Restarting) and error.retry_after_s is not None:
-        return max(error.retry_after_s, 0.05) if error.retry_after_s <= _LONGEST_WAIT_S else False
-    return isinstance(error, UpstreamUnreachable | UpstreamBusy)
-
-
-def _asks_for_a_pause(error: UpstreamBusy) -> bool:
-    """A server that only loads its model is looked after by `Continuity`; some calls never reached it."""
-    return not isinstance(error, OverLimit) and (error.retry_after_s is not None or not isinstance(error, Restarting))
 
 
 async def _failure(response: httpx.Response) -> UpstreamError:

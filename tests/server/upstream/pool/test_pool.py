@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+import numpy as np
 import pytest
 
 from deltaserve.errors import (
@@ -14,6 +15,7 @@ from deltaserve.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from deltaserve.server.decoding.protocols import Floats, Ids
 from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.http.refusals import Refusal
 from deltaserve.server.upstream.http.throttle import OverLimit
@@ -261,6 +263,25 @@ async def test_costs_are_kept_by_answer_and_by_member() -> None:
     assert list(other.costs.values()) == [Cost(1, 3, 3)]
     shown = {row["name"]: (row["calls"], row["prompt_tokens"], row["completion_tokens"]) for row in pool.members()}
     assert sorted(shown.values()) == [(1, 3, 3), (3, 13, 8)]
+
+
+class Names:
+    most = 7
+
+    async def named(self, prefixes: list[list[int]], ids: Ids) -> list[Floats]:
+        return [np.zeros(len(ids)) for _ in prefixes]
+
+
+async def test_ids_are_asked_for_by_name_where_that_is_possible_and_billed() -> None:
+    pool = pool_of(StubBox(), StubBox())
+    pool._members[1].names = Names()  # type: ignore[assignment]
+    session = pool.session()
+    told = await session.named([[1, 2, 3], [1, 2, 3, 4]], np.array([5, 6]))
+    assert (len(told), session.most, pool.names_ids) == (2, 7, False)
+    assert session.costs == {"box1": Cost(1, 7, 2)}
+    assert pool.members()[0]["failures"] == 0
+    pool._members[0].names = Names()  # type: ignore[assignment]
+    assert pool.names_ids
 
 
 async def test_a_call_that_was_never_answered_costs_nothing() -> None:
