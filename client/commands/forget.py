@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -10,7 +10,7 @@ from deltaserve.client.address import ADMIN_KEY_VARIABLE, URL_VARIABLE, Address
 from deltaserve.client.console import shared
 from deltaserve.client.console import training_options as options
 from deltaserve.client.console.generated import accepts
-from deltaserve.client.console.terminal import new_app, quiet
+from deltaserve.client.console.terminal import new_app, note, quiet
 from deltaserve.client.forgetting.about import check_mode, prepared, purge_work, request_of, say_review
 from deltaserve.client.forgetting.activation import activate as bring
 from deltaserve.client.forgetting.activation import admin_at
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deltaserve.offset_models.training.forget import ForgetResult, Plan
 
 app = new_app()
+ABOUT_MINUTES: Final = 30.0
 
 
 @app.command()
@@ -85,6 +86,15 @@ def forget(
     device: options.Device = "auto",
     tensorboard: options.Tensorboard = None,
     plot: options.Plot = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="For all of it but --attack: steps, batches, evaluations and questions are chosen to fit, and a "
+            "second objective is tried where the first one leaves too much. Default: 30 with --about, if no --steps are "
+            "given; else no bound.",
+        ),
+    ] = None,
     attack: Annotated[
         bool | None,
         typer.Option(
@@ -122,6 +132,8 @@ def forget(
 
     address = shared.upstream_address(upstream, upstream_key)
     admin = admin_at(admin_url, admin_key) if activate and not review else None
+    if about is not None and minutes is None and values.get("steps") is None:
+        minutes = ABOUT_MINUTES
     settings = options.read_settings(values, option, target)
     source = Source(address.root, model or "", k, concurrency, api_key=address.key)
     if about is None:
@@ -134,7 +146,7 @@ def forget(
         if review:
             say_review(rows, as_json)
             return
-    data, held = rows.data(settings, answer_tokens)
+    data, held = rows.data(settings, answer_tokens, open_choice=minutes is not None)
     plan = Plan(
         name=name,
         data=data,
@@ -150,6 +162,7 @@ def forget(
         questions=questions,
         answer_tokens=answer_tokens,
         device=device,
+        minutes=minutes,
     )
     result = _make(plan, tensorboard)
     if plot:
@@ -166,15 +179,16 @@ def forget(
 def _make(plan: "Plan", tensorboard: Path | None) -> "ForgetResult":
     from deltaserve.offset_models.progress.progress import Progress
     from deltaserve.offset_models.training.forget import forget as make
+    from deltaserve.offset_models.training.learning.reporting import all_reports
     from deltaserve.offset_models.training.learning.reporting import tensorboard as event_files
+    from deltaserve.offset_models.training.within import forget_within
 
     with ExitStack() as stack:
         bar = stack.enter_context(Progress(visible=True))
-        if tensorboard is None:
-            result = make(plan, bar, announce)
-        else:
-            result = make(plan, bar, announce, stack.enter_context(event_files(tensorboard, 1)))
-    return result
+        reports = [] if tensorboard is None else [stack.enter_context(event_files(tensorboard, 1))]
+        if plan.minutes is not None:
+            return forget_within(plan, bar, announce, all_reports(*reports), note)
+        return make(plan, bar, announce, all_reports(*reports))
 
 
 def _attacked(rows: RowsGiven, plan: "Plan", upstream: Address, minutes: float, calls: int) -> dict[str, Any]:

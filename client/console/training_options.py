@@ -111,9 +111,15 @@ def sources(
     return Sources(forget, retain or (), generic, refusals, skip_bad, paraphrases)
 
 
-def answers_needed(settings: TrainingSettings, *, judged: bool) -> Literal["reference", "refusal", "both"]:
-    """Which answers of forget rows are scored. `judged`: the training rows are those of the evaluations too."""
-    wanted = {*settings.chosen.answers, *(["reference"] if judged else [])}
+def answers_needed(
+    settings: TrainingSettings, *, judged: bool, open_choice: bool = False
+) -> Literal["reference", "refusal", "both"]:
+    """Which answers of forget rows are scored.
+
+    `judged`: the training rows are those of the evaluations too. `open_choice`: an objective that needs both may be
+    tried after the one that is named.
+    """
+    wanted = {*settings.chosen.answers, *(["reference"] if judged or open_choice else [])}
     if len(wanted) == 2:
         return "both"
     return "refusal" if "refusal" in wanted else "reference"

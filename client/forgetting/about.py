@@ -48,11 +48,11 @@ class Prepared:
     folder: "RowsFolder"
     parts: "Parts"
 
-    def data(self, settings: TrainingSettings, answer_tokens: int) -> "tuple[Data, Data | None]":
+    def data(self, settings: TrainingSettings, answer_tokens: int, *, open_choice: bool) -> "tuple[Data, Data | None]":
         """Without enough rows to choose by nothing is held out."""
         longest, parts = min(answer_tokens, MOST_ANSWER_TOKENS), self.parts
         held = self._data("choose-forget", "choose-retain", "reference", longest) if parts.chooses else None
-        answers = options.answers_needed(settings, judged=held is None)
+        answers = options.answers_needed(settings, judged=held is None, open_choice=open_choice)
         return self._data("forget", "retain", answers, longest), held
 
     def judged(self, plan: "Plan") -> dict[str, float]:

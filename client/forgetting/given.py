@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 class RowsGiven(Protocol):
     """Rows of files, or made from a name."""
 
-    def data(self, settings: TrainingSettings, answer_tokens: int) -> "tuple[Data, Data | None]":
-        """What is trained, and what chooses step, strength and gate: None where nothing is held out."""
+    def data(self, settings: TrainingSettings, answer_tokens: int, *, open_choice: bool) -> "tuple[Data, Data | None]":
+        """What is trained, and what chooses step, strength and gate: None where nothing is held out.
+
+        `open_choice`: another objective may be tried than that of the settings.
+        """
 
     def judged(self, plan: "Plan") -> dict[str, float]:
         """Figures of rows that neither trained nor chose, asked of the packed checkpoint; empty without such rows."""
@@ -33,9 +36,9 @@ class FromFiles:
     rows: options.Sources
     held: options.Sources | None
 
-    def data(self, settings: TrainingSettings, answer_tokens: int) -> "tuple[Data, Data | None]":
+    def data(self, settings: TrainingSettings, answer_tokens: int, *, open_choice: bool) -> "tuple[Data, Data | None]":
         """Raises BadRow."""
-        answers = options.answers_needed(settings, judged=self.held is None)
+        answers = options.answers_needed(settings, judged=self.held is None, open_choice=open_choice)
         held = None if self.held is None else self.held.data("reference", answer_tokens)
         return self.rows.data(answers, answer_tokens), held
 

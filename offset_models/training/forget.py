@@ -68,6 +68,7 @@ class Plan:
     questions: int = 64  # of each side that are asked at the end
     answer_tokens: int = 128
     device: str = "auto"  # the GPU where there is one
+    minutes: float | None = None  # for all of it: steps, batches and questions as they fit (`within.py`)
 
     def __post_init__(self) -> None:
         if re.fullmatch(NAME_PATTERN, self.name) is None:  # a path in its place would lead out of the folders
@@ -89,18 +90,63 @@ def forget(
     plan: Plan, progress: Stages, announce: Announce, report: Report = lambda _step, _figures: None
 ) -> ForgetResult:
     """All stages. Blocking. Raises DeltaserveError; what was done before a failure is kept."""
+    rows = collected_rows(plan, progress, announce)
+    return finished(plan, rows, trained_on(plan, rows, progress, report), progress)
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedRows:
+    """What is trained on, and what judges it."""
+
+    collected: Collected
+    held: Collected | None
+
+    def data(self, settings: TrainingSettings) -> TrainingData:
+        return training_data(self.collected, self.held, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run; it may have kept nothing."""
+
+    trained: Trained
+    data: TrainingData
+    folder: RunFolder
+
+
+def collected_rows(plan: Plan, progress: Stages, announce: Announce) -> CollectedRows:
+    """Asks the black box for what is missing. Raises BadRequest for rows that the base cannot read, UpstreamError."""
     collected = _collected(plan, plan.data, "train", progress, announce)
     held = None if plan.held is None else _collected(plan, plan.held, "held-out", progress, announce)
     _refuse_long_rows(plan, [collected, *([held] if held else [])])
-    data = training_data(collected, held, plan.settings)
+    return CollectedRows(collected, held)
+
+
+def trained_on(
+    plan: Plan,
+    rows: CollectedRows,
+    progress: Stages,
+    report: Report = lambda _step, _figures: None,
+    out_of_time: Callable[[], bool] = lambda: False,
+) -> Run:
+    """The run of the plan's settings, or what is left of it."""
+    data = rows.data(plan.settings)
     folder = RunFolder(plan.work / f"run-{_digest(plan.settings.identity(), data.digest)}")
-    trained = _trained(plan, data, folder, progress, report)
+    with progress.stage("train", plan.settings.steps) as advance:
+        told = all_reports(step_report(advance), report)
+        fabric = Fabric.find(plan.device)
+        return Run(train(plan.base, data, plan.settings, folder, fabric, told, out_of_time), data, folder)
+
+
+def finished(plan: Plan, rows: CollectedRows, run: Run, progress: Stages) -> ForgetResult:
+    """Chooses how the run is served, measures it, packs it. Raises TrainingFailed where it kept nothing."""
+    trained, folder, collection = run.trained, run.folder, rows.collected.collection
     if not trained.kept_step:
         raise TrainingFailed(" ".join(filter(None, (trained.state.stopped, NOTHING_BETTER))))
-    trained = _chosen(plan, trained, data, collected.collection, folder, progress)
-    packing = _packing(plan, trained, collected.collection)
-    card = _card(plan, packing, trained, held or collected, folder, progress)
-    manifest, new = _packed(replace(packing, card={**card, "held_out": held is not None}), trained, folder)
+    trained = _chosen(plan, trained, run.data, collection, folder, progress)
+    packing = _packing(plan, trained, collection)
+    card = _card(plan, packing, trained, rows.held or rows.collected, folder, progress)
+    manifest, new = _packed(replace(packing, card={**card, "held_out": rows.held is not None}), trained, folder)
     return ForgetResult(manifest, card, trained, folder, new)
 
 
@@ -121,12 +167,6 @@ def _refuse_long_rows(plan: Plan, collected: Sequence[Collected]) -> None:
             f"{long} of the rows are longer than the {most} tokens that the base {plan.base.name} can read: "
             "shorten them or leave them out."
         )
-
-
-def _trained(plan: Plan, data: TrainingData, folder: RunFolder, progress: Stages, report: Report) -> Trained:
-    with progress.stage("train", plan.settings.steps) as advance:
-        told = all_reports(step_report(advance), report)
-        return train(plan.base, data, plan.settings, folder, Fabric.find(plan.device), told)
 
 
 def _chosen(

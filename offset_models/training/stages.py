@@ -1,8 +1,10 @@
 """The stages between collecting and packing: train, choose strength and gate, measure."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import torch
@@ -81,12 +83,46 @@ def training_data(collected: Collected, held: Collected | None, settings: Traini
 
 
 def train(
-    base: Path, data: TrainingData, settings: TrainingSettings, folder: RunFolder, fabric: Fabric, report: Report
+    base: Path,
+    data: TrainingData,
+    settings: TrainingSettings,
+    folder: RunFolder,
+    fabric: Fabric,
+    report: Report,
+    out_of_time: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Train u on the base at `base`, or go on where the folder's run stopped; then choose how it is served.
 
-    Raises BadRequest, TrainingFailed.
+    Past `out_of_time` no further step is made. Raises BadRequest, TrainingFailed.
     """
+    trainer = replace(_trainer(base, data, settings, folder, fabric, report), out_of_time=out_of_time)
+    state = trainer.run(model_digest(base))
+    fabric.wait()
+    if state.best_step is not None:
+        folder.load_best(trainer.student)
+    return _calibrated(Trained(trainer.student, trainer.settings, state), data, folder, trainer)
+
+
+def rehearse(base: Path, data: TrainingData, settings: TrainingSettings, fabric: Fabric) -> list[float]:
+    """When a run of a few steps, which is thrown away, began, ended each step, and was over with its evaluation.
+
+    Seconds on one clock: its length is the number of steps + 2.
+    """
+    times = [time.monotonic()]
+
+    def told(_step: int, figures: Mapping[str, float]) -> None:
+        if "learning_rate" in figures:  # a step, no evaluation
+            times.append(time.monotonic())
+
+    with TemporaryDirectory() as folder:
+        _trainer(base, data, replace(settings, eval_every=0, patience=0), RunFolder(Path(folder)), fabric, told).run()
+    return [*times, time.monotonic()]
+
+
+def _trainer(
+    base: Path, data: TrainingData, settings: TrainingSettings, folder: RunFolder, fabric: Fabric, report: Report
+) -> Trainer:
+    """With a pair that is the base twice, and settings that know base and machine."""
     keep_freed()
     tokenizer = Tokenizer.load(base)
     end_id = end_of(data.forget.get("reference", ()), tokenizer)
@@ -95,13 +131,7 @@ def train(
     model = load_base(base, fabric.device, settings)
     if settings.learning_rate is None:
         settings = settings.for_width(model.config.hidden_size)
-    student = new_student(model, settings)
-    trainer = Trainer(student, data, settings, folder, fabric, report)
-    state = trainer.run(model_digest(base))
-    fabric.wait()
-    if state.best_step is not None:
-        folder.load_best(student)
-    return _calibrated(Trained(student, settings, state), data, folder, trainer)
+    return Trainer(new_student(model, settings), data, settings, folder, fabric, report)
 
 
 def _width(base: Path) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
@@ -53,6 +53,7 @@ class Trainer:
     fabric: Fabric
     report: Report = lambda _step, _figures: None
     initial: InitialStates = field(default_factory=InitialStates)
+    out_of_time: Callable[[], bool] = lambda: False
 
     def run(self, base_digest: str = "") -> RunState:
         """Train to the end, from wherever the folder's state is; the student ends with the last step's weights."""
@@ -69,6 +70,8 @@ class Trainer:
             state = self._advance(replace(state, seconds=state.seconds + time.monotonic() - started), figures)
             if self._evaluation_due(state):
                 state = self._judge(state)
+            elif state.stopped is None and self.out_of_time():
+                state = replace(self._judge(state), stopped=f"The time for training was over at step {state.step}.")
             if self._save_due(state):
                 self._save(state, optimiser)
         return state
