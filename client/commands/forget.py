@@ -91,8 +91,8 @@ def forget(
         typer.Option(
             min=0.1,
             help="For all of it but --attack: steps, batches, evaluations and questions are chosen to fit, and a "
-            "second objective is tried where the first one leaves too much. Default: 30 with --about, if no --steps are "
-            "given; else no bound.",
+            "second objective is tried where the first one leaves too much. Default: 30 with --about, without --steps; "
+            "else no bound.",
         ),
     ] = None,
     attack: Annotated[
