@@ -100,7 +100,7 @@ async def _cards(transport: Transport) -> list[dict[str, Any]]:
     except UpstreamRefused as error:
         if getattr(error, "http_status", None) in (401, 403):
             raise UncorrectableUpstream("The upstream refused the key: set the upstream key.") from None
-        return []  # hosted servers may not have the page
+        answer = await page_of(transport, "/models")  # DeepSeek's; hosted servers may have neither page
     cards = answer.get("data") if isinstance(answer, dict) else answer
     return [card for card in cards if isinstance(card, dict) and "id" in card] if isinstance(cards, list) else []
 

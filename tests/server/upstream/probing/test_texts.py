@@ -88,6 +88,16 @@ async def test_each_is_recognised_and_measured(server: StandIn, dialect: str, na
     assert not (facts.prompt_list or facts.echo or facts.prompt_logprobs or facts.generate)
 
 
+@dataclass
+class ModelsAtTheRoot(DeepSeek):
+    def page(self, request: Request) -> Any:
+        return super().page(Request("GET", "/v1/models", {}, None)) if request.path == "/models" else None
+
+
+async def test_a_models_page_at_the_root_is_found() -> None:
+    assert (await probed(ModelsAtTheRoot()))[0].dialect == "deepseek"
+
+
 async def test_ollama_names_its_end_its_size_and_its_weights() -> None:
     facts, replay = await probed(Ollama())
     assert (facts.end_ids, facts.vocab_size) == ((END,), SIZE)
