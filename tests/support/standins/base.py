@@ -61,6 +61,7 @@ class StandIn:
     retry_after: str | None = None
     comments: bool = False  # keep-alive comments before every event
     cut_after: int | None = None  # events, then the connection breaks
+    stops_after: int | None = None  # events, then the answer ends as if it were complete
     error_after: int | None = None  # events, then the vendor's own error event
     waits_after: int | None = None  # events, then silence until the client leaves
 
@@ -158,6 +159,8 @@ class StandIn:
         if self.cut_after is not None:
             return Reply(pieces[: self.cut_after], content_type=self.content_type, cut=True)
         done = [self.done] if self.done else []
+        if self.stops_after is not None:
+            return Reply(pieces[: self.stops_after], content_type=self.content_type)
         if self.error_after is not None:
             return Reply([*pieces[: self.error_after], self.error_event(), *done], content_type=self.content_type)
         if self.waits_after is not None:

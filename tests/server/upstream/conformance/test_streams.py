@@ -22,6 +22,14 @@ async def test_a_stream_that_is_cut_gives_what_was_whole_and_then_an_error(row: 
     assert seen == ANSWER[: len(seen)] and (3 <= len(seen) <= 5 or row.counted)
 
 
+async def test_a_stream_that_stops_without_having_ended_gives_what_was_whole_and_then_an_error(row: Row) -> None:
+    seen: list[int | None] = []
+    async with opened(row, script=ANSWER, stops_after=4) as (box, _):
+        with pytest.raises(UpstreamUnreachable):
+            await tokens_of(box, 6, seen)
+    assert seen == ANSWER[: len(seen)] and (3 <= len(seen) <= 5 or row.counted)
+
+
 async def test_comments_between_events_change_nothing(row: Row) -> None:
     async with opened(row, script=ANSWER, comments=True) as (box, _):
         proposals = await drafted(box, tokens=6)
