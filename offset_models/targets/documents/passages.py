@@ -10,6 +10,9 @@ MOST_TOKENS: Final = 160  # of a passage: with a question behind it, and an answ
 FEWEST_WORDS: Final = 4  # of a passage: a heading alone tells nothing
 _SENTENCE_END: Final = re.compile(r"(?:(?<=[.!?…])|(?<=[.!?…][\"'”’)]))\s+(?=[\"'“‘(]*[A-Z0-9À-Þ])|(?<=[。！？])(?!$)")
 _NO_END: Final = re.compile(r"(?<!\w)(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|No|vol)\.$")
+_LONGEST_TOKEN: Final = 64  # characters
+_LONGEST_SENTENCE: Final = 2000  # characters of one that initials may lengthen
+_LONGEST_END: Final = 8  # characters in which an initial or a title is seen
 Tokens = Callable[[str], int]  # of a text, by the black box's tokenizer
 
 
@@ -26,7 +29,7 @@ def sentences(text: str) -> list[str]:
     """Cut behind full stops that a new sentence follows; an initial ("J. R. R. Tolkien") ends none."""
     parts: list[str] = []
     for part in _SENTENCE_END.split(text.strip()):
-        if parts and _NO_END.search(parts[-1]):
+        if parts and _NO_END.search(parts[-1][-_LONGEST_END:]) and len(parts[-1]) < _LONGEST_SENTENCE:
             parts[-1] += f" {part}"
         else:
             parts.append(part)
@@ -38,27 +41,37 @@ def _pieces(text: str, tokens: Tokens, most: int) -> Iterator[str]:
     for paragraph in re.split(r"\n\s*\n", text):
         piece = " ".join(paragraph.split())
         if piece:
-            yield from [piece] if tokens(piece) <= most else _cut(piece, tokens, most)
+            yield from [piece] if _size(piece, tokens, most) <= most else _cut(piece, tokens, most)
 
 
 def _cut(paragraph: str, tokens: Tokens, most: int) -> Iterator[str]:
     """Sentences together as far as they fit, else words."""
     parts: list[str] = []
     for sentence in sentences(paragraph):
-        parts += [sentence] if tokens(sentence) <= most else _joined(sentence.split(), tokens, most, " ")
+        fits = _size(sentence, tokens, most) <= most
+        parts += [sentence] if fits else _joined(sentence.split(), tokens, most, " ")
     return _joined(parts, tokens, most, " ")
 
 
 def _joined(pieces: Iterable[str], tokens: Tokens, most: int, between: str = "\n\n") -> Iterator[str]:
-    """Neighbours together while they fit. A piece that is too long by itself (a word without end) is left out."""
-    passage = ""
+    """Neighbours together while they fit. A piece that is too long by itself (a word without end) is left out.
+
+    Each piece is encoded once, by itself: a space belongs to the token behind it, an empty line is one token more.
+    """
+    passage: list[str] = []
+    left, joint = most, int("\n" in between)
     for piece in pieces:
-        longer = f"{passage}{between}{piece}" if passage else piece
-        if tokens(longer) <= most:
-            passage = longer
-            continue
-        if passage:
-            yield passage
-        passage = piece if tokens(piece) <= most else ""
+        size = _size(piece, tokens, most)
+        if passage and size > left:
+            yield between.join(passage)
+            passage, left = [], most
+        if size <= left:
+            passage.append(piece)
+            left -= size + joint
     if passage:
-        yield passage
+        yield between.join(passage)
+
+
+def _size(piece: str, tokens: Tokens, most: int) -> int:
+    """In tokens; more than `most` at once where it has far too many characters, which take long to encode."""
+    return tokens(piece) if len(piece) <= _LONGEST_TOKEN * most else most + 1

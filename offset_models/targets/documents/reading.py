@@ -11,8 +11,8 @@ from markdown_it import MarkdownIt
 from deltaserve.errors import BadRequest
 from deltaserve.offset_models.targets.documents.markup import text_of_html
 
-MAX_FILE_BYTES: Final = 8 << 20
-MAX_BYTES: Final = 32 << 20  # of all documents of one request
+MAX_FILE_BYTES: Final = 4 << 20
+MAX_BYTES: Final = 16 << 20  # of all documents of one request
 
 
 def read_documents(paths: Iterable[Path]) -> list[str]:

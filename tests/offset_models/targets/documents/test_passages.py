@@ -39,3 +39,7 @@ def test_sentences_end_at_stops_and_not_at_initials() -> None:
     assert sentences('He met J. R. R. Bell. "Who?" she said. Mr. Ash came at 9. It rained。你好。') == [
         "He met J. R. R. Bell.", '"Who?" she said.', "Mr. Ash came at 9.", "It rained。", "你好。"
     ]  # fmt: skip
+
+
+def test_a_text_of_initials_alone_is_cut_in_the_end() -> None:
+    assert len(sentences("A. " * 3000)) > 1

@@ -65,3 +65,7 @@ def test_missing_files_folders_and_too_large_ones_are_refused(tmp_path: Path, mo
 
 def test_broken_markup_loses_tags_and_never_raises() -> None:
     assert text_of_html("<p>One <b>two</p><td>three</i><!-- no --><p>4 < 5 </p></nav>") == "One two\n\nthree\n\n4 < 5"
+
+
+def test_a_tag_may_hold_the_mark_that_ends_tags() -> None:
+    assert text_of_html("<p title=\"a > b\">One</p><hr class='>'/><!doctype html>two &lt;b&gt;") == "One\n\ntwo <b>"
