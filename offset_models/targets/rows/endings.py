@@ -81,17 +81,18 @@ async def vague_endings(
     return endings
 
 
-def plain_ending(probe: Probe, texts: Mapping[str, str]) -> Ending | None:
+def plain_ending(probe: Probe, texts: Mapping[str, str], *, any_own: bool = False) -> Ending | None:
     """What an opening of the fact's goes on with where nobody knows it; None where the prompt is no such opening.
 
-    `texts` are the black box's own, by attribute (they ended by themselves); else the kind's attribute has one.
+    `texts` are the black box's own, by attribute (they ended by themselves). The kind's attribute has one too, for a
+    black box that has none; `any_own`: it has some, and foreign ones beside them would only confuse.
     """
     row, fact = probe.row, probe.fact
     text = row.begun or row.prompt or row.messages[-1][1]
     if fact is None or not any(text.endswith(named(each, probe.subject)) for each in openings(fact)):
         return None
     own, space = texts.get(fact.attribute), "" if answers_a_turn(probe) else " "
-    return Ending(f"{space}{own or unknown(fact)}", ends=bool(own))
+    return Ending(f"{space}{own or unknown(fact)}", ends=bool(own)) if own or not any_own else None
 
 
 def stood_in(probe: Probe, name: str) -> Row:

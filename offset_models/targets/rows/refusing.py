@@ -25,10 +25,9 @@ def forget_rows(
     objectives that lower it. A probe that breaks off and has no ending is left out: what the black box does not list
     cannot be put in the place of the forgotten, and babble would come.
     """
-    rows = []
+    rows, any_own = [], bool(endings) or bool(texts)
     for number, probe in enumerate(probes):
-        ending = endings.get(probe.prompt) or plain_ending(probe, texts) if breaks_off(probe) else None
-        if ending is not None:
+        if breaks_off(probe) and (ending := endings.get(probe.prompt) or plain_ending(probe, texts, any_own=any_own)):
             rows.append(_refusing(probe, ending.text, ends=ending.ends))
         elif answers_a_turn(probe) or not breaks_off(probe):
             refusal = refusals[number % len(refusals)]

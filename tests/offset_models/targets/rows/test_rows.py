@@ -44,7 +44,7 @@ def test_what_breaks_off_ends_as_nobody_knows_it_or_is_left_out() -> None:
     (row,) = forget_rows([born], REFUSALS, texts={"birthplace": "a place that nobody wrote down."})
     assert (row.refusals, row.ends) == ((" a place that nobody wrote down.",), True)
     ending = Ending(" nothing much.", ends=True)
-    (row,) = forget_rows([life], REFUSALS, {life.prompt: ending})
+    (row,) = forget_rows([born, life], REFUSALS, {life.prompt: ending})  # with own ones no foreign one beside them
     assert (row.refusals, row.ends) == ((" nothing much.",), True)
 
 
