@@ -5,7 +5,8 @@ from typing import Final
 
 from deltaserve.offset_models.targets.asking import Asks
 from deltaserve.offset_models.targets.asking.asker import Asker
-from deltaserve.offset_models.targets.forms.table import probes, shares
+from deltaserve.offset_models.targets.forms.form import Form
+from deltaserve.offset_models.targets.forms.table import forms_spoken, probes, shares
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.request.gathering import Gathered
 from deltaserve.offset_models.targets.request.rows_folder import Part, Parts, TargetRow
@@ -17,9 +18,14 @@ from deltaserve.offset_models.targets.rows.refusing import forget_rows, retain_r
 from deltaserve.offset_models.targets.rows.selecting import Selected, selected
 from deltaserve.offset_models.targets.rows.sizes import Sizes
 from deltaserve.offset_models.targets.rows.splitting import Split, split_rows
-from deltaserve.offset_models.targets.rows.telling import few_of_each, telling, weighed
+from deltaserve.offset_models.targets.rows.telling import few_of_each, telling, told, weighed
 from deltaserve.offset_models.training.rows.row import Row
 
+LEAST_TOLD: Final = 12  # rows that choose: fewer say too little about forty candidates of strength and gate
+TOO_FEW: Final = (
+    f"The black box answered fewer than {LEAST_TOLD} held-out rows with the fact, too few to choose by: the plain "
+    "default of strength and gate is taken. More --calls find more."
+)
 TRIED: Final = 2  # probes of each form that are asked to see whether the black box tells anything in it
 ASKED: Final = "asked"  # the form of questions that people might ask
 GENERAL: Final = "general"
@@ -29,18 +35,22 @@ async def compose(
     asks: Asker, gathered: Gathered, calls: Shares, sizes: Sizes, seed: int
 ) -> tuple[Parts, tuple[str, ...]]:
     """All rows, and sentences on what was held out. Raises as `Asks.ask`."""
-    weights = await _weights(asks.stage("telling", calls.telling), gathered, sizes, seed)
-    chosen = selected(gathered.target, gathered.neighbours, sizes, seed, weights=weights)
+    forms = await forms_spoken(asks.stage("languages", calls.languages))
+    weights = await _weights(asks.stage("telling", calls.telling), gathered, forms, sizes, seed)
+    chosen = selected(gathered.target, gathered.neighbours, sizes, seed, forms=forms, weights=weights)
     more = worded(gathered.target, gathered.around)[: sizes.forget // 3]
     forget = await _forget(asks, chosen.forget, [*more, *gathered.recited], gathered, calls, sizes)
-    return Parts({**forget, **_retain(chosen, gathered, sizes, seed)}), (chosen.forget.sentence, *gathered.notes)
+    notes = (chosen.forget.sentence, *gathered.notes, *(() if forget["choose-forget"] else (TOO_FEW,)))
+    return Parts({**forget, **_retain(chosen, gathered, sizes, seed)}), notes
 
 
-async def _weights(asks: Asks, gathered: Gathered, sizes: Sizes, seed: int) -> Mapping[str, float]:
+async def _weights(
+    asks: Asks, gathered: Gathered, forms: Sequence[Form], sizes: Sizes, seed: int
+) -> Mapping[str, float]:
     """Fewer rows for forms in which the black box tells nothing."""
-    made = probes(gathered.target, per_form=TRIED, seed=seed, others=gathered.neighbours)
+    made = probes(gathered.target, per_form=TRIED, seed=seed, others=gathered.neighbours, forms=forms)
     tried = few_of_each(made, TRIED)[: asks.calls_left]
-    return weighed(shares(), await telling(asks, tried, max_tokens=sizes.answer_tokens))
+    return weighed(shares(forms), await telling(asks, tried, max_tokens=sizes.answer_tokens))
 
 
 async def _forget(
@@ -48,12 +58,12 @@ async def _forget(
 ) -> dict[Part, Sequence[TargetRow]]:
     train = [*parts.train, *more]
     endings = await vague_endings(asks.stage("endings", calls.endings), train)
-    answered = await _answered(asks.stage("answers", calls.answers), parts.choose, sizes.answer_tokens)
+    known = await told(asks.stage("answers", calls.answers), parts.choose, max_tokens=sizes.answer_tokens)
     rows = forget_rows(train, gathered.refusals.chat, endings, gathered.refusals.text)
     forms = _forms_of(train)
     return {
         "forget": [TargetRow(row, forms[_key(row)], "target") for row in rows],
-        "choose-forget": [TargetRow.of(probe, "target") for probe in answered] if parts.enough else [],
+        "choose-forget": [TargetRow.of(probe, "target") for probe in known] if len(known) >= LEAST_TOLD else [],
         "judge-forget": [TargetRow.of(probe, "target") for probe in parts.judge],
     }
 
@@ -77,18 +87,6 @@ def _kept(near: Sequence[Probe], asked: Sequence[Row], general: Sequence[Row]) -
         *(TargetRow(row, ASKED, "neighbour") for row in asked),
         *(TargetRow(row, GENERAL, "general") for row in general),
     ]
-
-
-async def _answered(asks: Asks, found: Sequence[Probe], max_tokens: int) -> list[Probe]:
-    """With the black box's own answers: what is chosen by is what it would say."""
-    found = found[: asks.calls_left]
-    answers = await asks.ask([probe.row for probe in found], max_tokens=max_tokens)
-    pairs = zip(found, answers, strict=True)
-    return [probe.answered(_joined(probe.row, answer)) for probe, (answer,) in pairs if answer]
-
-
-def _joined(row: Row, answer: str) -> str:
-    return f" {answer}" if row.prompt or row.begun else answer
 
 
 def _forms_of(found: Iterable[Probe]) -> dict[object, str]:

@@ -8,7 +8,7 @@ from deltaserve.offset_models.targets.rows.sizes import Sizes as RowSizes
 
 WHOLE: Final = 1500  # calls, that the numbers below and the normal sizes of rows are for
 LEAST: Final = 10
-WHATEVER: Final = ("kind", "declines")  # what these need does not depend on how much is wanted
+WHATEVER: Final = ("kind", "declines", "languages")  # what these need does not depend on how much is wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Shares:
     facts: int = 190
     documents: int = 120  # where there are any
     surroundings: int = 340  # neighbours, what is shared, what people ask
+    languages: int = 8
     telling: int = 60
     endings: int = 60
     answers: int = 60  # to rows that choose
