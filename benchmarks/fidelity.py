@@ -11,22 +11,26 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from benchmarks.support import named as by_name
 from benchmarks.support import report
 from benchmarks.support.local import LocalPair
-from benchmarks.support.named import Way, answered, compared
 from benchmarks.support.processes import WEIGHTS, black_box
 from deltaserve.offset_models.demo.register.questions import Split, evaluation_questions
-from deltaserve.server.decoding.correction import TailPolicy, correct
+from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.deciding.naming import names_wanted, with_names
 from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.policy import Naming
 from deltaserve.server.decoding.protocols import Floats, OffsetRow, Proposal
 from deltaserve.server.decoding.sampling import History, target
 
 KS = (1, 5, 20, 100)
-POLICIES: tuple[TailPolicy, ...] = ("impute", "truncate")
+Way = Literal["impute", "truncate", "named"]  # a tail policy, or `impute` with ids that are asked for by name
+WAYS: tuple[Way, ...] = ("impute", "truncate", "named")
+NAMING = Naming(tail=0.1, certify=True)
 GREEDY = SamplingParams(max_tokens=48, temperature=0.0)
 FIGURES = ("greedy_agreement", "total_variation", "certified", "tail_mass")
 NAMED_KS = (5, 20)
@@ -38,7 +42,7 @@ NAMED_FIGURES = (
 async def positions(pair: LocalPair, questions: Sequence[str]) -> list[tuple[Proposal, OffsetRow]]:
     """Every position of the corrected greedy answers, with the widest list that the black box gives."""
     params = replace(GREEDY, eos_ids=pair.backends.end_ids(pair.version))
-    seen, _ = await answered(pair, Way(pair.box.capabilities.k, "off"), questions, params)
+    seen, _ = await by_name.answered(pair, by_name.Way(pair.box.capabilities.k, "off"), questions, params)
     return [(proposal, row) for _, proposal, row in seen]
 
 
@@ -46,11 +50,22 @@ def cut(proposal: Proposal, k: int) -> Proposal:
     return Proposal(proposal.token_id, proposal.top_ids[:k], proposal.top_logprobs[:k])
 
 
-def figures_at(seen: Sequence[tuple[Proposal, OffsetRow]], k: int, policy: TailPolicy) -> dict[str, float]:
-    agreed, distances, certified, wrong, tails = [], [], [], [], []
+def known_of(proposal: Proposal, row: OffsetRow, k: int, way: Way) -> Proposal:
+    """The first k of a wide list, and what would be asked for by name."""
+    listed = cut(proposal, k)
+    if way != "named":
+        return listed
+    names = names_wanted(listed, target(correct(listed, row), GREEDY, History(GREEDY, ())), NAMING)
+    numbers = dict(zip(proposal.top_ids.tolist(), proposal.top_logprobs.tolist(), strict=True))
+    return with_names(listed, names, np.array([numbers[i] for i in names.tolist()])) if names.size else listed
+
+
+def figures_at(seen: Sequence[tuple[Proposal, OffsetRow]], k: int, way: Way) -> dict[str, float]:
+    agreed, distances, certified, wrong, tails, asked = [], [], [], [], [], []
     for proposal, row in seen:
-        whole = correct(proposal, row)
-        part = correct(cut(proposal, k), row, policy)
+        whole, known = correct(proposal, row), known_of(proposal, row, k, way)
+        part = correct(known, row, "impute" if way == "named" else way)
+        asked.append(known.named)
         oracle, found = (target(c, GREEDY, History(GREEDY, ())) for c in (whole, part))
         best = found.best(proposal.token_id) == oracle.best(proposal.token_id)
         agreed.append(best)
@@ -65,6 +80,7 @@ def figures_at(seen: Sequence[tuple[Proposal, OffsetRow]], k: int, policy: TailP
         "certified": float(np.mean(certified)),
         "certified_and_wrong": float(np.sum(wrong)),
         "tail_mass": float(np.mean(tails)),
+        "asked": float(np.mean(asked)),
     }
 
 
@@ -78,10 +94,10 @@ async def run(pair: LocalPair, limit: int, questions: dict[str, Sequence[str]]) 
     rows = []
     for split, texts in questions.items():
         seen = await positions(pair, texts[:limit])
-        for policy in POLICIES:
+        for way in WAYS:
             for k in KS:
-                rows.append({"questions": split, "policy": policy, "k": k, "positions": len(seen)})
-                rows[-1] |= figures_at(seen, k, policy)
+                rows.append({"questions": split, "policy": way, "k": k, "positions": len(seen)})
+                rows[-1] |= figures_at(seen, k, way)
     return rows
 
 
@@ -95,7 +111,7 @@ async def main_async(args: argparse.Namespace) -> None:
         async with LocalPair.open(url, args.root, args.offset, k=args.k_oracle) as pair:
             rows = await run(pair, args.limit, questions) if args.part != "named" else []
             few = {split: texts[: args.limit] for split, texts in questions.items()}
-            named = await compared(pair, few, NAMED_KS) if args.part != "lists" else []
+            named = await by_name.compared(pair, few, NAMED_KS) if args.part != "lists" else []
     for title, table in (("against the widest list", rows), ("with ids that are asked for by name", named)):
         if table:
             report.show(title, list(table[0]), [list(row.values()) for row in table])
