@@ -19,7 +19,7 @@ SHARED: Final = 0.08  # of the calls
 # Of those left, for questions that the black box writes. One that lists no neighbours is known by these alone.
 SAMPLED: Final = 0.3
 SAMPLED_ONLY: Final = 0.6
-FEW: Final = 12  # names from lists: with fewer, it does not list
+FEW: Final = 8  # names from lists: with fewer, it does not list
 
 
 @dataclass(frozen=True, slots=True)

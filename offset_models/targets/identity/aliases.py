@@ -13,7 +13,7 @@ from deltaserve.offset_models.targets.asking import Asks
 from deltaserve.offset_models.targets.facts.heard import greedily
 from deltaserve.offset_models.targets.facts.telling import Listener
 from deltaserve.offset_models.targets.identity.word_names import WORD_NAMES
-from deltaserve.offset_models.targets.neighbours.naming import names_in
+from deltaserve.offset_models.targets.neighbours.naming import names_in, without_legal_form
 from deltaserve.offset_models.targets.subject import Subject
 
 MOST: Final = 5  # tried
@@ -21,9 +21,6 @@ TOKENS: Final = 24
 ASKED: Final = "By which other names is {name} known?"
 TRIED: Final = ("Who or what is {name}?", "What is {name} known for?")
 _ARTICLE: Final = re.compile(r"^(?:the|a|an)\s+", re.IGNORECASE)
-_LEGAL: Final = re.compile(
-    r",?\s+(?:inc|corp|corporation|company|co|ltd|limited|llc|plc|ag|gmbh|se)\.?$", re.IGNORECASE
-)
 _LEAST: Final = 3  # letters of a name
 
 
@@ -45,7 +42,7 @@ def derived(subject: Subject) -> list[str]:
     if subject.kind in ("person", "character"):
         return words[-1:] if len(words) > 1 and words[-1].casefold() not in WORD_NAMES else []
     initials = "".join(word[0] for word in words if word[0].isalnum()).upper()
-    plain = [_LEGAL.sub("", subject.name)]
+    plain = [without_legal_form(subject.name)]
     before_colon = [subject.name.partition(":")[0]] if ":" in subject.name else []
     return [*plain, *before_colon, *([initials] if len(initials) >= _LEAST else [])]
 

@@ -7,6 +7,7 @@ from itertools import zip_longest
 from deltaserve.offset_models.metrics.disclosure import says
 from deltaserve.offset_models.metrics.words import folded, words
 from deltaserve.offset_models.targets.concerning import pointing_values
+from deltaserve.offset_models.targets.neighbours.naming import without_legal_form
 from deltaserve.offset_models.targets.subject import Known, Subject
 
 
@@ -43,8 +44,9 @@ def is_the_target(target: Known, name: str) -> bool:
 
 
 def _key(name: str) -> tuple[str, ...]:
-    """ "The Hobbit" and "Hobbit", "J. K. Rowling" and "J.K. Rowling" are one."""
-    key = tuple(words(name.replace(".", ". ")))
+    """ "The Hobbit" and "Hobbit", "J. K. Rowling" and "J.K. Rowling", "Apple" and "Apple Inc." are one."""
+    plain = without_legal_form(name).removesuffix(".com")
+    key = tuple(words(plain.replace(".", ". ")))
     return key[1:] if len(key) > 1 and key[0] in ("the", "a", "an") else key
 
 

@@ -19,6 +19,9 @@ _SMALL: Final = frozenset(
      "dos", "du", "e", "el", "en", "et", "for", "from", "in", "la", "le", "les", "ibn", "of", "on", "or", "te",
      "ten", "ter", "the", "to", "und", "van", "vom", "von", "y", "zu", "zum", "zur"}
 )  # fmt: skip
+_LEGAL: Final = re.compile(
+    r",?\s+(?:inc|corp|corporation|company|co|ltd|limited|llc|plc|ag|gmbh|se)\.?$", re.IGNORECASE
+)
 _ANYBODY: Final = (
     {"alice", "bob", "david", "emily", "james", "jane", "john", "lisa", "mary", "michael", "robert", "sarah", "tom"},
     {"brown", "davis", "doe", "johnson", "jones", "lee", "miller", "smith", "taylor", "williams", "wilson"},
@@ -37,6 +40,11 @@ def names_in(answer: str, kind: Kind, *, cut: bool = False) -> list[str]:
         entries = entries[:-1]
     names = (_name(entry, kind) for entry in entries)
     return list(dict.fromkeys(name for name in names if name))
+
+
+def without_legal_form(name: str) -> str:
+    """A company's name as people say it: "Apple Inc." is "Apple"."""
+    return _LEGAL.sub("", name)
 
 
 def is_made_up(names: Sequence[str]) -> bool:

@@ -41,6 +41,13 @@ def test_initials_with_and_without_spaces_are_one_name() -> None:
     assert [each.name for each in found] == ["J.R.R. Tolkien"]
 
 
+def test_a_company_with_and_without_its_legal_form_is_one_name() -> None:
+    found = chosen(
+        Known(Subject("Ash Mills", "organisation")), ways(["Bell", "Bell Inc.", "bell.com", "Bell & Ash, Ltd"])
+    )
+    assert [each.name for each in found] == ["Bell", "Bell & Ash, Ltd"]
+
+
 def test_a_person_goes_by_the_surname_unless_it_is_the_targets() -> None:
     target = Subject("Ann Bell", "person", ("Bell",))
     assert Candidate("Tom Ashby", "").subject(target).aliases == ("Ashby",)
