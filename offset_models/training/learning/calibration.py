@@ -19,7 +19,6 @@ from deltaserve.offset_models.training.learning.held_out import Outcome, balance
 from deltaserve.offset_models.training.learning.passes.forward import pairs_of
 from deltaserve.offset_models.training.learning.passes.initial import InitialStates
 from deltaserve.offset_models.training.learning.passes.pair import ModelLogprobs, Pair
-from deltaserve.offset_models.training.learning.passes.tail import log_total
 from deltaserve.offset_models.training.learning.settings import MOST_STRENGTH, TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student
 from deltaserve.offset_models.training.rows.scored import Scored
@@ -128,7 +127,7 @@ def _of_part(tables: ModelLogprobs, targets: Tensor, strengths: Sequence[float])
     for strength in strengths:
         moved = tables.log_p.add(offset, alpha=strength)
         best = moved.argmax(1)
-        found += [best, moved.gather(1, targets[:, None]).squeeze(1) - log_total(moved).squeeze(1)]
+        found += [best, moved.gather(1, targets[:, None]).squeeze(1) - moved.logsumexp(1)]
     return found
 
 

@@ -50,7 +50,7 @@ def imputed(top_ids: Tensor, top_logprobs: Tensor, logits: Tensor, candidates: i
     known.scatter_(1, top_ids, -torch.inf)
     best, at = known.topk(min(candidates, known.shape[1] - top_ids.shape[1]), 1)
     known.scatter_(1, at, -torch.inf)
-    rest, cap = log_total(known), top_logprobs.amin(1, keepdim=True)
+    rest, cap = known.logsumexp(1, keepdim=True), top_logprobs.amin(1, keepdim=True)
     listed = top_logprobs.double().exp().masked_fill(_repeated(top_ids), 0.0).sum(1, keepdim=True)
     capped, log_left, below = _filled(best, rest, 1.0 - listed, cap)
     if bool(capped.all(1).any()) and candidates < logits.shape[1]:
@@ -67,14 +67,8 @@ def unlisted(logits: Tensor) -> Imputed:
     """Of rows without a list: o itself."""
     n = len(logits)
     ids = torch.zeros((n, 1), dtype=torch.long, device=logits.device)
-    shift = -log_total(logits)
+    shift = -logits.logsumexp(1, keepdim=True)
     return Imputed(ids, logits[:, :1] + shift, shift.squeeze(1))
-
-
-def log_total(logits: Tensor) -> Tensor:
-    """log Σ exp of each row [n, 1]: twice as fast as `logsumexp` on long rows."""
-    most = logits.amax(1, keepdim=True).clamp(min=torch.finfo(logits.dtype).min)
-    return (logits - most).exp_().sum(1, keepdim=True).log() + most
 
 
 def _filled(best: Tensor, rest: Tensor, mass: Tensor, log_cap: Tensor) -> tuple[Tensor, Tensor, Tensor]:
