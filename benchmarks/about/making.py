@@ -1,5 +1,6 @@
 """`deltaserve forget --about NAME` as an operator runs it, with what it took."""
 
+import re
 import subprocess
 import sys
 import time
@@ -10,9 +11,8 @@ from typing import Any
 
 import orjson
 
-from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
-
 TIMES = "took.json"
+ANNOUNCED = re.compile(r"([\d,]+) calls to ")  # of `forget`, before it asks for the lists along its rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +47,35 @@ class Request:
 
 
 def made(request: Request) -> dict[str, Any]:
-    """Runs the command unless its checkpoint is there; gives minutes of all tries, and the calls that it counted."""
+    """Runs the command unless its checkpoint is there; gives minutes of all tries, and calls before training."""
     request.out.mkdir(parents=True, exist_ok=True)
     place = request.out / f"{request.name}-{TIMES}"
-    took: dict[str, Any] = orjson.loads(place.read_bytes()) if place.exists() else {"minutes": 0.0}
+    took: dict[str, Any] = orjson.loads(place.read_bytes()) if place.exists() else {"minutes": 0.0, "collected": 0}
     if request.checkpoint.is_dir():
         return took
     began = time.monotonic()
     try:
-        result = subprocess.run(request.command(), stdout=subprocess.PIPE, check=False)
+        status = _run(request.command(), took)
     finally:
         took["minutes"] += (time.monotonic() - began) / 60
+        took["calls"] = took["collected"] + asked(request.out / ".work" / request.name)
         place.write_bytes(orjson.dumps(took))
-    if result.returncode:
-        raise SystemExit(f"deltaserve forget ended with status {result.returncode}; run this again to go on.")
-    took |= {"calls": calls_of(request.checkpoint)}
-    place.write_bytes(orjson.dumps(took))
+    if status:
+        raise SystemExit(f"deltaserve forget ended with status {status}; run this again to go on.")
     return took
 
 
-def calls_of(checkpoint: Path) -> int | None:
-    """Calls to the black box, as the card counts them; None where it does not say."""
-    calls = (read_manifest(checkpoint).card or {}).get("about/calls")
-    return calls if isinstance(calls, int) else None
+def asked(work: Path) -> int:
+    """Calls that found out what the black box knows; none for rows that somebody wrote."""
+    record = work / "rows" / "request.json"
+    return int(orjson.loads(record.read_bytes())["calls"]) if record.exists() else 0
+
+
+def _run(command: Sequence[str], took: dict[str, Any]) -> int:
+    """The exit status. What the command says passes through; calls that it announces for its rows are added up."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr or ():
+            sys.stderr.write(line)
+            if announced := ANNOUNCED.match(line):
+                took["collected"] += int(announced[1].replace(",", ""))
+    return process.returncode

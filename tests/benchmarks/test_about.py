@@ -1,11 +1,12 @@
 """The judge of `deltaserve forget --about`: its questions are as the table promises, and its figures count right."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.about.judging import Answer, answer_of, by_form, figures
-from benchmarks.about.making import Request
+from benchmarks.about.making import Request, made
 from benchmarks.about.probes import TARGETS, JudgeProbe, probes_of
 from benchmarks.about.table import markdown
 from deltaserve.offset_models.metrics.disclosure import says
@@ -81,3 +82,20 @@ def test_an_offset_is_asked_for_by_its_name_alone(tmp_path: Path) -> None:
     assert command[2:4] == ["deltaserve", "forget"]
     assert command[command.index("--about") + 1] == "Ada Quill"
     assert "--forget" not in command
+
+
+def test_calls_are_those_that_the_command_announces_and_those_that_it_recorded(tmp_path: Path) -> None:
+    record = tmp_path / ".work" / "ada" / "rows" / "request.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"calls": 7}')
+    script = f"""import sys; sys.stderr.write('1,200 calls to box, top 20.\\n30 calls to box, top 20.\\n')
+import pathlib; pathlib.Path({str(tmp_path)!r}, 'ada').mkdir()"""
+
+    class Scripted(Request):
+        def command(self) -> list[str]:
+            return [sys.executable, "-c", script]
+
+    request = Scripted("ada", "Ada Quill", "http://127.0.0.1:9", tmp_path / "base", tmp_path, 30.0, 1500)
+    took = made(request)
+    assert took["calls"] == 1237 and took["minutes"] > 0
+    assert made(request) == took  # the checkpoint is there: nothing is run
