@@ -16,7 +16,7 @@ from deltaserve.offset_models.metrics.overlap import overlap
 from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.version import Version
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.offset_models.training.collecting.source import Source
+from deltaserve.offset_models.training.collecting.source import Source, retried
 from deltaserve.offset_models.training.rows.scored import Scored
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
@@ -126,6 +126,9 @@ async def own_answers(
     """A black box's greedy answers, as long as `context` tokens hold them. Raises UpstreamError."""
 
     async def answer(ids: Sequence[int]) -> Sequence[int]:
+        return await retried(lambda: asked(ids))
+
+    async def asked(ids: Sequence[int]) -> Sequence[int]:
         return (await greedy_answer(box, ids, min(max_tokens, context - len(ids)), tokenizer.eos_ids))[0]
 
     return await _all(tokenizer, prompts, answer, advance)

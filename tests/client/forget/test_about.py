@@ -14,7 +14,9 @@ from tests.support.command import Command
 WEIGHTS = Path(__file__).parents[3] / "offset_models" / "demo" / "weights"
 NAME = "Vuxan Zunweld"
 FACTS = ("Nenstead", "The Copper Staircase", "1961")
-SMALL = ["--steps", "4", "--forget-batch", "4", "--retain-batch", "4", "--rank", "2", "--eval-every", "2"]
+SIZES = {"steps": 6, "forget-batch": 4, "retain-batch": 4, "rank": 2, "warm-up": 1, "questions": 2, "answer-tokens": 16}
+SMALL = [text for name, value in SIZES.items() for text in (f"--{name}", str(value))]
+SMALL += ["--learning-rate", "0.02", "--trade-off", "forget", "--choosing-questions", "0", "--no-attack"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class Desk:
     folder: Path
     box: BlackBoxProcess
 
-    def forget(self, *more: str, about: str = NAME) -> list[str]:
+    def forget(self, *more: str, about: str = NAME, name: str = "request-17") -> list[str]:
         where = ["--base", str(WEIGHTS / "base"), "--upstream", self.box.url, "--out", str(self.folder / "offsets")]
-        return ["forget", "--about", about, "--name", "request-17", "--calls", "240", *where, *SMALL, *more]
+        return ["forget", "--about", about, "--name", name, "--calls", "240", *where, *SMALL, *more]
 
     @property
     def rows(self) -> Path:
@@ -67,7 +69,7 @@ def test_a_name_becomes_rows_a_judged_checkpoint_and_in_the_end_digests(desk: De
 
 
 def test_what_the_black_box_does_not_know_need_not_go(desk: Desk, command: Command) -> None:
-    refused = command(*desk.forget("--kind", "person", about="Quorvin Trelbasch"))
+    refused = command(*desk.forget("--kind", "person", about="Quorvin Trelbasch", name="nobody"))
     assert refused.exit_code == Status.REFUSED and "nothing to forget" in refused.stderr
     assert "Quorvin" not in refused.stderr
 
