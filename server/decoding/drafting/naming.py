@@ -30,10 +30,10 @@ class Namer:
         drafted = [proposal.token_id for proposal in run]
         prefixes = [[*stream.ids, *(i for i in drafted[:place] if i is not None)] for place, _ in names]
         stream.stats.upstream_calls += 1
-        stream.stats.named_calls += 1
         for (place, own), logprobs in zip(names, await self.box.named(prefixes, ids), strict=True):
             # Of its own ids alone: a position's target does not depend on what was asked beside it.
             completed[place] = with_names(completed[place], own, logprobs[np.searchsorted(ids, own)])
+        stream.stats.named_calls += 1  # one that failed is made again, as a seeded answer must not depend on faults
         return completed
 
     def _spent(self, stream: Stream) -> bool:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -205,6 +205,26 @@ async def test_an_answer_ends_with_an_error_where_named_ids_are_not_told():
             said.append(step.token_id)  # noqa: PERF401
     assert said == oracle(SIZE, 16)[: len(said)]
     assert len(names.calls) == 3
+
+
+@dataclass
+class FailingNames(ToyNames):
+    """The first call of all breaks off."""
+
+    async def named(self, prefixes, ids):
+        told = await super().named(prefixes, ids)
+        if len(self.calls) == 1:
+            raise UpstreamUnreachable("broken off")
+        return told
+
+
+async def test_where_calls_are_counted_one_that_fails_does_not_change_a_seeded_answer():
+    async def said(names: ToyNames, seed: int) -> list[int]:
+        params = SamplingParams(max_tokens=30, seed=seed)
+        return await tokens(stream_of(params, AUTO), source(ToyBlackBox(SIZE, K), names, 0.05))
+
+    for seed in range(20):
+        assert await said(FailingNames(SIZE), seed) == await said(ToyNames(SIZE), seed)
 
 
 def test_sampled_tokens_are_draws_from_the_completed_target():
