@@ -8,6 +8,7 @@ from typing import Any, Final
 import structlog
 
 from deltaserve.errors import DeltaserveError, UncorrectableUpstream
+from deltaserve.server.upstream.base import Capabilities
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.listing.block_scorer import block_scorer
 from deltaserve.server.upstream.listing.named import named_ids
@@ -19,6 +20,7 @@ _MOST_TURNS: Final = 16  # between two tries to let an upstream join that was re
 _ALIKE: Final = {"k": "alternatives listed at a position", "ids_in": "token ids as prompts", "vocab_size": "vocabulary"}
 
 Connected = tuple[CompletionsBox, Identity]
+Known = tuple[Capabilities, Identity]  # as it was when the pool was opened: the box may be probed anew
 
 
 @dataclass(slots=True)
@@ -55,7 +57,7 @@ async def open_pool(applicants: Sequence[Applicant], limits: PoolLimits) -> Pool
     except BaseException:
         await _close(joined)
         raise
-    reference = next(iter(joined.values()))
+    reference = _known(next(iter(joined.values())))
     several = len(applicants) > 1
     members = [_member(name, box, limits, several=several) for name, (box, _) in joined.items()]
     pool = Pool(members, patience_s=limits.patience_s)
@@ -66,9 +68,13 @@ async def open_pool(applicants: Sequence[Applicant], limits: PoolLimits) -> Pool
     return pool
 
 
-def unlike(reference: Connected, candidate: Connected) -> str | None:
+def _known(connected: Connected) -> Known:
+    return connected[0].capabilities, connected[1]
+
+
+def unlike(reference: Known, candidate: Connected) -> str | None:
     """Why answers could not go on at the candidate that began at the reference; None where they can."""
-    known, facts = reference[0].capabilities, candidate[0].capabilities
+    known, facts = reference[0], candidate[0].capabilities
     for name, meaning in _ALIKE.items():
         one, other = getattr(known, name), getattr(facts, name)
         if one != other and None not in (one, other):
@@ -115,11 +121,11 @@ async def _one(applicant: Applicant, *, named: bool) -> Connected | DeltaserveEr
 def _refuse_strangers(joined: dict[str, Connected]) -> None:
     first, *others = joined
     for name in others:
-        if (reason := unlike(joined[first], joined[name])) is not None:
+        if (reason := unlike(_known(joined[first]), joined[name])) is not None:
             raise UncorrectableUpstream(f"{name} cannot stand beside {first}: {reason}")
 
 
-async def _look_after(pool: Pool, absent: list[Applicant], reference: Connected, limits: PoolLimits) -> None:
+async def _look_after(pool: Pool, absent: list[Applicant], reference: Known, limits: PoolLimits) -> None:
     """Lets members join and come back. One that was refused is tried again, less and less often: it may be mended."""
     pauses = dict.fromkeys((applicant.name for applicant in absent), 1)
     turn = 0
@@ -134,7 +140,7 @@ async def _look_after(pool: Pool, absent: list[Applicant], reference: Connected,
                 pauses[applicant.name] = min(2 * pauses[applicant.name], _MOST_TURNS)
 
 
-async def _join(pool: Pool, applicant: Applicant, reference: Connected, limits: PoolLimits) -> bool:
+async def _join(pool: Pool, applicant: Applicant, reference: Known, limits: PoolLimits) -> bool:
     log = structlog.get_logger(__name__)
     try:
         box, identity = await applicant.connect()

@@ -31,7 +31,8 @@ class Pool:
     @property
     def capabilities(self) -> Capabilities:
         """The first member's, as far as all have them."""
-        boxes = [member.box.capabilities for member in self._members if member.unlike is None]
+        like = [member for member in self._members if member.unlike is None]
+        boxes = [member.box.capabilities for member in like or self._members]
         return boxes[0] if len(boxes) == 1 else _in_common(boxes)
 
     @property

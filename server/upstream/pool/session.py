@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, as
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from deltaserve.errors import UpstreamBusy, UpstreamError, UpstreamUnreachable
+from deltaserve.errors import UpstreamBusy, UpstreamChanged, UpstreamError, UpstreamUnreachable
 from deltaserve.server.decoding.protocols import Block, Draft, DraftParams, Floats, Ids
 from deltaserve.server.upstream.base import Capabilities, UpstreamDraft
 from deltaserve.server.upstream.cost import Cost
@@ -185,7 +185,10 @@ class _Attempts:
         return self._until - asyncio.get_running_loop().time()
 
     async def next(self, token_ids: Sequence[int]) -> Member:
-        """Whom to ask. Waits for a breaker; those who can tell only by being asked are asked. Raises UpstreamBusy."""
+        """Whom to ask. Waits for a breaker; those who can tell only by being asked are asked.
+
+        Raises UpstreamBusy; UpstreamChanged where all are kept out.
+        """
         while True:
             member = self.common.choosing.choose(token_ids, self.holder, self._without) or self._last_resort()
             wait = member.breaker.wait_s if member.usable else 0.0
@@ -204,7 +207,8 @@ class _Attempts:
             if min(other.wait_s() for other in self.common.members if other.usable) > self._left_s:
                 raise error
             return
-        if not (busy or is_fault(error)) or len(self.common.members) == 1:
+        late = busy and self._left_s <= 0.0  # it has waited in a queue: not in another one for as long again
+        if late or not (busy or is_fault(error)) or len(self.common.members) == 1:
             raise error
         self._without.add(member)
         if all(other in self._without or not other.usable for other in self.common.members):
@@ -220,5 +224,7 @@ class _Attempts:
 
     def _last_resort(self) -> Member:
         """One that is in doubt: it looks whether it is the same black box, and says so if not."""
-        members = self.common.members
-        return next((member for member in members if member.unlike is None and member not in self._without), members[0])
+        like = [member for member in self.common.members if member.unlike is None]
+        if not like:
+            raise UpstreamChanged(self.common.members[0].unlike or "")
+        return next((member for member in like if member not in self._without), like[0])

@@ -43,7 +43,7 @@ def applicant(url: str, name: str, k: int = 8) -> Applicant:
         None,
         True,
         True,
-        Throttle(Rates()),
+        throttle=Throttle(Rates()),
     )
     return Applicant(name, partial(prober.connected, None))
 
@@ -177,3 +177,13 @@ async def test_a_member_whose_weights_were_changed_and_changed_back_serves_again
         assert len(replays[0].bodies()) > asked and pool.problem() is None
         fakes[1].weights = ""
         await comes_true(lambda: pool.members()[1]["state"] == "serving")
+
+
+async def test_what_a_late_one_has_to_be_like_does_not_change_with_a_member_that_was_restarted() -> None:
+    port = free_port()
+    async with one_and_a_place(port) as pool:
+        box = pool._members[0].box
+        box.adopt(replace(box.capabilities, k=5))  # as it is after it was started anew with a lower limit
+        async with replaying(FakeUpstream("vllm", max_k=5), port=port):
+            await comes_true(lambda: "kept out" in str(pool.members()[1]["fault"]))
+    assert "5, where the others have 8" in str(pool.members()[1]["fault"])

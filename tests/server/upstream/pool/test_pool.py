@@ -10,6 +10,7 @@ from deltaserve.errors import (
     MalformedTopK,
     OffsetUnavailable,
     UpstreamBusy,
+    UpstreamChanged,
     UpstreamError,
     UpstreamRefused,
     UpstreamTimeout,
@@ -18,7 +19,7 @@ from deltaserve.errors import (
 from deltaserve.server.decoding.protocols import Floats, Ids
 from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.http.refusals import Refusal
-from deltaserve.server.upstream.http.throttle import OverLimit
+from deltaserve.server.upstream.http.throttle import OverLimit, Place, Rates, Throttle
 from deltaserve.server.upstream.pool.breaker import FAILURES
 from deltaserve.server.upstream.pool.session import Session
 from tests.server.upstream.pool.boxes import PARAMS, StubBox, pool_of
@@ -318,3 +319,33 @@ async def test_a_member_that_lists_fewer_alternatives_since_it_was_restarted_is_
         assert await call(pool.session()) is boxes[1]
     assert pool.members()[0]["state"] == "kept out"
     assert "3 alternatives" in pool.members()[0]["fault"]
+
+
+async def test_where_all_list_fewer_alternatives_than_they_did_none_is_asked_and_the_pool_says_why() -> None:
+    boxes = [StubBox(), StubBox()]
+    pool = pool_of(*boxes)
+    for member, box in zip(pool._members, boxes, strict=True):
+        member.held_to_k, box.k = 5, 3
+    with pytest.raises(UpstreamChanged, match="3 alternatives"):
+        await call(pool.session())
+    assert sum(box.calls for box in boxes) == 0
+    assert pool.capabilities.k == 3 and "kept out" in str(pool.problem())
+
+
+async def test_a_call_that_has_waited_in_one_queue_does_not_wait_in_all_the_others() -> None:
+    boxes = [StubBox(throttle=Throttle(Rates(at_once=1, patience_s=0.2))) for _ in range(4)]
+    pool = pool_of(*boxes, patience_s=0.2)
+    places = [await box.throttle.enter() for box in boxes]
+    waits = [0]
+
+    async def counted(tokens: int = 0, *, again: bool = False) -> Place:
+        waits[0] += 1
+        return await Throttle.enter(boxes[0].throttle, tokens, again=again)
+
+    for box in boxes:
+        box.throttle.enter = counted  # type: ignore[method-assign]
+    with pytest.raises(OverLimit):
+        await call(pool.session())
+    assert waits[0] == 1
+    for place in places:
+        place.leave()
