@@ -33,7 +33,7 @@ class OpenRouter(Chat):
                 "(--upstream-provider, for example deepinfra/fp8)."
             )
         super().adopt(capabilities, trusts_draws=trusts_draws)
-        self._seen: set[str] = getattr(self, "_seen", set())  # who answered, by the name in its answers
+        self._seen: set[str] = getattr(self, "_seen", set())  # who answered first, by the name in its answers
 
     def request(self, token_ids: list[int], temperature: float, params: DraftParams) -> dict[str, Any]:
         pinned = self._capabilities.provider
@@ -46,8 +46,8 @@ class OpenRouter(Chat):
     def _of_one_provider(self, event: Any) -> Any:
         """Raises UpstreamRefused where another one than before answers."""
         provider = event.get("provider") if isinstance(event, dict) else None
-        if isinstance(provider, str):
+        if isinstance(provider, str) and not self._seen:
             self._seen.add(provider)
-        if len(self._seen) > 1:
+        if isinstance(provider, str) and provider not in self._seen:
             raise UpstreamRefused("Another provider than the pinned one answered: nothing of it is used.")
         return as_completion(event)

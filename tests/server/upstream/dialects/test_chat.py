@@ -117,6 +117,16 @@ async def test_an_answer_of_another_provider_is_not_used() -> None:
             await drafted(box)
 
 
+async def test_the_pinned_provider_is_used_again_after_another_one_had_answered() -> None:
+    server = OpenRouterServer(falls_over_at=2)
+    async with asked("openrouter", server, "mine/fp8") as (box, _):
+        await drafted(box)
+        with pytest.raises(UpstreamRefused, match="Another provider"):
+            await drafted(box)
+        server.falls_over_at = None
+        assert await drafted(box)
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
