@@ -32,6 +32,7 @@ class Capabilities:
     prefix_cache: bool | None  # a second identical call reads the cache; None: unknown; False: it is told not to
     named_ids: int = 0  # ids whose log-probabilities one call may ask for by name; 0: it tells none
     greedy_raw: bool = False  # where it does, a greedy answer's list is the one at temperature 1
+    raw_with_bias: bool = False  # nor does it with a bias on the token to be drawn; where prompts are text
     generate: bool = False  # by SGLang's own route
     echo: bool = False  # by an answer that begins with the prompt
     grammar: bool = False  # by an answer that a grammar forces

@@ -30,7 +30,7 @@ class TextBox(CompletionsBox):
     ends_apart = True
     hidden_draws: ClassVar[Literal["none", "unknown", "some"]] = "unknown"  # ends are often left out
     cuts: ClassVar[bool] = False  # as in `Reading`
-    takes_bias: ClassVar[bool] = True  # `drawing` makes it draw a token, and its lists are raw all the same
+    takes_bias: ClassVar[bool] = True  # `drawing` may make it draw a token
 
     def __init__(self, transport: Transport, tokenizer: TokenizerView, capabilities: Capabilities) -> None:
         self._names = names_of(tokenizer)
@@ -108,7 +108,7 @@ class TextBox(CompletionsBox):
         """Temperatures and fields to ask with: its own draws first, then with a bias that leaves it little choice."""
         wanted, greedy = self.temperature_for(temperature), self.temperature_for(0.0)
         yield wanted, {}
-        if self.takes_bias and self._capabilities.raw_logprobs:
+        if self.takes_bias and self._capabilities.raw_logprobs and self._capabilities.raw_with_bias:
             yield greedy, {"logit_bias": {str(token_id): 100.0 for token_id in bridge}}
         elif wanted != greedy:
             yield greedy, {}

@@ -5,6 +5,7 @@ from typing import Any, Final
 from deltaserve.errors import MalformedTopK, UncorrectableUpstream
 from deltaserve.server.upstream.base import Capabilities, TokenizerView
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
+from deltaserve.server.upstream.dialects.text_box import TextBox
 from deltaserve.server.upstream.http.refusals import Refusal
 from deltaserve.server.upstream.listing.choosing import proven_methods
 from deltaserve.server.upstream.listing.named import most_named
@@ -28,6 +29,8 @@ async def measured(box: CompletionsBox, tokenizer: TokenizerView) -> Completions
         box, remarks = await reading(box, tokenizer)
     prompt = probe_prompts(box, tokenizer)[0]
     box = box.knowing(raw_logprobs=await Probe(box, prompt).is_raw())
+    if box.capabilities.raw_logprobs and isinstance(box, TextBox) and box.takes_bias and not box.capabilities.ids_in:
+        box = box.knowing(raw_with_bias=await Probe(box, prompt).is_raw_with_bias())
     if not box.capabilities.raw_logprobs:
         box = box.knowing(greedy_raw=await Probe(box, prompt).greedy_is_raw())
     await Probe(box, prompt).check_continuation()

@@ -53,6 +53,18 @@ class Probe:
         """What is listed right after the prompt where temperature 0 is asked for, whatever is known of such lists."""
         return await Probe(self.box.knowing(greedy_raw=True), self.prompt).listed(0.0)
 
+    async def is_raw_with_bias(self) -> bool:
+        """Whether the list stays the same where a bias makes another token than the best one be drawn."""
+        plain = await self.listed(0.0)
+        if plain.top_ids.size < 2:
+            return False
+        forced = self.box.drawing(int(plain.top_ids[1]))
+        try:
+            biased = await self.box.step_with(self.prompt, self.box.temperature_for(0.0), forced)
+        except (UpstreamRefused, MalformedTopK):
+            return False
+        return biased is not None and difference(plain, biased) <= SAME_LIST
+
     async def check_continuation(self) -> None:
         """Going on from its own first tokens must show the list it showed itself: the prompt is used as it is sent."""
         drafted = await self._drafted(self.prompt, 0.0, _DRAFT_TOKENS)

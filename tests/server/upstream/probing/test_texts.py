@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 from deltaserve.errors import UncorrectableUpstream
@@ -11,12 +12,13 @@ from deltaserve.server.decoding.protocols import DraftParams
 from deltaserve.server.upstream.base import Capabilities
 from deltaserve.server.upstream.http.transport import Limits, Timeouts
 from deltaserve.server.upstream.probing.connect import connect
+from tests.server.upstream.conformance.rows import require_exact
 from tests.support.replay import Replay, Request, json_reply, replaying
 from tests.support.standins.base import Asked, Position, StandIn
 from tests.support.standins.chat import Chat, DeepSeek, OpenRouter
 from tests.support.standins.ollama import Ollama
 from tests.support.standins.openai import OpenAI
-from tests.support.standins.oracle import END, SIZE, TOKENIZER, OracleTokenizer
+from tests.support.standins.oracle import END, PROMPT, SIZE, TOKENIZER, OracleTokenizer, logprobs
 from tests.support.standins.together import Together
 
 pytestmark = pytest.mark.anyio
@@ -86,6 +88,37 @@ async def test_each_is_recognised_and_measured(server: StandIn, dialect: str, na
     assert (facts.dialect, facts.server, facts.model) == (dialect, name, "tiny")
     assert not facts.ids_in and not facts.ids_out and facts.raw_logprobs and facts.steps
     assert not (facts.prompt_list or facts.echo or facts.prompt_logprobs or facts.generate)
+
+
+@dataclass
+class BiasInLists(Chat):
+    """As SGLang, also where it returns the original log-probabilities: a bias is in what it lists."""
+
+    def _position(self, prefix: list[int], asked: Asked, at: int) -> Position:
+        position = super()._position(prefix, asked, at)
+        if asked.forced is None:
+            return position
+        biased = logprobs(prefix) + np.where(np.arange(SIZE) == asked.forced, 100.0, 0.0)
+        biased -= biased.max() + np.log(np.exp(biased - biased.max()).sum())
+        ids = [int(i) for i in np.argsort(-biased, kind="stable")[: asked.k]]
+        return Position(asked.forced, float(biased[asked.forced]), ids, [float(biased[i]) for i in ids])
+
+
+@pytest.mark.parametrize(("server", "is_raw"), [(Chat, True), (BiasInLists, False)])
+async def test_behind_a_prefix_that_no_text_says_no_list_is_used_that_a_bias_has_changed(
+    server: type[Chat], is_raw: bool
+) -> None:
+    prefix = [*PROMPT, *map(ord, " the")]  # the same text is one token: its end is drawn again only where it has to be
+    async with replaying(server()) as replay:
+        box = await connect(replay.url, tokenizer=TOKENIZER, **HOW)
+        facts = box.capabilities
+        async with box.draft(prefix, DraftParams(0.0, 1)) as draft:
+            (proposal,) = [each async for each in draft]
+        await box.aclose()
+    if proposal.top_ids.size:
+        require_exact(proposal, prefix)
+    assert bool(proposal.top_ids.size) is is_raw
+    assert facts.raw_logprobs and facts.raw_with_bias is is_raw
 
 
 @dataclass
