@@ -32,7 +32,7 @@ from tests.support.standins.vllm import Vllm
 K: Final = 5
 KEY: Final = "sk-conformance-4f1c"
 CUTS_TEXT: Final = frozenset({"half a character", "a part of an emoji"})
-TEXTS: Final[Mapping[str, Any]] = {"ids_in": False, "ids_out": False, "counts_prompts": True}
+TEXTS: Final[Mapping[str, Any]] = {"ids_in": False, "ids_out": False, "counts_prompts": True, "raw_with_bias": True}
 PARTS: Final = CUTS_TEXT | {"a whole character of two tokens"}
 RETOKENISED: Final = frozenset({"a word in two tokens that has one of its own"})
 
