@@ -146,6 +146,8 @@ async def _join(pool: Pool, applicant: Applicant, reference: Known, limits: Pool
         box, identity = await applicant.connect()
     except DeltaserveError as error:
         applicant.reached, reason = not error.retryable, error.message
+    except Exception as error:  # noqa: BLE001  (of pages as no known server has them; the others are looked after)
+        applicant.reached, reason = True, f"Its pages or answers are not understood ({type(error).__name__})."
     else:
         applicant.reached = True
         if (stranger := unlike(reference, (box, identity))) is None:

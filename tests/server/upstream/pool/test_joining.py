@@ -16,7 +16,7 @@ from deltaserve.server.decoding.stream import Stream, StreamStats
 from deltaserve.server.serving.uncorrected import ZeroSession
 from deltaserve.server.upstream.http.throttle import Rates, Throttle
 from deltaserve.server.upstream.http.transport import Limits, Timeouts
-from deltaserve.server.upstream.pool.joining import Applicant, PoolLimits, open_pool
+from deltaserve.server.upstream.pool.joining import Applicant, Connected, PoolLimits, open_pool
 from deltaserve.server.upstream.pool.pool import Pool
 from deltaserve.server.upstream.probing.connect import Prober
 from tests.support.fake_upstream import FakeUpstream
@@ -187,3 +187,24 @@ async def test_what_a_late_one_has_to_be_like_does_not_change_with_a_member_that
         async with replaying(FakeUpstream("vllm", max_k=5), port=port):
             await comes_true(lambda: "kept out" in str(pool.members()[1]["fault"]))
     assert "5, where the others have 8" in str(pool.members()[1]["fault"])
+
+
+async def test_one_whose_pages_are_not_understood_does_not_keep_others_from_joining() -> None:
+    tries = [0]
+
+    async def strange() -> Connected:
+        tries[0] += 1
+        if tries[0] == 1:
+            raise UpstreamUnreachable("It is away.")
+        raise AttributeError("'str' object has no attribute 'get'")
+
+    port = free_port()
+    async with replaying(FakeUpstream("vllm")) as first:
+        late = applicant(f"http://127.0.0.1:{port}", "late")
+        pool = await open_pool([applicant(first.url, "box0"), Applicant("odd", strange), late], EAGER)
+        try:
+            await comes_true(lambda: "AttributeError" in str(pool.members()[1]["fault"]))
+            async with replaying(FakeUpstream("vllm"), port=port):
+                await comes_true(lambda: [each["name"] for each in pool.members()][1] == "late")
+        finally:
+            await pool.aclose()
