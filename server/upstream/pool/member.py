@@ -110,10 +110,18 @@ class Judge:
             self.member.breaker.succeeded()
 
     def heard(self, error: UpstreamError) -> None:
-        """The call ended with it. An error that is no fault of the server's says that it is there."""
-        if is_fault(error):
+        """The call ended with it. An error that is no fault of the server's says that it is there.
+
+        So does a wrong list where there is no other server: some prompts lead to one, and leaving the only server alone
+        would make all other answers wait.
+        """
+        if not is_fault(error):
+            return
+        self.member.failures += 1
+        if isinstance(error, MalformedTopK) and self.member.held_to_k is None:
+            self._answered = True
+        else:
             self._failed = True
-            self.member.failures += 1
             self.member.breaker.failed(trial=self.trial and not self._answered)
 
     def leave(self) -> None:

@@ -349,3 +349,18 @@ async def test_a_call_that_has_waited_in_one_queue_does_not_wait_in_all_the_othe
     assert waits[0] == 1
     for place in places:
         place.leave()
+
+
+async def test_the_only_upstream_is_not_left_alone_for_lists_that_are_wrong() -> None:
+    pool = pool_of(StubBox())
+    for _ in range(2 * FAILURES):
+        with pytest.raises(MalformedTopK):
+            async with pool.session().draft([1], PARAMS):
+                raise MalformedTopK("Odd.")
+    assert pool.problem() is None and pool.members()[0]["failures"] == 2 * FAILURES
+    box = StubBox(faults=[GONE] * FAILURES + [MalformedTopK("Odd.")])
+    pool = pool_of(box)
+    while box.faults:  # the last one is the single call that decides whether it is there again
+        with pytest.raises(UpstreamError):
+            await call(pool.session())
+    assert pool.problem() is None
