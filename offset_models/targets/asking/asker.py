@@ -125,17 +125,19 @@ class Asker:
     async def _answers(self, questions: Sequence[Question]) -> list[str]:
         """Of the journal where they are there, else of the black box. Raises CallsSpent, UpstreamError."""
         missing = [question for question in dict.fromkeys(questions) if self._journal.get(question) is None]
-        self._budget.charge(Spent(earlier_calls=sum(map(self._journal.newly_met, questions))))
-        await run_on_all(missing, self._fetch, self._concurrency)
+        # One call for each answer first: those made again, now or by a stopped run, take no other answer away.
+        earlier = [calls for question in questions if (calls := self._journal.newly_met(question))]
+        self._budget.charge(Spent(earlier_calls=len(earlier)))
+        affordable = [question for question in missing if self._budget.take()]
+        self._budget.charge(Spent(earlier_calls=sum(earlier) - len(earlier)))
+        await run_on_all(affordable, self._fetch, self._concurrency)
         answers = [answer for question in questions if (answer := self._journal.get(question)) is not None]
         if len(answers) < len(questions):
             raise self._budget.exhausted(sum(self._journal.get(question) is None for question in missing))
         return [answer.text for answer in answers]
 
     async def _fetch(self, question: Question) -> None:
-        """One answer into the journal; nothing where no call is left."""
-        if not self._budget.take():
-            return
+        """One answer into the journal, whose first call is paid for."""
         box = _Counted(self._box)
         ids: list[int] = []
         try:

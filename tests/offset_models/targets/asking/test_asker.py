@@ -102,6 +102,24 @@ async def test_a_busy_or_slow_black_box_is_asked_again_and_each_call_is_counted(
         assert asks.spent.calls == 2
 
 
+async def test_a_call_that_is_made_again_takes_no_other_answer_of_the_same_stage_away(tmp_path: Path) -> None:
+    box = ScriptedBox(says, faults=[UpstreamBusy("busy", retry_after_s=0.0)])
+    with asker(tmp_path, box) as asks, stamina.set_testing(True, attempts=3):
+        stage = asks.stage("languages", 2)
+        assert len(await stage.ask([WHERE, WHO], max_tokens=16)) == 2
+        assert stage.spent.calls == 3 and stage.calls_left == 0
+
+
+async def test_a_stage_that_was_stopped_behind_such_a_call_goes_on(tmp_path: Path) -> None:
+    box = ScriptedBox(says, faults=[UpstreamBusy("busy", retry_after_s=0.0)])
+    with asker(tmp_path, box) as asks, stamina.set_testing(True, attempts=3):
+        await asks.ask([WHERE], max_tokens=16)
+    with asker(tmp_path, ScriptedBox(says)) as asks:
+        stage = asks.stage("languages", 2)
+        assert len(await stage.ask([WHERE, WHO], max_tokens=16)) == 2
+        assert stage.spent.calls == 1 and stage.spent.earlier_calls == 2 and stage.calls_left == 0
+
+
 async def test_a_torn_last_line_is_dropped_and_a_damaged_one_refused(tmp_path: Path) -> None:
     with asker(tmp_path, ScriptedBox(says)) as asks:
         await asks.ask([WHERE], max_tokens=16)
