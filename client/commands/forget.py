@@ -121,8 +121,12 @@ def forget(
     WORK keeps of the forget set.
     """
     quiet()
+    from deltaserve.offset_models.checkpoints.manifest import check_name
+
     given = {"--kind": kind, "--context": context, "--calls": calls, "--review": review, "--purge": purge}
-    check_mode(about, given, [*(forget or ()), *(retain or ()), *(held_out_forget or ()), *(held_out_retain or ())])
+    files = [forget, retain, held_out_forget, held_out_retain, generic, refusals, skip_bad, not paraphrases]
+    check_mode(about, given, files)
+    check_name(name)
     work = work or out / ".work" / name
     if about is not None and purge:
         purge_work(about, work, out / name, yes, as_json)

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
 
 MOST_ANSWER_TOKENS: Final = 24  # an answer is refused at its beginning: many short rows teach more than few long ones
-_ALONE: Final = "--about makes the rows of both sides: leave out --forget, --retain and --held-out-*."
+_ALONE: Final = (
+    "--about makes the rows of both sides and knows how to decline: leave out --forget, --retain, --held-out-*, "
+    "--generic, --refusals, --skip-bad and --no-paraphrases."
+)
 
 
-def check_mode(about: str | None, only_with_about: Mapping[str, object], files: Sequence[str]) -> None:
+def check_mode(about: str | None, only_with_about: Mapping[str, object], only_without: Sequence[object]) -> None:
     """Raises Stop for options that do not go together."""
-    if about is not None and files:
+    if about is not None and any(only_without):
         raise Stop(_ALONE, Status.USAGE)
     if about is None and (lonely := [name for name, value in only_with_about.items() if value]):
         raise Stop(f"{lonely[0]} needs --about NAME, what is to be forgotten.", Status.USAGE)
@@ -104,8 +107,11 @@ def say_review(made: Prepared, as_json: bool) -> None:
 
 
 def purge_work(about: str, work: Path, out: Path, yes: bool, as_json: bool) -> None:
-    """Deletes what the work of a request holds of its target. Raises Stop, Conflict."""
+    """Deletes what the work of a request holds of its target. Raises Stop, BadRequest, Conflict."""
     from deltaserve.offset_models.targets.request.purging import purge as delete
+    from deltaserve.offset_models.targets.request.request import target_name
+
+    about = target_name(about)
 
     if not yes and not agreed(f"Delete what {work} holds of the target? This cannot be undone."):
         raise Stop("Nothing was deleted.", Status.INTERRUPTED)

@@ -1,5 +1,6 @@
 """`offset.json`, the manifest of a checkpoint. Its folder holds JSON and safetensors only."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
@@ -7,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from deltaserve.errors import BadCheckpoint
+from deltaserve.errors import BadCheckpoint, BadRequest
 from deltaserve.offset_models.files.digests import Sha256, digest_of
 from deltaserve.offset_models.tokenizer.fingerprint import TokenizerFingerprint
 
@@ -21,6 +22,12 @@ TokenId = Annotated[int, Field(ge=0, le=MAX_IDS)]
 OffsetName = Annotated[str, Field(pattern=NAME_PATTERN)]
 RelativePath = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\\/\x00][^\\\x00]*$")]
 Kind = Literal["lora", "full"]
+
+
+def check_name(name: str) -> None:
+    """Raises BadRequest for what cannot be an offset's name: a path in its place would lead out of the folders."""
+    if re.fullmatch(NAME_PATTERN, name) is None:
+        raise BadRequest(f"{name!r} cannot be an offset's name: up to 64 letters, digits, '.', '_' and '-'.")
 
 
 class _Part(BaseModel):

@@ -5,7 +5,6 @@ card is kept under a digest of what it was measured on; a checkpoint that is the
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ import orjson
 
 from deltaserve.errors import BadCheckpoint, BadRequest
 from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
-from deltaserve.offset_models.checkpoints.manifest import NAME_PATTERN, Manifest
+from deltaserve.offset_models.checkpoints.manifest import Manifest, check_name
 from deltaserve.offset_models.files.digests import digest_of
 from deltaserve.offset_models.files.safe_files import write_atomically
 from deltaserve.offset_models.progress.progress import Stages
@@ -71,8 +70,7 @@ class Plan:
     minutes: float | None = None  # for all of it: steps, batches and questions as they fit (`within.py`)
 
     def __post_init__(self) -> None:
-        if re.fullmatch(NAME_PATTERN, self.name) is None:  # a path in its place would lead out of the folders
-            raise BadRequest(f"{self.name!r} cannot be an offset's name: up to 64 letters, digits, '.', '_' and '-'.")
+        check_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from deltaserve.offset_models.targets.declining.declines import declines
 from deltaserve.offset_models.targets.declining.refusals import Refusals
 from deltaserve.offset_models.targets.documents.knowing import FromDocuments, known_of_documents
 from deltaserve.offset_models.targets.documents.passages import passages
-from deltaserve.offset_models.targets.documents.reading import read_documents
 from deltaserve.offset_models.targets.facts.known import known_facts
 from deltaserve.offset_models.targets.facts.telling import Listener
 from deltaserve.offset_models.targets.identity.kind import kind_of
@@ -52,8 +51,10 @@ class Gathered:
         return [*(probe.row for probe in self.around.shared), *(each.row for each in self.around.sampled)]
 
 
-async def gather(asks: Asker, tokenizer: Tokenizer, request: Request, shares: Shares) -> Gathered:
-    """All stages that ask about the target and about what is near.
+async def gather(
+    asks: Asker, tokenizer: Tokenizer, request: Request, documents: Sequence[str], shares: Shares
+) -> Gathered:
+    """All stages that ask about the target and about what is near. `documents`: the texts of the request's.
 
     Raises BadRequest where the black box knows nothing of it, CallsSpent, UpstreamError.
     """
@@ -61,7 +62,7 @@ async def gather(asks: Asker, tokenizer: Tokenizer, request: Request, shares: Sh
     refusals = await declines(asks.stage("declines", shares.declines), subject.kind)
     declined = Listener(refusals.chat).declines
     target = await known_facts(asks.stage("facts", shares.facts), subject, refusals=refusals.chat)
-    read = await _documents(asks, tokenizer, request, subject, shares, declined)
+    read = await _documents(asks, tokenizer, documents, subject, shares, declined)
     target = replace(target, facts=(*target.facts, *read.facts))
     if not target.facts and not read.running:
         raise BadRequest(NOTHING_KNOWN)
@@ -74,14 +75,14 @@ async def gather(asks: Asker, tokenizer: Tokenizer, request: Request, shares: Sh
 async def _documents(
     asks: Asker,
     tokenizer: Tokenizer,
-    request: Request,
+    documents: Sequence[str],
     subject: Subject,
     shares: Shares,
     declined: Callable[[str], bool],
 ) -> FromDocuments:
-    if not request.context:
+    if not documents:
         return FromDocuments()
-    texts = passages(read_documents(request.context), lambda text: len(tokenizer.encode(text)))
+    texts = passages(documents, lambda text: len(tokenizer.encode(text)))
     stage = asks.stage("documents", shares.documents)
     return await known_of_documents(stage, subject, texts, calls=shares.documents, declined=declined)
 

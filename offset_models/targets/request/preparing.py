@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deltaserve.offset_models.progress.progress import Stages
 from deltaserve.offset_models.targets.asking.asker import asking
+from deltaserve.offset_models.targets.documents.reading import read_documents
 from deltaserve.offset_models.targets.request.composing import compose
 from deltaserve.offset_models.targets.request.gathering import gather
 from deltaserve.offset_models.targets.request.request import Request
@@ -27,10 +28,11 @@ async def prepare(
     if (known := folder.record(identity)) is not None:
         return known
     began, shares, tokenizer = time.monotonic(), Shares.of(request.calls), Tokenizer.load(base)
+    documents = read_documents(request.context)  # before anything is asked: what cannot be read costs no calls
     announce(f"Asking the black box about the target: at most {shares.asked:,} calls before rows are collected.")
     with progress.stage("ask", shares.asked) as advance:
         async with asking(source, tokenizer, work, shares.asked, advance) as asks:
-            gathered = await gather(asks, tokenizer, request, shares)
+            gathered = await gather(asks, tokenizer, request, documents, shares)
             parts, notes = await compose(asks, gathered, shares, row_sizes(request.calls), request.seed)
             spent = asks.spent.calls
     seconds = round(time.monotonic() - began, 1)

@@ -84,13 +84,20 @@ def test_what_the_black_box_does_not_know_need_not_go(desk: Desk, command: Comma
         (["--about", NAME, "--calls", "3"], "too few"),
         (["--about", " "], "a name of one line"),
         (["--about", NAME, "--context", "nowhere.txt"], "nowhere.txt is no file"),
+        (["--about", NAME, "--context", __file__], "cannot be read as a document"),
+        (["--about", NAME, "--refusals", "own.jsonl"], "--refusals"),
+        (["--about", NAME, "--generic", "40"], "--generic"),
+        (["--about", NAME, "--name", "../up"], "cannot be an offset's name"),
+        (["--about", " ", "--purge", "--yes"], "a name of one line"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(given: list[str], said: str, command: Command) -> None:
-    refused = command(
-        "forget", "--name", "x", "--base", str(WEIGHTS / "base"), "--upstream", "http://127.0.0.1:9", *given
-    )
+def test_options_that_do_not_go_together_are_refused(
+    given: list[str], said: str, command: Command, tmp_path: Path
+) -> None:
+    where = ["--base", str(WEIGHTS / "base"), "--upstream", "http://127.0.0.1:9", "--out", str(tmp_path / "offsets")]
+    refused = command("forget", "--name", "x", *where, *given)
     assert refused.exit_code in (Status.USAGE, Status.REFUSED) and said in refused.stderr
+    assert not list(tmp_path.rglob("*.jsonl"))
 
 
 def test_a_purge_without_a_request_deletes_nothing(command: Command, tmp_path: Path) -> None:
