@@ -34,8 +34,8 @@ async def prepare(
         async with asking(source, tokenizer, work, shares.asked, advance) as asks:
             gathered = await gather(asks, tokenizer, request, documents, shares)
             parts, notes = await compose(asks, gathered, shares, row_sizes(request.calls), request.seed)
-            spent = asks.spent.calls
-    seconds = round(time.monotonic() - began, 1)
-    record = RowsRecord(request=identity, calls=spent, seconds=seconds, notes=notes)
-    folder.write(parts, record, summary(gathered.target, gathered.neighbours, parts, notes))
-    return record
+            seconds = round(time.monotonic() - began, 1)
+            record = RowsRecord(request=identity, calls=asks.spent.calls, seconds=seconds, notes=notes)
+            # While the answers are locked: a purge in between would find nothing yet of what is written here.
+            folder.write(parts, record, summary(gathered.target, gathered.neighbours, parts, notes))
+            return record

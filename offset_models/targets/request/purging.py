@@ -1,13 +1,14 @@
 """Deletes what a request's work holds of its target; digests, figures and weights stay."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from deltaserve.errors import Conflict, DeltaserveError
-from deltaserve.offset_models.targets.asking.journal import journal_files
+from deltaserve.offset_models.targets.asking.journal import FOLDER, journal_files
 from deltaserve.offset_models.targets.request.rows_folder import PARTS, RowsFolder
-from deltaserve.offset_models.training.collecting.folder import holding, leftovers, read_collection
+from deltaserve.offset_models.training.collecting.folder import holding, leftovers, read_collection, writing_in
 from deltaserve.offset_models.training.collecting.folder import purge as purge_collection
 from deltaserve.offset_models.training.forget import COLLECTED
 from deltaserve.offset_models.training.rows.row import Row
@@ -24,7 +25,8 @@ class Purged:
 def purge(work: Path, out: Path, name: str) -> Purged:
     """Empty the work of one request. `out`: its checkpoint, which is only looked through. `name`: of the target.
 
-    Raises Conflict where there is nothing of a request, and where a file cannot be deleted.
+    Raises Conflict where there is nothing of a request, where another process works on it, and where a file cannot be
+    deleted.
     """
     rows = RowsFolder(work / "rows")
     files = [*rows.files(), *journal_files(work)]
@@ -32,10 +34,20 @@ def purge(work: Path, out: Path, name: str) -> Purged:
     if not files and not collections:
         raise Conflict(f"{work} holds no text of a request: nothing was deleted.")
     rows_of_target = _rows_of_target(rows)
-    gone = [path for folder in collections for path in purge_collection(folder, [])]
-    for path in files:
-        path.unlink()
+    with ExitStack() as stack:
+        if (work / FOLDER).exists():  # who asks there would write all of it again
+            stack.enter_context(writing_in(work / FOLDER))
+        gone = [path for folder in collections for path in purge_collection(folder, [])]
+        _delete(files)
     return Purged([*gone, *files], _left((work, out), rows_of_target, name))
+
+
+def _delete(files: Iterable[Path]) -> None:
+    for path in files:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise Conflict(f"{path} cannot be deleted ({error.strerror}): delete it by hand.") from error
 
 
 def _rows_of_target(rows: RowsFolder) -> list[Row]:

@@ -117,9 +117,10 @@ class RowsFolder:
         return Parts({part: self._rows(part) for part in PARTS})
 
     def files(self) -> list[Path]:
-        """Every file with text."""
+        """Every file with text, and what a killed run had half written of them."""
         names = [*map(_file, PARTS), SUMMARY]
-        return [path for name in names if (path := self.path / name).exists()]
+        whole = [path for name in names if (path := self.path / name).exists()]
+        return whole + sorted(path for name in names for path in self.path.glob(f".{name}.*.tmp"))
 
     def _rows(self, part: Part) -> list[TargetRow]:
         path = self.path / _file(part)
