@@ -18,6 +18,7 @@ from deltaserve.client.forgetting.given import FromFiles, RowsGiven
 from deltaserve.client.forgetting.shown import DEFAULT_K, announce, show
 
 if TYPE_CHECKING:
+    from deltaserve.client.evaluation.data.items import Suite
     from deltaserve.offset_models.training.forget import ForgetResult, Plan
 
 app = new_app()
@@ -175,7 +176,11 @@ def forget(
         draw(result.run.metrics(), result.run.path, f"{name}: {settings.objective}")
     card = {**(result.manifest.card or {}), **rows.judged(plan)}
     if attack or (attack is None and about is not None):
-        card |= _attacked(rows, plan, address, attack_minutes, attack_calls)
+        suite = rows.suite(plan)
+        if attack or suite.forget:
+            card |= _attacked(suite, plan, address, attack_minutes, attack_calls)
+        else:  # documents may have brought running text alone
+            note("No row says what would give it away in a chat: the offset was not attacked.")
     loaded = None if admin is None else bring(admin, name)
     show(plan, result, card, loaded, as_json)
 
@@ -195,7 +200,7 @@ def _make(plan: "Plan", tensorboard: Path | None) -> "ForgetResult":
         return make(plan, bar, announce, all_reports(*reports))
 
 
-def _attacked(rows: RowsGiven, plan: "Plan", upstream: Address, minutes: float, calls: int) -> dict[str, Any]:
+def _attacked(suite: "Suite", plan: "Plan", upstream: Address, minutes: float, calls: int) -> dict[str, Any]:
     """Serves the checkpoint and tries to get at what it was made to forget; the figures, which its card has too."""
     from deltaserve.client.commands.leakage import Progress
     from deltaserve.client.console.interrupts import until_stopped
@@ -203,4 +208,4 @@ def _attacked(rows: RowsGiven, plan: "Plan", upstream: Address, minutes: float, 
 
     serving = Serving(plan.out, plan.base, upstream, plan.source.model, plan.source.k, plan.device)
     with Progress() as progress:
-        return until_stopped(lambda: attacked(serving, rows.suite(plan), plan.work, progress, bounded(minutes, calls)))
+        return until_stopped(lambda: attacked(serving, suite, plan.work, progress, bounded(minutes, calls)))

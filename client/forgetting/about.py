@@ -70,9 +70,9 @@ class Prepared:
             return asyncio.run(judge_checkpoint(plan, rows, bar))
 
     def suite(self, plan: "Plan") -> Suite:
-        """The target's held-out rows, with the words that must not come out."""
-        held = [*self.parts["judge-forget"], *self.parts["choose-forget"]]
-        return suite_of_probes(held or self.parts["forget"], plan.data.retain)
+        """The target's held-out rows, with the words that must not come out; trained ones where none can be attacked."""
+        held = suite_of_probes([*self.parts["judge-forget"], *self.parts["choose-forget"]], plan.data.retain)
+        return held if held.forget else suite_of_probes(self.parts["forget"], plan.data.retain)
 
     def _data(self, forget: "Part", retain: "Part", answers: "ForgetAnswers", longest: int) -> "Data":
         from deltaserve.offset_models.training.rows.dataset import Data
