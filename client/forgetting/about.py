@@ -70,7 +70,7 @@ class Prepared:
             return asyncio.run(judge_checkpoint(plan, rows, bar))
 
     def suite(self, plan: "Plan") -> Suite:
-        """The held-out rows of the target, with the words that must not come out; trained rows where none is a question."""
+        """Held-out rows of the target, with the words that must not come out; trained rows where none is a question."""
         held = suite_of_probes([*self.parts["judge-forget"], *self.parts["choose-forget"]], plan.data.retain)
         return held if held.forget else suite_of_probes(self.parts["forget"], plan.data.retain)
 
