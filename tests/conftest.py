@@ -8,8 +8,8 @@ import structlog
 from hypothesis import settings
 
 # `make test` draws the same cases every time, so that a red run means a changed tree; `make test-slow` draws new ones.
-settings.register_profile("steady", derandomize=True, database=None)
-settings.register_profile("search", derandomize=False)
+settings.register_profile("steady", derandomize=True, database=None, deadline=None)
+settings.register_profile("search", derandomize=False, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 # Several workers share the cores already: a second torch thread in each, and in every server they start, only waits.
