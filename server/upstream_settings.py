@@ -13,15 +13,20 @@ T = TypeVar("T")
 def _parts(value: object) -> object:
     """`a,b` as two; so is each of a list. An empty part stays: that upstream has none."""
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(","))
+        return _split(value)
     if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
-        return tuple(part.strip() for one in value for part in one.split(","))
+        return tuple(part for one in value for part in _split(one))
     return (value,) if isinstance(value, int) else value
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """White space around commas is none of the parts'; a single part is taken as it is, to be refused if it must be."""
+    return tuple(part.strip() for part in text.split(",")) if "," in text else (text,)
 
 
 def _addresses(value: object) -> object:
     parts = _parts(value)
-    return tuple(filter(None, parts)) if isinstance(parts, tuple) else parts
+    return tuple(part.strip() for part in parts if part.strip()) if isinstance(parts, tuple) else parts
 
 
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)]

@@ -181,6 +181,7 @@ def forget(
             card |= _attacked(suite, plan, address, attack_minutes, attack_calls)
         else:  # documents may have brought running text alone
             note("No row says what would give it away in a chat: the offset was not attacked.")
+    card.pop("markdown", None)  # the page of an earlier attack: `deltaserve report --checkpoint` shows it
     loaded = None if admin is None else bring(admin, name)
     show(plan, result, card, loaded, as_json)
 

@@ -26,6 +26,11 @@ class Breaker:
         return self._until is None
 
     @property
+    def resting(self) -> bool:
+        """Whether no call may go out now. When the pause is over one may: until then nobody knows how it is."""
+        return self._until is not None and self.clock() < self._until
+
+    @property
     def wait_s(self) -> float:
         """Seconds until a call may go out, 0: now; as long as the first pause while the single call is on its way."""
         if self._until is None:

@@ -42,7 +42,7 @@ class Member:
     @property
     def problem(self) -> str | None:
         """Why it is not asked now, as far as that is known to last."""
-        return self.unlike or self.box.problem() or (None if self.breaker.closed else _FAILS)
+        return self.unlike or self.box.problem() or (_FAILS if self.breaker.resting else None)
 
     @property
     def fault(self) -> str | None:

@@ -52,7 +52,7 @@ def test_secrets_and_lists_keep_their_types(command: Command, served: list[Setti
     assert command("serve", "--api-keys", "a, b", "--upstream-key", "c", "--host", "0.0.0.0").exit_code == 0
     (settings,) = served
     assert [key.get_secret_value() for key in settings.api_keys] == ["a", "b"]
-    assert settings.upstream_key is not None and settings.upstream_key.get_secret_value() == "c"
+    assert [key.get_secret_value() for key in settings.upstream_key] == ["c"]
 
 
 @pytest.mark.parametrize(

@@ -73,3 +73,13 @@ def test_it_forgets_how_long_it_was_open_when_all_is_well() -> None:
     for _ in range(3):
         breaker.failed(trial=breaker.begin())
     assert breaker.wait_s == 0.5
+
+
+def test_a_pause_that_is_over_is_no_problem_any_more_although_nobody_has_called():
+    """Readiness says so, or no call would come that could close the breaker."""
+    now = 0.0
+    breaker = Breaker(1, lambda: now)
+    breaker.failed(trial=False)
+    assert breaker.resting
+    now += breaker.wait_s
+    assert not breaker.resting and not breaker.closed
