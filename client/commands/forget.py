@@ -91,9 +91,9 @@ def forget(
         float | None,
         typer.Option(
             min=0.1,
-            help="For all of it but --attack: steps, batches, evaluations and questions are chosen to fit, and a "
-            "second objective is tried where the first one leaves too much. Default: 30 with --about, without --steps; "
-            "else no bound.",
+            help="For collecting, training and choosing: steps, batches, evaluations and questions are chosen to fit, "
+            "and a second objective is tried where the first one leaves too much. Default: 30 with --about, without "
+            "--steps; else no bound.",
         ),
     ] = None,
     attack: Annotated[
@@ -183,7 +183,7 @@ def forget(
             note("No row says what would give it away in a chat: the offset was not attacked.")
     card.pop("markdown", None)  # the page of an earlier attack: `deltaserve report --checkpoint` shows it
     loaded = None if admin is None else bring(admin, name)
-    show(plan, result, card, loaded, as_json)
+    show(plan, result, card, loaded, rows.to_hold_out, as_json)
 
 
 def _make(plan: "Plan", tensorboard: Path | None) -> "ForgetResult":

@@ -51,6 +51,10 @@ class Prepared:
     folder: "RowsFolder"
     parts: "Parts"
 
+    @property
+    def to_hold_out(self) -> str:
+        return f"give more --calls, or add rows to choose-forget.jsonl and choose-retain.jsonl in {self.folder.path}"
+
     def data(self, settings: TrainingSettings, answer_tokens: int, *, open_choice: bool) -> "tuple[Data, Data | None]":
         """Without enough rows to choose by nothing is held out."""
         longest, parts = min(answer_tokens, MOST_ANSWER_TOKENS), self.parts

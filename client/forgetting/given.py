@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 class RowsGiven(Protocol):
     """Rows of files, or made from a name."""
 
+    @property
+    def to_hold_out(self) -> str:
+        """What to do so that rows are held out, where none are."""
+
     def data(self, settings: TrainingSettings, answer_tokens: int, *, open_choice: bool) -> "tuple[Data, Data | None]":
         """What is trained, and what chooses step, strength and gate: None where nothing is held out.
 
@@ -35,6 +39,10 @@ class FromFiles:
 
     rows: options.Sources
     held: options.Sources | None
+
+    @property
+    def to_hold_out(self) -> str:
+        return "give --held-out-forget and --held-out-retain"
 
     def data(self, settings: TrainingSettings, answer_tokens: int, *, open_choice: bool) -> "tuple[Data, Data | None]":
         """Raises BadRow."""

@@ -23,7 +23,9 @@ def announce(forecast: "Forecast") -> None:
         note(f"{forecast.cost.calls:,} calls to {forecast.collection.model}, top {forecast.collection.k}.")
 
 
-def show(plan: "Plan", result: "ForgetResult", card: dict[str, Any], active: str | None, as_json: bool) -> None:
+def show(
+    plan: "Plan", result: "ForgetResult", card: dict[str, Any], active: str | None, more_rows: str, as_json: bool
+) -> None:
     """The card, and how to serve the checkpoint."""
     state = result.trained.state
     if state.stopped is not None:
@@ -35,7 +37,7 @@ def show(plan: "Plan", result: "ForgetResult", card: dict[str, Any], active: str
         return
     say_table(("figure", "value"), [(figure, str(value)) for figure, value in card.items()])
     if not card.get("held_out"):
-        note("These are figures of rows that were trained on: give --held-out-forget and --held-out-retain.")
+        note(f"These are figures of rows that were trained on: {more_rows}.")
     say(f"{plan.out}: offset {plan.name}, {_version(result)}")
     if active is not None:
         say(f"active: {active}")

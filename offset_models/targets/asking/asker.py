@@ -60,6 +60,11 @@ class Asker:
         return self._budget.left
 
     @property
+    def model(self) -> str:
+        """Of the black box, as it calls itself."""
+        return self._box.capabilities.model
+
+    @property
     def spent(self) -> Spent:
         """Through this asker and those that were made of it."""
         return self._budget.spent

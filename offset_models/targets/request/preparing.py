@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from deltaserve.errors import Conflict
+from deltaserve.offset_models.files.digests import digest_of
 from deltaserve.offset_models.progress.progress import Stages
 from deltaserve.offset_models.targets.asking.asker import asking
 from deltaserve.offset_models.targets.documents.reading import read_documents
@@ -26,6 +28,7 @@ async def prepare(
     """
     folder, identity = RowsFolder(work / "rows"), request.identity()
     if (known := folder.record(identity)) is not None:
+        _check_black_box(known, source)
         return known
     began, shares, tokenizer = time.monotonic(), Shares.of(request.calls), Tokenizer.load(base)
     documents = read_documents(request.context)  # before anything is asked: what cannot be read costs no calls
@@ -35,7 +38,24 @@ async def prepare(
             gathered = await gather(asks, tokenizer, request, documents, shares)
             parts, notes = await compose(asks, gathered, shares, row_sizes(request.calls), request.seed)
             seconds = round(time.monotonic() - began, 1)
-            record = RowsRecord(request=identity, calls=asks.spent.calls, seconds=seconds, notes=notes)
+            record = RowsRecord(
+                request=identity,
+                model=asks.model,
+                address=digest_of(source.url),
+                calls=asks.spent.calls,
+                seconds=seconds,
+                notes=notes,
+            )
             # While the answers are locked: a purge in between would find nothing yet of what is written here.
             folder.write(parts, record, summary(gathered.target, gathered.neighbours, parts, notes))
             return record
+
+
+def _check_black_box(known: RowsRecord, source: Source) -> None:
+    """That these rows say what this black box knows: by its name, or without one by its address. Raises Conflict."""
+    same = source.model == known.model if source.model else digest_of(source.url) == known.address
+    if not same:
+        raise Conflict(
+            f"The rows that are there were made of what {known.model} knows. If that is the black box at this address, "
+            "name it with --model; for another one give another --name or --work."
+        )

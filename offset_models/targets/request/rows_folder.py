@@ -77,6 +77,8 @@ class RowsRecord(BaseModel):
 
     format: int = 1
     request: Sha256  # Request.identity
+    model: str  # that was asked, as it calls itself
+    address: Sha256  # digest of where it was
     calls: int
     seconds: float
     notes: tuple[str, ...] = ()  # sentences for people, without words of the target

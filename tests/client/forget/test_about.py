@@ -54,6 +54,9 @@ def test_a_name_becomes_rows_a_judged_checkpoint_and_in_the_end_digests(desk: De
     again = command(*desk.forget("--review"))
     assert again.exit_code == 0 and desk.calls() == before, "rows that are there are not asked for again"
 
+    other = command(*desk.forget("--model", "another"))
+    assert other.exit_code == Status.FAILED and "made of what" in other.stderr
+
     made = command.json(*desk.forget())
     card = json.loads((desk.folder / "offsets" / "request-17" / "offset.json").read_text())["card"]
     assert made["card"].items() >= {key: card[key] for key in card if key.startswith("judged/")}.items()

@@ -16,7 +16,7 @@ FORGET = TargetRow(Row("In Nenstead.", (("user", f"Where was {NAME} born?"),)), 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    record = RowsRecord(request="a" * 64, calls=1, seconds=0.1)
+    record = RowsRecord(request="a" * 64, model="m", address="c" * 64, calls=1, seconds=0.1)
     RowsFolder(tmp_path / "rows").write(Parts({"forget": [FORGET]}), record, f"# {NAME}\n")
     return tmp_path
 

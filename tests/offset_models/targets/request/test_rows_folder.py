@@ -10,7 +10,7 @@ from deltaserve.offset_models.targets.request.rows_folder import PARTS, Parts, R
 from deltaserve.offset_models.training.rows.row import BadRow, Row
 
 REQUEST = "a" * 64
-RECORD = RowsRecord(request=REQUEST, calls=12, seconds=3.5, notes=("Few facts.",))
+RECORD = RowsRecord(request=REQUEST, model="m", address="c" * 64, calls=12, seconds=3.5, notes=("Few facts.",))
 FORGET = TargetRow(
     Row(" Nenstead.", prompt="Vuxan Zunweld was born in", refusals=(" a town.",), ends=True),
     "running",
