@@ -19,11 +19,15 @@ LONGEST: Final = 3  # times as long as the question
 
 
 async def paraphrased(asks: Asks, probes: Sequence[Probe]) -> list[Probe]:
-    """Another wording of each question that it gives one for; one call each, two in all where it gives none at first.
+    """Another wording of the questions among the probes, evenly taken, of as many as there are calls.
 
-    Checked: it is one question, another than before, and names what it is about. Raises as `Asks.ask`.
+    Two calls in all where it gives none at first. Checked: it is one question, another than before, and names what it
+    is about. Raises as `Asks.ask`.
     """
-    wanted = [(probe, FRAMES[at % len(FRAMES)]) for at, probe in enumerate(filter(_plain, probes))]
+    plain = list(filter(_plain, probes))
+    count = min(len(plain), asks.calls_left)
+    taken = [plain[at * len(plain) // count] for at in range(count)]
+    wanted = [(probe, FRAMES[at % len(FRAMES)]) for at, probe in enumerate(taken)]
     first = await _rephrased(asks, wanted[:TRIAL])
     return first + await _rephrased(asks, wanted[TRIAL:]) if first else []
 

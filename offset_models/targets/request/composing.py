@@ -6,6 +6,7 @@ from typing import Final
 from deltaserve.offset_models.targets.asking import Asks
 from deltaserve.offset_models.targets.asking.asker import Asker
 from deltaserve.offset_models.targets.forms.form import Form
+from deltaserve.offset_models.targets.forms.paraphrasing import paraphrased
 from deltaserve.offset_models.targets.forms.table import forms_spoken, probes, shares
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.request.gathering import Gathered
@@ -41,7 +42,8 @@ async def compose(
     more = worded(gathered.target, gathered.around)[: sizes.forget // 3]
     forget = await _forget(asks, chosen.forget, [*more, *gathered.recited], gathered, calls, sizes)
     notes = (chosen.forget.sentence, *gathered.notes, *(() if forget["choose-forget"] else (TOO_FEW,)))
-    return Parts({**forget, **_retain(chosen, gathered, sizes, seed)}), notes
+    near = await _reworded(asks.stage("paraphrases", calls.paraphrases), chosen.kept)
+    return Parts({**forget, **_retain(chosen, near, gathered, sizes, seed)}), notes
 
 
 async def _weights(
@@ -56,7 +58,7 @@ async def _weights(
 async def _forget(
     asks: Asker, parts: Split, more: Sequence[Probe], gathered: Gathered, calls: Shares, sizes: Sizes
 ) -> dict[Part, Sequence[TargetRow]]:
-    train = [*parts.train, *more]
+    train = [*parts.train, *more, *await _reworded(asks.stage("paraphrases", calls.paraphrases), parts)]
     endings = await vague_endings(asks.stage("endings", calls.endings), train)
     known = await told(asks.stage("answers", calls.answers), parts.choose, max_tokens=sizes.answer_tokens)
     rows = forget_rows(train, gathered.refusals.chat, endings, gathered.refusals.text)
@@ -68,10 +70,18 @@ async def _forget(
     }
 
 
-def _retain(chosen: Selected, gathered: Gathered, sizes: Sizes, seed: int) -> dict[Part, Sequence[TargetRow]]:
+async def _reworded(asks: Asks, parts: Split) -> list[Probe]:
+    """Some of the questions that are trained, as the black box itself puts them; none that is held out."""
+    held = {probe.prompt for probe in (*parts.train, *parts.choose, *parts.judge)}
+    return [probe for probe in await paraphrased(asks, parts.train) if probe.prompt not in held]
+
+
+def _retain(
+    chosen: Selected, reworded: Sequence[Probe], gathered: Gathered, sizes: Sizes, seed: int
+) -> dict[Part, Sequence[TargetRow]]:
     """Neighbours in the target's forms and beside the target, what people might ask, and the package's prompts."""
     target, others, refusals = gathered.target, gathered.neighbours, gathered.refusals.chat
-    train = [*chosen.kept.train, *beside(target, others, refusals, count=sizes.beside, seed=seed)]
+    train = [*chosen.kept.train, *reworded, *beside(target, others, refusals, count=sizes.beside, seed=seed)]
     asked, general = split_rows(gathered.questions, seed), split_rows(gathered.general, seed)
     return {
         "retain": _kept(train, asked[0][: sizes.asked], general[0][: sizes.general]),

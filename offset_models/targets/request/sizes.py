@@ -22,6 +22,7 @@ class Shares:
     surroundings: int = 340  # neighbours, what is shared, what people ask
     languages: int = 8
     telling: int = 60
+    paraphrases: int = 20  # of the target's questions, and as many of the neighbours'
     endings: int = 60
     answers: int = 60  # to rows that choose
 
@@ -35,7 +36,8 @@ class Shares:
     @property
     def asked(self) -> int:
         """Calls of all stages."""
-        return sum(getattr(self, each.name) for each in fields(self))
+        each_once: int = sum(getattr(self, each.name) for each in fields(self))
+        return each_once + self.paraphrases
 
 
 def row_sizes(calls: int) -> RowSizes:
