@@ -16,6 +16,7 @@ from deltaserve.offset_models.tokenizer.fingerprint import TokenizerFingerprint,
 from deltaserve.offset_models.tokenizer.generation_config import recommended_sampling
 from deltaserve.offset_models.tokenizer.special_tokens import declared_ends, listed_tokens, named_tokens, optional_json
 from deltaserve.offset_models.tokenizer.token_bytes import spelling_of
+from deltaserve.server.decoding.constraints.compiling import GrammarCompiler
 from deltaserve.server.decoding.text import ByteDetokenizer, IncrementalDetokenizer, PlacedDetokenizer
 
 ADDED_TOKEN_FLAGS: Final = ("lstrip", "rstrip", "single_word", "normalized", "special")
@@ -124,6 +125,16 @@ class Tokenizer:
             tools=tools,
             chat_template_kwargs=chat_template_kwargs,
         )
+
+    @property
+    def joins(self) -> bool:
+        """Whether the text of several tokens is their bytes, one after the other."""
+        return self._spelling.joins
+
+    @cached_property
+    def grammars(self) -> GrammarCompiler:
+        """Compiles what answers in these tokens are held to."""
+        return GrammarCompiler(self)
 
     @property
     def chat_template(self) -> str | None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from deltaserve.server.decoding.constraints.constraint import Constraint
+
 LEAST_TEMPERATURE: Final = 1e-6  # above 0: divided by much less, log-probabilities would leave the range of floats
 
 FinishReason = Literal["stop", "length"]
@@ -30,6 +32,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     stop_tokens: Mapping[int, str] = field(default_factory=dict)  # of `stop`: special tokens, which have no text
     top_logprobs: int | None = None  # None: no logprobs; 0: the emitted token's only
+    constraint: Constraint | None = None  # None: every token is allowed
 
     @property
     def filtered(self) -> bool:

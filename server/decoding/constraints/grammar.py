@@ -1,0 +1,83 @@
+"""Grammars over the tokens of one vocabulary. llguidance holds the parser: which bytes may follow, and which tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+
+from deltaserve.errors import BadRequest
+from deltaserve.server.decoding.protocols import Ids
+
+# Of one grammar: what a schema needs is far below, what would hold the server up is above.
+_LIMITS: Final = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
+_LONGEST_REASON: Final = 300  # characters of llguidance's own words that an error repeats
+
+
+class Vocabulary(Protocol):
+    """What a grammar needs of a tokenizer."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def eos_ids(self) -> Sequence[int]: ...
+    @property
+    def special_ids(self) -> frozenset[int]: ...
+    @property
+    def masked_ids(self) -> Sequence[int]: ...
+    @property
+    def joins(self) -> bool:
+        """Whether the text of several tokens is their bytes, one after the other."""
+
+    def token_bytes(self, token_id: int) -> bytes: ...
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grammar:
+    """A compiled grammar. Each answer walks through a copy of its parser of its own."""
+
+    parser: LLMatcher
+    ends: Ids  # ids that llguidance itself takes for the end of a text
+
+
+def parsing_vocabulary(vocabulary: Vocabulary) -> LLTokenizer:
+    """The vocabulary as llguidance knows it, from its tokens' true bytes. Takes seconds where it is large.
+
+    Raises BadRequest where an answer's text is not these bytes, joined.
+    """
+    if not vocabulary.joins:
+        raise BadRequest(
+            "A structured answer needs a tokenizer whose tokens have bytes of their own; this one's do not."
+        )
+    return LLTokenizer(TokenizerWrapper(_Spelled(vocabulary)), eos_token=[*vocabulary.eos_ids] or None)
+
+
+def compiled(text: str, vocabulary: LLTokenizer) -> Grammar:
+    """Raises BadRequest where llguidance does not take the grammar."""
+    parser = LLMatcher(vocabulary, text, log_level=0, limits=_LIMITS)
+    if parser.is_error():
+        raise BadRequest(f"The grammar cannot be used: {_shortened(parser.get_error())}")
+    return Grammar(parser, np.array(vocabulary.eos_tokens, np.int64))
+
+
+class _Spelled:
+    """As `TokenizerWrapper` asks for it."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        masked = frozenset(vocabulary.masked_ids)
+        size = vocabulary.vocab_size
+        self.tokens = [b"" if i in masked else vocabulary.token_bytes(i) for i in range(size)]
+        self.special_token_ids = sorted(vocabulary.special_ids)
+        self.eos_token_id = next(iter(vocabulary.eos_ids), 0)
+        self.bos_token_id = None
+        self._encode = vocabulary.encode
+
+    def __call__(self, text: bytes) -> list[int]:
+        return self._encode(text.decode(errors="replace"))
+
+
+def _shortened(reason: str) -> str:
+    line = " ".join(reason.split())
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}…"
