@@ -25,7 +25,7 @@ from deltaserve.server.api.access.auth import Keys, RequireKey
 from deltaserve.server.api.access.cors import Cors
 from deltaserve.server.api.access.middleware import BodyLimit, RequestContext
 from deltaserve.server.api.access.privilege import Privilege
-from deltaserve.server.api.replies.replies import Spellings
+from deltaserve.server.api.replies.exchange import Spellings
 from deltaserve.server.api.routes import admin, chat, completions, health, models, playground, uncorrected
 from deltaserve.server.listening import Listener
 from deltaserve.server.serving.admission import Places

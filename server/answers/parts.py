@@ -3,16 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class Special:
-    """An added token that a parser asked to see by its id; `text` is how the tokenizer writes it."""
-
-    token_id: int
-    text: str
-
-
-Segment = str | Special
+from deltaserve.server.decoding.segments import Segment as Segment
+from deltaserve.server.decoding.segments import Special as Special
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,55 +3,39 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deltaserve.server.api.replies.explain import check_explain_allowed
+from deltaserve.server.api.replies.exchange import Exchange
 from deltaserve.server.api.replies.sse import DONE, stream_response, whole_response
-from deltaserve.server.api.replies.tokens import Spelling
-from deltaserve.server.api.replies.writers import ChoiceBuffer, Envelope, Usage
+from deltaserve.server.api.replies.usage import Usage
+from deltaserve.server.api.replies.writers import ChoiceBuffer, Envelope
 from deltaserve.server.api.requests.schema import Generation
 from deltaserve.server.decoding.stream import Piece
 from deltaserve.server.serving.ports import Version
-from deltaserve.server.serving.service import Choice, Serving
-from deltaserve.server.telemetry import RequestRecord
+from deltaserve.server.serving.service import Choice
 
-T = TypeVar("T")
 _SPELLED_AT_ONCE = 256  # tokens of a scored prompt, each with up to max_logprobs alternatives
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One request being answered: what every step of it needs."""
-
-    request: Generation
-    serving: Serving
-    spellings: "Spellings"
-    record: RequestRecord
-
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """The result of `work`, done in a thread where the request is long."""
-        return await self.serving.threads.run(self.record.body_bytes, work)
 
 
 class Reply(ABC):
     """The wire form of one request's choices."""
 
     def __init__(
-        self, exchange: Exchange, envelope: Envelope, choices: Sequence[Choice], buffers: Sequence[ChoiceBuffer]
+        self,
+        exchange: Exchange,
+        envelope: Envelope,
+        choices: Sequence[Choice],
+        buffers: Sequence[ChoiceBuffer],
+        usage: Usage | None = None,
     ) -> None:
         self.choices = choices
         self.envelope = envelope
         self.buffers = buffers
+        self.usage = exchange.usage_of(choices) if usage is None else usage
         self._request = exchange.request
-        self._record = exchange.record
-        # The n choices of a prompt share it: it is read, and counted, once.
-        prompt_tokens = sum(len(choice.prompt_ids) for choice in choices if choice.sample == 0)
-        self.usage = Usage(prompt_tokens, self._record.bill)
-        self._record.prompt_tokens = self.usage.prompt_tokens
 
     @abstractmethod
     def opening(self) -> bytes:
@@ -72,37 +56,22 @@ class Reply(ABC):
     def add(self, index: int, piece: Piece) -> ChoiceBuffer:
         buffer = self.buffers[index]
         buffer.add(piece)
-        self.usage.completion_tokens += len(piece.steps)
-        self._record.completion_tokens = self.usage.completion_tokens
+        self.usage.add(len(piece.steps))
         return buffer
 
     def frame(self, buffer: ChoiceBuffer) -> bytes:
         """One chunk; its `usage` as the client asked: running, null, or absent."""
-        usage = b""
-        if self._request.usage_in_chunks:
-            usage = b',"usage":' + self.usage.json()
-        elif self._request.usage_chunk:
-            usage = b',"usage":null'
-        return self.envelope.frame(self.delta(buffer), usage)
+        return self.envelope.frame(self.delta(buffer), self._usage_so_far())
 
     def closing(self) -> bytes:
         if not self._request.usage_chunk:
             return DONE
         return self.envelope.frame(b"", b',"usage":' + self.usage.json()) + DONE
 
-
-class Spellings:
-    """One `Spelling` per tokenizer and form, shared by all requests of an app."""
-
-    def __init__(self) -> None:
-        self._by_tokenizer: dict[tuple[int, bool], tuple[object, Spelling]] = {}
-
-    def of(self, version: Version, as_ids: bool) -> Spelling:
-        tokenizer = version.tokenizer
-        key = (id(tokenizer), as_ids)
-        if key not in self._by_tokenizer:  # the tokenizer is kept with it, so that its id stays its own
-            self._by_tokenizer[key] = (tokenizer, Spelling(tokenizer, as_ids))
-        return self._by_tokenizer[key][1]
+    def _usage_so_far(self) -> bytes:
+        if self._request.usage_in_chunks:
+            return b',"usage":' + self.usage.json()
+        return b',"usage":null' if self._request.usage_chunk else b""
 
 
 Prepare = Callable[[Exchange, Version], Awaitable[Reply]]
@@ -110,17 +79,15 @@ Prepare = Callable[[Exchange, Version], Awaitable[Reply]]
 
 async def respond(request: Request, body: Generation, prepare: Prepare) -> Response:
     """The answer to a generation request, streamed or whole."""
-    check_explain_allowed(request, body)
-    state = request.app.state
-    exchange = Exchange(body, state.serving, state.spellings, request.state.record)
+    exchange = Exchange.of(request, body)
     if body.stream:
         return await stream_response(request, _frames(exchange, prepare))
     return await whole_response(request, _document(exchange, prepare))
 
 
 async def _frames(exchange: Exchange, prepare: Prepare) -> AsyncGenerator[bytes, None]:
-    async with exchange.serving.pinned(exchange.request.model) as version:
-        reply = await _prepared(exchange, version, prepare)
+    async with exchange.pinned() as version:
+        reply = await prepare(exchange, version)
         if not _generates(reply):
             yield reply.opening() + b"".join(map(reply.frame, reply.buffers)) + reply.closing()
             return
@@ -133,8 +100,8 @@ async def _frames(exchange: Exchange, prepare: Prepare) -> AsyncGenerator[bytes,
 
 
 async def _document(exchange: Exchange, prepare: Prepare) -> bytes:
-    async with exchange.serving.pinned(exchange.request.model) as version:
-        reply = await _prepared(exchange, version, prepare)
+    async with exchange.pinned() as version:
+        reply = await prepare(exchange, version)
         if _generates(reply):
             async with exchange.serving.answer(version, reply.choices, exchange.record) as outbox:
                 async for batch in outbox:
@@ -156,14 +123,6 @@ async def _added(reply: Reply, index: int, piece: Piece) -> ChoiceBuffer:
         piece = replace(piece, prompt=piece.prompt[_SPELLED_AT_ONCE:])
         await asyncio.sleep(0)
     return reply.add(index, piece)
-
-
-async def _prepared(exchange: Exchange, version: Version, prepare: Prepare) -> Reply:
-    exchange.record.model = version.name
-    exchange.record.fingerprint = exchange.serving.fingerprint(version)
-    reply = await prepare(exchange, version)
-    exchange.serving.metrics.prompt_tokens.inc(reply.usage.prompt_tokens)
-    return reply
 
 
 def _generates(reply: Reply) -> bool:

@@ -9,33 +9,8 @@ import orjson
 
 from deltaserve.server.api.replies.explain import ExplainRows
 from deltaserve.server.api.replies.tokens import Logprobs
-from deltaserve.server.billing import Bill
+from deltaserve.server.api.replies.usage import Usage
 from deltaserve.server.decoding.stream import Piece
-
-
-@dataclass(slots=True)
-class Usage:
-    """Token counts of one request."""
-
-    prompt_tokens: int
-    bill: Bill  # of the black box's calls, as far as choices have ended
-    completion_tokens: int = 0
-
-    def json(self) -> bytes:
-        """OpenAI's counts, and under `deltaserve` what the black box was asked for."""
-        total, cost = self.prompt_tokens + self.completion_tokens, self.bill.total
-        return (
-            b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"deltaserve":{"upstream_calls":%d,'
-            b'"upstream_prompt_tokens":%d,"upstream_completion_tokens":%d,"upstream_wasted_tokens":%d}}'
-        ) % (
-            self.prompt_tokens,
-            self.completion_tokens,
-            total,
-            cost.calls,
-            cost.prompt_tokens,
-            cost.completion_tokens,
-            cost.wasted_tokens,
-        )
 
 
 @dataclass(slots=True)

@@ -1,21 +1,20 @@
 """POST /v1/chat/completions"""
 
 from functools import partial
-from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from deltaserve.errors import BadRequest, UnsupportedParameter
+from deltaserve.server.api.chat.prepared import prepare_chat
+from deltaserve.server.api.replies.exchange import Exchange
 from deltaserve.server.api.replies.explain import ExplainRows
-from deltaserve.server.api.replies.replies import Exchange, Reply, respond
+from deltaserve.server.api.replies.replies import Reply, respond
 from deltaserve.server.api.replies.tokens import ChatLogprobs, NoLogprobs
 from deltaserve.server.api.replies.writers import ChoiceBuffer, Envelope
 from deltaserve.server.api.requests.json_route import JsonRoute
-from deltaserve.server.api.requests.parameters import chat_shape, encode, plan
-from deltaserve.server.api.requests.schema import ChatRequest, JsonObject, Message, TokenizeRequest
-from deltaserve.server.serving.ports import Tokenizer, Version
+from deltaserve.server.api.requests.schema import ChatRequest
+from deltaserve.server.serving.ports import Version
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -27,64 +26,20 @@ async def chat_completions(body: ChatRequest, request: Request) -> Response:
 
 
 async def _prepare(body: ChatRequest, exchange: Exchange, version: Version) -> Reply:
-    serving, tokenizer = exchange.serving, version.tokenizer
-    shape = chat_shape(body)
-    opens_turn = not body.continue_final_message if body.add_generation_prompt is None else body.add_generation_prompt
-    longest = serving.max_context(version)
-    ids = await exchange.in_thread(lambda: chat_ids(body, tokenizer, opens_turn, longest))
-    choices = plan(body, shape, [ids], version, serving)
+    serving, chat = exchange.serving, await prepare_chat(body, exchange, version)
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
     buffers = [
         ChoiceBuffer(
             choice.index,
             ChatLogprobs(spelling) if body.logprobs else NoLogprobs(),
             body.return_token_ids,
-            ExplainRows(tokenizer) if body.explain else None,
+            ExplainRows(version.tokenizer) if body.explain else None,
         )
-        for choice in choices
+        for choice in chat.choices
     ]
     kind = "chat.completion.chunk" if body.stream else "chat.completion"
     envelope = Envelope("chatcmpl", kind, body.model or serving.backends.served_name, serving.fingerprint(version))
-    return ChatReply(exchange, envelope, choices, buffers)
-
-
-def chat_ids(
-    body: ChatRequest | TokenizeRequest, tokenizer: Tokenizer, opens_turn: bool, max_context: int
-) -> list[int]:
-    """The conversation through the model's template, encoded once. Long ones are work for a thread."""
-    text = tokenizer.render_chat(
-        [_plain(message, at) for at, message in enumerate(body.messages or ())],
-        add_generation_prompt=opens_turn,
-        continue_final_message=body.continue_final_message,
-        tools=body.tools,
-        chat_template_kwargs=body.chat_template_kwargs,
-    )
-    return encode(tokenizer, text, bool(body.add_special_tokens), max_context)
-
-
-def _plain(message: Message, at: int) -> dict[str, Any]:
-    """A message as it was sent: content is a string, a list of text parts, or null beside an assistant's tool calls."""
-    plain = message.model_dump(exclude_unset=True)
-    if isinstance(message.content, list):
-        for number, part in enumerate(message.content):
-            _check_part(part, f"messages[{at}].content[{number}]")
-    plain["content"] = message.content
-    if plain["content"] is None and not plain.get("tool_calls"):
-        if message.role != "assistant":
-            raise BadRequest(
-                f"`messages[{at}].content` is required: only an assistant's message may go without.", param="messages"
-            )
-        plain["content"] = ""  # what clients keep of a turn in which nothing was said
-    return plain
-
-
-def _check_part(part: JsonObject, path: str) -> None:
-    if part.get("type") != "text":
-        raise UnsupportedParameter(
-            f"`{path}`: only text parts are supported; no images, audio or files.", param="messages"
-        )
-    if not isinstance(part.get("text"), str):
-        raise BadRequest(f"`{path}.text` must be a string.", param="messages")
+    return ChatReply(exchange, envelope, chat.choices, buffers, chat.usage)
 
 
 class ChatReply(Reply):

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from deltaserve.errors import BadRequest, UnsupportedParameter
+from deltaserve.server.api.replies.exchange import Exchange
 from deltaserve.server.api.replies.explain import ExplainRows
 from deltaserve.server.api.replies.places import Places
-from deltaserve.server.api.replies.replies import Exchange, Reply, respond
+from deltaserve.server.api.replies.replies import Reply, respond
 from deltaserve.server.api.replies.tokens import LegacyLogprobs, NoLogprobs, Spelling
 from deltaserve.server.api.replies.writers import ChoiceBuffer, Envelope
 from deltaserve.server.api.requests.json_route import JsonRoute

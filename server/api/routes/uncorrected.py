@@ -12,12 +12,12 @@ from starlette.responses import Response
 
 from deltaserve.errors import BadRequest
 from deltaserve.server.api.access.privilege import Privilege
+from deltaserve.server.api.chat.prompt import chat_ids
 from deltaserve.server.api.replies.explain import token_json
 from deltaserve.server.api.replies.sse import DONE, stream_response, whole_response
 from deltaserve.server.api.requests.json_route import JsonRoute
 from deltaserve.server.api.requests.parameters import AnswerShape, encode, room, special_stops, with_defaults
 from deltaserve.server.api.requests.schema import MAX_STOP, TEMPERATURE, StopStrings, Temperature, TokenizeRequest
-from deltaserve.server.api.routes.chat import chat_ids
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.stream import Piece

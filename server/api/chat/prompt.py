@@ -1,0 +1,47 @@
+"""A conversation as the ids of a prompt."""
+
+from typing import Any
+
+from deltaserve.errors import BadRequest, UnsupportedParameter
+from deltaserve.server.api.requests.parameters import encode
+from deltaserve.server.api.requests.schema import ChatRequest, JsonObject, Message, TokenizeRequest
+from deltaserve.server.serving.ports import Tokenizer
+
+
+def chat_ids(
+    body: ChatRequest | TokenizeRequest, tokenizer: Tokenizer, opens_turn: bool, max_context: int
+) -> list[int]:
+    """The conversation through the model's template, encoded once. Long ones are work for a thread."""
+    text = tokenizer.render_chat(
+        [_plain(message, at) for at, message in enumerate(body.messages or ())],
+        add_generation_prompt=opens_turn,
+        continue_final_message=body.continue_final_message,
+        tools=body.tools,
+        chat_template_kwargs=body.chat_template_kwargs,
+    )
+    return encode(tokenizer, text, bool(body.add_special_tokens), max_context)
+
+
+def _plain(message: Message, at: int) -> dict[str, Any]:
+    """A message as it was sent: content is a string, a list of text parts, or null beside an assistant's tool calls."""
+    plain = message.model_dump(exclude_unset=True)
+    if isinstance(message.content, list):
+        for number, part in enumerate(message.content):
+            _check_part(part, f"messages[{at}].content[{number}]")
+    plain["content"] = message.content
+    if plain["content"] is None and not plain.get("tool_calls"):
+        if message.role != "assistant":
+            raise BadRequest(
+                f"`messages[{at}].content` is required: only an assistant's message may go without.", param="messages"
+            )
+        plain["content"] = ""  # what clients keep of a turn in which nothing was said
+    return plain
+
+
+def _check_part(part: JsonObject, path: str) -> None:
+    if part.get("type") != "text":
+        raise UnsupportedParameter(
+            f"`{path}`: only text parts are supported; no images, audio or files.", param="messages"
+        )
+    if not isinstance(part.get("text"), str):
+        raise BadRequest(f"`{path}.text` must be a string.", param="messages")

@@ -1,0 +1,52 @@
+"""Token counts of one request, for its reply and for the access log."""
+
+from dataclasses import dataclass
+
+from deltaserve.server.billing import Bill
+from deltaserve.server.telemetry import RequestRecord
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a request has cost so far."""
+
+    record: RequestRecord
+    prompt_tokens: int
+    completion_tokens: int = 0
+    reasoning_tokens: int | None = None  # of the completion's; None where reasoning is not told from the answer
+
+    def __post_init__(self) -> None:
+        self.record.prompt_tokens = self.prompt_tokens
+
+    @property
+    def bill(self) -> Bill:
+        """Of the black box's calls, as far as choices have ended."""
+        return self.record.bill
+
+    def add(self, tokens: int) -> None:
+        """So many more were generated."""
+        self.completion_tokens += tokens
+        self.record.completion_tokens = self.completion_tokens
+
+    def json(self) -> bytes:
+        """OpenAI's counts, and under `deltaserve` what the black box was asked for."""
+        total, cost = self.prompt_tokens + self.completion_tokens, self.bill.total
+        return (
+            b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d%b,"deltaserve":{"upstream_calls":%d,'
+            b'"upstream_prompt_tokens":%d,"upstream_completion_tokens":%d,"upstream_wasted_tokens":%d}}'
+        ) % (
+            self.prompt_tokens,
+            self.completion_tokens,
+            total,
+            self._details,
+            cost.calls,
+            cost.prompt_tokens,
+            cost.completion_tokens,
+            cost.wasted_tokens,
+        )
+
+    @property
+    def _details(self) -> bytes:
+        if self.reasoning_tokens is None:
+            return b""
+        return b',"completion_tokens_details":{"reasoning_tokens":%d}' % self.reasoning_tokens
