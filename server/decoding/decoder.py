@@ -44,6 +44,10 @@ async def decode(stream: Stream, source: DraftSource) -> AsyncGenerator[Step, No
     async with aclosing(source):
         while not stream.finished:
             with calls.one():
+                for step in await stream.forced():
+                    yield stream.advance(step)
+                if stream.finished:
+                    return
                 stream.corrector.prefetch()
                 async with source.open(stream) as draft, aclosing(_steps(stream, source, draft)) as steps:
                     async for step in steps:

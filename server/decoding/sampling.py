@@ -1,6 +1,7 @@
 """Sampling parameters → the target distribution q̃ that every emitted token is drawn from.
 
 Order, as in vLLM: penalties and logit_bias on corrected log-probabilities, then temperature, min_p, top_k, top_p.
+A constraint goes before all of them: an id that its grammar does not allow has no weight.
 """
 
 import math
@@ -14,25 +15,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltaserve.errors import BadRequest
+from deltaserve.server.decoding.constraints.grammar import Grammar
+from deltaserve.server.decoding.constraints.holding import Held
+from deltaserve.server.decoding.constraints.matching import Allowed
 from deltaserve.server.decoding.correction import Corrected
+from deltaserve.server.decoding.masking import MaskedTail, NoTail
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Guard
-from deltaserve.server.decoding.protocols import NO_IDS, Floats, Ids
+from deltaserve.server.decoding.protocols import NO_IDS, Floats, Ids, Tail
 from deltaserve.server.decoding.ranking import largest
 from deltaserve.server.decoding.rows import log_sum_exp
 
 _FIRST_SORT = 512  # filters look at this many of the most probable ids before they sort the vocabulary
+_FEW = 512  # allowed ids that are made explicit: with them all known one by one, nobody looks at the rest of the row
 
 
 class History:
-    """The text so far, as penalties need it.
+    """The text so far, as penalties and a constraint need it.
 
     Which ids are touched, and by how much, lies in arrays by id: a step costs a few array operations, however many
     ids a bias or a long prompt names.
     """
 
-    def __init__(self, params: SamplingParams, prompt_ids: Sequence[int]) -> None:
+    def __init__(self, params: SamplingParams, prompt_ids: Sequence[int], grammar: Grammar | None = None) -> None:
         self._params = params
+        self._held = _held(params, grammar)
         self._repeating = params.repetition_penalty != 1.0
         self._counting = self._repeating or bool(params.presence_penalty or params.frequency_penalty)
         self._final = _id_array(params.end_ids)
@@ -51,6 +58,8 @@ class History:
     def fork(self) -> "History":
         """A copy that may run ahead."""
         ahead = copy(self)
+        if self._held is not None:
+            ahead._held = self._held.fork()
         if self._counting:  # else nothing of it changes
             ahead.counts, ahead._additive = self.counts.copy(), self._additive.copy()
             ahead._in_text, ahead._touched = self._in_text.copy(), self._touched.copy()
@@ -63,6 +72,8 @@ class History:
 
     def add(self, token_id: int) -> None:
         self.length += 1
+        if self._held is not None:
+            self._held.add(token_id, self._params.end_ids)
         if not self._counting:
             return
         self.counts[token_id] += 1
@@ -88,8 +99,41 @@ class History:
         """Whether ids that end the answer may not be emitted yet (`min_tokens`)."""
         return self.length < self._params.min_tokens and bool(self._final.size)
 
+    @property
+    def held(self) -> bool:
+        """Whether a constraint may decide what is allowed, now or later."""
+        return self._held is not None
+
+    @property
+    def void(self) -> bool:
+        """Whether nothing can follow: a constrained answer is over, or what was added is not allowed."""
+        return self._held is not None and self._held.void
+
+    def allowed(self) -> Allowed | None:
+        """The ids that the constraint allows now; None for all. Raises BadRequest where its grammar cannot go on."""
+        held, params = self._held, self._params
+        if held is None or not held.begun:
+            return None
+        return held.allowed(params.final_ids, params.eos_ids)
+
+    def completes(self, token_id: int) -> bool:
+        """Whether nothing but the end of the answer can follow this token, which is allowed."""
+        if self._held is None or not (self._held.begun or self._held.waiting):
+            return False
+        ahead = self._held.fork()
+        ahead.add(token_id, self._params.end_ids)
+        return ahead.complete or ahead.void
+
     def touched(self) -> Ids:
-        """Ids whose weight a penalty, a bias or `min_tokens` changes now; shape [m], unique."""
+        """Ids whose weight a penalty, a bias or `min_tokens` changes now; shape [m], unique.
+
+        Where a constraint allows few ids, these too.
+        """
+        touched = self._penalised()
+        allowed = self.allowed()
+        return touched if allowed is None or allowed.count > _FEW else np.union1d(touched, allowed.ids)
+
+    def _penalised(self) -> Ids:
         touched = self._touched
         if self._banning:
             touched = touched.copy()
@@ -134,6 +178,14 @@ class History:
         return np.where(np.isfinite(log_q), log_q * (self._params.repetition_penalty - 1.0), 0.0)
 
 
+def _held(params: SamplingParams, grammar: Grammar | None) -> Held | None:
+    if params.constraint is None:
+        return None
+    if grammar is None:
+        raise ValueError("a constrained answer without its compiled grammar")
+    return Held(params.constraint, grammar)
+
+
 def _id_array(ids: Collection[int]) -> Ids:
     """In the order of iteration, shape [len(ids)]."""
     return np.fromiter(ids, np.int64, len(ids))
@@ -146,28 +198,47 @@ class Target:
     corrected: Corrected
     params: SamplingParams
     shifts: Floats | None = None  # [h] penalties and bias of the explicit ids
+    allowed: Allowed | None = None  # the ids that a constraint allows; None: all
 
     @cached_property
     def weights(self) -> Floats:
         """Weights of the explicit ids before temperature, on the scale of the tail's weights; shape [h]."""
         weights = self.corrected.log_weights
-        return weights if self.shifts is None else weights + self.shifts
+        weights = weights if self.shifts is None else weights + self.shifts
+        return weights if self.allowed is None else np.where(self.allowed.at(self.corrected.ids), weights, -math.inf)
+
+    @cached_property
+    def tail(self) -> Tail:
+        """The ids that are not explicit."""
+        corrected, allowed = self.corrected, self.allowed
+        if allowed is None:
+            return corrected.tail
+        if allowed.count <= _FEW and np.isin(allowed.ids, corrected.ids).all():
+            return NoTail(corrected.row.vocab_size)
+        return MaskedTail(corrected.tail, corrected.row, corrected.ids, allowed)
+
+    @property
+    def possible(self) -> bool:
+        """Whether any id has weight."""
+        return bool((self.weights > -math.inf).any()) or self.tail.best()[1] > -math.inf
 
     def best(self, preferred: int | None = None) -> int:
         """argmax q̃; among equals `preferred`, then a listed id, then the lowest id."""
         peak = float(self.weights.max()) if self.weights.size else -math.inf
-        if not self.certified:  # else the tail need not be looked at
-            tail_id, tail_peak = self.corrected.tail.best()
+        if peak == -math.inf or not self.certified:  # else the tail need not be looked at
+            tail_id, tail_peak = self.tail.best()
             if tail_peak > peak:
                 return tail_id
         if peak == -math.inf:
-            raise nothing_left(self.shifts)
+            raise nothing_left(self.shifts, self.allowed)
         equals = self.corrected.ids[self.weights == peak]
         return preferred if preferred is not None and preferred in equals else int(equals.min())
 
     @cached_property
     def certified(self) -> bool:
         """True when full-vocabulary δ-unlearning provably has the same argmax (greedy steps)."""
+        if self.allowed is not None and self.allowed.count == 1:
+            return True  # whatever q is
         head = self.weights[: self.corrected.k]
         if not head.size or self.params.repetition_penalty != 1.0:
             return False
@@ -182,13 +253,15 @@ class Target:
         extra = slice(corrected.k, None)
         bounds = corrected.offsets[extra] if self.shifts is None else corrected.offsets[extra] + self.shifts[extra]
         known = corrected.row.base(corrected.ids[extra]) > -math.inf
-        return corrected.log_cap + max(corrected.tail.max_offset(), float(bounds[known].max(initial=-math.inf)))
+        if self.allowed is not None:
+            known &= self.allowed.at(corrected.ids[extra])
+        return corrected.log_cap + max(self.tail.max_offset(), float(bounds[known].max(initial=-math.inf)))
 
     @cached_property
     def _log_norm(self) -> float:
         """log Σ exp(weight / T) over the vocabulary (unfiltered targets)."""
         temperature = self.params.temperature
-        return float(np.logaddexp(log_sum_exp(self.weights / temperature), self.corrected.tail.log_weight(temperature)))
+        return float(np.logaddexp(log_sum_exp(self.weights / temperature), self.tail.log_weight(temperature)))
 
     def prob(self, token_id: int) -> float:
         """q̃(token_id)."""
@@ -208,12 +281,12 @@ class Target:
             probs = np.zeros(self.corrected.row.vocab_size)
             probs[self.best()] = 1.0
             return probs
-        weights = self.corrected.tail.weights()
+        weights = self.tail.weights()
         weights[self.corrected.ids] = self.weights
         weights /= self.params.temperature
         peak = float(weights.max())
         if peak == -math.inf:
-            raise nothing_left(self.shifts)
+            raise nothing_left(self.shifts, self.allowed)
         probs = np.exp(weights - peak)
         if self.params.filtered:
             keep_probable(probs, self.params)
@@ -221,8 +294,10 @@ class Target:
         return probs
 
 
-def nothing_left(shifts: Floats | None) -> BadRequest | ArithmeticError:
-    """The error of a target without any weight: the caller's where `min_tokens` took it, else a defect."""
+def nothing_left(shifts: Floats | None, allowed: Allowed | None = None) -> BadRequest | ArithmeticError:
+    """The error of a target without any weight: the caller's where a grammar or `min_tokens` took it, else a defect."""
+    if allowed is not None and not allowed.count:
+        return BadRequest("The answer's grammar allows no token here, not even the answer's end.")
     if shifts is not None and np.isneginf(shifts).any():
         return BadRequest(
             "`min_tokens` forbids the tokens that end the answer, and no other is left to choose: ask for fewer"
@@ -234,10 +309,11 @@ def nothing_left(shifts: Floats | None) -> BadRequest | ArithmeticError:
 
 def target(corrected: Corrected, params: SamplingParams, history: History, guard: Guard | None = None) -> Target:
     """The distribution that the next token is drawn from."""
+    allowed = history.allowed()
     if guard is not None and guard.acts(corrected, params):
         shifts = history.bans(corrected) if guard.unbiased else history.shifts(corrected)
-        return Target(corrected, guard.narrowed(params), shifts)
-    return Target(corrected, params, history.shifts(corrected))
+        return Target(corrected, guard.narrowed(params), shifts, allowed)
+    return Target(corrected, params, history.shifts(corrected), allowed)
 
 
 def keep_probable(probs: Floats, params: SamplingParams) -> None:

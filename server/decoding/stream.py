@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
+from deltaserve.server.decoding.constraints.grammar import Grammar
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec, CorrectingSession, Corrector, Decision
 from deltaserve.server.decoding.explanation import Explanation
 from deltaserve.server.decoding.params import FinishReason, SamplingParams
@@ -26,6 +27,8 @@ class Step:
     explanation: Explanation | None = None  # when asked for
     local: bool = False  # proposed by the pair, not by the black box
     blind: bool = False  # the black box showed no list here: the pair alone decided
+    forced: bool = False  # the answer's constraint allowed no other token here
+    ends: bool = False  # the constraint allows nothing behind it
 
     @property
     def replaced(self) -> bool:
@@ -54,6 +57,7 @@ class StreamStats:
     replaced: int = 0
     local_proposed: int = 0  # by the pair
     local_accepted: int = 0
+    forced: int = 0  # tokens that a constraint left no choice of, for which nobody was asked
     swallowed: int = 0  # positions whose token the upstream never showed
     blind: int = 0  # positions without a list, swallowed or in a block: drawn from the pair alone
     wasted: int = 0  # proposals that had arrived and were void
@@ -73,7 +77,8 @@ class StreamStats:
         self.certified += bool(step.certified)
         self.blind += step.blind
         if step.proposed_id is None:
-            self.swallowed += 1
+            self.forced += step.forced
+            self.swallowed += not step.forced
         elif step.local:
             self.local_proposed += 1
             self.local_accepted += not step.replaced
@@ -94,6 +99,7 @@ class Stream:
     index: int = 0
     stats: StreamStats = field(default_factory=StreamStats)
     policy: Policy = field(default_factory=Policy)
+    grammar: Grammar | None = None  # of `params.constraint`, compiled
     ids: list[int] = field(init=False)
     key: str = field(init=False, default_factory=lambda: uuid4().hex)  # says nothing of what is asked
     corrector: Corrector = field(init=False)
@@ -103,7 +109,8 @@ class Stream:
 
     def __post_init__(self) -> None:
         self.ids = list(self.prompt_ids)
-        self.corrector = self.session.corrector(AnswerSpec(self.prompt_ids, self.params, self.policy, self.index))
+        spec = AnswerSpec(self.prompt_ids, self.params, self.policy, self.index, self.grammar)
+        self.corrector = self.session.corrector(spec)
         self.stops = StopStrings(self.params.stop)
 
     @property
@@ -141,7 +148,18 @@ class Stream:
             decision.explanation,
             proposal.local,
             not proposal.top_ids.size,
+            decision.forced,
+            decision.ends,
         )
+
+    async def forced(self) -> list[Step]:
+        """The next tokens, where a constraint leaves no choice of them. Not where more is told of each."""
+        if self.params.constraint is None or self.params.top_logprobs is not None or self.policy.explain:
+            return []
+        return [
+            Step(decision.token_id, None, decision.certified, 0.0, forced=True, ends=decision.ends)
+            for decision in await self.corrector.forced()
+        ]
 
     def advance(self, step: Step) -> Step:
         """Take the step: ids, counts, the end."""
@@ -150,6 +168,8 @@ class Stream:
         if step.token_id in self.params.final_ids:
             self.finish_reason = "stop"
             self.stop_reason = self.params.stop_reason(step.token_id)
+        elif step.ends:
+            self.finish_reason = "stop"
         elif self.emitted >= self.params.max_tokens:
             self.finish_reason = "length"
         return step

@@ -289,7 +289,9 @@ class _Run:
 
     async def _pump(self, choice: Choice, session: CorrectingSession, source: DraftSource, stats: StreamStats) -> None:
         detokenizer = self.version.tokenizer.detokenizer(choice.prompt_ids)
-        stream = Stream(choice.prompt_ids, choice.params, session, detokenizer, choice.sample, stats, choice.policy)
+        constraint, policy = choice.params.constraint, choice.policy
+        grammar = None if constraint is None else await self.version.tokenizer.grammars.grammar(constraint)
+        stream = Stream(choice.prompt_ids, choice.params, session, detokenizer, choice.sample, stats, policy, grammar)
         metrics, outbox = self.serving.metrics, self.outbox
         before = self.started
         latency = metrics.first_token

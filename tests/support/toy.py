@@ -9,6 +9,7 @@ from itertools import takewhile
 
 import numpy as np
 
+from deltaserve.server.decoding.constraints.grammar import Grammar
 from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
@@ -180,6 +181,7 @@ def toy_stream(
     session: ToySession | None = None,
     prompt: Sequence[int] = (1, 2, 3),
     policy: Policy | None = None,
+    grammar: Grammar | None = None,
 ) -> Stream:
     return Stream(
         prompt_ids=list(prompt),
@@ -187,4 +189,5 @@ def toy_stream(
         session=session or ToySession(),
         detokenizer=ToyDetokenizer(),
         policy=policy or Policy(),
+        grammar=grammar,
     )

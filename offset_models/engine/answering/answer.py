@@ -15,6 +15,8 @@ from deltaserve.offset_models.engine.deciding.questions import Question
 from deltaserve.offset_models.engine.forward.prefix import common_prefix
 from deltaserve.offset_models.engine.streams import EngineStream
 from deltaserve.server.decoding.deciding.blind import UNKNOWN
+from deltaserve.server.decoding.deciding.corrector import Decision
+from deltaserve.server.decoding.deciding.from_row import forced_decision
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
@@ -59,7 +61,8 @@ class Answer:
     @classmethod
     def of(cls, begin: Begin, max_ahead: int, drop: Callable[[int], None]) -> "Answer":
         spec = begin.spec
-        history, noise = History(spec.params, spec.prompt_ids), Noise(spec.params.seed, spec.index)
+        history = History(spec.params, spec.prompt_ids, spec.grammar)
+        noise = Noise(spec.params.seed, spec.index)
         answer = cls(begin.stream, spec.policy, spec.params, history, noise, len(spec.prompt_ids), max_ahead, drop)
         answer.stream.follow(list(spec.prompt_ids), len(spec.prompt_ids))
         return answer
@@ -107,6 +110,8 @@ class Answer:
                 break
             history = history.fork()
             history.add(proposal.token_id)
+            if history.void:
+                break
         return found
 
     def _question(
@@ -149,32 +154,47 @@ class Answer:
             raise ValueError("no block is being drafted")
         if drawn_from is not None:
             self.drafted[self._block_at] = drawn_from
+        over = token_id in self.params.final_ids or (block.history.held and block.history.completes(token_id))
         block.tokens.append(token_id)
         block.history.add(token_id)
         full = len(block.tokens) >= block.asked.length or block.history.length >= self.params.max_tokens
-        if not (full or token_id in self.params.final_ids):
+        if not (full or over):
             self.look_ahead(block.tokens)
             if self._block_at <= len(self.stream.ids):
                 return None
         self.block = None  # also where the next row cannot be computed: the context's end, an id without an embedding
         return block.tokens
 
-    def take(self, proposal: Proposal, token_id: int) -> bool:
+    def take(self, proposal: Proposal, decision: Decision) -> bool:
         """Settle the next position; True where the run goes on behind it."""
         if proposal.end_id is not None:
             self.params = self.params.ending_with(proposal.end_id)
             self.history.now_with(self.params)
+        self.replaced = decision.token_id != proposal.token_id
+        self._settle(decision)
+        return not (self.replaced or self.ended)
+
+    def force(self) -> list[Decision]:
+        """`Corrector.forced`: settle the positions that the constraint leaves no choice of."""
+        decisions: list[Decision] = []
+        while not self.ended and (decision := forced_decision(self.history, self.params)) is not None:
+            decisions.append(decision)
+            self._settle(decision)
+        return decisions
+
+    def _settle(self, decision: Decision) -> None:
+        token_id = decision.token_id
         self.history.add(token_id)
-        self.drop(self.rows.pop(self.settled))
+        if (row := self.rows.pop(self.settled, None)) is not None:  # a forced token needs none
+            self.drop(row)
         self.drafted.pop(self.settled, None)
-        self.ended = token_id in self.params.final_ids or self.history.length >= self.params.max_tokens
-        self.replaced = token_id != proposal.token_id
+        over = decision.ends or token_id in self.params.final_ids
+        self.ended = over or self.history.length >= self.params.max_tokens
         ahead = self.stream.ids[self.settled + 1 :]
         follows = self.stream.ids[self.settled : self.settled + 1] == [token_id]
         if not self.ended:
             self.look_ahead([token_id, *ahead] if follows else [token_id])
         self.settled += 1
-        return not (self.replaced or self.ended)
 
     def close(self) -> None:
         """Give every row back."""

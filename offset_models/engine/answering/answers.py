@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.engine.answering.answer import Answer, Block
-from deltaserve.offset_models.engine.answering.asking import Answered, Ask, Begin, DraftBlock, Guess, Request
+from deltaserve.offset_models.engine.answering.asking import Answered, Ask, Begin, DraftBlock, Force, Guess, Request
 from deltaserve.offset_models.engine.answering.row_store import RowStore
 from deltaserve.offset_models.engine.batch import RowsToDecide
 from deltaserve.offset_models.engine.deciding.decide import decide, expected
@@ -89,7 +89,10 @@ class Answers:
         if answer is None:
             self._replies.append((request.reply, request.stream.error or OffsetUnavailable("The session is closed.")))
             return
-        self._ask(answer, request)
+        if isinstance(request, Force):
+            self._replies.append((request.reply, _or_error(answer.force)))
+        else:
+            self._ask(answer, request)
 
     def keep(self, rows: RowsToDecide) -> None:
         """Rows of a batch, until their positions are decided."""
@@ -198,7 +201,7 @@ class Answers:
                 self._broken(answer, outcome if isinstance(outcome, Exception) else TypeError("a run keeps no draft"))
                 return
             decisions.append(outcome)
-            if not answer.take(question.proposal, outcome.token_id):
+            if not answer.take(question.proposal, outcome):
                 break
         self._reply(answer, decisions)
 
@@ -266,6 +269,13 @@ def _or_alone(
             return [result for one in ready for result in _or_alone(function, store, [one])]
         _log.exception("The engine could not decide a token.")
         return [OffsetUnavailable(f"The engine could not decide a token ({type(error).__name__}).")]
+
+
+def _or_error(function: Callable[[], T]) -> T | Exception:
+    try:
+        return function()
+    except Exception as error:  # noqa: BLE001  (told to whoever asked)
+        return error
 
 
 def _all_wanted(run: Sequence[tuple[Question, Outcome]]) -> list[tuple[int, Ids]]:

@@ -39,6 +39,14 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Force:
+    """`Corrector.forced`."""
+
+    stream: EngineStream
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
 class Guess:
     """`Corrector.expected`."""
 
@@ -55,7 +63,7 @@ class DraftBlock:
     reply: Reply
 
 
-Request = Begin | Ask | Guess | DraftBlock
+Request = Begin | Ask | Force | Guess | DraftBlock
 Answered = tuple[Reply, Any]  # a result, or the exception that there is instead
 
 

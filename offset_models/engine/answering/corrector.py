@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from deltaserve.offset_models.engine.answering.asking import Ask, Begin, DraftBlock, Guess, Reply, Request
+from deltaserve.offset_models.engine.answering.asking import Ask, Begin, DraftBlock, Force, Guess, Reply, Request
 from deltaserve.offset_models.engine.streams import EngineStream
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Decision
 from deltaserve.server.decoding.protocols import Proposal
@@ -38,6 +38,10 @@ class EngineCorrector:
         decisions: list[Decision] = await self._session.ask(
             lambda reply: Ask(stream, run, draft_temperature, observed, reply)
         )
+        return decisions
+
+    async def forced(self) -> list[Decision]:
+        decisions: list[Decision] = await self._session.ask(lambda reply: Force(self._session.stream, reply))
         return decisions
 
     async def expected(self) -> int | None:

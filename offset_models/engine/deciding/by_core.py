@@ -18,10 +18,10 @@ from deltaserve.server.decoding.sampling import Target
 
 
 def needs_core(question: Question) -> bool:
-    """Whether something is asked for that the batch does not do: an explanation, or a guard that may act."""
+    """Whether something is asked for that the batch does not do: an explanation, a constraint, a guard that may act."""
     guard, params = question.policy.guard, question.params
     guarded = guard is not None and (params.temperature > 0.0 or (guard.unbiased and params.biased))
-    return bool(question.policy.explain) or guarded
+    return bool(question.policy.explain) or question.history.held or guarded
 
 
 def by_core(question: Question, rows: Rows, at: int) -> Decision | Drafted:

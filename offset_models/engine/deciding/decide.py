@@ -81,7 +81,7 @@ def _expected(rows: Rows, at: int, alone: Sequence[float], question: Question) -
     token_id, base, offset, finite = alone
     if not finite:
         return None
-    if question.history.touched().size:
+    if question.history.held or question.history.touched().size:
         return expected_by_core(question, rows, at)
     strong = offset >= STRONG_NATS and offset + base >= LIKELY_NATS
     return int(token_id) if strong and int(token_id) not in question.params.final_ids else None

@@ -62,6 +62,11 @@ def compiled(text: str, vocabulary: LLTokenizer) -> Grammar:
     return Grammar(parser, np.array(vocabulary.eos_tokens, np.int64))
 
 
+def broken(parser: LLMatcher) -> BadRequest:
+    """The error of a parser that cannot go on; nothing is emitted that it has not allowed."""
+    return BadRequest(f"The answer cannot be held to its grammar any further: {_shortened(parser.get_error())}")
+
+
 class _Spelled:
     """As `TokenizerWrapper` asks for it."""
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from deltaserve.server.decoding.constraints.grammar import Grammar
 from deltaserve.server.decoding.explanation import Explanation
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
@@ -19,6 +20,7 @@ class AnswerSpec:
     params: SamplingParams
     policy: Policy = field(default_factory=Policy)
     index: int = 0  # among the choices of its prompt: with the seed it decides the noise
+    grammar: Grammar | None = None  # of `params.constraint`, compiled; where rows are elsewhere it is compiled there
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Decision:
     explanation: Explanation | None = None  # when asked for
     guarded: bool = False  # a guard narrowed the target
     agreement: Agreement | None = None  # when asked for
+    forced: bool = False  # the constraint allows no other token here
+    ends: bool = False  # the constraint allows nothing behind it
 
 
 class Corrector(Protocol):
@@ -58,6 +62,9 @@ class Corrector(Protocol):
         Raises OffsetUnavailable where the pair cannot answer; BlindPosition where the first proposal has no list, and
         NamesWanted where it is to be completed before it is decided (at a later one either ends the run instead).
         """
+
+    async def forced(self) -> list[Decision]:
+        """The next tokens, as far as the constraint leaves no choice of them, whatever black box and pair say."""
 
     async def expected(self) -> int | None:
         """The token that the pair alone chooses next, where its offset is strong; None where the black box may be right

@@ -2,22 +2,34 @@
 
 from dataclasses import replace
 
-from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.correction import Corrected, correct
 from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.deciding.naming import NamesWanted, names_wanted
 from deltaserve.server.decoding.explanation import explain
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
-from deltaserve.server.decoding.protocols import Floats, OffsetRow, Proposal
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Floats, OffsetRow, Proposal
 from deltaserve.server.decoding.ranking import most_probable
 from deltaserve.server.decoding.sampling import History, Target, target
 from deltaserve.server.decoding.verification import verify
 
 
 def goal_at(row: OffsetRow, proposal: Proposal, params: SamplingParams, policy: Policy, history: History) -> Target:
-    """What the token at this position is drawn from."""
-    return target(correct(proposal, row, policy.tail, history.touched()), params, history, policy.guard)
+    """What the token at this position is drawn from.
+
+    Where the black box leaves no mass to what a constraint allows, its list tells nothing of it and the pair decides:
+    the limit of an imputed tail whose mass goes to 0.
+    """
+    goal = target(_told(row, proposal, policy, history), params, history, policy.guard)
+    if goal.allowed is None or goal.possible:
+        return goal
+    untold = replace(proposal, top_ids=NO_IDS, top_logprobs=NO_FLOATS, log_cap=None)
+    return target(_told(row, untold, policy, history), params, history, policy.guard)
+
+
+def _told(row: OffsetRow, proposal: Proposal, policy: Policy, history: History) -> Corrected:
+    return correct(proposal, row, policy.tail, history.touched())
 
 
 def decide_from_row(
@@ -36,12 +48,14 @@ def decide_from_row(
     Raises NamesWanted where the policy has ids asked for by name first.
     """
     goal = goal_at(row, proposal, params, policy, history)
-    corrected = goal.corrected
     if (names := names_wanted(proposal, goal, policy.naming)).size:
         raise NamesWanted([(0, names)])
     if drawn_from is not None:
         proposal = replace(proposal, drawn_from=drawn_from)
     token_id = verify(proposal, goal, draft_temperature, noise, history.length)
+    if goal.allowed is not None and token_id not in goal.allowed:
+        raise ArithmeticError("a token that the constraint does not allow")
+    corrected = goal.corrected if goal.corrected.k else _told(row, proposal, policy, history)
     top, explained = params.top_logprobs, policy.explain
     decision = Decision(
         token_id,
@@ -51,5 +65,19 @@ def decide_from_row(
         most_probable(corrected, top) if top else None,
         explain(corrected, explained) if explained else None,
         goal.params is not params,
+        forced=goal.allowed is not None and goal.allowed.count == 1,
+        ends=history.held and history.completes(token_id),
     )
     return decision, goal
+
+
+def forced_decision(history: History, params: SamplingParams) -> Decision | None:
+    """The only token that the constraint allows next; None where there are more, or the answer is complete."""
+    allowed = history.allowed()
+    if allowed is None or allowed.count != 1:
+        return None
+    token_id = int(allowed.ids[0])
+    if token_id in params.end_ids and history.length < params.min_tokens:
+        return None
+    certified = True if params.temperature == 0.0 else None
+    return Decision(token_id, certified, 0.0, forced=True, ends=history.completes(token_id))

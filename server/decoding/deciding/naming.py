@@ -15,6 +15,7 @@ from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.correction import Corrected
 from deltaserve.server.decoding.policy import Naming
 from deltaserve.server.decoding.protocols import NO_IDS, Floats, Ids, Proposal
+from deltaserve.server.decoding.rows import log_sum_exp
 from deltaserve.server.decoding.sampling import Target
 
 _MASS_SLACK = 1e-2  # two calls may differ by what batches and caches do
@@ -35,16 +36,25 @@ def names_wanted(proposal: Proposal, goal: Target, naming: Naming | None) -> Ids
     if goal.params.temperature == 0.0 and goal.params.repetition_penalty == 1.0:
         return _rivals(proposal, goal, naming.most)
     ends = np.setdiff1d(np.fromiter(goal.params.final_ids, np.int64), proposal.top_ids)
+    ends = ends if goal.allowed is None else ends[goal.allowed.at(ends)]
     ends = ends[: naming.most // 2]
-    lifted = goal.corrected.row.lifted(naming.most - ends.size, np.concatenate((proposal.top_ids, ends)))
+    lifted = _lifted(goal, naming.most - ends.size, np.concatenate((proposal.top_ids, ends)))
     return np.concatenate((lifted, ends))
+
+
+def _lifted(goal: Target, n: int, outside: Ids) -> Ids:
+    """The n ids with the largest offset that are allowed and not in `outside`."""
+    row = goal.corrected.row
+    if goal.allowed is not None:
+        outside = np.union1d(outside, np.flatnonzero(~goal.allowed.wide(row.vocab_size)))
+    return row.lifted(n, outside)
 
 
 def _rivals(proposal: Proposal, goal: Target, most: int) -> Ids:
     """The ids that may weigh more than the best listed one: with all of them told, a greedy step is certain."""
     row, k = goal.corrected.row, goal.corrected.k
-    lifted = row.lifted(most, proposal.top_ids)
-    needed = float(goal.weights[:k].max()) - goal.corrected.log_cap
+    lifted = _lifted(goal, most, proposal.top_ids)
+    needed = float(goal.weights[:k].max(initial=-math.inf)) - goal.corrected.log_cap
     rivals: Ids = lifted[row.offset(lifted) > needed]
     return rivals if rivals.size else lifted  # what a bias or a penalty does to others is not in the offset
 
@@ -55,8 +65,19 @@ def _tail_may_decide(goal: Target, naming: Naming) -> bool:
         return False  # there is none
     if goal.params.temperature == 0.0:
         certify = naming.certify and goal.params.repetition_penalty == 1.0  # under which no step is ever certified
-        return not goal.certified and (certify or tail_share(corrected) > naming.tail)
-    return tail_share(corrected) > naming.tail
+        return not goal.certified and (certify or _share(goal) > naming.tail)
+    return _share(goal) > naming.tail
+
+
+def _share(goal: Target) -> float:
+    """What of q is not told by M, in 0 … 1; of what is allowed, where a constraint decides that."""
+    if goal.allowed is None:
+        return tail_share(goal.corrected)
+    told = goal.corrected.log_told.size
+    untold = float(np.logaddexp(log_sum_exp(goal.weights[told:]), goal.tail.log_weight(1.0)))
+    return (
+        math.exp(untold - float(np.logaddexp(log_sum_exp(goal.weights[:told]), untold))) if untold > -math.inf else 0.0
+    )
 
 
 def tail_share(corrected: Corrected) -> float:

@@ -8,7 +8,7 @@ from deltaserve.errors import BlindPosition, DeltaserveError
 from deltaserve.server.decoding.deciding.agreement import local_agreement, upstream_agreement
 from deltaserve.server.decoding.deciding.blind import UNKNOWN, blind_target, expected_token
 from deltaserve.server.decoding.deciding.corrector import Agreement, AnswerSpec, Decision
-from deltaserve.server.decoding.deciding.from_row import decide_from_row, goal_at
+from deltaserve.server.decoding.deciding.from_row import decide_from_row, forced_decision, goal_at
 from deltaserve.server.decoding.deciding.naming import NamesWanted, names_wanted
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, OffsetSession, Proposal
@@ -33,7 +33,7 @@ class RowCorrector:
     def __init__(self, session: OffsetSession, answer: AnswerSpec) -> None:
         self.params, self.policy = answer.params, answer.policy
         self.ids = list(answer.prompt_ids)
-        self.history = History(self.params, answer.prompt_ids)
+        self.history = History(self.params, answer.prompt_ids, answer.grammar)
         self.noise = Noise(self.params.seed, answer.index)
         self._session = session
         self._observed = 0
@@ -63,7 +63,15 @@ class RowCorrector:
                 break  # what is decided already is said first; the next call meets the error again
             decisions.append(decision)
             replaced = decision.token_id != proposal.token_id
-            if self._take(decision.token_id, ahead=replaced or len(decisions) == len(run)) or replaced:
+            if self._take(decision, ahead=replaced or len(decisions) == len(run)) or replaced:
+                break
+        return decisions
+
+    async def forced(self) -> list[Decision]:
+        decisions: list[Decision] = []
+        while (decision := forced_decision(self.history, self.params)) is not None:
+            decisions.append(decision)
+            if self._take(decision, ahead=False):
                 break
         return decisions
 
@@ -82,8 +90,9 @@ class RowCorrector:
             point = self.params.temperature == 0.0 or self.noise.seeded
             self._block[len(ids)] = _Drafted(token_id, row, None if point else goal.probs)
             ids.append(token_id)
+            over = token_id in self.params.final_ids or (history.held and history.completes(token_id))
             history.add(token_id)
-            if token_id in self.params.final_ids:
+            if over:
                 break
             self._session.prefetch(ids)
         return ids[len(self.ids) :]
@@ -137,6 +146,8 @@ class RowCorrector:
                 return
             ids.append(before.token_id)
             history.add(before.token_id)
+            if history.void:
+                return
             drafted = self._block.get(len(ids)) if proposal.local else None
             if drafted is None:
                 return
@@ -148,12 +159,14 @@ class RowCorrector:
         self.params = self.params.ending_with(token_id)
         self.history.now_with(self.params)
 
-    def _take(self, token_id: int, *, ahead: bool) -> bool:
+    def _take(self, decision: Decision, *, ahead: bool) -> bool:
         """Go on behind a token; True where it ends the answer. `ahead`: nobody asked for the next row yet."""
+        token_id = decision.token_id
         self._block.pop(len(self.ids), None)
         self.ids.append(token_id)
         self.history.add(token_id)
-        if token_id in self.params.final_ids or self.history.length >= self.params.max_tokens:
+        over = decision.ends or token_id in self.params.final_ids
+        if over or self.history.length >= self.params.max_tokens:
             return True
         if ahead:
             self.prefetch()

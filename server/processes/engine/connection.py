@@ -101,9 +101,10 @@ class FrontEnd:
 
     @asynccontextmanager
     async def _opened(self, opening: m.Open) -> AsyncIterator[bytes]:
-        session = await self._versions[opening.pin].open(opening.timeout_s)
+        version = self._versions[opening.pin]
+        session = await version.open(opening.timeout_s)
         try:
-            stream = self._streams[opening.id] = EngineSide(session, self.wire.send, self._fail)
+            stream = self._streams[opening.id] = EngineSide(session, self.wire.send, self._fail, version.tokenizer)
             try:
                 yield _encode(None)
             finally:

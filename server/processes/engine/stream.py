@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Correcting
 from deltaserve.server.decoding.deciding.naming import NamesWanted
 from deltaserve.server.processes.wire import messages as m
 from deltaserve.server.processes.wire.translation import TextReceiver, decided, proposal, scored, wanted
+from deltaserve.server.serving.ports import Tokenizer
 
 Send = Callable[[m.ToFrontEnd], None]
 Fail = Callable[[int, Exception], None]
@@ -18,19 +20,22 @@ Fail = Callable[[int, Exception], None]
 class EngineSide:
     """Works on what a `RemoteSession` asks. Messages are begun in the order in which they came."""
 
-    def __init__(self, session: CorrectingSession, send: Send, fail: Fail) -> None:
+    def __init__(self, session: CorrectingSession, send: Send, fail: Fail, tokenizer: Tokenizer) -> None:
         self._session = session
+        self._tokenizer = tokenizer
         self._send = send
         self._fail = fail
         self._text = TextReceiver()
         self._corrector: Corrector | None = None
         self._fault: Exception | None = None  # of something that needs no answer: whatever is asked later fails by it
         self._tasks: set[asyncio.Task[None]] = set()
+        self._held_back: list[Any] | None = None  # messages that wait until a grammar is compiled
         self._handlers: Mapping[type[Any], Callable[[Any], None]] = {
             m.Prefetch: lambda asked: self._session.prefetch(self._text.heard(asked.text)),
             m.Begin: self._begin,
             m.Ahead: lambda _: self._deciding.prefetch(),
             m.Decide: lambda asked: self._start(asked.id, self._decide(asked)),
+            m.Force: lambda asked: self._start(asked.id, self._force(asked)),
             m.Expected: lambda asked: self._start(asked.id, self._expected(asked)),
             m.DraftBlock: lambda asked: self._start(asked.id, self._draft(asked)),
             m.Score: lambda asked: self._start(asked.id, self._score(asked, list(self._text.heard(asked.text)))),
@@ -38,6 +43,9 @@ class EngineSide:
 
     def received(self, message: Any) -> None:
         """Never raises: the other streams of the connection have no part in what is wrong with this one."""
+        if self._held_back is not None:
+            self._held_back.append(message)
+            return
         try:
             if self._fault is None:
                 self._handlers[type(message)](message)
@@ -58,8 +66,23 @@ class EngineSide:
         return self._corrector
 
     def _begin(self, begin: m.Begin) -> None:
-        prompt = list(self._text.heard(begin.prompt))
-        self._corrector = self._session.corrector(AnswerSpec(prompt, begin.params, begin.policy, begin.index))
+        spec = AnswerSpec(list(self._text.heard(begin.prompt)), begin.params, begin.policy, begin.index)
+        if begin.params.constraint is None:
+            self._corrector = self._session.corrector(spec)
+            return
+        self._held_back = []
+        self._run(self._begin_constrained(spec))
+
+    async def _begin_constrained(self, spec: AnswerSpec) -> None:
+        """Messages that come meanwhile are worked on after it, in their order."""
+        try:
+            grammar = await self._tokenizer.grammars.grammar(spec.params.constraint)
+            self._corrector = self._session.corrector(replace(spec, grammar=grammar))
+        except Exception as error:  # noqa: BLE001  (told to the front-end, which raises it)
+            self._fault = error
+        waiting, self._held_back = self._held_back or [], None
+        for message in waiting:
+            self.received(message)
 
     async def _decide(self, asked: m.Decide) -> m.ToFrontEnd:
         run = [proposal(listed) for listed in asked.run]
@@ -68,6 +91,9 @@ class EngineSide:
         except NamesWanted as names:
             return m.Decisions(asked.id, [], wanted(names))
         return m.Decisions(asked.id, [decided(decision) for decision in decisions])
+
+    async def _force(self, asked: m.Force) -> m.ToFrontEnd:
+        return m.Decisions(asked.id, [decided(decision) for decision in await self._deciding.forced()])
 
     async def _expected(self, asked: m.Expected) -> m.ToFrontEnd:
         return m.Done(asked.id, msgspec.Raw(msgspec.msgpack.encode(await self._deciding.expected())))
@@ -81,7 +107,10 @@ class EngineSide:
         return m.Scores(asked.id, [scored(token) for token in tokens])
 
     def _start(self, asked: int, work: Coroutine[Any, Any, m.ToFrontEnd]) -> None:
-        task = asyncio.create_task(self._answer(asked, work))
+        self._run(self._answer(asked, work))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

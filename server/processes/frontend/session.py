@@ -69,6 +69,11 @@ class RemoteCorrector:
             raise OffsetUnavailable("The offset engine decided nothing.")
         return [decision(one) for one in reply.decisions]
 
+    async def forced(self) -> list[Decision]:
+        asked = self._connection.new_id()
+        reply: m.Decisions = await self._connection.ask(asked, m.Force(asked, self._stream))
+        return [decision(one) for one in reply.decisions]
+
     async def expected(self) -> int | None:
         asked = self._connection.new_id()
         reply: m.Done = await self._connection.ask(asked, m.Expected(asked, self._stream))

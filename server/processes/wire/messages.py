@@ -53,6 +53,8 @@ class Decided(_Message):
     guarded: bool
     upstream_agreement: float | None
     local_agreement: float | None
+    forced: bool
+    ends: bool
 
 
 class Scored(_Message):
@@ -165,6 +167,13 @@ class Decide(_Message, tag="decide"):
     observed: bool
 
 
+class Force(_Message, tag="force"):
+    """`Corrector.forced`. Answered with Decisions."""
+
+    id: int
+    stream: int
+
+
 class Expected(_Message, tag="expected"):
     id: int
     stream: int
@@ -213,7 +222,20 @@ class Failed(_Message, tag="failed"):
 
 
 ToEngine = (
-    Pin | Reserve | TakePlace | Open | Drop | Ask | Prefetch | Begin | Ahead | Decide | Expected | DraftBlock | Score
+    Pin
+    | Reserve
+    | TakePlace
+    | Open
+    | Drop
+    | Ask
+    | Prefetch
+    | Begin
+    | Ahead
+    | Decide
+    | Force
+    | Expected
+    | DraftBlock
+    | Score
 )
 ToFrontEnd = Done | Decisions | Scores | Failed
 Message = ToEngine | ToFrontEnd

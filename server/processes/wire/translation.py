@@ -69,6 +69,8 @@ def decided(decision: Decision) -> Decided:
         decision.guarded,
         None if agreement is None else agreement.upstream,
         None if agreement is None else agreement.local,
+        decision.forced,
+        decision.ends,
     )
 
 
@@ -83,6 +85,8 @@ def decision(wire: Decided) -> Decision:
         None if wire.explanation is None else _explanation(wire.explanation),
         wire.guarded,
         None if upstream is None else Agreement(upstream, wire.local_agreement),
+        wire.forced,
+        wire.ends,
     )
 
 

@@ -1,0 +1,121 @@
+"""One answer's way through its grammar: which tokens may follow at each place of it.
+
+Positions are decided ahead of what is emitted, and some of them in vain. So places are kept apart from the parser,
+which goes back and forth between them.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltaserve.server.decoding.constraints.grammar import Grammar, broken
+from deltaserve.server.decoding.protocols import Ids
+
+Bools = NDArray[np.bool_]
+
+_KEPT: Final = 8  # places whose tokens are remembered: those of a run, not those of an answer
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Behind some of an answer's tokens."""
+
+    before: "Place | None" = None
+    token_id: int = -1
+    depth: int = 0
+    _latest: "Place | None" = field(default=None, repr=False)  # so that what is known of a place is found again
+
+    def then(self, token_id: int) -> "Place":
+        """The place behind one more token, which must be allowed here."""
+        if self._latest is None or self._latest.token_id != token_id:
+            self._latest = Place(self, token_id, self.depth + 1)
+        return self._latest
+
+
+@dataclass(frozen=True, eq=False)
+class Allowed:
+    """G at one place."""
+
+    mask: Bools  # [V of the tokenizer]
+
+    @cached_property
+    def count(self) -> int:
+        return int(np.count_nonzero(self.mask))
+
+    @cached_property
+    def ids(self) -> Ids:
+        """Ascending."""
+        return np.flatnonzero(self.mask)
+
+    def at(self, ids: Ids) -> Bools:
+        """Whether each of `ids` is allowed, shape of `ids`."""
+        known = ids < self.mask.size
+        if known.all():
+            return self.mask[ids]
+        allowed = np.zeros(ids.shape, np.bool_)
+        allowed[known] = self.mask[ids[known]]
+        return allowed
+
+    def wide(self, size: int) -> Bools:
+        """The mask for rows of `size` ids: a model may have more rows than its tokenizer has tokens."""
+        have = self.mask.size
+        return self.mask[:size] if have >= size else np.pad(self.mask, (0, size - have))
+
+    def __contains__(self, token_id: int) -> bool:
+        return token_id < self.mask.size and bool(self.mask[token_id])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Follow:
+    """What may follow at a place."""
+
+    text: Allowed  # the tokens that go on, without those that end the answer
+    accepting: bool  # the answer may end here
+
+
+class Matcher:
+    """Belongs to one answer. All places are behind `start`."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self.start = Place()
+        self._parser = grammar.parser.deep_copy()
+        self._at = self.start
+        self._ends = grammar.ends
+        self._known: OrderedDict[Place, Follow] = OrderedDict()
+
+    def follow(self, place: Place) -> Follow:
+        """Raises BadRequest where the grammar has become too much for the parser."""
+        known = self._known.get(place)
+        if known is None:
+            known = self._known[place] = self._look(place)
+            if len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        return known
+
+    def _look(self, place: Place) -> Follow:
+        self._go(place)
+        raw = np.frombuffer(self._parser.compute_bitmask(), np.uint8)
+        if self._parser.is_error():
+            raise broken(self._parser)
+        mask = np.unpackbits(raw, bitorder="little").view(np.bool_)
+        mask[self._ends] = False
+        return Follow(Allowed(mask), self._parser.is_accepting())
+
+    def _go(self, place: Place) -> None:
+        """Bring the parser to this place."""
+        back, ahead = 0, []
+        here: Place | None = self._at
+        there: Place | None = place
+        while here is not there:
+            if there is None or (here is not None and here.depth > there.depth):
+                here, back = here.before if here else None, back + 1
+            else:
+                ahead.append(there.token_id)
+                there = there.before
+        if not (back == 0 or self._parser.rollback(back)) or not self._parser.consume_tokens(ahead[::-1]):
+            raise broken(self._parser)
+        self._at = place
