@@ -14,8 +14,13 @@ define install
 	&& env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import deltaserve.client.cli, deltaserve.server.app, deltaserve.offset_models.engine.pair_engine'
 endef
 
+define venv
+@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "deltaserve needs Python 3.11 or newer: make PYTHON=python3.11")'
+@test -x $(BIN)/python || { echo "Making $(VENV): about 1 GB, half of it torch …"; $(PYTHON) -m venv $(VENV); }
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format test docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool golden-tofu table-tofu table-training table-training-real table-about report-demo clean
+.PHONY: help setup demo check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool golden-tofu table-tofu table-training table-training-real table-about report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,21 +28,26 @@ help: ## this list
 setup: $(DEVELOPS) ## make .venv: what runs and the developers' tools, pinned by constraints.txt
 
 $(RUNS): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "deltaserve needs Python 3.11 or newer: make PYTHON=python3.11")'
-	@test -x $(BIN)/python || { echo "Making $(VENV): about 1 GB, half of it torch …"; $(PYTHON) -m venv $(VENV); }
+	$(venv)
 	$(call install,.)
 	@touch $@
 
-$(DEVELOPS): $(RUNS)
+# All at once: the same packages in two steps are looked for twice.
+$(DEVELOPS): pyproject.toml constraints.txt
+	$(venv)
 	$(call install,'.[dev]')
-	@touch $@
+	@touch $(RUNS) $@
 
 demo: $(RUNS) ## black box on :8001, server and playground on :8000, six questions answered before and after
 	$(BIN)/deltaserve demo
 
-check: setup ## ruff, mypy, import-linter
+check: lint types ## ruff, mypy, import-linter
+
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -45,8 +55,12 @@ format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# mypy has use for one core, for a minute or two; the suite, which is begun beside it, for all that there are.
+test: lint ## check + the test suite, a file at a time on every core; types are checked beside it
+	@$(MAKE) --no-print-directory --jobs=2 types suite
+
 # Compiled code is kept, for the suite starts many a Python; and files are begun in conftest's order, not by their tests' count.
-test: check ## check + the test suite, a file at a time on every core
+suite: setup
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 docs: $(RUNS) ## docs/ as a site in build/site; links and anchors are checked
