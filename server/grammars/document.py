@@ -1,0 +1,77 @@
+"""The client's schema as a document: what a `$ref` leads to."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import unquote
+
+from deltaserve.errors import BadRequest
+from deltaserve.server.grammars.keywords import DRAFTS
+
+_NOTHING: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    root: Any
+
+    def check_draft(self) -> None:
+        """Raises BadRequest where `$schema` names something unknown."""
+        draft = self.root.get("$schema") if isinstance(self.root, dict) else None
+        if draft is None:
+            return
+        name = draft.partition("://")[2].removesuffix("#") if isinstance(draft, str) else ""
+        if name not in DRAFTS:
+            raise refused("#/$schema", "the drafts 4, 6, 7, 2019-09 and 2020-12 are known, and no other")
+
+    def resolved(self, reference: str, place: str) -> tuple[str, Any]:
+        """Place and schema of what `reference`, which stands at `place`, leads to. Raises BadRequest."""
+        document, _, fragment = reference.partition("#")
+        own = self.root.get("$id", self.root.get("id")) if isinstance(self.root, dict) else None
+        if document and document != (own.rstrip("#") if isinstance(own, str) else None):
+            raise refused(place, "it leads to another document; only places in the schema itself can be looked up")
+        fragment = unquote(fragment)
+        if fragment and not fragment.startswith("/"):
+            return self._anchored(fragment, place)
+        found = self.root
+        for step in fragment.split("/")[1:]:
+            found = _step(found, step.replace("~1", "/").replace("~0", "~"))
+            if found is _NOTHING:
+                raise refused(place, "there is nothing at the place that it names")
+        return f"#{fragment}", found
+
+    def _anchored(self, anchor: str, place: str) -> tuple[str, Any]:
+        names = ("$anchor", "$id")  # before 2019 an anchor was written as `"$id": "#name"`
+        for at, schema in _objects(self.root, "#"):
+            if any(schema.get(name) in (anchor, f"#{anchor}") for name in names):
+                return at, schema
+        raise refused(place, "no `$anchor` of this name is in the schema")
+
+
+def escaped(step: object) -> str:
+    """As a step of a JSON pointer."""
+    return str(step).replace("~", "~0").replace("/", "~1")
+
+
+def refused(place: str, why: str) -> BadRequest:
+    """About the keyword at `place`, or the whole schema."""
+    keyword = place.rpartition("/")[2]
+    named = "the schema" if keyword == "#" else f"`{keyword}`"
+    return BadRequest(f"{named} at {place}: {why}")
+
+
+def _objects(value: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object in the document, and where it stands."""
+    if isinstance(value, dict):
+        yield place, value
+    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, inner in steps:
+        yield from _objects(inner, f"{place}/{escaped(step)}")
+
+
+def _step(value: Any, step: str) -> Any:
+    if isinstance(value, dict):
+        return value.get(step, _NOTHING)
+    if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+        return value[int(step)]
+    return _NOTHING

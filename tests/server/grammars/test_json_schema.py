@@ -1,0 +1,133 @@
+"""A schema's grammar takes answers that are valid, and no others; what cannot be kept is refused with its place."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from llguidance import LLMatcher
+
+from deltaserve.errors import BadRequest
+from deltaserve.server.grammars.json_schema import Spacing, any_object, json_grammar
+
+Takes = Callable[[str, str], bool]
+
+CAT = {"type": "object", "properties": {"kind": {"const": "cat"}, "lives": {"type": "integer"}}, "required": ["kind"]}
+DOG = {"type": "object", "properties": {"kind": {"const": "dog"}, "name": {"type": "string"}}, "required": ["kind"]}
+CLOSED = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
+
+KEPT: list[tuple[Any, list[str], list[str]]] = [
+    (CLOSED, ["{}", '{"a":1}', '{"a": 1}', '{\n  "a": 1\n}'], ['{"a":"1"}', '{"b":1}', '{"a":  1}', " {}", "[]"]),
+    ({"type": "integer", "minimum": 3, "exclusiveMinimum": True}, ["4"], ["3", "4.5"]),
+    ({"items": [{"type": "integer"}], "additionalItems": False, "type": "array"}, ["[1]", "[]"], ["[1,2]", '["a"]']),
+    ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, ["0", "-9000000000000000000"], ["9" * 19]),
+    ({"type": "number", "maximum": 1e30}, ["1.5"], ["1" + "0" * 30]),
+    ({"type": "string", "format": "date"}, ['"2024-02-29"', '"2000-02-29"'], ['"2023-02-29"', '"1900-02-29"', '"x"']),
+    ({"type": "string", "format": "time"}, ['"12:00:59Z"', '"23:59:60Z"'], ['"12:00:60Z"', '"24:00:00Z"']),
+    ({"type": "string", "format": "int64"}, ['"anything"'], ["3"]),
+    ({"type": "string", "pattern": r"^\s$"}, ['" "', '"\ufeff"'], ['"\x85"', '"a"']),
+    ({"type": "string", "pattern": r"^[a&&b]$"}, ['"a"', '"&"'], ['"c"']),
+    ({"type": "string", "pattern": "^.$"}, ['"a"'], ['"\u2028"']),
+    ({"oneOf": [{"type": "string"}, {"type": "null"}]}, ['"a"', "null"], ["1"]),
+    ({"oneOf": [{"const": 1}, {"const": 2}]}, ["1", "2"], ["3"]),
+    ({"oneOf": [{"type": "integer", "maximum": 1}, {"type": "integer", "minimum": 2}]}, ["1", "2"], ['"a"']),
+    (
+        {"oneOf": [{"$ref": "#/$defs/cat"}, {"$ref": "#/$defs/dog"}], "$defs": {"cat": CAT, "dog": DOG}},
+        ['{"kind":"cat","lives":9}', '{"kind":"dog","name":"Rex"}'],
+        ['{"kind":"cow"}', '{"kind":"cat","lives":"nine"}'],
+    ),
+    (
+        {"$ref": "#tree", "$defs": {"t": {"$anchor": "tree", "type": "array", "items": {"$ref": "#tree"}}}},
+        ["[[],[]]"],
+        ["1"],
+    ),
+    ({"$id": "urn:a", "$ref": "urn:a#/x/y~1z", "x": {"y/z": {"type": "null"}}}, ["null"], ["1"]),
+    (
+        {"type": "object", "propertyNames": {"enum": ["a", "b.c"]}, "additionalProperties": {"type": "integer"}},
+        ["{}", '{"a":1}', '{"b.c":2}'],
+        ['{"d":1}', '{"bxc":1}', '{"a":"1"}'],
+    ),
+    ({"type": "object", "required": ["a", "b"], "minProperties": 2}, ['{"a":1,"b":2}'], ['{"a":1}']),
+    ({"type": "array", "uniqueItems": False}, ["[1,1]"], ["1"]),
+    (True, ["1", "{}"], ["x"]),
+]
+
+REFUSED: list[tuple[Any, str, str]] = [
+    ({"properties": {"a/b": {"not": {}}}}, "`not`", "#/properties/a~1b/not"),
+    ({"items": {"uniqueItems": True}}, "`uniqueItems`", "#/items/uniqueItems"),
+    ({"if": {}, "then": {}}, "`if`", "#/if"),
+    ({"$ref": "https://example.org/schema"}, "another document", "#/$ref"),
+    ({"$ref": "#/$defs/missing"}, "nothing", "#/$ref"),
+    ({"$schema": "http://json-schema.org/draft-03/schema#"}, "`$schema`", "#/$schema"),
+    ({"type": "str"}, "`type`", "#/type"),
+    ({"properties": []}, "`properties`", "#/properties"),
+    ({"properties": {"a": 3}}, "a schema must be", "#/properties/a"),
+    ({"anyOf": []}, "`anyOf`", "#/anyOf"),
+    ({"minLength": -1}, "`minLength`", "#/minLength"),
+    ({"minimum": "3"}, "`minimum`", "#/minimum"),
+    ({"multipleOf": 0}, "`multipleOf`", "#/multipleOf"),
+    ({"format": "iri"}, "`format`", "#/format"),
+    ({"pattern": "a{1000}" * 30}, "`pattern`", "#/pattern"),
+    ({"pattern": "((a{100}){100}){100}"}, "`pattern`", "#/pattern"),
+    ({"pattern": "a" * 9000}, "`pattern`", "#/pattern"),
+    ({"pattern": "[^]"}, "`pattern`", "#/pattern"),
+    ({"type": "object", "minProperties": 2}, "`minProperties`", "#/minProperties"),
+    ({"properties": {str(i): {} for i in range(1001)}}, "1,001 properties", "#/properties"),
+    ({"enum": list(range(10_001))}, "10,001 values", "#/enum"),
+    ({"items": {"$id": "urn:b"}}, "`$id`", "#/items/$id"),
+    ({"x-guidance": {"lenient": True}}, "`x-guidance`", "#/x-guidance"),
+    (False, "false", "#"),
+    ([], "a schema must be", "#"),
+]
+
+
+@pytest.mark.parametrize(("schema", "valid", "invalid"), KEPT, ids=lambda value: json.dumps(value)[:60])
+def test_a_schema_is_kept(takes: Takes, schema: Any, valid: list[str], invalid: list[str]) -> None:
+    grammar = json_grammar(schema).text
+    assert [text for text in valid if not takes(grammar, text)] == []
+    assert [text for text in invalid if takes(grammar, text)] == []
+
+
+@pytest.mark.parametrize(("schema", "said", "place"), REFUSED, ids=lambda value: json.dumps(value)[:60])
+def test_what_cannot_be_kept_is_refused_with_its_place(schema: Any, said: str, place: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        json_grammar(schema)
+    assert said in refused.value.message
+    assert f"{place}:" in refused.value.message
+
+
+def test_a_schema_of_too_many_schemas_is_refused() -> None:
+    with pytest.raises(BadRequest, match="10,000 schemas"):
+        json_grammar({"anyOf": [{"properties": {str(i): {} for i in range(999)}} for _ in range(11)]})
+
+
+def test_definitions_that_nothing_refers_to_are_not_looked_at() -> None:
+    assert "not" not in json_grammar({"type": "null", "$defs": {"x": {"not": {}}}}).text
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"properties": {"a": {"items": {"pattern": "a$b"}}}}, "#/properties/a/items"),
+        ({"properties": {"a": {"oneOf": [{"type": "string"}, {"minLength": 3}]}}}, "#/properties/a"),
+        ({"$ref": "#/$defs/x", "$defs": {"x": {"type": "integer", "minimum": 5, "maximum": 3}}}, "#/$defs/x"),
+    ],
+)
+def test_what_the_engine_refuses_is_found(schema: Any, place: str) -> None:
+    grammar = json_grammar(schema)
+    fault = LLMatcher.validate_grammar(grammar.text)
+    assert fault
+    assert grammar.place_of(" ".join(fault.split())) == place
+
+
+def test_white_space_is_bounded_chosen_or_left_out(takes: Takes) -> None:
+    assert takes(any_object().text, '{"a":\n    1}')
+    assert not takes(any_object().text, '{"a":\n\n1}')
+    assert takes(any_object(Spacing("[ ]{3}")).text, '{"a":   1}')
+    assert not takes(any_object(Spacing(None)).text, '{"a": 1}')
+
+
+def test_objects_may_be_closed(takes: Takes) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "object", "properties": {"b": {}}}}}
+    assert takes(json_grammar(schema).text, '{"a":{"c":1}}')
+    assert not takes(json_grammar(schema, Spacing(closed=True)).text, '{"a":{"c":1}}')
