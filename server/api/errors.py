@@ -125,10 +125,10 @@ def schema_error(errors: Sequence[Any], fields: Mapping[str, Any]) -> BadRequest
 
 def _spelled(path: Sequence[Any], name: str) -> str:
     """`messages[0].content` from ('messages', 0, 'content', ...): field names and indices, no type names."""
-    path = name
+    spelled = name
     for part in path[1:]:
         if isinstance(part, int):
-            path += f"[{part}]"
+            spelled += f"[{part}]"
         elif part.isidentifier() and part not in ("str", "int", "float", "list", "dict", "bool"):
-            path += f".{part}"
-    return path
+            spelled += f".{part}"
+    return spelled

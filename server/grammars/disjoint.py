@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final
 
@@ -11,47 +12,62 @@ Schema = Mapping[str, Any]
 
 _DEEPEST: Final = 8
 _MOST_OPTIONS: Final = 128
+_MOST_STEPS: Final = 50_000  # what is not proved by then stays unproved
 
 
 def all_disjoint(options: Sequence[Any], definitions: Mapping[str, Any]) -> bool:
     """Whether it can be proved, of translated schemas, that no two of `options` have a value in common."""
-    return len(options) <= _MOST_OPTIONS and all(
-        _disjoint(one, other, definitions, 0) for one, other in combinations(options, 2)
-    )
+    proof = _Proof(definitions)
+    return len(options) <= _MOST_OPTIONS and all(proof.disjoint(*pair, 0) for pair in combinations(options, 2))
 
 
-def _disjoint(one: Any, other: Any, definitions: Mapping[str, Any], depth: int) -> bool:
-    if one is False or other is False:
-        return True
-    if depth > _DEEPEST or one is True or other is True:
-        return False
-    ones, others = list(_parts(one, definitions, 0)), list(_parts(other, definitions, 0))
-    return (
-        _split(ones, others, definitions, depth)
-        or _split(others, ones, definitions, depth)
-        or not _types(ones) & _types(others)
-        or _values_apart(ones, others)
-        or _ranges_apart(ones, others)
-        or _members_apart(ones, others, definitions, depth)
-    )
+@dataclass(slots=True)
+class _Proof:
+    definitions: Mapping[str, Any]
+    steps: int = 0
 
+    def disjoint(self, one: Any, other: Any, depth: int) -> bool:
+        if one is False or other is False:
+            return True
+        if depth > _DEEPEST or self._tired() or one is True or other is True:
+            return False
+        ones, others = list(self._parts(one, 0)), list(self._parts(other, 0))
+        return (
+            not _types(ones) & _types(others)
+            or _values_apart(ones, others)
+            or _ranges_apart(ones, others)
+            or self._members_apart(ones, others, depth)
+            or self._split(ones, others, depth)
+            or self._split(others, ones, depth)
+        )
 
-def _parts(schema: Any, definitions: Mapping[str, Any], depth: int) -> Iterator[Schema]:
-    """Schemas that all hold where `schema` holds: itself, what it refers to, and its `allOf`."""
-    if not isinstance(schema, Mapping) or depth > _DEEPEST:
-        return
-    yield schema
-    if "$ref" in schema:
-        yield from _parts(definitions.get(schema["$ref"].rpartition("/")[2]), definitions, depth + 1)
-    for part in schema.get("allOf", ()):
-        yield from _parts(part, definitions, depth + 1)
+    def _parts(self, schema: Any, depth: int) -> Iterator[Schema]:
+        """Schemas that all hold where `schema` holds: itself, what it refers to, and its `allOf`."""
+        if not isinstance(schema, Mapping) or depth > _DEEPEST or self._tired():
+            return
+        yield schema
+        if "$ref" in schema:
+            yield from self._parts(self.definitions.get(schema["$ref"].rpartition("/")[2]), depth + 1)
+        for part in schema.get("allOf", ()):
+            yield from self._parts(part, depth + 1)
 
+    def _split(self, ones: Sequence[Schema], others: Sequence[Schema], depth: int) -> bool:
+        """Whether every option of one side's choice is apart from the other side."""
+        choices = [part[name] for part in ones for name in ("anyOf", "oneOf") if name in part]
+        whole = {"allOf": list(others)}
+        return any(all(self.disjoint(option, whole, depth + 1) for option in options) for options in choices)
 
-def _split(ones: Sequence[Schema], others: Sequence[Schema], definitions: Mapping[str, Any], depth: int) -> bool:
-    """Whether every option of one side's choice is apart from the other side."""
-    choices = [part[name] for part in ones for name in ("anyOf", "oneOf") if name in part]
-    whole = {"allOf": list(others)}
-    return any(all(_disjoint(option, whole, definitions, depth + 1) for option in options) for options in choices)
+    def _members_apart(self, ones: Sequence[Schema], others: Sequence[Schema], depth: int) -> bool:
+        """Of objects alone: a member that one side must have, and that cannot be as both sides want it."""
+        objects = frozenset({"object"})
+        if not (_types(ones) <= objects and _types(others) <= objects):
+            return False
+        required = {name for part in (*ones, *others) for name in part.get("required", ())}
+        return any(self.disjoint(_member(ones, name), _member(others, name), depth + 1) for name in sorted(required))
+
+    def _tired(self) -> bool:
+        self.steps += 1
+        return self.steps > _MOST_STEPS
 
 
 def _types(parts: Sequence[Schema]) -> frozenset[str]:
@@ -114,19 +130,6 @@ def _below(lower: Sequence[Schema], upper: Sequence[Schema]) -> bool:
         top < bottom or (top == bottom and not (top_in and bottom_in))
         for top, top_in in tops
         for bottom, bottom_in in bottoms
-    )
-
-
-def _members_apart(
-    ones: Sequence[Schema], others: Sequence[Schema], definitions: Mapping[str, Any], depth: int
-) -> bool:
-    """Of objects alone: a member that one side must have, and that cannot be as both sides want it."""
-    objects = frozenset({"object"})
-    if not (_types(ones) <= objects and _types(others) <= objects):
-        return False
-    required = {name for part in (*ones, *others) for name in part.get("required", ())}
-    return any(
-        _disjoint(_member(ones, name), _member(others, name), definitions, depth + 1) for name in sorted(required)
     )
 
 

@@ -16,6 +16,13 @@ from deltaserve.server.grammars.translating import Schema, Translated, translate
 WHITESPACE: Final = r"[ ]|\r?\n[ \t]{0,64}"
 MAX_SCHEMA: Final = 1_000_000  # characters of a schema as JSON
 
+_SAID: Final[Mapping[str, str]] = {
+    "oneOf constraints are not supported": "`oneOf`: a value may satisfy two of its options, which a grammar cannot "
+    "exclude; use `anyOf`, or give the options a property that tells them apart",
+    "min/maxProperties only supported": "`minProperties` and `maxProperties` are taken where all of `properties` are "
+    "in `required`",
+    "are not disjoint": "`patternProperties`: a name may match two of its patterns, which a grammar cannot follow",
+}
 _LOCATING_S: Final = 1.0  # how long the place of a fault is looked for
 
 
@@ -50,7 +57,13 @@ class JsonGrammar:
         """The same as part of a Lark grammar."""
         return "%json " + json.dumps({**self.schema.schema, "x-guidance": self.spacing.options})
 
-    def place_of(self, fault: str) -> str | None:
+    def explained(self, fault: str) -> str:
+        """What llguidance says of this grammar, in our words where we have better ones, and where the fault is."""
+        place = self._place_of(fault)
+        said = next((ours for theirs, ours in _SAID.items() if theirs in fault), fault)
+        return said if place is None else f"{said} (at {place})"
+
+    def _place_of(self, fault: str) -> str | None:
         """The innermost schema that has this fault in llguidance's eyes; None where it was not found in time."""
         end = time.monotonic() + _LOCATING_S
         for place, schema in self.schema.places:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from deltaserve.errors import BadRequest
 from deltaserve.server.grammars.disjoint import all_disjoint
 from deltaserve.server.grammars.document import Document, escaped, refused
+from deltaserve.server.grammars.finite import endless
 from deltaserve.server.grammars.formats import ENFORCED, NOT_ENFORCED
 from deltaserve.server.grammars.keywords import REFUSED
 from deltaserve.server.grammars.patterns import literal
@@ -63,8 +64,15 @@ class _Translation:
         self.places += outer
         for _, part in self.places:
             _loosen_one_of(part, definitions)
+        self._refuse_endless(definitions)
         clean = {} if whole is True else whole
         return Translated({**clean, "$defs": definitions} if definitions else clean, self.places)
+
+    def _refuse_endless(self, definitions: Schema) -> None:
+        without_end = endless(definitions)
+        for place, name in self.names.items():
+            if name in without_end:
+                raise refused(place, "each of its values would hold another one without end")
 
     def schema(self, schema: Any, place: str) -> Schema | bool:
         self.count += 1

@@ -10,6 +10,7 @@ from deltaserve.server.api.replies.exchange import Exchange
 from deltaserve.server.api.replies.usage import Usage
 from deltaserve.server.api.requests.parameters import chat_shape, plan
 from deltaserve.server.api.requests.schema import ChatRequest
+from deltaserve.server.api.requests.structured import constraint_of, held
 from deltaserve.server.decoding.stream import Piece
 from deltaserve.server.serving.ports import Version
 from deltaserve.server.serving.service import Choice
@@ -40,5 +41,6 @@ async def prepare_chat(body: ChatRequest, exchange: Exchange, version: Version) 
     opens_turn = not body.continue_final_message if body.add_generation_prompt is None else body.add_generation_prompt
     longest = serving.max_context(version)
     ids = await exchange.in_thread(lambda: chat_ids(body, tokenizer, opens_turn, longest))
-    choices = plan(body, shape, [ids], version, serving)
+    constraint = await constraint_of(body, tokenizer, exchange.in_thread)
+    choices = held(plan(body, shape, [ids], version, serving), constraint)
     return PreparedChat(choices, [Reader() for _ in choices], exchange.usage_of(choices))

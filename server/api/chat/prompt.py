@@ -3,8 +3,9 @@
 from typing import Any
 
 from deltaserve.errors import BadRequest, UnsupportedParameter
+from deltaserve.server.api.requests.body import JsonObject
 from deltaserve.server.api.requests.parameters import encode
-from deltaserve.server.api.requests.schema import ChatRequest, JsonObject, Message, TokenizeRequest
+from deltaserve.server.api.requests.schema import ChatRequest, Message, TokenizeRequest
 from deltaserve.server.serving.ports import Tokenizer
 
 

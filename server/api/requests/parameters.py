@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from deltaserve.errors import BadRequest, ContextLengthExceeded
+from deltaserve.server.api.requests.body import Body
 from deltaserve.server.api.requests.naming import quoted
-from deltaserve.server.api.requests.schema import Body, ChatRequest, CompletionRequest, Generation
+from deltaserve.server.api.requests.schema import ChatRequest, CompletionRequest, Generation
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.serving.ports import Tokenizer, Version
 from deltaserve.server.serving.service import Choice, Serving

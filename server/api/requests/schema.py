@@ -6,9 +6,11 @@ A field is here, or refused (`unsupported.py`), or OpenAI's and without effect o
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
+from deltaserve.server.api.requests.body import Body, JsonObject
 from deltaserve.server.api.requests.json_text import MAX_FIELDS
+from deltaserve.server.api.requests.structured_fields import StructuredFields
 from deltaserve.server.api.requests.unsupported import CHAT, COMMON, COMPLETION, refuse_misspelled, refuse_unsupported
 from deltaserve.server.decoding.params import LEAST_TEMPERATURE
 
@@ -20,7 +22,6 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP)]
 StopStrings = Annotated[list[StopString], Field(max_length=16, fail_fast=True)]
-JsonObject = dict[str, Any]  # what JSON was parsed into is not looked through again
 # Of a list with a mistake in each of its items the first one is told: pydantic would make an error for every item,
 # and a union of lists one for every item and member.
 Texts = Annotated[list[str], Field(fail_fast=True)]
@@ -48,27 +49,12 @@ Temperature = Annotated[Number, Field(ge=0, le=2), AfterValidator(_reachable)]
 TEMPERATURE: Final = f"a number from 0 (greedy) to 2; above 0 at least {LEAST_TEMPERATURE:g}"
 
 
-class Body(BaseModel):
-    """Strict types; null means not given."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        if len(data) > MAX_FIELDS:
-            raise ValueError(f"it has more than {MAX_FIELDS} fields")
-        return {name: value for name, value in data.items() if value is not None}
-
-
 class StreamOptions(Body):
     include_usage: bool = False
     continuous_usage_stats: bool = False
 
 
-class Generation(Body):
+class Generation(StructuredFields):
     """What completions and chat have in common."""
 
     model: str | None = Field(None, description="a model name that /v1/models lists")

@@ -20,17 +20,10 @@ class Refusal:
 
 
 _NOT_BUILT = "is not supported by this server"
-_STRUCTURED = Refusal("is not supported: constrained output is not built", (None, {}, []))
 _TEXT_ONLY = Refusal("is not supported: this server reads and writes text only")
 _NO_CALLS = Refusal("is not supported: tool calls are not parsed; use tools with tool_choice 'none'")
 
 COMMON: Mapping[str, Refusal] = {
-    "response_format": Refusal("is not supported but for {'type': 'text'}", ({"type": "text"},)),
-    "guided_json": _STRUCTURED,
-    "guided_regex": _STRUCTURED,
-    "guided_choice": _STRUCTURED,
-    "guided_grammar": _STRUCTURED,
-    "structured_outputs": _STRUCTURED,
     "allowed_token_ids": Refusal(f"{_NOT_BUILT}; use logit_bias"),
     "bad_words": Refusal(f"{_NOT_BUILT}; use logit_bias", ([],)),
     "prompt_logprobs": Refusal("is not supported; use echo with logprobs (completions)", (0, -1)),

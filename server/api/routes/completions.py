@@ -18,6 +18,7 @@ from deltaserve.server.api.replies.writers import ChoiceBuffer, Envelope
 from deltaserve.server.api.requests.json_route import JsonRoute
 from deltaserve.server.api.requests.parameters import completion_shape, encode, known_ids, plan, refuse_longer
 from deltaserve.server.api.requests.schema import CompletionRequest
+from deltaserve.server.api.requests.structured import constraint_of, held
 from deltaserve.server.serving.ports import Tokenizer, Version
 from deltaserve.server.serving.service import Choice
 from deltaserve.server.settings import Settings
@@ -70,6 +71,7 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
     if _scores(body):
         serving.require_scoring()
         choices = [replace(choice, scored=True) for choice in choices]
+    choices = held(choices, await constraint_of(body, tokenizer, exchange.in_thread))
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
     echoed = await exchange.in_thread(lambda: [_text(prompt, tokenizer) if body.echo else "" for prompt in texts])
     buffers = [_buffer(body, choice, spelling, tokenizer, echoed[choice.index // body.n]) for choice in choices]

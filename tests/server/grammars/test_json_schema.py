@@ -1,7 +1,6 @@
 """A schema's grammar takes answers that are valid, and no others; what cannot be kept is refused with its place."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,8 +8,7 @@ from llguidance import LLMatcher
 
 from deltaserve.errors import BadRequest
 from deltaserve.server.grammars.json_schema import Spacing, any_object, json_grammar
-
-Takes = Callable[[str, str], bool]
+from tests.support.grammars import takes
 
 CAT = {"type": "object", "properties": {"kind": {"const": "cat"}, "lives": {"type": "integer"}}, "required": ["kind"]}
 DOG = {"type": "object", "properties": {"kind": {"const": "dog"}, "name": {"type": "string"}}, "required": ["kind"]}
@@ -52,6 +50,8 @@ KEPT: list[tuple[Any, list[str], list[str]]] = [
     (True, ["1", "{}"], ["x"]),
 ]
 
+ENDLESS = {"type": "array", "items": {"$ref": "#/$defs/l"}, "minItems": 1}
+
 REFUSED: list[tuple[Any, str, str]] = [
     ({"properties": {"a/b": {"not": {}}}}, "`not`", "#/properties/a~1b/not"),
     ({"items": {"uniqueItems": True}}, "`uniqueItems`", "#/items/uniqueItems"),
@@ -76,13 +76,15 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"enum": list(range(10_001))}, "10,001 values", "#/enum"),
     ({"items": {"$id": "urn:b"}}, "`$id`", "#/items/$id"),
     ({"x-guidance": {"lenient": True}}, "`x-guidance`", "#/x-guidance"),
+    ({"$ref": "#"}, "without end", "#"),
+    ({"items": {"$ref": "#/$defs/l"}, "$defs": {"l": ENDLESS}}, "without end", "#/$defs/l"),
     (False, "false", "#"),
     ([], "a schema must be", "#"),
 ]
 
 
 @pytest.mark.parametrize(("schema", "valid", "invalid"), KEPT, ids=lambda value: json.dumps(value)[:60])
-def test_a_schema_is_kept(takes: Takes, schema: Any, valid: list[str], invalid: list[str]) -> None:
+def test_a_schema_is_kept(schema: Any, valid: list[str], invalid: list[str]) -> None:
     grammar = json_grammar(schema).text
     assert [text for text in valid if not takes(grammar, text)] == []
     assert [text for text in invalid if takes(grammar, text)] == []
@@ -106,28 +108,30 @@ def test_definitions_that_nothing_refers_to_are_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "place"),
+    ("schema", "said", "place"),
     [
-        ({"properties": {"a": {"items": {"pattern": "a$b"}}}}, "#/properties/a/items"),
-        ({"properties": {"a": {"oneOf": [{"type": "string"}, {"minLength": 3}]}}}, "#/properties/a"),
-        ({"$ref": "#/$defs/x", "$defs": {"x": {"type": "integer", "minimum": 5, "maximum": 3}}}, "#/$defs/x"),
+        ({"properties": {"a": {"items": {"pattern": "a$b"}}}}, "lookarounds", "#/properties/a/items"),
+        ({"properties": {"a": {"oneOf": [{"type": "string"}, {"minLength": 3}]}}}, "`oneOf`", "#/properties/a"),
+        ({"$ref": "#/$defs/x", "$defs": {"x": {"type": "integer", "minimum": 5, "maximum": 3}}}, "(5)", "#/$defs/x"),
     ],
 )
-def test_what_the_engine_refuses_is_found(schema: Any, place: str) -> None:
+def test_what_the_engine_refuses_is_explained_and_placed(schema: Any, said: str, place: str) -> None:
     grammar = json_grammar(schema)
     fault = LLMatcher.validate_grammar(grammar.text)
     assert fault
-    assert grammar.place_of(" ".join(fault.split())) == place
+    explained = grammar.explained(" ".join(fault.split()))
+    assert said in explained
+    assert explained.endswith(f"(at {place})")
 
 
-def test_white_space_is_bounded_chosen_or_left_out(takes: Takes) -> None:
+def test_white_space_is_bounded_chosen_or_left_out() -> None:
     assert takes(any_object().text, '{"a":\n    1}')
     assert not takes(any_object().text, '{"a":\n\n1}')
     assert takes(any_object(Spacing("[ ]{3}")).text, '{"a":   1}')
     assert not takes(any_object(Spacing(None)).text, '{"a": 1}')
 
 
-def test_objects_may_be_closed(takes: Takes) -> None:
+def test_objects_may_be_closed() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "object", "properties": {"b": {}}}}}
     assert takes(json_grammar(schema).text, '{"a":{"c":1}}')
     assert not takes(json_grammar(schema, Spacing(closed=True)).text, '{"a":{"c":1}}')

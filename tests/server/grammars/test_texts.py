@@ -1,23 +1,20 @@
 """Expressions, choices, grammars and tags as llguidance's grammars."""
 
-from collections.abc import Callable
-
 import pytest
 
 from deltaserve.errors import BadRequest
 from deltaserve.server.grammars.json_schema import Spacing
 from deltaserve.server.grammars.texts import choice_grammar, regex_grammar, tag_grammar, text_grammar
+from tests.support.grammars import takes
 
-Takes = Callable[[str, str], bool]
 
-
-def test_an_expression_is_matched_whole(takes: Takes) -> None:
+def test_an_expression_is_matched_whole() -> None:
     for pattern in ("a{2}b?", "^a{2}b?$"):
         assert takes(regex_grammar(pattern), "aab")
         assert not takes(regex_grammar(pattern), "xaab")
 
 
-def test_a_choice_is_one_of_its_texts(takes: Takes) -> None:
+def test_a_choice_is_one_of_its_texts() -> None:
     texts = ["yes", "no", 'a "b" \\', "é😀\n", "yes, but"]
     grammar = choice_grammar(texts)
     assert all(takes(grammar, text) for text in texts)
@@ -25,7 +22,7 @@ def test_a_choice_is_one_of_its_texts(takes: Takes) -> None:
 
 
 @pytest.mark.parametrize("text", ['root ::= "a" | b\nb ::= [0-9]+', 'start: "a" | B\nB: /[0-9]+/'])
-def test_a_grammar_is_lark_or_gbnf(takes: Takes, text: str) -> None:
+def test_a_grammar_is_lark_or_gbnf(text: str) -> None:
     assert takes(text_grammar(text), "17")
     assert not takes(text_grammar(text), "b")
 
@@ -36,7 +33,7 @@ def test_what_is_no_grammar_is_refused(text: str) -> None:
         text_grammar(text)
 
 
-def test_a_tag_is_free_text_until_its_trigger(takes: Takes) -> None:
+def test_a_tag_is_free_text_until_its_trigger() -> None:
     call = {
         "begin": "<call=add>",
         "schema": {"type": "object", "properties": {"n": {"type": "integer"}}},
