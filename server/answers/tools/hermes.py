@@ -21,13 +21,15 @@ from deltaserve.server.answers.tools.reading.text import Parts, content, no_call
 
 BEGIN, END = "<tool_call>", "</tool_call>"
 NEW_LINE = "\n"
+OTHERS = ("<function=", "<arg_key>")  # what Qwen3-Coder and GLM write between the same marks
 
 
 class Hermes:
     name = "hermes"
+    reasons = False
 
     def matches(self, template: str) -> bool:
-        return BEGIN in template and "<function=" not in template
+        return BEGIN in template and not any(other in template for other in OTHERS)
 
     def markers(self) -> tuple[str, ...]:
         return (BEGIN, END)

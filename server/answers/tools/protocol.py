@@ -37,6 +37,10 @@ class ToolFormat(Protocol):
     def name(self) -> str:
         """What the setting `tool_format` calls it."""
 
+    @property
+    def reasons(self) -> bool:
+        """Whether its parser tells reasoning too: then it reads every answer, with tools or without."""
+
     def matches(self, template: str) -> bool:
         """Whether this chat template asks the model to write calls in this format."""
 

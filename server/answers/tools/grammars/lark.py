@@ -46,6 +46,11 @@ def chosen(tools: Sequence[Tool], choice: ToolChoice) -> Sequence[Tool]:
     return named
 
 
+def several(choice: ToolChoice, parallel: bool) -> bool:
+    """Whether an answer may hold more than one call: where one is named, it is called once."""
+    return parallel and not isinstance(choice, NamedTool)
+
+
 def alternatives(tools: Sequence[Tool], body: Callable[[Tool], str], rule: str = "call") -> str:
     """A rule for any of the tools, and one for each."""
     names = [f"{rule}_{n}" for n in range(len(tools))]

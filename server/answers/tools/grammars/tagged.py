@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from deltaserve.server.answers.tools.grammars.lark import ANY_TEXT, literal, mark
-from deltaserve.server.answers.tools.protocol import NamedTool, ToolChoice
+from deltaserve.server.answers.tools.grammars.lark import ANY_TEXT, literal, mark, several
+from deltaserve.server.answers.tools.protocol import ToolChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +16,16 @@ class Tagged:
     between: str = ""  # text between two calls
 
     def grammar(self, choice: ToolChoice, parallel: bool, special: Mapping[str, int]) -> str:
-        forced = choice != "auto"
-        several = parallel and not isinstance(choice, NamedTool)
-        rules = self._forced(several, special) if forced else self._free(several, special)
+        write = self._free if choice == "auto" else self._forced
+        rules = write(several(choice, parallel), special)
         return "\n".join(["%llguidance {}", *rules, *self.rules])
 
-    def _forced(self, several: bool, special: Mapping[str, int]) -> list[str]:
-        more = f" ({literal(self.between)} tagged)*" if self.between else " tagged*"
-        return [f"start: tagged{more if several else ''}", f"tagged: {mark(self.begin, special)} call"]
+    def _forced(self, more: bool, special: Mapping[str, int]) -> list[str]:
+        following = f" ({literal(self.between)} tagged)*" if self.between else " tagged*"
+        return [f"start: tagged{following if more else ''}", f"tagged: {mark(self.begin, special)} call"]
 
-    def _free(self, several: bool, special: Mapping[str, int]) -> list[str]:
-        start = "start: tagged* text" if several else "start: text | tagged"
+    def _free(self, more: bool, special: Mapping[str, int]) -> list[str]:
+        start = "start: tagged* text" if more else "start: text | tagged"
         text = ["text: TEXT", f"TEXT: {ANY_TEXT}"]
         if self.begin in special:
             return [start, f"tagged: TEXT {mark(self.begin, special)} call", *text]

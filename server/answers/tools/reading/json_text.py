@@ -6,7 +6,7 @@ import re
 from deltaserve.server.answers.tools.reading.source import Source
 from deltaserve.server.answers.tools.reading.text import Pieces, Waiting, peek
 
-_STRING = re.compile(r'(?:[^"\\\udc00-\udcff]|\\[^\udc00-\udcff])+', re.DOTALL)
+_STRING = re.compile(r'(?:[^"\\]|\\.)+', re.DOTALL)  # a token in it is what its letters say
 _PLAIN = re.compile(r"[\s,:\w+\-.]+")  # what may stand between brackets and strings
 _SCALAR = re.compile(r"[\w+\-.]+")
 _WHOLE_ESCAPES = re.compile(r'(?:[^"\\]|\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt]))*')

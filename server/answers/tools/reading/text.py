@@ -92,6 +92,13 @@ def content(source: Source, calls: Calls, *signs: str) -> Parts[str | None]:
     return (yield from shown(until(source, *signs), Content))
 
 
+def text_until(source: Source, *signs: str) -> Waiting[tuple[str, str | None]]:
+    """The text up to the first of these signs, and the sign, which is taken."""
+    pieces: list[str] = []
+    sign = yield from collected(until(source, *signs), pieces)
+    return "".join(pieces), sign
+
+
 def no_call(source: Source, marker: str) -> Parts[None]:
     """What to do behind a mark that no call followed: its letters are content, and the rest is read on.
 
@@ -101,3 +108,12 @@ def no_call(source: Source, marker: str) -> Parts[None]:
         source.take(len(source.text))
     else:
         yield Content(marker)
+
+
+def unread(source: Source, calls: Calls, *ends: str) -> Parts[None]:
+    """What a call goes on with though its format does not write it: it is shown as it is, up to an end.
+
+    At the end of the answer it is the beginning of a value that cannot be told yet, and is left out.
+    """
+    if not source.closed:
+        yield from shown(until(source, *ends), calls.arguments)

@@ -65,16 +65,16 @@ def test_an_answer_reads_the_same_wherever_it_is_cut_with_marks_as_tokens_and_as
     assert readings(Hermes(), text) == [parts]
 
 
-def test_where_marks_are_letters_they_may_stand_in_an_argument() -> None:
+def test_a_mark_in_a_string_of_the_arguments_is_text_whether_it_is_a_token_or_not() -> None:
     text = '<tool_call>{"name": "f", "arguments": {"a": "</tool_call>"}}</tool_call>'
-    assert read(Hermes().parser((), {}), text) == call("f", '{"a": "</tool_call>"}')
+    assert readings(Hermes(), text) == [call("f", '{"a": "</tool_call>"}')]
 
 
 def test_where_marks_are_tokens_their_letters_are_text() -> None:
     special = {"<tool_call>": 1, "</tool_call>": 2}
     assert read(Hermes().parser((), special), [WEATHER]) == [Content(WEATHER)]
-    broken = [Special(1, "<tool_call>"), '{"name": "f", "arguments": {"a": "', Special(2, "</tool_call>"), "Yes."]
-    assert read(Hermes().parser((), special), broken) == [*call("f", '{"a": "'), Content("Yes.")]
+    call_with_letters = [Special(1, "<tool_call>"), '{"name": "now"}</tool_call>']
+    assert read(Hermes().parser((), special), call_with_letters) == [*call("now", "{}"), Content("</tool_call>")]
 
 
 def test_names_come_first_and_arguments_piece_by_piece() -> None:
