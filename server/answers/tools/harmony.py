@@ -25,6 +25,7 @@ from deltaserve.server.answers.tools.reading.text import Parts, peek, shown, sig
 START, CHANNEL, MESSAGE = "<|start|>", "<|channel|>", "<|message|>"
 CONSTRAIN, END, CALL, RETURN = "<|constrain|>", "<|end|>", "<|call|>", "<|return|>"
 RECIPIENT, NAMESPACE = " to=", "functions."
+MOST_BEFORE = 4  # messages that a grammar lets stand before the last
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)")
 _RECIPIENT = re.compile(r"\bto=([^\s<]+)")
 
@@ -58,7 +59,7 @@ class Harmony:
         return "\n".join(
             [
                 "%llguidance {}",
-                f"start: before* {last}",
+                f"start: before{{0,{MOST_BEFORE}}} {last}",
                 f'before: {channel} ("analysis" | "commentary") {message} {text} {go_on}',
                 f'final: {channel} "final" {message} TEXT',
                 f"TEXT: {ANY_TEXT}",

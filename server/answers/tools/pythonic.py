@@ -39,11 +39,12 @@ class Pythonic:
             return None
         rules = Rules()
         more = f" ({literal(', ')} call)*" if several(choice, parallel) else ""
-        call = alternatives(
-            tools, lambda tool: f"{literal(tool.name + '(')} {python_parameters(rules, tool)} {literal(')')}"
-        )
+        # The first call's head is one text with its bracket: beside it stands free text, which begins with it too.
+        arguments = {tool.name: f"{python_parameters(rules, tool)} {literal(')')}" for tool in tools}
+        first = alternatives(tools, lambda tool: f"{literal(f'[{tool.name}(')} {arguments[tool.name]}", rule="first")
+        call = alternatives(tools, lambda tool: f"{literal(f'{tool.name}(')} {arguments[tool.name]}")
         tag = START if START in special else TAG
-        return unmarked(f'calls: "[" call{more} "]"', [call, *rules.lines], _CALL_BEGUN, tag, choice, special)
+        return unmarked(f'calls: first{more} "]"', [first, call, *rules.lines], _CALL_BEGUN, tag, choice, special)
 
 
 def _read(source: Source, calls: Calls) -> Reading:

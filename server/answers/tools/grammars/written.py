@@ -33,7 +33,14 @@ class Rules:
 
     def text(self, schema: Mapping[str, Any], end: str) -> str:
         """Text of this schema's length, up to the first `end`, which belongs to it."""
-        return self.add(text_regex(schema), f"[suffix={literal(end)}]")
+        text = text_regex(schema)
+        return self.add(self._without(text, end) if schema.get("minLength") else text, f"[suffix={literal(end)}]")
+
+    def _without(self, text: str, end: str) -> str:
+        """A terminal for text that has no `end` in it: one of some length would else go on behind it."""
+        name = f"PART_{len(self.lines)}"
+        self.lines.append(f"{name}: {text} & ~({ANY_TEXT} {literal(end)} {ANY_TEXT})")
+        return name
 
 
 @dataclass(frozen=True, slots=True)

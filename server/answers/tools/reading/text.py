@@ -115,5 +115,7 @@ def unread(source: Source, calls: Calls, *ends: str) -> Parts[None]:
 
     At the end of the answer it is the beginning of a value that cannot be told yet, and is left out.
     """
-    if not source.closed:
+    if source.closed:
+        source.take(len(source.text))
+    else:
         yield from shown(until(source, *ends), calls.arguments)
