@@ -29,11 +29,8 @@ class Vocabulary:
         return [self.special[text]] if text in self.special else list(text.encode())
 
     def segments(self, ids: Sequence[int]) -> list[Segment]:
-        pieces: list[Segment] = []
         utf8 = codecs.getincrementaldecoder("utf-8")()
-        for one in ids:
-            pieces.append(Special(one, self.texts[one]) if one in self.texts else utf8.decode(bytes([one])))
-        return pieces
+        return [Special(one, self.texts[one]) if one in self.texts else utf8.decode(bytes([one])) for one in ids]
 
 
 class _Spelled:

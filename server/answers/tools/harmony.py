@@ -17,7 +17,7 @@ from deltaserve.server.answers.tools.grammars.lark import (
     mark,
 )
 from deltaserve.server.answers.tools.protocol import Tool, ToolChoice
-from deltaserve.server.answers.tools.reading.json_calls import NO_ARGUMENTS
+from deltaserve.server.answers.tools.reading.json_calls import NO_ARGUMENTS, named_call
 from deltaserve.server.answers.tools.reading.reader import Calls, Reader
 from deltaserve.server.answers.tools.reading.source import Reading, Source
 from deltaserve.server.answers.tools.reading.text import Parts, peek, shown, sign_next, text_until, until
@@ -94,8 +94,12 @@ def _message(source: Source, calls: Calls, head: str, ends: tuple[str, ...]) -> 
         show = Reasoning if channel and channel[1] == "analysis" else Content
         yield from shown(until(source, *ends), show)
         return
-    yield calls.begin(recipient[1].removeprefix(NAMESPACE))
+    name = recipient[1].removeprefix(NAMESPACE)
+    if (yield from peek(source)) == "{":
+        yield from named_call(source, calls, name, *ends)
+        return
+    yield calls.begin(name)
     if (yield from sign_next(source, *ends)):
         yield calls.arguments(NO_ARGUMENTS)
-    else:
+    else:  # a program, for a tool that takes one
         yield from shown(until(source, *ends), calls.arguments)

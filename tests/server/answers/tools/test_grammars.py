@@ -48,7 +48,7 @@ SCHEMAS = {tool.name: jsonschema_rs.validator_for({"type": "object", **(tool.par
 CHOICES: tuple[ToolChoice, ...] = ("auto", "required", NamedTool("get_weather"))
 # What a model writes that is about to call a tool, where it need not.
 BEGINNINGS = {
-    "harmony": "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary",
+    "harmony": "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.",
     "deepseek_v3": "So: <｜tool▁calls▁begin｜>",
     "deepseek_v31": "So: <｜tool▁calls▁begin｜>",
     "mistral": "So: [TOOL_CALLS]",
@@ -72,7 +72,7 @@ def _answers(form: ToolFormat, choice: ToolChoice, parallel: bool, tokens: bool)
     assert grammar is not None
     answers = []
     begin = segments(BEGINNINGS[form.name], vocabulary.special)
-    for seed in range(4):
+    for seed in range(2):
         started = begin if choice == "auto" and seed % 2 else ()
         ids = walk(grammar, vocabulary, (*PHRASES, *form.markers()), random.Random(seed), started)
         answers.append(read(form.parser(TOOLS, vocabulary.special), vocabulary.segments(ids)))

@@ -213,6 +213,10 @@ HARMONY: dict[str, Recording] = {
         '<|channel|>analysis to=browser.search code<|message|>{"q": 1}<|call|>',
         call("browser.search", '{"q": 1}'),
     ),
+    "what it runs itself": (
+        "<|channel|>analysis to=python code<|message|>print(1)<|call|>",
+        call("python", "print(1)"),
+    ),
     "a prompt that wrote the head": ("Rain.<|return|>", [Content("Rain.")]),
     "a prompt that wrote the channel": (" to=functions.now<|channel|>commentary<|message|>{}", call("now", "{}")),
     "cut in the head": (THOUGHT + "<|channel|>commentary to=functions.get_wea", [Reasoning("Paris, then.")]),
