@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from deltaserve.server.answers.parts import AnswerParser
 from deltaserve.server.answers.tools.grammars.lark import (
     alternatives,
-    arguments_schema,
+    arguments_rule,
     chosen,
-    json_rule,
     literal,
     mark,
     several,
@@ -62,7 +61,7 @@ class DeepSeek:
         return "\n" if self._fenced else ""
 
     def _body(self, tool: Tool, special: Mapping[str, int]) -> str:
-        separator, value = mark(SEPARATOR, special), json_rule(arguments_schema(tool))
+        separator, value = mark(SEPARATOR, special), arguments_rule(tool)
         if not self._fenced:
             return f"{literal(tool.name)} {separator} {value}"
         head = literal(f"{tool.name}\n{FENCE}json\n")

@@ -3,23 +3,21 @@
 In v3.2 the prompt ends with `>>>`, so an answer begins with a recipient: `all` is content, any other one is called.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 
 from deltaserve.server.answers.parts import AnswerParser, Content
 from deltaserve.server.answers.tools.grammars.lark import (
     ANY_TEXT,
     alternatives,
-    arguments_schema,
+    arguments_rule,
     chosen,
-    json_rule,
     literal,
     several,
 )
 from deltaserve.server.answers.tools.grammars.tagged import Tagged
 from deltaserve.server.answers.tools.protocol import Tool, ToolChoice
 from deltaserve.server.answers.tools.reading.json_calls import named_call
-from deltaserve.server.answers.tools.reading.loose import word
+from deltaserve.server.answers.tools.reading.loose import NAME, word
 from deltaserve.server.answers.tools.reading.reader import Calls, Reader
 from deltaserve.server.answers.tools.reading.source import Reading, Source
 from deltaserve.server.answers.tools.reading.text import (
@@ -34,7 +32,6 @@ from deltaserve.server.answers.tools.reading.text import (
 
 RECIPIENT, ALL, NEW_LINE = ">>>", "all", "\n"
 FUNCTION, FUNCTION_END = "<function=", "</function>"
-_NAME = re.compile(r"[\w.\-]+")
 
 
 class Functionary:
@@ -57,11 +54,11 @@ class Functionary:
         if not tools:
             return None
         more = f" ({literal(RECIPIENT)} call)*" if several(choice, parallel) else ""
-        call = alternatives(tools, lambda tool: f"{literal(tool.name + NEW_LINE)} {json_rule(arguments_schema(tool))}")
+        call = alternatives(tools, lambda tool: f"{literal(tool.name + NEW_LINE)} {arguments_rule(tool)}")
         if choice != "auto":
             return "\n".join(["%llguidance {}", f"start: call{more}", call])
         heads = [f"text_{n}[lazy]: TEXT {literal(RECIPIENT + tool.name + NEW_LINE)}" for n, tool in enumerate(tools)]
-        after = [f"text_{n} {json_rule(arguments_schema(tool))}" for n, tool in enumerate(tools)]
+        after = [f"text_{n} {arguments_rule(tool)}" for n, tool in enumerate(tools)]
         start = f"start: {literal(ALL + NEW_LINE)} (text | after{more}) | call{more}"
         return "\n".join(
             ["%llguidance {}", start, "text: TEXT", f"TEXT: {ANY_TEXT}", f"after: {' | '.join(after)}", *heads, call]
@@ -88,7 +85,7 @@ class FunctionaryTags:
         if not tools:
             return None
         end = literal(FUNCTION_END)
-        call = alternatives(tools, lambda tool: f"{literal(tool.name + '>')} {json_rule(arguments_schema(tool))} {end}")
+        call = alternatives(tools, lambda tool: f"{literal(tool.name + '>')} {arguments_rule(tool)} {end}")
         return Tagged(FUNCTION, [call]).grammar(choice, parallel, special)
 
 
@@ -111,7 +108,7 @@ def _read_recipients(source: Source, calls: Calls) -> Reading:
 
 def _recipient(source: Source) -> Waiting[str]:
     """The name, with its line; empty where none stands here. Arguments follow a name that is not `all`."""
-    name = yield from word(source, _NAME)
+    name = yield from word(source, NAME)
     if not name or not (yield from sign_next(source, NEW_LINE)):
         return ""
     return name if name == ALL or (yield from peek(source)) == "{" else ""
@@ -120,7 +117,7 @@ def _recipient(source: Source) -> Waiting[str]:
 def _read_tags(source: Source, calls: Calls) -> Reading:
     while (yield from content(source, calls, FUNCTION)):
         source.keep()
-        name = yield from word(source, _NAME)
+        name = yield from word(source, NAME)
         if name and (yield from sign_next(source, ">")):
             source.drop()
             yield from named_call(source, calls, name, FUNCTION_END)

@@ -1,6 +1,5 @@
 """FunctionGemma's and Gemma 4's format: `call:name{key:value,…}` between tokens, strings between one of their own."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from deltaserve.server.answers.tools.grammars.lark import alternatives, chosen, 
 from deltaserve.server.answers.tools.grammars.tagged import Tagged
 from deltaserve.server.answers.tools.grammars.written import Rules
 from deltaserve.server.answers.tools.protocol import Tool, ToolChoice
-from deltaserve.server.answers.tools.reading.loose import Loose, word
+from deltaserve.server.answers.tools.reading.loose import NAME, Loose, word
 from deltaserve.server.answers.tools.reading.reader import Calls, Reader
 from deltaserve.server.answers.tools.reading.source import Reading, Source
 from deltaserve.server.answers.tools.reading.text import (
@@ -25,7 +24,6 @@ from deltaserve.server.answers.tools.reading.text import (
 )
 
 CALL = "call:"
-_NAME = re.compile(r"[\w.\-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ def _name(source: Source) -> Waiting[str]:
     yield from spaces(source)
     if not (yield from sign_next(source, CALL)):
         return ""
-    name = yield from word(source, _NAME)
+    name = yield from word(source, NAME)
     return name if source.text.startswith("{") else ""
 
 

@@ -10,9 +10,8 @@ from deltaserve.server.answers.parts import AnswerParser, Content, Reasoning
 from deltaserve.server.answers.tools.grammars.lark import (
     ANY_TEXT,
     alternatives,
-    arguments_schema,
+    arguments_rule,
     chosen,
-    json_rule,
     literal,
     mark,
 )
@@ -55,7 +54,7 @@ class Harmony:
         go_on = f'{mark(START, special)} "assistant"'
         text = f"TEXT {mark(END, special)}" if END in special else "text"
         kind = f'{mark(CONSTRAIN, special)} "json" {message}'
-        calls = alternatives(tools, lambda tool: f"{channel} {_head(tool)} {kind} {json_rule(arguments_schema(tool))}")
+        calls = alternatives(tools, lambda tool: f"{channel} {_head(tool)} {kind} {arguments_rule(tool)}")
         return "\n".join(
             [
                 "%llguidance {}",

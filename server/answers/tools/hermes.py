@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from deltaserve.server.answers.parts import AnswerParser
 from deltaserve.server.answers.tools.grammars.lark import (
     alternatives,
-    arguments_schema,
+    arguments_rule,
     chosen,
-    json_rule,
     literal,
     mark,
 )
@@ -49,7 +48,7 @@ class Hermes:
 
 def _object(tool: Tool) -> str:
     head = literal(f'\n{{"name": {json.dumps(tool.name)}, "arguments": ')
-    return f"{head} {json_rule(arguments_schema(tool))} {literal('}' + NEW_LINE)}"
+    return f"{head} {arguments_rule(tool)} {literal('}' + NEW_LINE)}"
 
 
 def _read(source: Source, calls: Calls) -> Reading:

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from deltaserve.server.answers.parts import AnswerParser
 from deltaserve.server.answers.tools.grammars.lark import (
     alternatives,
-    arguments_schema,
+    arguments_rule,
     chosen,
-    json_rule,
     literal,
     several,
 )
@@ -62,7 +61,7 @@ class LlamaJson:
 
 def _object(tool: Tool) -> str:
     head = literal(f'{{"name": {json.dumps(tool.name)}, "parameters": ')
-    return f"{head} {json_rule(arguments_schema(tool))} {literal('}')}"
+    return f"{head} {arguments_rule(tool)} {literal('}')}"
 
 
 def _read(source: Source, calls: Calls) -> Reading:

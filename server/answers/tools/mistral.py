@@ -1,7 +1,6 @@
 """Mistral's formats, behind `[TOOL_CALLS]`: a list of objects, or since v11 `name[ARGS]{…}`, a mark for each call."""
 
 import json
-import re
 import secrets
 import string
 from collections.abc import Mapping, Sequence
@@ -10,9 +9,8 @@ from typing import Final
 from deltaserve.server.answers.parts import AnswerParser
 from deltaserve.server.answers.tools.grammars.lark import (
     alternatives,
-    arguments_schema,
+    arguments_rule,
     chosen,
-    json_rule,
     literal,
     mark,
     several,
@@ -21,7 +19,7 @@ from deltaserve.server.answers.tools.grammars.tagged import Tagged
 from deltaserve.server.answers.tools.protocol import Tool, ToolChoice
 from deltaserve.server.answers.tools.reading.json_calls import Outcome, json_call, named_call
 from deltaserve.server.answers.tools.reading.json_text import taken
-from deltaserve.server.answers.tools.reading.loose import word
+from deltaserve.server.answers.tools.reading.loose import NAME, word
 from deltaserve.server.answers.tools.reading.reader import Calls, Reader
 from deltaserve.server.answers.tools.reading.source import Reading, Source
 from deltaserve.server.answers.tools.reading.text import (
@@ -39,7 +37,6 @@ from deltaserve.server.answers.tools.reading.text import (
 BEGIN, ARGS, CALL_ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
 _ID_LETTERS: Final = string.ascii_letters + string.digits
 _ID_LENGTH: Final = 9  # Mistral's templates refuse others
-_NAME = re.compile(r"[\w.\-]+")
 
 
 def short_id() -> str:
@@ -80,7 +77,7 @@ class Mistral:
 
 
 def _value(tool: Tool) -> str:
-    return json_rule(arguments_schema(tool))
+    return arguments_rule(tool)
 
 
 def _object(tool: Tool) -> str:
@@ -102,7 +99,7 @@ def _read(source: Source, calls: Calls) -> Reading:
 
 def _name(source: Source) -> Waiting[str]:
     """The name before arguments; empty where something else follows."""
-    name = yield from word(source, _NAME)
+    name = yield from word(source, NAME)
     sign = yield from sign_next(source, source.sign(ARGS), source.sign(CALL_ID))
     if sign == source.sign(CALL_ID):
         _, sign = yield from text_until(source, source.sign(ARGS))

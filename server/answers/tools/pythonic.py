@@ -15,7 +15,7 @@ from deltaserve.server.answers.tools.reading.source import Reading, Source
 from deltaserve.server.answers.tools.reading.text import Parts, content, no_call, sign_next, spaces, unread
 
 TAG, START, END = "<|python_tag|>", "<|python_start|>", "<|python_end|>"
-_CALL_BEGUN = r"\[\s*[A-Za-z_][\w.\-]*\("
+_CALL_BEGUN = r"\[\s*[A-Za-z_][\w.:\/\-]*\("
 
 
 class Pythonic:

@@ -17,12 +17,13 @@ _ANY: Final = ("string", "number", "boolean", "null")
 def bare_object(rules: Rules, tool: Tool, quote: str, special: Mapping[str, int]) -> str:
     """The tool's arguments in braces. Raises `BadRequest` where the schema is nested too deeply."""
     root = tool.parameters or {}
-    return _Bare(rules, root, quote, special).object(root, 0)
+    return _Bare(rules, tool, quote, special).object(root, 0)
 
 
 class _Bare:
-    def __init__(self, rules: Rules, root: Mapping[str, Any], quote: str, special: Mapping[str, int]) -> None:
-        self._rules, self._root, self._quote, self._special = rules, root, quote, special
+    def __init__(self, rules: Rules, tool: Tool, quote: str, special: Mapping[str, int]) -> None:
+        self._rules, self._quote, self._special = rules, quote, special
+        self._root, self._strict = tool.parameters or {}, tool.strict
 
     def value(self, schema: Any, depth: int) -> str:
         if depth > _DEEPEST:
@@ -48,7 +49,7 @@ class _Bare:
                 return self._array(schema, depth)
             case "object":
                 return self.object(schema, depth)
-        return json_rule({**schema, "type": kind})
+        return json_rule({**schema, "type": kind}, strict=self._strict)
 
     def _string(self, schema: Mapping[str, Any]) -> str:
         quote = mark(self._quote, self._special)

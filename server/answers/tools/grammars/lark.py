@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from deltaserve.errors import BadRequest
 from deltaserve.server.answers.tools.protocol import NamedTool, Tool, ToolChoice
+from deltaserve.server.grammars.json_schema import Spacing, json_grammar
 
 NO_PARAMETERS: Final[Mapping[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
 ANY_TEXT: Final = r"/(.|\n)*/"
@@ -24,14 +25,23 @@ def mark(text: str, special: Mapping[str, int]) -> str:
     return f"<[{special[text]}]>" if text in special else literal(text)
 
 
-def json_rule(schema: Mapping[str, Any]) -> str:
-    return f"%json {json.dumps(schema)}"
+def json_rule(schema: Mapping[str, Any], *, strict: bool) -> str:
+    """A JSON text by this schema. Raises `BadRequest` where a strict one has what no grammar can keep.
+
+    Of one that is not strict, keywords that cannot be kept are left out, as OpenAI's best effort leaves them.
+    """
+    try:
+        kept: Mapping[str, Any] = json_grammar(schema).schema.schema
+    except BadRequest as error:
+        if strict:
+            raise BadRequest(f"A strict tool's `parameters`: {error.message}", param="tools") from None
+        kept = schema
+    return f"%json {json.dumps({**kept, 'x-guidance': {**Spacing().options, 'lenient': not strict}})}"
 
 
-def arguments_schema(tool: Tool) -> dict[str, Any]:
-    """An object by the tool's schema. A tool that is not strict may have keywords that grammars do not know."""
-    schema = dict(tool.parameters or NO_PARAMETERS)
-    return schema | {"type": "object", "x-guidance": {"lenient": not tool.strict}}
+def arguments_rule(tool: Tool) -> str:
+    """All arguments of a tool: an object by its schema. Without parameters it is empty."""
+    return json_rule({**(tool.parameters or NO_PARAMETERS), "type": "object"}, strict=tool.strict)
 
 
 def chosen(tools: Sequence[Tool], choice: ToolChoice) -> Sequence[Tool]:

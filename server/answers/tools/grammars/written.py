@@ -64,7 +64,7 @@ class Parameter:
     def as_json(self) -> str:
         """A rule for the value as JSON, with the definitions that it may refer to."""
         named = {key: self.root[key] for key in ("$defs", "definitions") if key in self.root}
-        return json_rule({**self.schema, **named, "x-guidance": {"lenient": not self.strict}})
+        return json_rule({**self.schema, **named}, strict=self.strict)
 
 
 def listed(schema: Mapping[str, Any]) -> Sequence[Any] | None:

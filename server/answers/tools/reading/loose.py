@@ -10,6 +10,7 @@ from deltaserve.server.answers.tools.reading.source import Source
 from deltaserve.server.answers.tools.reading.text import Pieces, Waiting, peek, sign_next, spaces
 
 PYTHON_QUOTES: Final = ('"', "'")
+NAME: Final = re.compile(r"[\w.:/\-]+")  # of a tool
 _DEEPEST: Final = 64  # brackets in brackets; what is deeper is no value
 _WORD = re.compile("[^\\s,:=\"'()\\[\\]{}\udc00-\udcff]+")
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")

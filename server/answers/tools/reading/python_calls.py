@@ -10,7 +10,7 @@ from deltaserve.server.answers.tools.reading.reader import Calls
 from deltaserve.server.answers.tools.reading.source import Source
 from deltaserve.server.answers.tools.reading.text import Parts, Pieces, Waiting, shown, sign_next, spaces
 
-_NAME = re.compile(r"[A-Za-z_][\w.\-]*")
+_NAME = re.compile(r"[A-Za-z_][\w.:/\-]*")
 _KEYWORD = re.compile(r"[^\s=,()\[\]{}'\"]+")
 
 

@@ -115,3 +115,12 @@ def test_nothing_is_constrained_without_tools_and_where_none_is_chosen(form: Too
     assert form.grammar(TOOLS, "none", True, {}) is None
     with pytest.raises(BadRequest, match="not among the tools"):
         form.grammar(TOOLS, NamedTool("other"), True, {})
+
+
+def test_a_strict_schema_is_kept_whole_or_refused_and_any_other_as_far_as_it_can_be() -> None:
+    odd = {"type": "object", "properties": {"a": {"type": "string", "not": {"const": "b"}}}}
+    form = FORMATS[0]
+    assert form.grammar([Tool("f", odd)], "required", True, {}) is not None
+    with pytest.raises(BadRequest, match="`not`") as refused:
+        form.grammar([Tool("f", odd, strict=True)], "required", True, {})
+    assert refused.value.param == "tools"
