@@ -25,6 +25,8 @@ from deltaserve.server.api.access.auth import Keys, RequireKey
 from deltaserve.server.api.access.cors import Cors
 from deltaserve.server.api.access.middleware import BodyLimit, RequestContext
 from deltaserve.server.api.access.privilege import Privilege
+from deltaserve.server.api.doors.messages import route as messages
+from deltaserve.server.api.doors.responses import route as responses
 from deltaserve.server.api.replies.exchange import Spellings
 from deltaserve.server.api.routes import admin, chat, completions, health, models, playground, uncorrected
 from deltaserve.server.listening import Listener
@@ -195,7 +197,9 @@ def _layers(settings: Settings, serving: Serving, log: Any) -> list[Middleware]:
 
 
 def _add_routes(app: FastAPI, settings: Settings) -> None:
-    for router in (completions.router, chat.router, models.router, health.health_router, health.document_router):
+    for door in (completions, chat, responses, messages, models):
+        app.include_router(door.router)
+    for router in (health.health_router, health.document_router):
         app.include_router(router)
     if settings.playground:
         app.include_router(playground.page_router(settings))

@@ -1,4 +1,4 @@
-"""Errors on the wire: OpenAI's body, Retry-After and x-should-retry."""
+"""Errors on the wire: OpenAI's body, Anthropic's on its routes; Retry-After and x-should-retry."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,26 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Scope
 
 from deltaserve.errors import BadRequest, DeltaserveError
 from deltaserve.server.api.requests.naming import MAX_NAME, plain
+from deltaserve.server.api.requests.not_built import not_built
 
-_NO_ROUTE: Final = "There is no such route; the public ones begin with /v1/."
-# Routes that OpenAI's clients know, and what to use in their place.
-_NOT_BUILT: Final[Mapping[str, str]] = {
-    "/v1/responses": "/v1/responses is not built here: use /v1/chat/completions (its messages in place of `input`).",
-    "/v1/embeddings": "/v1/embeddings is not built here: this server generates text only; ask the embedding model's "
-    "own server.",
-    "/v1/messages": "/v1/messages is not built here: use /v1/chat/completions.",
-    "/chat/completions": "There is no such route: the base URL ends in /v1, as in /v1/chat/completions.",
-    "/completions": "There is no such route: the base URL ends in /v1, as in /v1/completions.",
-    "/models": "There is no such route: the base URL ends in /v1, as in /v1/models.",
-    "/v1": "There is no such route: give clients this address as their base URL, and they ask /v1/chat/completions.",
+_ANTHROPIC: Final = "/v1/messages"
+_ANTHROPIC_TYPES: Final[Mapping[int, str]] = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    408: "invalid_request_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    431: "invalid_request_error",
+    503: "overloaded_error",
+    504: "timeout_error",
 }
 
 
@@ -49,8 +54,30 @@ def error_headers(error: DeltaserveError) -> dict[str, str]:
     return headers
 
 
-def error_response(error: DeltaserveError) -> Response:
-    return Response(error_body(error), error.status, error_headers(error), media_type="application/json")
+def error_response(error: DeltaserveError, scope: Scope) -> Response:
+    """In the form that the route's clients know."""
+    body = orjson.dumps(anthropic_error(error, _id_of(scope))) if speaks_anthropic(scope) else error_body(error)
+    return Response(body, error.status, error_headers(error), media_type="application/json")
+
+
+def speaks_anthropic(scope: Scope) -> bool:
+    """Whether clients of this route know Anthropic's forms."""
+    path = scope["path"]
+    return bool(path == _ANTHROPIC or path.startswith(f"{_ANTHROPIC}/"))
+
+
+def anthropic_error(error: DeltaserveError, request_id: str | None = None) -> dict[str, Any]:
+    """`{"type": "error", "error": {...}}`"""
+    return _anthropic_error(error.status, error.message, request_id)
+
+
+def _anthropic_error(status: int, message: str, request_id: str | None) -> dict[str, Any]:
+    detail = {"type": _ANTHROPIC_TYPES.get(status, "api_error"), "message": plain(message)}
+    return {"type": "error", "error": detail, "request_id": request_id}
+
+
+def _id_of(scope: Scope) -> str:
+    return str(scope["state"]["record"].id)
 
 
 def unexpected() -> DeltaserveError:
@@ -67,7 +94,7 @@ def install(app: FastAPI, retry_after_s: float) -> None:
         if error.retryable and error.retry_after_s is None:
             error.retry_after_s = retry_after_s
         request.state.record.error = error.code or error.type
-        return error_response(error)
+        return error_response(error, request.scope)
 
     app.add_exception_handler(DeltaserveError, known)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -78,21 +105,25 @@ async def _invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     request.state.record.error = "invalid_request"
-    return error_response(schema_error(error.errors(), _fields(request)))
+    return error_response(schema_error(error.errors(), _fields(request)), request.scope)
 
 
 async def _http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     request.state.record.error = "http"
-    kind = "invalid_request_error" if error.status_code < 500 else "server_error"
-    detail = {"message": plain(_http_sentence(request, error)), "type": kind, "param": None, "code": None}
-    return Response(orjson.dumps({"error": detail}), error.status_code, error.headers, media_type="application/json")
+    sentence = plain(_http_sentence(request, error))
+    if speaks_anthropic(request.scope):
+        body = _anthropic_error(error.status_code, sentence, _id_of(request.scope))
+    else:
+        kind = "invalid_request_error" if error.status_code < 500 else "server_error"
+        body = {"error": {"message": sentence, "type": kind, "param": None, "code": None}}
+    return Response(orjson.dumps(body), error.status_code, error.headers, media_type="application/json")
 
 
 def _http_sentence(request: Request, error: HTTPException) -> str:
     if error.status_code == 404:
-        return _NOT_BUILT.get(request.scope["path"].rstrip("/"), _NO_ROUTE)
+        return not_built(request.scope["path"].rstrip("/"))
     if error.status_code == 405:
         return f"This route does not take {request.method}."
     return str(error.detail)

@@ -60,7 +60,7 @@ class AdminDoor:
             scope["state"]["actor"] = Actor(self._key_id, scope["state"]["record"].id)
             return await self._app(scope, receive, send)
         scope["state"]["record"].error = error.code
-        return await error_response(error)(scope, receive, send)
+        return await error_response(error, scope)(scope, receive, send)
 
     def _refusal(self, headers: Headers) -> DeltaserveError | None:
         right = self._keys.accept(headers)

@@ -1,8 +1,9 @@
-"""Bearer keys. Every route asks for one, except the few that tell nothing but the server's own state."""
+"""Keys of clients. Every route asks for one, except the few that tell nothing but the server's own state."""
 
 import hashlib
 import hmac
 from collections.abc import Iterable
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -10,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from deltaserve.errors import Unauthorized
 from deltaserve.server.api.errors import error_response
 
+HEADER: Final = "x-api-key"  # where Anthropic's clients put the key
 _OPEN = ("/health", "/version", "/metrics", "/playground", "/admin")  # /admin: see admin_door
 
 
@@ -45,12 +47,12 @@ class RequireKey:
         if scope["type"] != "http" or _is_open(scope["path"]):
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
-        if self._keys.accept(headers):
+        if self._keys.accept(headers) or self._keys.has(headers.get(HEADER, "")):
             return await self._app(scope, receive, send)
-        given = "authorization" in headers
+        given = "authorization" in headers or HEADER in headers
         message = "This API key is not known here." if given else "Send an API key: Authorization: Bearer <key>."
         scope["state"]["record"].error = Unauthorized.code
-        return await error_response(Unauthorized(message))(scope, receive, send)
+        return await error_response(Unauthorized(message), scope)(scope, receive, send)
 
 
 def _is_open(path: str) -> bool:

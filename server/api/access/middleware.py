@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deltaserve.errors import BadRequest, DeltaserveError, PayloadTooLarge, RequestTimedOut, Unavailable
-from deltaserve.server.api.errors import error_event, error_response, unexpected
+from deltaserve.server.api.errors import error_event, error_response, speaks_anthropic, unexpected
 from deltaserve.server.api.requests.naming import is_unicode
 from deltaserve.server.serving.service import Serving
 from deltaserve.server.telemetry import RequestRecord, log_request
@@ -34,7 +34,7 @@ class RequestContext:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         record = RequestRecord(_request_id(Headers(scope=scope)))
-        reply = _Reply(send, record.id, self._serving)
+        reply = _Reply(send, record.id, self._serving, also="request-id" if speaks_anthropic(scope) else None)
         scope.setdefault("state", {}).update(record=record, send=reply)
         try:
             await self._routed(scope, receive, reply)
@@ -55,7 +55,7 @@ class RequestContext:
         if is_unicode(scope["path"]):
             await self._app(scope, receive, reply)
         else:
-            await error_response(BadRequest("The path is not valid Unicode."))(scope, receive, reply)
+            await error_response(BadRequest("The path is not valid Unicode."), scope)(scope, receive, reply)
 
     def _end(self, record: RequestRecord) -> DeltaserveError:
         """Requests are cancelled from outside when the server ends, and by nobody else."""
@@ -67,9 +67,10 @@ class RequestContext:
 class _Reply:
     """`send` that adds what every answer has, and remembers how far this one is."""
 
-    def __init__(self, send: Send, request_id: str, serving: Serving) -> None:
+    def __init__(self, send: Send, request_id: str, serving: Serving, also: str | None) -> None:
         self._send = send
         self._request_id = request_id
+        self._also = also  # under which name Anthropic's clients look for the id
         self._serving = serving
         self.status: int | None = None
         self._events = self._complete = False
@@ -87,6 +88,8 @@ class _Reply:
     def _with_headers(self, message: Message) -> MutableHeaders:
         headers = MutableHeaders(scope=message)
         headers["x-request-id"] = self._request_id
+        if self._also is not None:
+            headers[self._also] = self._request_id
         if self._serving.draining:
             headers["connection"] = "close"  # the next request is for another server
         return headers
@@ -94,9 +97,10 @@ class _Reply:
     async def close(self, error: DeltaserveError, scope: Scope, receive: Receive) -> None:
         """Ends an answer that will not be finished: as an error of its own, or as a stream's last event."""
         if self.status is None:
-            await error_response(error)(scope, receive, self)
+            await error_response(error, scope)(scope, receive, self)
         elif self._events and not self._complete:
-            await self({"type": "http.response.body", "body": error_event(error), "more_body": False})
+            last = scope["state"].get("error_event", error_event)  # the route's own, where it has one
+            await self({"type": "http.response.body", "body": last(error), "more_body": False})
 
 
 class BodyLimit:
@@ -114,7 +118,7 @@ class BodyLimit:
             body = await self._read(scope, receive)
         except (PayloadTooLarge, BadRequest) as error:
             scope["state"]["record"].error = error.code
-            return await error_response(error)(scope, receive, send)
+            return await error_response(error, scope)(scope, receive, send)
         except TimeoutError:
             return await self._too_slow(scope, receive, send)
         if body is not None:
@@ -146,7 +150,7 @@ class BodyLimit:
         """The connection ends with the answer: the rest of the body would be read as the next request."""
         error = RequestTimedOut(f"The body was not complete in time: {self._timeout_s:g} s, and more for a large one.")
         scope["state"]["record"].error = error.code
-        response = error_response(error)
+        response = error_response(error, scope)
         response.headers["connection"] = "close"
         await response(scope, receive, send)
 

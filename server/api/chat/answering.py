@@ -6,7 +6,7 @@
         async with aclosing(chat.updates()) as updates:      # the work begins with the first batch, ends with the block
             async for batch in updates:                      # at most one update for each choice
                 for update in batch:
-                    update.index, update.parts, update.finish_reason, update.stop_reason
+                    update.index, update.parts, update.steps, update.finish_reason, update.stop_reason
 
 A route streams by yielding bytes for each batch (`replies.sse.stream_response`: an error before the first bytes has its
 own HTTP status), or reads all batches and writes one document (`replies.sse.whole_response`). Chat's own JSON is
@@ -23,7 +23,7 @@ from deltaserve.server.api.chat.prepared import PreparedChat, prepare_chat
 from deltaserve.server.api.replies.exchange import Exchange
 from deltaserve.server.api.replies.usage import Usage
 from deltaserve.server.api.requests.schema import ChatRequest
-from deltaserve.server.decoding.stream import Piece
+from deltaserve.server.decoding.stream import Piece, Step
 from deltaserve.server.serving.ports import Version
 
 
@@ -33,6 +33,7 @@ class Update:
 
     index: int
     parts: list[Part] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)  # the tokens that led to them, and their log-probabilities
     finish_reason: FinishReason | None = None  # of its last update, and only of that
     stop_reason: int | str | None = None  # the stop string or the id that ended it
 
@@ -71,6 +72,7 @@ class OpenChat:
         for index, piece in batch:
             update = updates.setdefault(index, Update(index))
             update.parts += self.prepared.read(index, piece)
+            update.steps += piece.steps
             update.finish_reason = self.prepared.readers[index].finish_reason
             update.stop_reason = self.prepared.readers[index].stop_reason
         return list(updates.values())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from deltaserve.server.answers.parts import Part
 from deltaserve.server.answers.reading import Reader
-from deltaserve.server.api.chat.prompt import chat_ids
+from deltaserve.server.api.chat.prompt import chat_ids, opens_turn
 from deltaserve.server.api.replies.exchange import Exchange
 from deltaserve.server.api.replies.usage import Usage
 from deltaserve.server.api.requests.parameters import chat_shape, plan
@@ -38,9 +38,8 @@ async def prepare_chat(body: ChatRequest, exchange: Exchange, version: Version) 
     """Checks, renders and encodes. Raises BadRequest and its kin: everything that can be refused is refused here."""
     serving, tokenizer = exchange.serving, version.tokenizer
     shape = chat_shape(body)
-    opens_turn = not body.continue_final_message if body.add_generation_prompt is None else body.add_generation_prompt
     longest = serving.max_context(version)
-    ids = await exchange.in_thread(lambda: chat_ids(body, tokenizer, opens_turn, longest))
+    ids = await exchange.in_thread(lambda: chat_ids(body, tokenizer, opens_turn(body), longest))
     constraint = await constraint_of(body, tokenizer, exchange.in_thread)
     choices = held(plan(body, shape, [ids], version, serving), constraint)
     return PreparedChat(choices, [Reader() for _ in choices], exchange.usage_of(choices))

@@ -9,6 +9,11 @@ from deltaserve.server.api.requests.schema import ChatRequest, Message, Tokenize
 from deltaserve.server.serving.ports import Tokenizer
 
 
+def opens_turn(body: ChatRequest) -> bool:
+    """Whether the prompt ends with the beginning of an assistant's turn; by default, unless one is to be continued."""
+    return not body.continue_final_message if body.add_generation_prompt is None else body.add_generation_prompt
+
+
 def chat_ids(
     body: ChatRequest | TokenizeRequest, tokenizer: Tokenizer, opens_turn: bool, max_context: int
 ) -> list[int]:

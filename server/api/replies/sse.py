@@ -66,7 +66,7 @@ class EventStream(StreamingResponse):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _next(self) -> bytes | None:
-        """The next frame, None at the end. A failure is one `error` event, after which there is no [DONE]."""
+        """The next frame, None at the end. A failure is the route's error event, after which there is no [DONE]."""
         try:
             return await anext(self._frames, None)
         except DeltaserveError as known:
@@ -75,7 +75,7 @@ class EventStream(StreamingResponse):
             error = unexpected()
             self._request.app.state.log.error("defect", id=self._request.state.record.id, error=type(defect).__name__)
         self._request.state.record.error = error.code or error.type
-        return error_event(error)
+        return bytes(getattr(self._request.state, "error_event", error_event)(error))
 
 
 async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:

@@ -123,10 +123,13 @@ class ChatLogprobs:
             top = b",".join(b"%b%b}" % (entry(i), _number(value)) for i, value in _alternatives(step))
             self._entries.append(b'%b%b,"top_logprobs":[%b]}' % (entry(step.token_id), _number(step.logprob), top))
 
+    def take(self) -> list[bytes]:
+        """The entries since the last flush, one for each token."""
+        entries, self._entries = self._entries, []
+        return entries
+
     def flush(self) -> bytes:
-        logprobs = b'{"content":[%b],"refusal":null}' % b",".join(self._entries)
-        self._entries.clear()
-        return logprobs
+        return b'{"content":[%b],"refusal":null}' % b",".join(self.take())
 
 
 def _alternatives(step: Step | ScoredToken) -> list[tuple[int, float]]:

@@ -65,9 +65,13 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
         return await _in_thread(request, lambda: _tokenized(body, version.tokenizer, longest))
 
 
+def countable(tokenizer: Tokenizer, max_context: int) -> int:
+    """Tokens that may be counted. Clients count those of texts longer than the context too, to cut them."""
+    return max(max_context, math.ceil(MAX_TEXT / tokenizer.longest_token))
+
+
 def _tokenized(body: TokenizeRequest, tokenizer: Tokenizer, max_context: int) -> Json:
-    # Clients count the tokens of texts longer than the context here, to cut them.
-    bound = max(max_context, math.ceil(MAX_TEXT / tokenizer.longest_token))
+    bound = countable(tokenizer, max_context)
     if body.prompt is not None:
         ids = encode(tokenizer, body.prompt, body.add_special_tokens is not False, bound)
     else:

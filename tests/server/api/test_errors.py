@@ -286,9 +286,14 @@ def test_a_model_that_is_not_there_is_answered_with_those_that_are(app: RunningA
 @pytest.mark.parametrize(
     ("path", "instead"),
     [
-        ("/v1/responses", "use /v1/chat/completions"),
         ("/v1/embeddings", "the embedding model's own server"),
-        ("/v1/messages", "use /v1/chat/completions"),
+        ("/v1/audio/speech", "this server generates text only"),
+        ("/v1/images/generations", "this server generates text only"),
+        ("/v1/moderations", "judges no texts"),
+        ("/v1/files", "keeps nothing"),
+        ("/v1/batches", "answered at once"),
+        ("/v1/responses/resp_1/cancel", "Nothing is kept of a response"),
+        ("/v1/v1/messages", "take the base URL without /v1"),
         ("/chat/completions", "the base URL ends in /v1"),
         ("/v1/nothing", "There is no such route"),
     ],

@@ -1,0 +1,104 @@
+"""A response of /v1/responses: its object, and its stream of events."""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+from uuid import uuid4
+
+import orjson
+
+from deltaserve.errors import DeltaserveError
+from deltaserve.server.answers.parts import Part
+from deltaserve.server.api.doors.blocks import Blocks, Change, merged
+from deltaserve.server.api.doors.responses.items import Items
+from deltaserve.server.api.doors.responses.schema import ResponsesRequest
+from deltaserve.server.api.requests.naming import plain
+
+Json = dict[str, Any]
+# What OpenAI's clients know as the code of an error inside a response.
+_SERVER_ERROR: Final = "server_error"
+
+
+class ResponseWriter:
+    """Parts in, events out; `document` is the whole answer, which the last event carries too."""
+
+    def __init__(self, request: ResponsesRequest) -> None:
+        self._echo = _echo(request)
+        self._id, self._created = f"resp_{uuid4().hex}", int(time.time())
+        self._blocks, self._items = Blocks(), Items()
+        self._events = 0
+        self._pending: list[bytes] = []  # log-probabilities of tokens whose text has not come yet
+
+    def know(self, **fields: Any) -> None:
+        """Fields that the request alone does not tell: model, system_fingerprint, temperature, top_p."""
+        self._echo.update(fields)
+
+    def opening(self) -> bytes:
+        response = self._response("in_progress")
+        return b"".join(self._frame(f"response.{name}", {"response": response}) for name in ("created", "in_progress"))
+
+    def add(self, parts: Iterable[Part], logprobs: Sequence[bytes] = ()) -> bytes:
+        """Events of these parts; `logprobs` are entries of the tokens that led to them."""
+        self._pending += logprobs
+        return b"".join(map(self._changed, self._blocks.add(merged(parts))))
+
+    def end(self, *, cut: bool) -> bytes:
+        """Ends the item that is open. `cut`: by the limit on tokens."""
+        return b"".join(map(self._changed, self._blocks.end(cut=cut)))
+
+    def closing(self, *, cut: bool, usage: Json, **more: Any) -> bytes:
+        """The last event."""
+        name = "response.incomplete" if cut else "response.completed"
+        return self._frame(name, {"response": self._finished(cut, usage, more)})
+
+    def document(self, *, cut: bool, usage: Json, **more: Any) -> bytes:
+        return orjson.dumps(self._finished(cut, usage, more))
+
+    def failed(self, error: DeltaserveError) -> bytes:
+        """The last events of a stream that fails."""
+        message, code = plain(error.message), error.code or error.type
+        told = self._frame("error", {"code": code, "message": message, "param": error.param})
+        response = self._response("failed", error={"code": _SERVER_ERROR, "message": message})
+        return told + self._frame("response.failed", {"response": response})
+
+    def _finished(self, cut: bool, usage: Json, more: Json) -> Json:
+        why = {"incomplete_details": {"reason": "max_output_tokens"}} if cut else {"completed_at": int(time.time())}
+        return self._response("incomplete" if cut else "completed", usage=usage, **why, **more)
+
+    def _response(self, status: str, **more: Any) -> Json:
+        constant = {"id": self._id, "object": "response", "created_at": self._created, "status": status}
+        empty = {"error": None, "incomplete_details": None, "usage": None, "completed_at": None}
+        return {**constant, **empty, **self._echo, "output": self._items.json(), **more}
+
+    def _changed(self, change: Change) -> bytes:
+        logprobs: list[bytes] = []
+        if change.what == "grown":
+            logprobs, self._pending = self._pending, []
+        return b"".join(self._frame(name, fields) for name, fields in self._items.events(change, logprobs))
+
+    def _frame(self, name: str, fields: Json) -> bytes:
+        event = orjson.dumps({"type": name, "sequence_number": self._events, **fields})
+        self._events += 1
+        return b"event: %b\ndata: %b\n\n" % (name.encode(), event)
+
+
+def _echo(request: ResponsesRequest) -> Json:
+    """What a response repeats of its request."""
+    passed = request.passed_on
+    return {
+        "background": False,
+        "instructions": request.instructions,
+        "max_output_tokens": request.max_output_tokens,
+        "metadata": request.metadata or {},
+        "model": request.model,
+        "parallel_tool_calls": passed.get("parallel_tool_calls", True),
+        "previous_response_id": None,
+        "reasoning": {"effort": (request.reasoning or {}).get("effort"), "summary": None},
+        "store": False,
+        "text": {"format": {"type": "text"}, **(request.text or {})},
+        "tool_choice": request.tool_choice or "auto",
+        "tools": request.tools or [],
+        "top_logprobs": request.top_logprobs or 0,
+        "truncation": "disabled",
+        "user": request.user,
+    }
