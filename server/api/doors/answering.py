@@ -1,7 +1,7 @@
 """A chat opened for the clients of another API: its answer streamed or whole, its prompt counted, its errors named."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from deltaserve.server.api.replies.explain import ExplainRows
 from deltaserve.server.api.replies.sse import stream_response, whole_response
 from deltaserve.server.api.requests.schema import ChatRequest
 from deltaserve.server.api.routes.models import countable
+from deltaserve.server.serving.service import Serving
 
 Json = dict[str, Any]
 Names = Mapping[str, str]
@@ -54,8 +55,16 @@ class Door(ABC):
         """The last events of a stream that fails."""
 
 
-def chat_request(fields: Json, names: Names) -> ChatRequest:
-    """Raises BadRequest naming the client's own field."""
+async def chat_request(request: Request, fields: Callable[[], Json], names: Names) -> ChatRequest:
+    """The chat request of these fields, made in a thread where it is long.
+
+    Raises BadRequest naming the field as the client knows it.
+    """
+    serving: Serving = request.app.state.serving
+    return await serving.threads.run(request.state.record.body_bytes, lambda: _validated(fields(), names))
+
+
+def _validated(fields: Json, names: Names) -> ChatRequest:
     with client_names(names):
         try:
             return ChatRequest.model_validate(fields)

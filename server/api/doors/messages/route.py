@@ -22,14 +22,15 @@ router = APIRouter(route_class=JsonRoute)
 @router.post("/v1/messages")
 async def messages(body: MessagesRequest, request: Request) -> Response:
     """Answer a conversation with corrected tokens, in the form of Anthropic's Messages API."""
-    chat = chat_request(chat_fields(body), NAMES)
+    chat = await chat_request(request, lambda: chat_fields(body), NAMES)
     return await answer(request, chat, MessagesDoor(chat))
 
 
 @router.post("/v1/messages/count_tokens")
 async def count_tokens(body: CountRequest, request: Request) -> dict[str, Any]:
     """The number of tokens that the model would read."""
-    return {"input_tokens": await count(request, chat_request(prompt_fields(body), NAMES), NAMES)}
+    chat = await chat_request(request, lambda: prompt_fields(body), NAMES)
+    return {"input_tokens": await count(request, chat, NAMES)}
 
 
 class MessagesDoor(Door):

@@ -5,16 +5,18 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from deltaserve.server.api.doors.passing import passed_on
 from deltaserve.server.api.requests.schema import MAX_MESSAGES, Body, ChatRequest, JsonObject, Objects, StopStrings
 from deltaserve.server.api.requests.unsupported import Refusal, refuse_misspelled, refuse_unsupported
 
 _IN_CHAT: Final = "belongs to /v1/chat/completions"
+_KEEPING_ALL: Final = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
 _ELSEWHERE: Final = "is not supported: nothing runs and nothing is kept here"
 
 UNSUPPORTED: Final[Mapping[str, Refusal]] = {
     "container": Refusal(_ELSEWHERE),
     "mcp_servers": Refusal("is not supported: this server calls no other one", ([],)),
-    "context_management": Refusal("is not supported: shorten `messages` yourself", ({},)),
+    "context_management": Refusal("is not supported: shorten `messages` yourself", ({}, _KEEPING_ALL)),
     "n": Refusal(f"must be 1: a message is one answer. More of them {_IN_CHAT}", (1,)),
     "max_completion_tokens": Refusal(f"{_IN_CHAT}; use max_tokens here"),
     "stop": Refusal(f"{_IN_CHAT}; use stop_sequences here"),
@@ -67,9 +69,8 @@ class CountRequest(Body):
 
     @property
     def passed_on(self) -> JsonObject:
-        """Fields that mean the same in a chat request."""
-        own = UNSUPPORTED.keys() | WITHOUT_EFFECT
-        return {name: value for name, value in (self.model_extra or {}).items() if name not in own}
+        """Fields that mean the same in a chat request, or are refused there."""
+        return passed_on(self.model_extra, {*UNSUPPORTED, *WITHOUT_EFFECT})
 
 
 class MessagesRequest(CountRequest):

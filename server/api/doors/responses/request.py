@@ -73,7 +73,7 @@ def _tools(request: ResponsesRequest) -> Json:
         allowed = _names(choice.get("tools"))
         tools = [tool for tool in tools or () if tool["function"].get("name") in allowed]
         choice = choice.get("mode")
-    return {"tools": tools, "tool_choice": _choice(choice)}
+    return {"tools": tools, "tool_choice": _choice(choice), "parallel_tool_calls": request.parallel_tool_calls}
 
 
 def _tool(tool: Json, path: str) -> Json:

@@ -23,15 +23,15 @@ router = APIRouter(route_class=JsonRoute)
 @router.post("/v1/responses")
 async def responses(body: ResponsesRequest, request: Request) -> Response:
     """Answer a conversation with corrected tokens, in the form of OpenAI's Responses API. Nothing is kept."""
-    chat = chat_request(chat_fields(body), NAMES)
+    chat = await chat_request(request, lambda: chat_fields(body), NAMES)
     return await answer(request, chat, ResponsesDoor(body, chat))
 
 
 @router.post("/v1/responses/input_tokens")
 async def input_tokens(body: ResponsesRequest, request: Request) -> dict[str, Any]:
     """The number of tokens that the model would read."""
-    counted = await count(request, chat_request(chat_fields(body), NAMES), NAMES)
-    return {"object": "response.input_tokens", "input_tokens": counted}
+    chat = await chat_request(request, lambda: chat_fields(body), NAMES)
+    return {"object": "response.input_tokens", "input_tokens": await count(request, chat, NAMES)}
 
 
 class ResponsesDoor(Door):

@@ -5,11 +5,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from deltaserve.server.api.requests.json_text import MAX_FIELDS
+from deltaserve.server.api.doors.passing import passed_on
 from deltaserve.server.api.requests.schema import MAX_MESSAGES, Body, ChatRequest, JsonObject, Objects
 from deltaserve.server.api.requests.unsupported import Refusal, refuse_misspelled, refuse_unsupported
 
 MAX_INCLUDED: Final = 16
+MAX_METADATA: Final = 16
 LOGPROBS: Final = "message.output_text.logprobs"
 # The others ask for parts of items that no answer of this server has; reasoning is never encrypted.
 Includable = Literal[
@@ -52,6 +53,7 @@ WITHOUT_EFFECT: Final = frozenset(
      "max_tool_calls", "stream_options", "background_options", "client_metadata", "access_programs", "image"}
 )  # fmt: skip
 
+Metadata = Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=MAX_METADATA)]
 Items = Annotated[list[JsonObject], Field(max_length=MAX_MESSAGES, fail_fast=True)]
 
 
@@ -77,7 +79,10 @@ class ResponsesRequest(Body):
     tool_choice: str | JsonObject | None = Field(
         None, description='"auto", "none", "required", or an object that names a function'
     )
-    metadata: Annotated[JsonObject, Field(max_length=MAX_FIELDS)] | None = Field(None, description="an object")
+    parallel_tool_calls: bool | None = Field(None, description="true or false")
+    metadata: Metadata | None = Field(
+        None, description=f"an object of at most {MAX_METADATA} strings of at most 512 characters"
+    )
     user: str | None = Field(None, description="a string")
 
     @model_validator(mode="before")
@@ -90,6 +95,5 @@ class ResponsesRequest(Body):
 
     @property
     def passed_on(self) -> JsonObject:
-        """Fields that mean the same in a chat request."""
-        own = UNSUPPORTED.keys() | WITHOUT_EFFECT
-        return {name: value for name, value in (self.model_extra or {}).items() if name not in own}
+        """Fields that mean the same in a chat request, or are refused there."""
+        return passed_on(self.model_extra, {*UNSUPPORTED, *WITHOUT_EFFECT})

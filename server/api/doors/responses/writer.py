@@ -84,14 +84,13 @@ class ResponseWriter:
 
 def _echo(request: ResponsesRequest) -> Json:
     """What a response repeats of its request."""
-    passed = request.passed_on
     return {
         "background": False,
         "instructions": request.instructions,
         "max_output_tokens": request.max_output_tokens,
         "metadata": request.metadata or {},
         "model": request.model,
-        "parallel_tool_calls": passed.get("parallel_tool_calls", True),
+        "parallel_tool_calls": request.parallel_tool_calls is not False,
         "previous_response_id": None,
         "reasoning": {"effort": (request.reasoning or {}).get("effort"), "summary": None},
         "store": False,
