@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from deltaserve.server.api.doors.passing import passed_on
-from deltaserve.server.api.requests.schema import MAX_MESSAGES, Body, ChatRequest, JsonObject, Objects
+from deltaserve.server.api.requests.body import Body, JsonObject
+from deltaserve.server.api.requests.schema import MAX_MESSAGES, ChatRequest, Objects
 from deltaserve.server.api.requests.unsupported import Refusal, refuse_misspelled, refuse_unsupported
 
 MAX_INCLUDED: Final = 16
