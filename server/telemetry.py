@@ -37,6 +37,7 @@ class Stats(Protocol):
     replaced: int
     local_proposed: int
     local_accepted: int
+    forced: int
     swallowed: int
     blind: int
     wasted: int
@@ -96,6 +97,9 @@ class Metrics:
         self.replaced = self._counter("replaced_tokens", "Proposals overruled.")
         self.local_proposed = self._counter("local_proposed_tokens", "Tokens the pair proposed.")
         self.local_accepted = self._counter("local_accepted_tokens", "Of these, emitted as they were.")
+        self.forced = self._counter(
+            "forced_tokens", "Tokens that an answer's grammar left no choice of, never asked for."
+        )
         self.swallowed = self._counter("swallowed_tokens", "Positions whose token the black box never showed.")
         self.blind = self._counter("blind_tokens", "Positions without a list, drawn from the pair alone (allow_blind).")
         self.wasted = self._counter("wasted_tokens", "Proposals that arrived and were void.")
@@ -157,6 +161,7 @@ class Metrics:
         self.replaced.inc(stats.replaced)
         self.local_proposed.inc(stats.local_proposed)
         self.local_accepted.inc(stats.local_accepted)
+        self.forced.inc(stats.forced)
         self.swallowed.inc(stats.swallowed)
         self.blind.inc(stats.blind)
         self.wasted.inc(stats.wasted)

@@ -1,10 +1,13 @@
-"""The toy world's vocabulary as a grammar sees it: ids 0 … 10 are the letters a … k, id 11 ends an answer."""
+"""The toy world's vocabulary as a grammar sees it: ids 0 … 10 are the letters a … k, id 11 ends an answer.
+
+In larger vocabularies the other ids stand for texts like `<17>`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLTokenizer
 
 from deltaserve.server.decoding.constraints.constraint import Constraint
 from deltaserve.server.decoding.constraints.grammar import Grammar, parsing_vocabulary
@@ -22,13 +25,15 @@ class Letters:
     joins: bool = True
 
     def token_bytes(self, token_id: int) -> bytes:
-        return b"<end>" if token_id == END else bytes([ord("a") + token_id])
+        return bytes([ord("a") + token_id]) if token_id < END else b"<%d>" % token_id
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) - ord("a") for letter in text]
 
 
-PARSING = parsing_vocabulary(Letters())
+@cache
+def parsing(size: int) -> LLTokenizer:
+    return parsing_vocabulary(Letters(size))
 
 
 def regex(pattern: str, after: tuple[int, ...] = ()) -> Constraint:
@@ -36,8 +41,8 @@ def regex(pattern: str, after: tuple[int, ...] = ()) -> Constraint:
 
 
 @cache
-def compiled(constraint: Constraint) -> Grammar:
-    return compiled_text(constraint.grammar, PARSING)
+def compiled(constraint: Constraint, size: int = 12) -> Grammar:
+    return compiled_text(constraint.grammar, parsing(size))
 
 
 def letters(ids: Sequence[int]) -> str:

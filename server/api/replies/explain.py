@@ -47,6 +47,7 @@ class ExplainRows:
             "accepted": proposed == emitted,
             "replaced": proposed is not None and proposed != emitted,
             "certified": step.certified,
+            **({"forced": True} if step.forced else {}),
             "kl_nats": None if explanation is None else explanation.kl_nats,
             "tail_mass": step.tail_mass,
             "candidates": [] if explanation is None else list(self._candidates(explanation)),

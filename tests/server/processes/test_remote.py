@@ -13,6 +13,8 @@ from deltaserve.errors import BadRequest, Conflict, ModelNotFound, OffsetUnavail
 from deltaserve.offset_models.registry.audit import Actor
 from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.weights import WeightsPool
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.decoding.constraints.compiling import GrammarCompiler
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.early_calls import EarlyCall, Records
 from deltaserve.server.decoding.drafting.local import verified_block
@@ -28,6 +30,7 @@ from deltaserve.server.serving.admission import LocalPlaces
 from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Version
 from deltaserve.server.telemetry import logger
+from tests.support.letters import END, Letters, compiled, regex
 from tests.support.offsets import BookkeepingEngine, lora_checkpoint
 from tests.support.toy import ToyBlackBox, ToyDetokenizer, ToyNames, ToySession, toy_stream
 
@@ -119,6 +122,11 @@ KINDS: dict[str, tuple[SamplingParams, Policy]] = {
     "guarded and explained": (params(**SEEDED), Policy(guard=Guard(kl_nats=0.01, temperature=0.0), explain=4)),
     "greedy, named": (params(temperature=0.0), Policy(naming=Naming(tail=0.1, certify=True, most=5))),
     "seeded, named": (params(**SEEDED), Policy(naming=Naming(tail=0.1, most=5))),
+    "held to a grammar": (params(**SEEDED, constraint=regex("a(bcd|[e-k]*)a"), eos_ids=frozenset({END})), Policy()),
+    "held to one later": (
+        params(**SEEDED, constraint=regex("[a-c]*d", after=(3,)), eos_ids=frozenset({END})),
+        Policy(),
+    ),
     "ending": (params(temperature=0.0, eos_ids=frozenset({2, 3}), min_tokens=4, stop=("xyz",)), Policy()),
 }
 
@@ -135,14 +143,19 @@ def told(step: Step) -> tuple[Any, ...]:
     top = None if step.top is None else [part.tolist() for part in step.top]
     shown = step.explanation
     explained = None if shown is None else (shown.kl_nats, shown.ids.tolist(), shown.after.tolist())
-    return step.token_id, step.proposed_id, step.certified, step.tail_mass, step.logprob, top, explained
+    held = step.forced, step.ends
+    return step.token_id, step.proposed_id, step.certified, step.tail_mass, step.logprob, top, explained, held
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("burst", [1, 4])
-async def test_a_stream_over_the_wire_gives_what_it_gives_beside_its_rows(site: Site, kind: str, burst: int) -> None:
+async def test_a_stream_over_the_wire_gives_what_it_gives_beside_its_rows(
+    site: Site, kind: str, burst: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted, policy = KINDS[kind]
-    expected = await steps_of(toy_stream(wanted, policy=policy), ToyBlackBox(burst=burst))
+    grammar = None if wanted.constraint is None else compiled(wanted.constraint)
+    expected = await steps_of(toy_stream(wanted, policy=policy, grammar=grammar), ToyBlackBox(burst=burst))
+    monkeypatch.setattr(Tokenizer, "grammars", GrammarCompiler(Letters()))
     async with site.front_end() as remote, remote.pinned("toy") as version:
         session = await version.open(1.0)
         stream = Stream([1, 2, 3], wanted, session, ToyDetokenizer(), policy=policy)

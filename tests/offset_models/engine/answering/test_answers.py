@@ -22,6 +22,7 @@ from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Naming, Policy
 from deltaserve.server.decoding.stream import Step, Stream
 from tests.server.decoding.drafting.test_sources import scripted
+from tests.support.letters import END, compiled, regex
 from tests.support.models import VOCAB, random_adapter, tiny_llama
 from tests.support.statistics import ALARM
 from tests.support.toy import ToyBlackBox, ToyDetokenizer, ToyNames
@@ -64,7 +65,8 @@ async def answer(
     session = await engine.open([(handle, strength)], timeout_s=5)
     try:
         session.prefetch(prompt)
-        stream = Stream(list(prompt), params, session, ToyDetokenizer(), policy=policy or Policy())
+        grammar = None if params.constraint is None else compiled(params.constraint, VOCAB)
+        stream = Stream(list(prompt), params, session, ToyDetokenizer(), policy=policy or Policy(), grammar=grammar)
         return [step async for step in decode(stream, source or UpstreamSource(black_box()))]
     finally:
         session.close()
@@ -82,6 +84,8 @@ KINDS = {
     "seeded": SEEDED,
     "seeded and filtered": replace(SEEDED, top_p=0.7, top_k=6, min_p=0.02),
     "log-probabilities": replace(GREEDY, top_logprobs=5),
+    "a grammar": replace(GREEDY, constraint=regex("(abc[d-h]*i|[b-e]{3,9}k)"), eos_ids=frozenset({END})),
+    "a wide grammar, seeded": replace(SEEDED, constraint=regex("[^a-h]*", after=(3,)), top_p=0.9, ignore_eos=True),
 }
 
 
@@ -116,6 +120,18 @@ async def test_ids_are_asked_for_by_name_where_the_core_would(params: SamplingPa
     assert all(asked)
     together = params.seed is None  # then one call may ask about several positions of a run
     assert together or asked[0] == asked[1]
+
+
+HELD = {"constraint": regex("(abc)?[d-k]*(bca|cab){1,3}k"), "eos_ids": frozenset({END}), "ignore_eos": True}
+
+
+@pytest.mark.parametrize("params", [replace(GREEDY, **HELD), replace(SEEDED, **HELD)], ids=["greedy", "seeded"])
+async def test_who_drafts_does_not_change_a_constrained_text(params: SamplingParams) -> None:
+    async with engine_of(decides=True) as served:
+        plain = ids(await answer(served, params))
+        assert ids(await answer(served, params, scripted(black_box(), 4, 0, 3, 1))) == plain
+        early = UpstreamSource(black_box(), early_call=EarlyCall(black_box(), Records()))
+        assert ids(await answer(served, params, early)) == plain
 
 
 @pytest.mark.parametrize("params", [GREEDY, SEEDED], ids=["greedy", "seeded"])
