@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from deltaserve.errors import BadRequest
 from deltaserve.server.answers.tools.grammars.lark import json_rule, literal, mark
-from deltaserve.server.answers.tools.grammars.written import Rules, in_order, listed, text_regex
+from deltaserve.server.answers.tools.grammars.written import Rules, in_order, listed
 from deltaserve.server.answers.tools.protocol import Tool
 from deltaserve.server.answers.tools.reading.typed import resolved, types_of
 
@@ -54,7 +54,7 @@ class _Bare:
     def _string(self, schema: Mapping[str, Any]) -> str:
         quote = mark(self._quote, self._special)
         if self._quote in self._special:
-            return f"{quote} {self._rules.add(text_regex(schema))} {quote}"
+            return f"{quote} {self._rules.text_before(schema, self._quote)} {quote}"
         return f"{quote} {self._rules.text(schema, self._quote)}"
 
     def _array(self, schema: Mapping[str, Any], depth: int) -> str:

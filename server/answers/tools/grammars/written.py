@@ -33,11 +33,13 @@ class Rules:
 
     def text(self, schema: Mapping[str, Any], end: str) -> str:
         """Text of this schema's length, up to the first `end`, which belongs to it."""
-        text = text_regex(schema)
-        return self.add(self._without(text, end) if schema.get("minLength") else text, f"[suffix={literal(end)}]")
+        return self.add(self.text_before(schema, end), f"[suffix={literal(end)}]")
 
-    def _without(self, text: str, end: str) -> str:
-        """A terminal for text that has no `end` in it: one of some length would else go on behind it."""
+    def text_before(self, schema: Mapping[str, Any], end: str) -> str:
+        """The same without its end. Text of some length must be kept from going on behind a first `end`."""
+        text = text_regex(schema)
+        if not schema.get("minLength"):
+            return text
         name = f"PART_{len(self.lines)}"
         self.lines.append(f"{name}: {text} & ~({ANY_TEXT} {literal(end)} {ANY_TEXT})")
         return name

@@ -6,6 +6,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from llguidance import LLMatcher
 
 from deltaserve.errors import BadRequest
 from deltaserve.server.answers.parts import CallArguments, CallBegun, Content, Part
@@ -45,7 +46,11 @@ TOOLS = (
 )
 NONE = {"type": "object", "additionalProperties": False}
 SCHEMAS = {tool.name: jsonschema_rs.validator_for({"type": "object", **(tool.parameters or NONE)}) for tool in TOOLS}
-CHOICES: tuple[ToolChoice, ...] = ("auto", "required", NamedTool("get_weather"))
+FORCED: tuple[tuple[ToolChoice, bool], ...] = (
+    ("required", True),
+    ("required", False),
+    (NamedTool("get_weather"), True),
+)
 # What a model writes that is about to call a tool, where it need not.
 BEGINNINGS = {
     "harmony": "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.",
@@ -91,14 +96,13 @@ def _check(parts: list[Part]) -> int:
 @pytest.mark.parametrize("tokens", [True, False], ids=["tokens", "letters"])
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
 def test_a_forced_call_is_valid_and_nothing_else_is_written(form: ToolFormat, tokens: bool) -> None:
-    for choice in ("required", NamedTool("get_weather")):
-        for parallel in (True, False):
-            for parts in _answers(form, choice, parallel, tokens):
-                count = _check(parts)
-                assert count == 1 or (count > 1 and parallel and choice == "required")
-                assert form.reasons or not any(isinstance(part, Content) for part in parts)
-                names = {part.name for part in parts if isinstance(part, CallBegun)}
-                assert choice == "required" or names == {"get_weather"}
+    for choice, parallel in FORCED:
+        for parts in _answers(form, choice, parallel, tokens):
+            count = _check(parts)
+            assert count == 1 or (count > 1 and parallel and choice == "required")
+            assert form.reasons or not any(isinstance(part, Content) for part in parts)
+            names = {part.name for part in parts if isinstance(part, CallBegun)}
+            assert choice == "required" or names == {"get_weather"}
 
 
 @pytest.mark.parametrize("tokens", [True, False], ids=["tokens", "letters"])
@@ -120,7 +124,8 @@ def test_nothing_is_constrained_without_tools_and_where_none_is_chosen(form: Too
 def test_a_strict_schema_is_kept_whole_or_refused_and_any_other_as_far_as_it_can_be() -> None:
     odd = {"type": "object", "properties": {"a": {"type": "string", "not": {"const": "b"}}}}
     form = FORMATS[0]
-    assert form.grammar([Tool("f", odd)], "required", True, {}) is not None
+    loose = form.grammar([Tool("f", odd)], "required", True, {})
+    assert loose is not None and not LLMatcher.validate_grammar(loose)
     with pytest.raises(BadRequest, match="`not`") as refused:
         form.grammar([Tool("f", odd, strict=True)], "required", True, {})
     assert refused.value.param == "tools"
