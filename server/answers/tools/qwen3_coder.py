@@ -102,8 +102,8 @@ class _Coder:
         lead = "{"
         while True:
             yield from spaces(source)
-            sign = yield from sign_next(source, PARAMETER, FUNCTION_END)
-            if sign == FUNCTION_END or (sign is None and source.text.startswith(source.sign(END))):
+            sign = yield from sign_next(source, PARAMETER, FUNCTION_END, source.sign(END))
+            if sign is not None and sign != PARAMETER:
                 yield NO_ARGUMENTS if lead == "{" else "}"
                 return True
             key = (yield from word(source, _NAME)) if sign else ""

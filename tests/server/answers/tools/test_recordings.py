@@ -74,6 +74,7 @@ QWEN3_CODER: dict[str, Recording] = {
         "<tool_call><function=get_weather><parameter=city>Paris</parameter></function></tool_call>",
         WEATHER,
     ),
+    "no end of the function": ("<tool_call>\n<function=now>\n</tool_call>!", [*call("now", "{}"), Content("!")]),
     "cut in the name": ("So: <tool_call>\n<function=get_wea", [Content("So: ")]),
     "cut behind the name": ("<tool_call>\n<function=get_weather>\n", [CallBegun(0, "", "get_weather")]),
     "cut in a string": (
