@@ -9,3 +9,5 @@ class Constraint:
 
     grammar: str  # as llguidance serialises it: `LLMatcher.grammar_from_json_schema`, `StructTag.to_grammar`, …
     after: tuple[int, ...] = ()  # token ids; where there are any, all is allowed until the answer has had them in a row
+    # A token that an answer may begin with in place of what the grammar allows; then all is allowed until `after`.
+    opens: int | None = None  # None: where there is an `after`, every answer begins freely

@@ -21,7 +21,9 @@ class Held:
         self._after = constraint.after
         self._latest: tuple[int, ...] = ()  # as many of the answer's latest tokens as `after` has, before it begins
         self._matcher = Matcher(grammar)
-        self._place: Place | None = None if constraint.after else self._matcher.start  # None: not yet begun, or over
+        self._opens = constraint.opens if constraint.after else None  # may be the first token
+        free = bool(constraint.after) and self._opens is None
+        self._place: Place | None = None if free else self._matcher.start  # None: not yet begun, or over
         self.void = False  # the answer is over, or a token was added that is not allowed: nothing follows it
         self._said: tuple[Place, frozenset[int], Allowed] | None = None  # what `allowed` said last
 
@@ -40,11 +42,13 @@ class Held:
 
     def add(self, token_id: int, ends: Collection[int]) -> None:
         """Go on behind this token; `ends` are the ids that end an answer, which no grammar has a place behind."""
-        place = self._place
+        place, opens, self._opens = self._place, self._opens, None
         if place is None:
             self._wait(token_id)
+        elif token_id == opens:
+            self._place = None
         elif token_id not in ends and token_id in self._matcher.follow(place).text:
-            self._place = place.then(token_id)
+            self._place, self._after = place.then(token_id), ()
         else:
             self._place, self._after, self.void = None, (), True
 
@@ -56,15 +60,19 @@ class Held:
             self._place = self._matcher.start
 
     def allowed(self, ends: frozenset[int], last: frozenset[int]) -> Allowed:
-        """G here: what goes on, and `ends` where the answer may end; `last` where it must end and has none of them."""
+        """G here: what goes on or opens the answer, and `ends` where it may end; `last` where it must and has none."""
         place = self._place
         if place is None:
             return _NONE
         follow = self._matcher.follow(place)
         if not follow.accepting:
-            return follow.text
-        if not ends and not follow.text.count:
+            ends = frozenset()
+        elif not ends and not follow.text.count:
             ends = last
+        if self._opens is not None:
+            ends |= {self._opens}
+        elif not follow.accepting:
+            return follow.text
         if self._said is None or self._said[0] is not place or self._said[1] != ends:
             self._said = (place, ends, _with(follow.text, ends))
         return self._said[2]
@@ -72,7 +80,7 @@ class Held:
     @property
     def complete(self) -> bool:
         """Whether the grammar accepts and nothing can follow but the end."""
-        if self._place is None:
+        if self._place is None or self._opens is not None:
             return False
         follow = self._matcher.follow(self._place)
         return follow.accepting and follow.text.count == 0
