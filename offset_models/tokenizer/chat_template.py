@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,6 +94,16 @@ class ChatTemplate:
         return self._templates.get(DEFAULT)
 
     @property
+    def source_with_tools(self) -> str | None:
+        """The template of conversations with tools."""
+        return self._templates.get(TOOL_USE, self.source)
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """What any of the templates reads that is not its own."""
+        return frozenset().union(*map(_variables, self._templates.values()))
+
+    @property
     def identity(self) -> str | list[dict[str, str]] | None:
         """What a fingerprint is taken of: all templates."""
         return declaration(self._templates)
@@ -180,6 +191,13 @@ def _render(**chat: Any) -> Any:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     return render_jinja_template(**chat)
+
+
+def _variables(template: str) -> set[str]:
+    from jinja2.meta import find_undeclared_variables
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    return find_undeclared_variables(_compile_jinja_template(template).environment.parse(template))
 
 
 def _key(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], about: Sequence[Any]) -> bytes | None:

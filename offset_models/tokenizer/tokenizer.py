@@ -102,11 +102,14 @@ class Tokenizer:
         """`token_bytes` as text, alone: half a character shows as U+FFFD."""
         return self.token_bytes(token_id).decode(errors="replace")
 
-    def detokenizer(self, prompt_ids: Sequence[int] = ()) -> PlacedDetokenizer:
-        """A new incremental decoder without special tokens; `prompt_ids` decide whether a leading space is text."""
+    def detokenizer(self, prompt_ids: Sequence[int] = (), *, special: bool = False) -> PlacedDetokenizer:
+        """A new incremental decoder; `prompt_ids` decide whether a leading space is text.
+
+        `special`: special tokens have their text; else they have none.
+        """
         if self._spelling.joins:
-            return ByteDetokenizer(self._said, prompt_ids, self._spelling.leading)
-        return IncrementalDetokenizer(self.backend, prompt_ids)
+            return ByteDetokenizer(self.token_bytes if special else self._said, prompt_ids, self._spelling.leading)
+        return IncrementalDetokenizer(self.backend, prompt_ids, special=special)
 
     def render_chat(
         self,
@@ -140,6 +143,16 @@ class Tokenizer:
     def chat_template(self) -> str | None:
         """Source of the default chat template."""
         return self._chat.source
+
+    @property
+    def tool_template(self) -> str | None:
+        """Source of the chat template of conversations with tools: most models have one for all."""
+        return self._chat.source_with_tools
+
+    @property
+    def template_variables(self) -> frozenset[str]:
+        """What the chat templates read: messages, tools, and what `chat_template_kwargs` may give."""
+        return self._chat.variables
 
     @cached_property
     def vocab_size(self) -> int:

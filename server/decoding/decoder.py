@@ -105,8 +105,9 @@ async def generate(stream: Stream, source: DraftSource) -> AsyncGenerator[Piece,
         async for step in steps:
             waiting.append(step)
             text = stream.text_of(step)
-            if text or stream.finished:
-                yield Piece(text, tuple(waiting), stream.finish_reason, stream.stop_reason)
+            segments = stream.segments_of(text)
+            if text or segments or stream.finished:
+                yield Piece(text, tuple(waiting), stream.finish_reason, stream.stop_reason, segments=segments)
                 waiting.clear()
             if stream.finished:
                 return

@@ -1,6 +1,6 @@
 """One choice while it is generated: its ids, its randomness, its text, and the steps that it is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -11,6 +11,7 @@ from deltaserve.server.decoding.params import FinishReason, SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import Floats, Ids, Proposal
 from deltaserve.server.decoding.scoring import ScoredToken
+from deltaserve.server.decoding.segments import Segment, Segmenter
 from deltaserve.server.decoding.text import Detokenizer, StopStrings
 
 
@@ -37,13 +38,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that can be sent, with the steps that led to it. A scored prompt comes in a first piece of its own."""
+    """Text that can be sent, with the steps that led to it. A scored prompt comes in a first piece of its own.
+
+    `segments`: the text where a parser reads it, cut at the tokens that it wants to see; else none.
+    """
 
     text: str
     steps: tuple[Step, ...]
     finish_reason: FinishReason | None = None
     stop_reason: int | str | None = None
     prompt: tuple[ScoredToken, ...] = ()
+    segments: tuple[Segment, ...] = ()
 
 
 @dataclass(slots=True)
@@ -100,10 +105,12 @@ class Stream:
     stats: StreamStats = field(default_factory=StreamStats)
     policy: Policy = field(default_factory=Policy)
     grammar: Grammar | None = None  # of `params.constraint`, compiled
+    wanted: Mapping[int, str] | None = None  # tokens that a parser wants to see, and their texts; None: none reads it
     ids: list[int] = field(init=False)
     key: str = field(init=False, default_factory=lambda: uuid4().hex)  # says nothing of what is asked
     corrector: Corrector = field(init=False)
     stops: StopStrings = field(init=False)
+    segmenter: Segmenter | None = field(init=False)
     finish_reason: FinishReason | None = field(init=False, default=None)
     stop_reason: int | str | None = field(init=False, default=None)
 
@@ -112,6 +119,7 @@ class Stream:
         spec = AnswerSpec(self.prompt_ids, self.params, self.policy, self.index, self.grammar)
         self.corrector = self.session.corrector(spec)
         self.stops = StopStrings(self.params.stop)
+        self.segmenter = None if self.wanted is None else Segmenter(self.wanted)
 
     @property
     def emitted(self) -> int:
@@ -178,6 +186,8 @@ class Stream:
         """Text that can be sent after this step. A stop string that is complete now finishes the stream."""
         final = step.token_id in self.params.final_ids
         text = "" if final else self.detokenizer.step(step.token_id)
+        if self.segmenter is not None:
+            self.segmenter.decoded(step.token_id, text)
         if self.finished:
             text += self.detokenizer.flush()
         text = self.stops.push(text, early=self.emitted <= self.params.min_tokens)
@@ -186,3 +196,7 @@ class Stream:
         elif self.finished:
             text += self.stops.flush()
         return text
+
+    def segments_of(self, text: str) -> tuple[Segment, ...]:
+        """Text that can be sent, as a parser reads it. It is asked once for the text of each step."""
+        return () if self.segmenter is None else self.segmenter.cut(text, last=self.finished)

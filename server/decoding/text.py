@@ -96,14 +96,15 @@ def _goes_on(begun: bytes, byte: bytes) -> bool:
 
 
 class IncrementalDetokenizer:
-    """Decodes a window of the latest ids with and without the new one; special tokens have no text.
+    """Decodes a window of the latest ids with and without the new one; special tokens have text where it is wanted.
 
     For vocabularies whose tokens have no bytes of their own: the decoder must see several to know what lies between.
     The window always starts at a place where whole characters began.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = (), *, special: bool = False) -> None:
         self._tokenizer = tokenizer
+        self._skips_special = not special
         self._window = self._context(prompt_ids)
         self._shown_ids = len(self._window)
         self._shown = self._decode(self._window)
@@ -150,7 +151,7 @@ class IncrementalDetokenizer:
         self._shown = self._decode(self._window)
 
     def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+        return str(self._tokenizer.decode(ids, skip_special_tokens=self._skips_special))
 
 
 class StopStrings:

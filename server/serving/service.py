@@ -40,6 +40,8 @@ class Choice:
     params: SamplingParams
     policy: Policy = field(default_factory=Policy)
     scored: bool = False  # the prompt's own log-probabilities are wanted too
+    special: bool = False  # special tokens are shown in the text
+    wanted: Mapping[int, str] | None = None  # tokens that the answer's parser wants to see; None: no parser reads it
 
 
 _NAMED_PER_TOKEN = 0.05  # calls that ask for ids by name, where `named_ids` is auto
@@ -287,11 +289,22 @@ class _Run:
         await self.outbox.put(choice.index, Piece("", (), "length" if only else None, prompt=tokens))
         return scoring.primed(self.source(choice, upstream))
 
+    async def _stream(self, choice: Choice, session: CorrectingSession, stats: StreamStats) -> Stream:
+        tokenizer, constraint = self.version.tokenizer, choice.params.constraint
+        return Stream(
+            choice.prompt_ids,
+            choice.params,
+            session,
+            tokenizer.detokenizer(choice.prompt_ids, special=choice.special),
+            choice.sample,
+            stats,
+            choice.policy,
+            None if constraint is None else await tokenizer.grammars.grammar(constraint),
+            choice.wanted,
+        )
+
     async def _pump(self, choice: Choice, session: CorrectingSession, source: DraftSource, stats: StreamStats) -> None:
-        detokenizer = self.version.tokenizer.detokenizer(choice.prompt_ids)
-        constraint, policy = choice.params.constraint, choice.policy
-        grammar = None if constraint is None else await self.version.tokenizer.grammars.grammar(constraint)
-        stream = Stream(choice.prompt_ids, choice.params, session, detokenizer, choice.sample, stats, policy, grammar)
+        stream = await self._stream(choice, session, stats)
         metrics, outbox = self.serving.metrics, self.outbox
         before = self.started
         latency = metrics.first_token
