@@ -13,7 +13,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -22,6 +30,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from deltaserve.errors import NotConfigured
+from deltaserve.server.answers.thinking import thinking_of
+from deltaserve.server.answers.tools.choosing import format_of
 from deltaserve.server.decoding.params import LEAST_TEMPERATURE
 from deltaserve.server.decoding.policy import Guard, Naming, Policy
 from deltaserve.server.upstream.base import Dialect
@@ -177,6 +188,13 @@ class Settings(BaseSettings):
         "auto", description="auto: what the pair's generation_config.json recommends for requests that do not say"
     )
 
+    tool_format: str = Field(
+        "auto", description="how the model writes tool calls; auto: as its chat template shows; off: none are read"
+    )
+    reasoning_format: str = Field(
+        "auto", description="the marks around what the model thinks; auto: as its chat template shows; off: it is text"
+    )
+
     # bounds
     max_streams: Annotated[str, BeforeValidator(str), Field(pattern=r"^(auto|[1-9][0-9]{0,3})$")] = Field(
         "auto",
@@ -240,6 +258,16 @@ class Settings(BaseSettings):
     @classmethod
     def _split_lines(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.splitlines()))) if isinstance(value, str) else value
+
+    @field_validator("tool_format", "reasoning_format")
+    @classmethod
+    def _is_known(cls, name: str, info: ValidationInfo) -> str:
+        look_up = format_of if info.field_name == "tool_format" else thinking_of
+        try:
+            look_up("", name)
+        except NotConfigured as error:
+            raise ValueError(error.message) from None
+        return name
 
     @model_validator(mode="after")
     def _one_for_each_upstream(self) -> "Settings":

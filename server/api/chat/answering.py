@@ -10,15 +10,15 @@
 
 A route streams by yielding bytes for each batch (`replies.sse.stream_response`: an error before the first bytes has its
 own HTTP status), or reads all batches and writes one document (`replies.sse.whole_response`). Chat's own JSON is
-written in routes/chat.py.
+written in chat/writing.py.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from deltaserve.server.answers.choice_reader import FinishReason
 from deltaserve.server.answers.parts import Part
-from deltaserve.server.answers.reading import FinishReason
 from deltaserve.server.api.chat.prepared import PreparedChat, prepare_chat
 from deltaserve.server.api.replies.exchange import Exchange
 from deltaserve.server.api.replies.usage import Usage

@@ -1,5 +1,7 @@
 """A conversation as the ids of a prompt."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from deltaserve.errors import BadRequest, UnsupportedParameter
@@ -14,18 +16,45 @@ def opens_turn(body: ChatRequest) -> bool:
     return not body.continue_final_message if body.add_generation_prompt is None else body.add_generation_prompt
 
 
-def chat_ids(
-    body: ChatRequest | TokenizeRequest, tokenizer: Tokenizer, opens_turn: bool, max_context: int
-) -> list[int]:
-    """The conversation through the model's template, encoded once. Long ones are work for a thread."""
+@dataclass(frozen=True, slots=True)
+class ChatPrompt:
+    """A conversation as the model's template writes it, encoded once."""
+
+    text: str
+    ids: list[int]
+    continued: str | None = None  # what the assistant said of a message that is to go on
+
+
+def chat_prompt(
+    body: ChatRequest | TokenizeRequest,
+    tokenizer: Tokenizer,
+    opens_turn: bool,
+    max_context: int,
+    arguments: Mapping[str, Any] | None,
+) -> ChatPrompt:
+    """Long ones are work for a thread. `arguments`: for the template. Raises BadRequest, ContextLengthExceeded."""
+    messages = [_plain(message, at) for at, message in enumerate(body.messages or ())]
     text = tokenizer.render_chat(
-        [_plain(message, at) for at, message in enumerate(body.messages or ())],
+        messages,
         add_generation_prompt=opens_turn,
         continue_final_message=body.continue_final_message,
         tools=body.tools,
-        chat_template_kwargs=body.chat_template_kwargs,
+        chat_template_kwargs=arguments,
     )
-    return encode(tokenizer, text, bool(body.add_special_tokens), max_context)
+    ids = encode(tokenizer, text, bool(body.add_special_tokens), max_context)
+    return ChatPrompt(text, ids, _said(messages[-1]) if body.continue_final_message else None)
+
+
+def chat_ids(
+    body: ChatRequest | TokenizeRequest, tokenizer: Tokenizer, opens_turn: bool, max_context: int
+) -> list[int]:
+    """The same of a conversation that asks for nothing but its ids."""
+    return chat_prompt(body, tokenizer, opens_turn, max_context, body.chat_template_kwargs).ids
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part["text"] for part in content or ())
 
 
 def _plain(message: Message, at: int) -> dict[str, Any]:

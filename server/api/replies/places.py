@@ -13,12 +13,17 @@ _Utf8 = codecs.getincrementaldecoder("utf-8")
 
 
 class Places:
-    """The places of one choice. Its answer stands behind `echoed_text`, which is the prompt's text or empty."""
+    """The places of one choice. Its answer stands behind `echoed_text`, which is the prompt's text or empty.
 
-    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int], echoed_text: str = "") -> None:
+    `special`: its special tokens have text.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, prompt_ids: Sequence[int], echoed_text: str = "", *, special: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
         self._prompt_ids, self._echoed_text = prompt_ids, echoed_text
-        self._answer = tokenizer.detokenizer(prompt_ids)
+        self._answer = tokenizer.detokenizer(prompt_ids, special=special)
         self._shown = len(echoed_text)
 
     def of_answer(self, token_id: int) -> int:

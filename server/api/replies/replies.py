@@ -94,8 +94,9 @@ async def _frames(exchange: Exchange, prepare: Prepare) -> AsyncGenerator[bytes,
         ahead = reply.opening()
         async with exchange.serving.answer(version, reply.choices, exchange.record) as outbox:
             async for batch in outbox:
-                yield ahead + await _chunks(reply, batch)
-                ahead = b""
+                if chunks := await _chunks(reply, batch):
+                    yield ahead + chunks
+                    ahead = b""
         yield reply.closing()
 
 

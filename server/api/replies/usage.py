@@ -23,9 +23,11 @@ class Usage:
         """Of the black box's calls, as far as choices have ended."""
         return self.record.bill
 
-    def add(self, tokens: int) -> None:
-        """So many more were generated."""
+    def add(self, tokens: int, reasoning_tokens: int = 0) -> None:
+        """So many more were generated, some of them before the answer itself."""
         self.completion_tokens += tokens
+        if self.reasoning_tokens is not None:
+            self.reasoning_tokens += reasoning_tokens
         self.record.completion_tokens = self.completion_tokens
 
     def json(self) -> bytes:

@@ -71,7 +71,10 @@ def plan(
             raise BadRequest(
                 f"`min_tokens` is more than the {params.max_tokens} tokens of the answer.", param="min_tokens"
             )
-        choices += [Choice(at * request.n + i, i, prompt, params, policy) for i in range(request.n)]
+        choices += [
+            Choice(at * request.n + i, i, prompt, params, policy, special=not request.skip_special_tokens)
+            for i in range(request.n)
+        ]
     return choices
 
 
@@ -107,7 +110,7 @@ def _params(request: Generation, shape: AnswerShape, version: Version, serving: 
         eos_ids=serving.backends.end_ids(version),
         stop_token_ids=frozenset(known_ids(tokenizer, request.stop_token_ids, "stop_token_ids")),
         stop=request.stop_strings,
-        stop_tokens=special_stops(tokenizer, request.stop_strings),
+        stop_tokens=special_stops(tokenizer, request.stop_strings, shown=not request.skip_special_tokens),
         top_logprobs=shape.top_logprobs,
     )
 
@@ -121,14 +124,16 @@ def with_defaults(request: AnyBody, defaults: Mapping[str, float]) -> AnyBody:
     return request.model_copy(update={name: defaults[name] for name in left_out & defaults.keys()})
 
 
-def special_stops(tokenizer: Tokenizer, stops: Sequence[str]) -> dict[int, str]:
-    """The stop strings that are special tokens, by id: an answer's text never shows them. Raises BadRequest.
+def special_stops(tokenizer: Tokenizer, stops: Sequence[str], *, shown: bool = False) -> dict[int, str]:
+    """The stop strings that are special tokens, by id. Raises BadRequest where one holds more than such a token.
+
+    An answer's text never shows them, unless they are `shown`: then every string can be found.
 
     They stay stop strings too, as other tokens may spell the same text.
     """
     names = {tokenizer.token_bytes(i).decode(): i for i in tokenizer.special_ids} if stops else {}
     for stop in stops:
-        if stop not in names and (held := next((name for name in names if name and name in stop), None)):
+        if not shown and stop not in names and (held := next((name for name in names if name and name in stop), None)):
             raise BadRequest(
                 f"`stop`: {held} is a special token and never part of an answer's text, so a longer string with it in "
                 "it cannot be found. Name the token alone, or use `stop_token_ids`.",

@@ -4,10 +4,11 @@ A field is here, or refused (`unsupported.py`), or OpenAI's and without effect o
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
+from deltaserve.server.answers.effort import EFFORTS, Effort
 from deltaserve.server.api.requests.body import Body, JsonObject
 from deltaserve.server.api.requests.json_text import MAX_FIELDS
 from deltaserve.server.api.requests.structured_fields import StructuredFields
@@ -88,6 +89,7 @@ class Generation(StructuredFields):
     add_special_tokens: bool | None = Field(None, description="true or false")
     return_token_ids: bool = Field(False, description="true or false")
     return_tokens_as_token_ids: bool = Field(False, description="true or false")
+    skip_special_tokens: bool = Field(True, description="true or false; false: special tokens are shown in the text")
     user: str | None = Field(None, description="a string")
     explain: bool = Field(False, description="true or false; true needs the admin key")
 
@@ -144,8 +146,12 @@ class ChatRequest(Generation):
     add_generation_prompt: bool | None = Field(None, description="true or false")
     continue_final_message: bool = Field(False, description="true or false")
     chat_template_kwargs: TemplateArguments | None = Field(None, description=TEMPLATE_ARGUMENTS)
+    reasoning_effort: Effort | None = Field(None, description=f"one of {', '.join(EFFORTS)}")
     tools: Objects | None = Field(None, description="a list of objects")
-    tool_choice: Literal["auto", "none"] | None = Field(None, description='"none", or "auto" without tools')
+    tool_choice: str | JsonObject | None = Field(
+        None, description='"auto", "none", "required" or {"type": "function", "function": {"name": …}}'
+    )
+    parallel_tool_calls: bool = Field(True, description="true or false")
 
     @model_validator(mode="before")
     @classmethod

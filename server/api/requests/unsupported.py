@@ -21,7 +21,6 @@ class Refusal:
 
 _NOT_BUILT = "is not supported by this server"
 _TEXT_ONLY = Refusal("is not supported: this server reads and writes text only")
-_NO_CALLS = Refusal("is not supported: tool calls are not parsed; use tools with tool_choice 'none'")
 
 COMMON: Mapping[str, Refusal] = {
     "allowed_token_ids": Refusal(f"{_NOT_BUILT}; use logit_bias"),
@@ -32,8 +31,7 @@ COMMON: Mapping[str, Refusal] = {
     "use_beam_search": Refusal(_NOT_BUILT, (False,)),
     "length_penalty": Refusal(_NOT_BUILT, (1, 1.0)),
     "include_stop_str_in_output": Refusal(_NOT_BUILT, (False,)),
-    "skip_special_tokens": Refusal("must be true here: special tokens have no text", (True,)),
-    "spaces_between_special_tokens": Refusal("must be true here: special tokens have no text", (True,)),
+    "spaces_between_special_tokens": Refusal("must be true here: no spaces are put into a text", (True,)),
     "truncate_prompt_tokens": Refusal(f"{_NOT_BUILT}; shorten the prompt"),
     "prompt_embeds": Refusal(_NOT_BUILT),
 }
@@ -48,12 +46,13 @@ COMPLETION: Mapping[str, Refusal] = {
 CHAT: Mapping[str, Refusal] = {
     "echo": Refusal("is not supported in chat", (False,)),
     "best_of": Refusal("is not supported in chat; use n", (1,)),
-    "functions": _NO_CALLS,
-    "function_call": Refusal(_NO_CALLS.sentence, ("none", "auto")),
+    "functions": Refusal(
+        "is the old form and not supported: send each one in `tools` as {'type': 'function', 'function': {…}}", ([],)
+    ),
+    "function_call": Refusal("is the old form and not supported: send `tool_choice`", ("none", "auto")),
     "audio": _TEXT_ONLY,
     "modalities": Refusal(_TEXT_ONLY.sentence, (["text"],)),
     "prediction": Refusal(_NOT_BUILT),
-    "reasoning_effort": Refusal("is not supported; give what the chat template reads in chat_template_kwargs"),
     "verbosity": Refusal(_NOT_BUILT),
     "web_search_options": Refusal(_NOT_BUILT),
     "chat_template": Refusal("is not supported: the model's own template is used"),
@@ -67,12 +66,6 @@ def refuse_unsupported(data: Mapping[str, Any], table: Mapping[str, Refusal]) ->
         value, refusal = data[name], table[name]
         if value is not None and not any(value == ok and type(value) is type(ok) for ok in refusal.neutral):
             raise UnsupportedParameter(f"`{name}` {refusal.sentence}.", param=name)
-    tools, choice = data.get("tools"), data.get("tool_choice")
-    if (choice not in (None, "none") and (tools or choice != "auto")) or (tools and choice is None):
-        raise UnsupportedParameter(
-            "Tool calls are not parsed by this server: send tool_choice 'none' to show tools to the template only.",
-            param="tool_choice",
-        )
 
 
 def refuse_misspelled(data: Mapping[str, Any], known: Collection[str]) -> None:

@@ -97,7 +97,7 @@ def _text(prompt: str | list[int], tokenizer: Tokenizer) -> str:
 def _buffer(
     body: CompletionRequest, choice: Choice, spelling: Spelling, tokenizer: Tokenizer, echoed: str
 ) -> ChoiceBuffer:
-    places = Places(tokenizer, choice.prompt_ids, echoed)
+    places = Places(tokenizer, choice.prompt_ids, echoed, special=choice.special)
     logprobs = NoLogprobs() if body.logprobs is None else LegacyLogprobs(spelling, places)
     explain = ExplainRows(tokenizer) if body.explain else None
     buffer = ChoiceBuffer(choice.index, logprobs, body.return_token_ids, explain, [echoed])
