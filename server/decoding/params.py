@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from deltaserve.server.decoding.constraints.constraint import Constraint
+from deltaserve.server.decoding.constraints.words import Words
 
 LEAST_TEMPERATURE: Final = 1e-6  # above 0: divided by much less, log-probabilities would leave the range of floats
 
@@ -33,6 +34,8 @@ class SamplingParams:
     stop_tokens: Mapping[int, str] = field(default_factory=dict)  # of `stop`: special tokens, which have no text
     top_logprobs: int | None = None  # None: no logprobs; 0: the emitted token's only
     constraint: Constraint | None = None  # None: every token is allowed
+    words: Words | None = None  # tokens that are not allowed, with a constraint or without one
+    shows_stop: bool = False  # a stop string that ends the answer is a part of its text
 
     @property
     def filtered(self) -> bool:

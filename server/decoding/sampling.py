@@ -18,6 +18,7 @@ from deltaserve.errors import BadRequest
 from deltaserve.server.decoding.constraints.grammar import Grammar
 from deltaserve.server.decoding.constraints.holding import Held
 from deltaserve.server.decoding.constraints.matching import Allowed
+from deltaserve.server.decoding.constraints.words import Worded
 from deltaserve.server.decoding.correction import Corrected
 from deltaserve.server.decoding.masking import MaskedTail, NoTail
 from deltaserve.server.decoding.params import SamplingParams
@@ -40,6 +41,7 @@ class History:
     def __init__(self, params: SamplingParams, prompt_ids: Sequence[int], grammar: Grammar | None = None) -> None:
         self._params = params
         self._held = _held(params, grammar)
+        self._worded = None if params.words is None else Worded(params.words)
         self._repeating = params.repetition_penalty != 1.0
         self._counting = self._repeating or bool(params.presence_penalty or params.frequency_penalty)
         self._final = _id_array(params.end_ids)
@@ -60,6 +62,8 @@ class History:
         ahead = copy(self)
         if self._held is not None:
             ahead._held = self._held.fork()
+        if self._worded is not None:
+            ahead._worded = self._worded.fork()
         if self._counting:  # else nothing of it changes
             ahead.counts, ahead._additive = self.counts.copy(), self._additive.copy()
             ahead._in_text, ahead._touched = self._in_text.copy(), self._touched.copy()
@@ -74,6 +78,8 @@ class History:
         self.length += 1
         if self._held is not None:
             self._held.add(token_id, self._params.end_ids)
+        if self._worded is not None:
+            self._worded.add(token_id)
         if not self._counting:
             return
         self.counts[token_id] += 1
@@ -101,8 +107,8 @@ class History:
 
     @property
     def held(self) -> bool:
-        """Whether a constraint may decide what is allowed, now or later."""
-        return self._held is not None
+        """Whether a constraint, or words that are banned, may decide what is allowed, now or later."""
+        return self._held is not None or self._worded is not None
 
     @property
     def void(self) -> bool:
@@ -110,7 +116,11 @@ class History:
         return self._held is not None and self._held.void
 
     def allowed(self) -> Allowed | None:
-        """The ids that the constraint allows now; None for all. Raises BadRequest where its grammar cannot go on."""
+        """The ids that are allowed now; None for all. Raises BadRequest where the grammar cannot go on."""
+        allowed = self._within_grammar()
+        return allowed if self._worded is None else self._worded.within(allowed)
+
+    def _within_grammar(self) -> Allowed | None:
         held, params = self._held, self._params
         if held is None or not held.begun:
             return None
@@ -297,7 +307,10 @@ class Target:
 def nothing_left(shifts: Floats | None, allowed: Allowed | None = None) -> BadRequest | ArithmeticError:
     """The error of a target without any weight: the caller's where a grammar or `min_tokens` took it, else a defect."""
     if allowed is not None and not allowed.count:
-        return BadRequest("The answer's grammar allows no token here, not even the answer's end.")
+        return BadRequest(
+            "The answer's grammar, or the tokens and words that the request allows and bans, leave no token here, not "
+            "even the answer's end."
+        )
     if shifts is not None and np.isneginf(shifts).any():
         return BadRequest(
             "`min_tokens` forbids the tokens that end the answer, and no other is left to choose: ask for fewer"

@@ -118,7 +118,7 @@ class Stream:
         self.ids = list(self.prompt_ids)
         spec = AnswerSpec(self.prompt_ids, self.params, self.policy, self.index, self.grammar)
         self.corrector = self.session.corrector(spec)
-        self.stops = StopStrings(self.params.stop)
+        self.stops = StopStrings(self.params.stop, shown=self.params.shows_stop)
         self.segmenter = None if self.wanted is None else Segmenter(self.wanted)
 
     @property
@@ -190,6 +190,8 @@ class Stream:
             self.segmenter.decoded(step.token_id, text)
         if self.finished:
             text += self.detokenizer.flush()
+        if final and self.params.shows_stop:
+            text += self.params.stop_tokens.get(step.token_id, "")
         text = self.stops.push(text, early=self.emitted <= self.params.min_tokens)
         if self.stops.matched is not None:
             self.finish_reason, self.stop_reason = "stop", self.stops.matched

@@ -157,8 +157,9 @@ class IncrementalDetokenizer:
 class StopStrings:
     """Holds back text that may be the beginning of a stop string; finds the earliest one."""
 
-    def __init__(self, stops: Iterable[str]) -> None:
+    def __init__(self, stops: Iterable[str], *, shown: bool = False) -> None:
         self._stops = tuple(stops)
+        self._shown = shown  # the one that is found is shown too
         self._held = ""
         self._early = 0  # how much of what is held came too early for a stop string to end in it
         self.matched: str | None = None
@@ -177,7 +178,7 @@ class StopStrings:
             self._early = len(self._held)
         if (match := self._first_match()) is not None:
             at, self.matched = match
-            certain, self._held = self._held[:at], ""
+            certain, self._held = self._held[: at + len(self.matched) * self._shown], ""
             return certain
         return self._let_go(len(self._held) - self._longest_prefix_at_end())
 

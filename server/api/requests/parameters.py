@@ -9,6 +9,7 @@ from deltaserve.errors import BadRequest, ContextLengthExceeded
 from deltaserve.server.api.requests.body import Body
 from deltaserve.server.api.requests.naming import quoted
 from deltaserve.server.api.requests.schema import ChatRequest, CompletionRequest, Generation
+from deltaserve.server.api.requests.words import known_ids, words_of
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.serving.ports import Tokenizer, Version
 from deltaserve.server.serving.service import Choice, Serving
@@ -112,6 +113,8 @@ def _params(request: Generation, shape: AnswerShape, version: Version, serving: 
         stop=request.stop_strings,
         stop_tokens=special_stops(tokenizer, request.stop_strings, shown=not request.skip_special_tokens),
         top_logprobs=shape.top_logprobs,
+        words=words_of(request, tokenizer),
+        shows_stop=request.include_stop_str_in_output,
     )
 
 
@@ -140,16 +143,6 @@ def special_stops(tokenizer: Tokenizer, stops: Sequence[str], *, shown: bool = F
                 param="stop",
             )
     return {names[stop]: stop for stop in stops if stop in names}
-
-
-def known_ids(tokenizer: Tokenizer, ids: Sequence[int], param: str) -> Sequence[int]:
-    """`ids`, all of them in the vocabulary. Raises BadRequest naming `param`."""
-    try:
-        tokenizer.check_ids(ids)
-    except BadRequest as error:
-        error.param = param
-        raise
-    return ids
 
 
 def _bias(request: Generation, tokenizer: Tokenizer) -> dict[int, float]:

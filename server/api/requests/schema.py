@@ -17,12 +17,15 @@ from deltaserve.server.decoding.params import LEAST_TEMPERATURE
 
 MAX_MESSAGES: Final = 4096
 MAX_BIAS: Final = 4096  # entries: that many cost each token no more than a few do, ten times as many milliseconds
+MAX_BAD_WORDS: Final = 128
 MAX_STOP: Final = 512  # characters of a stop string: answers are held back while they may be the beginning of one
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP)]
 StopStrings = Annotated[list[StopString], Field(max_length=16, fail_fast=True)]
+BadWords = Annotated[list[StopString], Field(max_length=MAX_BAD_WORDS, fail_fast=True)]
+AllowedIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 # Of a list with a mistake in each of its items the first one is told: pydantic would make an error for every item,
 # and a union of lists one for every item and member.
 Texts = Annotated[list[str], Field(fail_fast=True)]
@@ -86,6 +89,12 @@ class Generation(StructuredFields):
     )
     min_tokens: int = Field(0, ge=0, le=2**31 - 1, description="a whole number, 0 or more, at most max_tokens")
     ignore_eos: bool = Field(False, description="true or false")
+    include_stop_str_in_output: bool = Field(False, description="true or false")
+    allowed_token_ids: AllowedIds | None = Field(None, description="a list of token ids, at least one")
+    bad_words: BadWords = Field(
+        default_factory=list,
+        description=f"a list of at most {MAX_BAD_WORDS} non-empty strings of at most {MAX_STOP} characters",
+    )
     add_special_tokens: bool | None = Field(None, description="true or false")
     return_token_ids: bool = Field(False, description="true or false")
     return_tokens_as_token_ids: bool = Field(False, description="true or false")
@@ -116,6 +125,7 @@ class CompletionRequest(Generation):
     echo: bool = Field(False, description="true or false")
     logprobs: int | None = Field(None, ge=0, description="a whole number, 0 or more")
     best_of: int | None = Field(None, ge=1, description="a whole number equal to n")
+    truncate_prompt_tokens: int | None = Field(None, ge=1, le=2**31 - 1, description="a whole number, 1 or more")
 
     @model_validator(mode="before")
     @classmethod

@@ -23,21 +23,21 @@ _NOT_BUILT = "is not supported by this server"
 _TEXT_ONLY = Refusal("is not supported: this server reads and writes text only")
 
 COMMON: Mapping[str, Refusal] = {
-    "allowed_token_ids": Refusal(f"{_NOT_BUILT}; use logit_bias"),
-    "bad_words": Refusal(f"{_NOT_BUILT}; use logit_bias", ([],)),
     "prompt_logprobs": Refusal("is not supported; use echo with logprobs (completions)", (0, -1)),
-    "logprob_token_ids": Refusal(_NOT_BUILT, ([],)),
+    "logprob_token_ids": Refusal("is not supported; `logprobs` gives the most probable tokens", ([],)),
     "logits_processors": Refusal(_NOT_BUILT, ([],)),
     "use_beam_search": Refusal(_NOT_BUILT, (False,)),
     "length_penalty": Refusal(_NOT_BUILT, (1, 1.0)),
-    "include_stop_str_in_output": Refusal(_NOT_BUILT, (False,)),
     "spaces_between_special_tokens": Refusal("must be true here: no spaces are put into a text", (True,)),
-    "truncate_prompt_tokens": Refusal(f"{_NOT_BUILT}; shorten the prompt"),
     "prompt_embeds": Refusal(_NOT_BUILT),
 }
 
 COMPLETION: Mapping[str, Refusal] = {
-    "suffix": Refusal("is not supported: text is continued, not filled in", ("",)),
+    "suffix": Refusal(
+        "is not supported: text is continued, not filled in. Where the model knows marks for that (<|fim_prefix|> and "
+        "its like), write them into `prompt`",
+        ("",),
+    ),
     "max_completion_tokens": Refusal("belongs to /v1/chat/completions; use max_tokens here"),
     "top_logprobs": Refusal("belongs to /v1/chat/completions; use logprobs here"),
     "messages": Refusal("belongs to /v1/chat/completions; use prompt here"),
@@ -45,6 +45,9 @@ COMPLETION: Mapping[str, Refusal] = {
 
 CHAT: Mapping[str, Refusal] = {
     "echo": Refusal("is not supported in chat", (False,)),
+    "truncate_prompt_tokens": Refusal(
+        "is not supported in chat: a prompt begins with what the chat template writes; leave old messages out"
+    ),
     "best_of": Refusal("is not supported in chat; use n", (1,)),
     "functions": Refusal(
         "is the old form and not supported: send each one in `tools` as {'type': 'function', 'function': {…}}", ([],)

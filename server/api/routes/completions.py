@@ -16,9 +16,10 @@ from deltaserve.server.api.replies.replies import Reply, respond
 from deltaserve.server.api.replies.tokens import LegacyLogprobs, NoLogprobs, Spelling
 from deltaserve.server.api.replies.writers import ChoiceBuffer, Envelope
 from deltaserve.server.api.requests.json_route import JsonRoute
-from deltaserve.server.api.requests.parameters import completion_shape, encode, known_ids, plan, refuse_longer
+from deltaserve.server.api.requests.parameters import completion_shape, encode, plan, refuse_longer
 from deltaserve.server.api.requests.schema import CompletionRequest
 from deltaserve.server.api.requests.structured import constraint_of, held
+from deltaserve.server.api.requests.words import known_ids
 from deltaserve.server.serving.ports import Tokenizer, Version
 from deltaserve.server.serving.service import Choice
 from deltaserve.server.settings import Settings
@@ -73,7 +74,7 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
         choices = [replace(choice, scored=True) for choice in choices]
     choices = held(choices, await constraint_of(body, tokenizer, exchange.in_thread))
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
-    echoed = await exchange.in_thread(lambda: [_text(prompt, tokenizer) if body.echo else "" for prompt in texts])
+    echoed = await exchange.in_thread(lambda: _echoed(body, tokenizer, texts, ids))
     buffers = [_buffer(body, choice, spelling, tokenizer, echoed[choice.index // body.n]) for choice in choices]
     model = body.model or serving.backends.served_name
     envelope = Envelope("cmpl", "text_completion", model, serving.fingerprint(version))
@@ -83,15 +84,31 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
 def _ids(prompt: str | list[int], body: CompletionRequest, tokenizer: Tokenizer, max_context: int) -> Sequence[int]:
     """Raises ContextLengthExceeded before the next prompt is looked at."""
     if isinstance(prompt, str):
-        ids = encode(tokenizer, prompt, body.add_special_tokens is not False, max_context) if prompt else []
+        ids = _last(
+            encode(tokenizer, prompt, body.add_special_tokens is not False, max_context) if prompt else [], body
+        )
         refuse_longer(ids, body.max_tokens, max_context)
         return ids
-    refuse_longer(prompt, body.max_tokens, max_context)
-    return known_ids(tokenizer, prompt, "prompt")
+    ids = _last(prompt, body)
+    refuse_longer(ids, body.max_tokens, max_context)
+    return known_ids(tokenizer, ids, "prompt")
 
 
-def _text(prompt: str | list[int], tokenizer: Tokenizer) -> str:
-    return prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
+def _last(ids: list[int], body: CompletionRequest) -> list[int]:
+    return ids if body.truncate_prompt_tokens is None else ids[-body.truncate_prompt_tokens :]
+
+
+def _echoed(
+    body: CompletionRequest, tokenizer: Tokenizer, prompts: Sequence[str | list[int]], ids: Sequence[Sequence[int]]
+) -> list[str]:
+    """The text of each prompt that comes back: as it was sent, unless it was cut."""
+    if not body.echo:
+        return [""] * len(prompts)
+    cut = body.truncate_prompt_tokens is not None
+    return [
+        prompt if isinstance(prompt, str) and not cut else tokenizer.decode(kept)
+        for prompt, kept in zip(prompts, ids, strict=True)
+    ]
 
 
 def _buffer(

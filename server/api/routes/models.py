@@ -11,8 +11,9 @@ from starlette.responses import Response
 from deltaserve.errors import BadRequest, ModelNotFound
 from deltaserve.server.api.chat.prompt import chat_ids
 from deltaserve.server.api.requests.json_route import JsonRoute
-from deltaserve.server.api.requests.parameters import encode, known_ids
+from deltaserve.server.api.requests.parameters import encode
 from deltaserve.server.api.requests.schema import DetokenizeRequest, TokenizeRequest
+from deltaserve.server.api.requests.words import known_ids
 from deltaserve.server.serving.ports import Tokenizer, Version
 from deltaserve.server.serving.service import Serving
 

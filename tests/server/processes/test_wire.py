@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from deltaserve import errors
 from deltaserve.errors import DeltaserveError, ModelNotFound, RateLimited
+from deltaserve.server.decoding.constraints.words import Words
 from deltaserve.server.decoding.deciding.corrector import Agreement, Decision
 from deltaserve.server.decoding.deciding.naming import NamesWanted
 from deltaserve.server.decoding.explanation import Explanation
@@ -100,6 +101,7 @@ def test_parameters_and_policy_arrive_as_they_were() -> None:
     params = SamplingParams(
         max_tokens=9, temperature=0.5, logit_bias={3: -100.0}, seed=-(2**63), min_tokens=2, eos_ids=frozenset({0, 5}),
         stop_token_ids=frozenset({8}), stop_tokens={9: "<end>"}, top_logprobs=0,
+        words=Words(12, frozenset({1, 2}), ((1,), (3, 4))), shows_stop=True,
     )  # fmt: skip
     guard, naming = Guard(kl_nats=1.0, unbiased=True), Naming(tail=0.2, certify=True, most=9)
     policy = Policy(tail="truncate", guard=guard, allow_blind=True, naming=naming, explain=3)
