@@ -1,5 +1,6 @@
 """A chat opened for the clients of another API: its answer streamed or whole, its prompt counted, its errors named."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
@@ -28,7 +29,7 @@ Names = Mapping[str, str]
 class Door(ABC):
     """How one answer leaves: as a stream's bytes, or as one document."""
 
-    names: Names  # of the chat request's fields, as clients of this API know them
+    names: Names  # of the chat request's fields, as clients of this API know them; the longer of two first
 
     @abstractmethod
     def open(self, chat: OpenChat) -> None:
@@ -78,8 +79,16 @@ def client_names(names: Names) -> Iterator[None]:
     try:
         yield
     except DeltaserveError as error:
-        error.param = names.get(error.param or "", error.param)
+        error.param = names.get(error.param or "", error.param or "").partition(".")[0] or None
+        error.message = _spelled(error.message, names)
         raise
+
+
+def _spelled(message: str, names: Names) -> str:
+    """The sentence with each path as the client knows it. Which of its turns a message was is not known any more."""
+    for ours, theirs in names.items():
+        message = re.sub(rf"`{re.escape(ours)}(\[[^`]*)?(?=[`.])", f"`{theirs}", message)
+    return message
 
 
 async def answer(request: Request, chat: ChatRequest, door: Door) -> Response:

@@ -11,11 +11,13 @@ Json = dict[str, Any]
 
 # By which names this route's clients know the chat request's fields.
 NAMES: Final = {
+    "messages": "messages",
     "prompt": "messages",
     "max_completion_tokens": "max_tokens",
     "stop": "stop_sequences",
-    "response_format": "output_config",
-    "reasoning_effort": "output_config",
+    "response_format.json_schema": "output_config.format",
+    "response_format": "output_config.format",
+    "reasoning_effort": "output_config.effort",
     "chat_template_kwargs": "thinking",
 }
 _CHOICES: Final = {"auto": "auto", "any": "required", "none": "none"}

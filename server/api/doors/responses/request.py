@@ -15,9 +15,10 @@ NAMES: Final = {
     "prompt": "input",
     "max_tokens": "max_output_tokens",
     "max_completion_tokens": "max_output_tokens",
-    "response_format": "text",
-    "verbosity": "text",
-    "reasoning_effort": "reasoning",
+    "response_format.json_schema": "text.format",
+    "response_format": "text.format",
+    "verbosity": "text.verbosity",
+    "reasoning_effort": "reasoning.effort",
     "logprobs": "include",
 }
 

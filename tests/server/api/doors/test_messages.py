@@ -1,10 +1,11 @@
 """/v1/messages as anthropic-python sees it, over real HTTP."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import anthropic
 import httpx2 as httpx
+import pydantic
 import pytest
 
 from deltaserve.errors import MalformedTopK
@@ -85,6 +86,21 @@ def test_an_assistants_last_turn_goes_on(app: RunningApp, claude: anthropic.Anth
     )
 
 
+class Town(pydantic.BaseModel):
+    name: Literal["abcdef", "xyz"]
+    large: bool
+
+
+def test_anthropics_helper_parses_what_a_schema_holds(claude: anthropic.Anthropic) -> None:
+    asked: dict[str, Any] = {**GREEDY, "max_tokens": 60}
+    asked["extra_body"] = {"temperature": 0, "bad_words": [*" \t\r\n"]}
+    message = claude.messages.parse(**asked, output_format=Town)
+    assert isinstance(message.parsed_output, Town)
+    assert message.stop_reason == "end_turn"
+    with claude.messages.stream(**asked, output_format=Town) as stream:
+        assert isinstance(stream.get_final_message().parsed_output, Town)
+
+
 def test_the_prompts_tokens_are_counted_even_past_the_context(claude: anthropic.Anthropic) -> None:
     said: dict[str, Any] = {"model": "tiny", "messages": [USER], "system": "Be brief."}
     counted = claude.messages.count_tokens(**said)
@@ -101,10 +117,12 @@ def test_the_prompts_tokens_are_counted_even_past_the_context(claude: anthropic.
         ({"messages": []}, 400, "invalid_request_error", "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 400, "invalid_request_error", "`image`"),
         ({"temperature": 3}, 400, "invalid_request_error", "from 0 (greedy) to 2"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {"type": "what"}}}}, 400,
+         "invalid_request_error", "`output_config.format.schema`: `type` at #/type"),
         ({"model": "other"}, 404, "not_found_error", "does not exist"),
         ({"explain": True}, 403, "permission_error", "no admin key"),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("stream", [False, True])
 def test_errors_before_the_first_token_have_their_status_and_anthropics_shape(
     app: RunningApp, body: dict[str, Any], status: int, kind: str, sentence: str, stream: bool

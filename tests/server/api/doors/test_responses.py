@@ -1,9 +1,10 @@
 """/v1/responses as openai-python sees it, over real HTTP."""
 
-from typing import Any
+from typing import Any, Literal
 
 import httpx2 as httpx
 import openai
+import pydantic
 import pytest
 
 from deltaserve.errors import MalformedTopK
@@ -82,6 +83,20 @@ def test_sampling_passes_through(app: RunningApp, client: openai.OpenAI) -> None
     assert response.output_text == same["message"]["content"]
 
 
+class Town(pydantic.BaseModel):
+    name: Literal["abcdef", "xyz"]
+    large: bool
+
+
+def test_openais_helper_parses_what_a_schema_holds(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {**GREEDY, "max_output_tokens": 60, "extra_body": {"bad_words": [*" \t\r\n"]}}
+    response = client.responses.parse(**asked, text_format=Town)
+    assert isinstance(response.output_parsed, Town)
+    assert response.status == "completed"
+    with client.responses.stream(**asked, text_format=Town) as stream:
+        assert isinstance(stream.get_final_response().output_parsed, Town)
+
+
 def test_the_prompts_tokens_are_counted(client: openai.OpenAI) -> None:
     said: dict[str, Any] = {"model": "tiny", "input": "Hi", "instructions": "Be brief."}
     counted = client.responses.input_tokens.count(**said)
@@ -99,11 +114,14 @@ def test_the_prompts_tokens_are_counted(client: openai.OpenAI) -> None:
         ({"max_output_tokens": 0}, 400, "max_output_tokens", "1 or more"),
         ({"temperature": 3}, 400, "temperature", "from 0 (greedy) to 2"),
         ({"top_logprobs": 21}, 400, "top_logprobs", "from 0 to 20"),
+        ({"text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "what"}}}}, 400, "text",
+         "`text.format.schema`: `type` at #/type"),
         ({"include": ["everything"]}, 400, "include", "a list of names such as"),
         ({"model": "other"}, 404, "model", "does not exist"),
         ({"explain": True}, 403, "explain", "no admin key"),
+        ({"text": {"verbosity": "low"}}, 400, "text", "`text.verbosity` is not supported"),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("stream", [False, True])
 def test_errors_before_the_first_token_have_their_status_and_name_the_clients_field(
     app: RunningApp, body: dict[str, Any], status: int, param: str, sentence: str, stream: bool
