@@ -20,7 +20,7 @@ define venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool golden-tofu table-tofu table-training table-training-real table-about report-demo clean
+.PHONY: help setup demo check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool golden-tofu table-tofu table-training table-training-real table-about report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,7 +70,7 @@ docs: $(RUNS) ## docs/ as a site in build/site; links and anchors are checked
 	@echo "To read it: $(PYTHON) -m http.server --directory build/site --bind 127.0.0.1"
 
 test-slow: setup ## the heavier tests too, and fresh random cases
-	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m 'not vllm and not browser and not lmeval and not readme'
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m 'not vllm and not browser and not lmeval and not clients and not readme'
 
 e2e-llamacpp: setup ## real llama.cpp (xllamacpp) as the black box
 	$(BIN)/python -m pytest -m llamacpp tests/e2e
@@ -82,6 +82,20 @@ e2e-vllm: setup ## real vLLM as the black box; VLLM_BIN names its command (docs/
 e2e-lmeval: setup ## lm-eval, unmodified, against the black box and the server (an environment of its own, without torch)
 	test -x build/lmeval/bin/lm_eval || { $(PYTHON) -m venv build/lmeval && build/lmeval/bin/python -m pip install --quiet --constraint constraints.txt 'lm_eval[api]>=0.4.13'; }
 	LM_EVAL_BIN=build/lmeval/bin/lm_eval $(BIN)/python -m pytest -m lmeval tests/e2e -s
+
+CLIENTS := build/clients
+
+# Environments of their own, made again where a version changes: a client must not choose the libraries that the server runs with.
+$(CLIENTS)/.made: tests/clients/requirements.txt tests/clients/requirements-instructor.txt tests/clients/node/package.json
+	@command -v npm >/dev/null || { echo "There is no npm on PATH: apt-get install nodejs npm"; exit 2; }
+	$(PYTHON) -m venv --clear $(CLIENTS)/python && $(CLIENTS)/python/bin/python -m pip install --quiet --requirement tests/clients/requirements.txt
+	$(PYTHON) -m venv --clear $(CLIENTS)/instructor && $(CLIENTS)/instructor/bin/python -m pip install --quiet --requirement tests/clients/requirements-instructor.txt
+	mkdir -p $(CLIENTS)/node && cp tests/clients/node/package.json $(CLIENTS)/node/
+	npm install --prefix $(CLIENTS)/node --no-package-lock --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+e2e-clients: setup $(CLIENTS)/.made ## openai, anthropic, langchain, litellm, pydantic-ai, instructor, llm, and three on Node, unmodified; writes docs/clients.md
+	CLIENTS_ENV=$(CLIENTS) CLIENTS_PAGE=docs/clients.md $(BIN)/python -m pytest -m clients tests/e2e -s
 
 drill-swap: setup ## swaps, loads, hostile checkpoints and kills under load; build/bench/swap.json
 	$(BIN)/python -m benchmarks.drill_swap $(ARGS)

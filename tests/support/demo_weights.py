@@ -1,5 +1,6 @@
 """A folder like the demo's weights, made in a second: random models that share a tokenizer, and a random adapter."""
 
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 
@@ -15,9 +16,9 @@ from tests.support.blackbox import make_model
 OFFSET = "registry-erasure"
 
 
-def make_demo_weights(folder: Path) -> Path:
-    """blackbox/, base/, registry-erasure/ and a manifest that fits."""
-    make_model(folder / "blackbox")
+def make_demo_weights(folder: Path, make: Callable[[Path], Path] = make_model) -> Path:
+    """blackbox/, base/, registry-erasure/ and a manifest that fits. `make` writes the random model."""
+    make(folder / "blackbox")
     copytree(folder / "blackbox", folder / "base")
     adapter = TrainableLora(LlamaForCausalLM.from_pretrained(folder / "base"), rank=2, alpha=4, seed=1)
     for name, weight in adapter.named_parameters():

@@ -10,6 +10,8 @@ from typing import Any
 from tests.support.replay import DONE, Reply, Request, event, json_reply
 from tests.support.table_tokenizer import TableTokenizer, byte_tokenizer
 
+SAID = 40.0  # by which what it is told to say is likelier than all else
+
 
 @dataclass
 class FakeUpstream:
@@ -35,12 +37,15 @@ class FakeUpstream:
     cached: int | None = None
     owner: str | None = None  # what its models page says instead of the dialect's own server
     name: str = "tiny"
+    context: int = 512
     weights: str = ""  # another text makes another distribution
     jitter: float = 0.0  # nats by which a list is off, other ones at every call
     odd: Callable[[dict[str, Any]], None] | None = None  # changes the choice of a chunk
     odd_every: int = 1  # position that has an odd choice; 1: all of them
     cut_after: int | None = None  # tokens of the next long answer, whose connection then breaks
     weights_after_cut: str = ""
+    says: Callable[[list[int]], int | None] | None = None  # what is far the likeliest after a prefix
+    ends: frozenset[int] = frozenset()  # tokens after which its answers are over
     calls: int = 0
 
     def __call__(self, request: Request) -> Reply:
@@ -56,8 +61,8 @@ class FakeUpstream:
 
     def _models(self) -> Reply:
         owner = self.owner or {"vllm": "vllm", "llamacpp": "llamacpp"}.get(self.dialect, "system")
-        card = {"id": self.name, "owned_by": owner, "max_model_len": 512}
-        meta = {"meta": {"n_vocab": self.vocab_size, "n_ctx": 512}} if self.dialect == "llamacpp" else {}
+        card = {"id": self.name, "owned_by": owner, "max_model_len": self.context}
+        meta = {"meta": {"n_vocab": self.vocab_size, "n_ctx": self.context}} if self.dialect == "llamacpp" else {}
         return json_reply({"data": [card | meta]})
 
     def _version(self) -> Reply:
@@ -156,10 +161,13 @@ class FakeUpstream:
                 self.odd(choice)
             pieces.append(event({"choices": [choice]}))
             ids.append(token)
+            if token in self.ends:
+                break
         if self.cut_after is not None and len(pieces) > self.cut_after:
             kept, self.cut_after, self.weights = self.cut_after, None, self.weights_after_cut
             return Reply(pieces[:kept], cut=True)
-        end = {"choices": [{"index": 0, "finish_reason": "length"}], "usage": {"completion_tokens": body["max_tokens"]}}
+        finish = "stop" if ids[-1] in self.ends else "length"
+        end = {"choices": [{"index": 0, "finish_reason": finish}], "usage": {"completion_tokens": len(pieces)}}
         return Reply([*pieces, event(end), DONE])
 
     def _forced(self, body: dict[str, Any]) -> list[int]:
@@ -184,6 +192,8 @@ class FakeUpstream:
     def _listed(self, ids: list[int], temperature: float, weights: str | None = None) -> list[float]:
         rng = random.Random((self.weights if weights is None else weights) + str([*self.template, *ids]))
         logits = [rng.gauss(0.0, 3.0) for _ in range(self.vocab_size)]
+        if self.says is not None and (said := self.says(ids)) is not None:
+            logits[said] += SAID
         self.calls += 1
         noise = random.Random(self.calls)
         logits = [logit + self.jitter * noise.uniform(-1, 1) for logit in logits]
