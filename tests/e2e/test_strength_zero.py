@@ -13,6 +13,7 @@ from tests.support.oracle import Oracle
 from tests.support.statistics import ALARM, p_value
 
 LISTED = 20  # what both servers are asked to list; the server behind sees `k` of them
+A_REQUEST = 100  # choices of one request
 NATS = 1e-4
 Lists = list[dict[str, float]]
 
@@ -35,7 +36,7 @@ def k(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> int:
 
 @pytest.fixture(scope="module")
 def served(upstream: BlackBoxProcess, checkpoint: Path, k: int) -> Iterator[Deltaserve]:
-    with deltaserve(upstream.url, checkpoint, strength=0, upstream_k=k, max_n=100, max_queue=200) as server:
+    with deltaserve(upstream.url, checkpoint, strength=0, upstream_k=k, max_n=A_REQUEST, max_queue=200) as server:
         yield server
 
 
@@ -64,13 +65,21 @@ def lists(choice: dict) -> Lists:
     return [entries for entries in choice["logprobs"]["top_logprobs"] if entries is not None]
 
 
+@pytest.fixture(scope="module")
+def wide(
+    weights: Path, checkpoint: Path, tokenizer: Tokenizer, prompts: list[list[int]]
+) -> tuple[list[int], np.ndarray]:
+    return widest(Oracle.load(weights, checkpoint, tokenizer.vocab_size), prompts[:40])
+
+
+@pytest.mark.parametrize("draws", [1_000, pytest.param(4_000, marks=pytest.mark.slow)])
 def test_draws_follow_the_black_box_as_far_as_it_tells_of_itself(
-    served: Deltaserve, weights: Path, checkpoint: Path, tokenizer: Tokenizer, k: int, prompts: list[list[int]]
+    served: Deltaserve, k: int, wide: tuple[list[int], np.ndarray], draws: int
 ) -> None:
-    prompt, own = widest(Oracle.load(weights, checkpoint, tokenizer.vocab_size), prompts[:40])
+    prompt, own = wide
     listed = np.argsort(-own)[:k]
     counts = np.zeros(own.size)
-    for _ in range(20):
+    for _ in range(draws // A_REQUEST):
         answer = served.client.post("/v1/completions", json=sampled(prompt))
         assert answer.status_code == 200, answer.text
         np.add.at(counts, [choice["token_ids"][0] for choice in answer.json()["choices"]], 1)
@@ -92,4 +101,4 @@ def with_tail_as_one(cells: np.ndarray, listed: np.ndarray) -> np.ndarray:
 
 
 def sampled(prompt: list[int]) -> dict:
-    return {"prompt": prompt, "max_tokens": 1, "temperature": 1, "n": 100, "return_token_ids": True}
+    return {"prompt": prompt, "max_tokens": 1, "temperature": 1, "n": A_REQUEST, "return_token_ids": True}
