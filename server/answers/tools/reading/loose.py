@@ -44,17 +44,17 @@ def word_as_json(text: str) -> str:
         return _NAMED[text]
     if _NUMBER.fullmatch(text):
         return text
-    number = _python_number(text)
-    return json.dumps(text, ensure_ascii=False) if number is None else json.dumps(number)
+    return _python_number(text) or json.dumps(text, ensure_ascii=False)
 
 
-def _python_number(text: str) -> int | float | None:
+def _python_number(text: str) -> str | None:
+    """A number as Python alone writes it, in JSON; None for any other word, and for what is too large."""
     for read in (lambda: int(text, 0), lambda: float(text)):
         try:
             number = read()
-        except ValueError:
+            return json.dumps(number) if math.isfinite(number) else None
+        except (ValueError, OverflowError):
             continue
-        return number if math.isfinite(number) else None
     return None
 
 

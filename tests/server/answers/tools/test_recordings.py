@@ -5,7 +5,7 @@ import pytest
 from deltaserve.server.answers.parts import CallBegun, Content, Part, Reasoning
 from deltaserve.server.answers.tools.choosing import FORMATS
 from deltaserve.server.answers.tools.protocol import Tool
-from tests.support.answers import call, readings
+from tests.support.answers import call, read, readings
 
 TOOLS = (
     Tool(
@@ -123,6 +123,7 @@ PYTHONIC: dict[str, Recording] = {
             '{"a": true, "b": null, "c": -1.5e3, "d": ["x", [1, 2]], "e": {"k": false, "l": {}}, "f": 16, "g": "word"}',
         ),
     ),
+    "numbers beyond all bounds": ("[f(a=1e999, b=inf)]", call("f", '{"a": 1e999, "b": "inf"}')),
     "escapes": (
         "[f(a='it\\'s \"q\"\\n\\x41\\u00e9\\U0001F642\\\\ \\d', b=\"it's\")]",
         call("f", '{"a": "it\'s \\"q\\"\\nA\\u00e9🙂\\\\ \\\\d", "b": "it\'s"}'),
@@ -295,3 +296,9 @@ def test_an_answer_reads_the_same_wherever_it_is_cut_with_marks_as_tokens_and_as
     form = next(one for one in FORMATS if one.name == name)
     text, parts = RECORDINGS[name][case]
     assert readings(form, text, TOOLS) == [parts]
+
+
+def test_a_number_that_is_too_long_for_the_library_is_a_string() -> None:
+    long = "0x" + "f" * 5000
+    parser = next(one for one in FORMATS if one.name == "llama3_pythonic").parser((), {})
+    assert read(parser, [f"[f(a={long})]"]) == call("f", f'{{"a": "{long}"}}')
