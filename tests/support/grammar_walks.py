@@ -28,6 +28,9 @@ class Vocabulary:
     def ids(self, text: str) -> list[int]:
         return [self.special[text]] if text in self.special else list(text.encode())
 
+    def joined(self, pieces: Sequence[Segment]) -> list[int]:
+        return [one for piece in pieces for one in self.ids(piece if isinstance(piece, str) else piece.text)]
+
     def segments(self, ids: Sequence[int]) -> list[Segment]:
         utf8 = codecs.getincrementaldecoder("utf-8")()
         return [Special(one, self.texts[one]) if one in self.texts else utf8.decode(bytes([one])) for one in ids]
@@ -52,7 +55,7 @@ def walk(
     """
     matcher = LLMatcher(vocabulary.tokenizer, grammar)
     assert not matcher.is_error(), matcher.get_error()
-    ids = [one for piece in begin for one in vocabulary.ids(piece if isinstance(piece, str) else piece.text)]
+    ids = vocabulary.joined(begin)
     assert matcher.consume_tokens(ids), matcher.get_error()
     while len(ids) < LONGEST:
         allowed = _allowed(matcher, vocabulary)

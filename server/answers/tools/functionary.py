@@ -6,6 +6,7 @@ In v3.2 the prompt ends with `>>>`, so an answer begins with a recipient: `all` 
 from collections.abc import Mapping, Sequence
 
 from deltaserve.server.answers.parts import AnswerParser, Content
+from deltaserve.server.answers.tools.grammars.either import around
 from deltaserve.server.answers.tools.grammars.lark import (
     ANY_TEXT,
     alternatives,
@@ -53,16 +54,30 @@ class Functionary:
         tools = chosen(tools, choice)
         if not tools:
             return None
-        more = f" ({literal(RECIPIENT)} call)*" if several(choice, parallel) else ""
-        call = alternatives(tools, lambda tool: f"{literal(tool.name + NEW_LINE)} {arguments_rule(tool)}")
+        call = alternatives(tools, _call)
+        more = _more(several(choice, parallel))
         if choice != "auto":
             return "\n".join(["%llguidance {}", f"start: call{more}", call])
         heads = [f"text_{n}[lazy]: TEXT {literal(RECIPIENT + tool.name + NEW_LINE)}" for n, tool in enumerate(tools)]
         after = [f"text_{n} {arguments_rule(tool)}" for n, tool in enumerate(tools)]
         start = f"start: {literal(ALL + NEW_LINE)} (text | after{more}) | call{more}"
-        return "\n".join(
-            ["%llguidance {}", start, "text: TEXT", f"TEXT: {ANY_TEXT}", f"after: {' | '.join(after)}", *heads, call]
-        )
+        text = ["text: TEXT", f"TEXT: {ANY_TEXT}", f"after: {' | '.join(after)}", *heads]
+        return "\n".join(["%llguidance {}", start, *text, call])
+
+    def held(self, form: str, tools: Sequence[Tool], parallel: bool, _special: Mapping[str, int]) -> str:
+        """The form is told to all."""
+        start = f"start: {literal(ALL + NEW_LINE)} @answer_0"
+        if not tools:
+            return around(form, start)
+        return around(form, f"{start} | call{_more(parallel)}\n{alternatives(tools, _call)}")
+
+
+def _call(tool: Tool) -> str:
+    return f"{literal(tool.name + NEW_LINE)} {arguments_rule(tool)}"
+
+
+def _more(parallel: bool) -> str:
+    return f" ({literal(RECIPIENT)} call)*" if parallel else ""
 
 
 class FunctionaryTags:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from deltaserve.server.answers.parts import AnswerParser, Content, Reasoning
+from deltaserve.server.answers.tools.grammars.either import around
 from deltaserve.server.answers.tools.grammars.lark import (
     ANY_TEXT,
     alternatives,
@@ -49,23 +50,29 @@ class Harmony:
         tools = chosen(tools, choice)
         if not tools:
             return None
-        channel, message = mark(CHANNEL, special), mark(MESSAGE, special)
         last = "(call | final)" if choice == "auto" else "call"
+        return self._lark(last, "TEXT", tools, special)
+
+    def held(self, form: str, tools: Sequence[Tool], _parallel: bool, special: Mapping[str, int]) -> str:
+        """The form stands in the last channel; reasoning and text beside it may come before."""
+        return around(form, self._lark("(call | final)" if tools else "final", "@answer_0", tools, special))
+
+    def _lark(self, last: str, answer: str, tools: Sequence[Tool], special: Mapping[str, int]) -> str:
+        channel, message = mark(CHANNEL, special), mark(MESSAGE, special)
+        kind = f'{mark(CONSTRAIN, special)} "json" {message}'
         go_on = f'{mark(START, special)} "assistant"'
         text = f"TEXT {mark(END, special)}" if END in special else "text"
-        kind = f'{mark(CONSTRAIN, special)} "json" {message}'
-        calls = alternatives(tools, lambda tool: f"{channel} {_head(tool)} {kind} {arguments_rule(tool)}")
-        return "\n".join(
-            [
-                "%llguidance {}",
-                f"start: before{{0,{MOST_BEFORE}}} {last}",
-                f'before: {channel} ("analysis" | "commentary") {message} {text} {go_on}',
-                f'final: {channel} "final" {message} TEXT',
-                f"TEXT: {ANY_TEXT}",
-                f"text[suffix={literal(END)}]: TEXT",
-                calls,
-            ]
-        )
+        lines = [
+            "%llguidance {}",
+            f"start: before{{0,{MOST_BEFORE}}} {last}",
+            f'before: {channel} ("analysis" | "commentary") {message} {text} {go_on}',
+            f'final: {channel} ("final" {message} | "final " {kind}) {answer}',
+            f"TEXT: {ANY_TEXT}",
+            f"text[suffix={literal(END)}]: TEXT",
+        ]
+        if tools:
+            lines.append(alternatives(tools, lambda tool: f"{channel} {_head(tool)} {kind} {arguments_rule(tool)}"))
+        return "\n".join(lines)
 
 
 def _head(tool: Tool) -> str:

@@ -7,10 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 
 from deltaserve.server.answers.parts import AnswerParser
+from deltaserve.server.answers.tools.grammars.either import either, schema_of
 from deltaserve.server.answers.tools.grammars.lark import (
     alternatives,
     arguments_rule,
+    arguments_schema,
     chosen,
+    embedded,
+    kept,
     literal,
     several,
 )
@@ -58,10 +62,29 @@ class LlamaJson:
         call = alternatives(tools, _object)
         return unmarked(f"calls: call{more}", [call], _CALL_BEGUN, TAG, choice, special)
 
+    def held(self, form: str, tools: Sequence[Tool], parallel: bool, special: Mapping[str, int]) -> str:
+        """A form in JSON and a call begin alike: both are whole objects of one grammar, and no text stands before."""
+        schema = schema_of(form)
+        if not tools or schema is None:
+            calls = self.grammar(tools, "required", parallel, special)
+            return form if calls is None else either(form, calls)
+        more = f" ({literal('; ')} call)*" if parallel else ""
+        start = f"start: form | call{more}"
+        return "\n".join(["%llguidance {}", start, f"form: %json {json.dumps(schema)}", alternatives(tools, _whole)])
+
 
 def _object(tool: Tool) -> str:
     head = literal(f'{{"name": {json.dumps(tool.name)}, "parameters": ')
     return f"{head} {arguments_rule(tool)} {literal('}')}"
+
+
+def _whole(tool: Tool) -> str:
+    """The same as one object of JSON, with the definitions of its parameters as its own."""
+    parameters = dict(kept(arguments_schema(tool), strict=tool.strict))
+    named = {key: parameters.pop(key) for key in ("$defs", "definitions") if key in parameters}
+    properties = {"name": {"const": tool.name}, "parameters": parameters}
+    whole = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+    return embedded({**whole, **named}, strict=tool.strict)
 
 
 def _read(source: Source, calls: Calls) -> Reading:

@@ -11,6 +11,17 @@ def either(answer: str, calls: str) -> str:
     return json.dumps({"grammars": [{"lark_grammar": _START}, *_named(answer, "answer"), *_named(calls, "calls")]})
 
 
+def around(answer: str, lark: str) -> str:
+    """Lark text that refers to another grammar as `@answer_0`."""
+    return json.dumps({"grammars": [{"lark_grammar": lark}, *_named(answer, "answer")]})
+
+
+def schema_of(grammar: str) -> dict[str, Any] | None:
+    """The JSON Schema that is the whole of this grammar; None for any other."""
+    named = _named(grammar, "answer")
+    return named[0].get("json_schema") if len(named) == 1 else None
+
+
 def _named(grammar: str, name: str) -> list[dict[str, Any]]:
     """The first one, which begins, gets a name; the names of others stay."""
     if not grammar.lstrip().startswith("{"):

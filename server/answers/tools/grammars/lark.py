@@ -25,23 +25,37 @@ def mark(text: str, special: Mapping[str, int]) -> str:
     return f"<[{special[text]}]>" if text in special else literal(text)
 
 
-def json_rule(schema: Mapping[str, Any], *, strict: bool) -> str:
-    """A JSON text by this schema. Raises `BadRequest` where a strict one has what no grammar can keep.
+def kept(schema: Mapping[str, Any], *, strict: bool) -> Mapping[str, Any]:
+    """The schema as grammars take it. Raises `BadRequest` where a strict one has what no grammar can keep.
 
-    Of one that is not strict, keywords that cannot be kept are left out, as OpenAI's best effort leaves them.
+    Of one that is not strict, keywords that cannot be kept are left out later, as OpenAI's best effort leaves them.
     """
     try:
-        kept: Mapping[str, Any] = json_grammar(schema).schema.schema
+        return json_grammar(schema).schema.schema
     except BadRequest as error:
         if strict:
             raise BadRequest(f"A strict tool's `parameters`: {error.message}", param="tools") from None
-        kept = schema
-    return f"%json {json.dumps({**kept, 'x-guidance': {**Spacing().options, 'lenient': not strict}})}"
+        return schema
+
+
+def embedded(schema: Mapping[str, Any], *, strict: bool) -> str:
+    """A JSON text by a schema that is `kept`."""
+    return f"%json {json.dumps({**schema, 'x-guidance': {**Spacing().options, 'lenient': not strict}})}"
+
+
+def json_rule(schema: Mapping[str, Any], *, strict: bool) -> str:
+    """A JSON text by this schema. Raises `BadRequest` as `kept`."""
+    return embedded(kept(schema, strict=strict), strict=strict)
+
+
+def arguments_schema(tool: Tool) -> dict[str, Any]:
+    """An object by the tool's schema. Without parameters it is empty."""
+    return {**(tool.parameters or NO_PARAMETERS), "type": "object"}
 
 
 def arguments_rule(tool: Tool) -> str:
-    """All arguments of a tool: an object by its schema. Without parameters it is empty."""
-    return json_rule({**(tool.parameters or NO_PARAMETERS), "type": "object"}, strict=tool.strict)
+    """All arguments of a tool. Raises `BadRequest` as `kept`."""
+    return json_rule(arguments_schema(tool), strict=tool.strict)
 
 
 def chosen(tools: Sequence[Tool], choice: ToolChoice) -> Sequence[Tool]:

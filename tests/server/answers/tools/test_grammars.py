@@ -11,7 +11,9 @@ from llguidance import LLMatcher
 from deltaserve.errors import BadRequest
 from deltaserve.server.answers.parts import CallArguments, CallBegun, Content, Part
 from deltaserve.server.answers.tools.choosing import FORMATS
+from deltaserve.server.answers.tools.holding import held
 from deltaserve.server.answers.tools.protocol import NamedTool, Tool, ToolChoice, ToolFormat
+from deltaserve.server.grammars.json_schema import json_grammar
 from tests.support.answers import read, segments
 from tests.support.grammar_walks import Vocabulary, walk
 
@@ -129,3 +131,29 @@ def test_a_strict_schema_is_kept_whole_or_refused_and_any_other_as_far_as_it_can
     with pytest.raises(BadRequest, match="`not`") as refused:
         form.grammar([Tool("f", odd, strict=True)], "required", True, {})
     assert refused.value.param == "tools"
+
+
+# What stands before an answer's text.
+HEADS = {"harmony": "<|channel|>final<|message|>", "functionary": "all\n"}
+
+
+@pytest.mark.parametrize("tokens", [True, False], ids=["tokens", "letters"])
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
+def test_an_answer_with_a_form_has_it_or_calls_a_tool_instead(form: ToolFormat, tokens: bool) -> None:
+    special = Vocabulary(form.markers() if tokens else ()).special
+    schema = {"type": "object", "properties": {"answer": {"$ref": "#/$defs/n"}}, "required": ["answer"]}
+    answer = json_grammar({**schema, "additionalProperties": False, "$defs": {"n": {"type": "integer"}}}).text
+    text = HEADS.get(form.name, "") + '{"answer": 1}'
+    begun = BEGINNINGS[form.name].removeprefix("So: ").removeprefix("all\nSo:>>>")
+    for tools in ((), TOOLS):
+        grammar = held(answer, form, tools, True, special)
+        assert _allowed(grammar, form, tokens, text) and not _allowed(grammar, form, tokens, text[:-2] + "x")
+        assert _allowed(grammar, form, tokens, begun) is bool(tools)
+    assert read(form.parser(TOOLS, special), segments(text, special)) == [Content('{"answer": 1}')]
+
+
+def _allowed(grammar: str, form: ToolFormat, tokens: bool, text: str) -> bool:
+    """Whether an answer may begin with this text."""
+    vocabulary = Vocabulary(form.markers() if tokens else ())
+    matcher = LLMatcher(vocabulary.tokenizer, grammar, log_level=0)
+    return matcher.consume_tokens(vocabulary.joined(segments(text, vocabulary.special)))
