@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from deltaserve.errors import UnsupportedParameter
 from deltaserve.server.answers.thinking import Start
-from deltaserve.server.answers.tools.grammars.either import either
+from deltaserve.server.answers.tools.holding import held
 from deltaserve.server.api.chat.reading import Reading
 from deltaserve.server.api.replies.exchange import Exchange
 from deltaserve.server.api.requests.schema import ChatRequest
@@ -28,12 +28,13 @@ async def _calls(reading: Reading, form: Constraint | None, tokenizer: Tokenizer
     if reading.tools is None:
         return None
     calling = reading.calling
-    choice = "required" if form is not None and not calling.forced else calling.choice
-    grammar = reading.tools.grammar(calling.tools, choice, calling.parallel, reading.special)
+    if form is not None and not calling.forced:
+        grammar = held(form.grammar, reading.tools, calling.tools, calling.parallel, reading.special)
+        await tokenizer.grammars.check(grammar, "tools" if calling.tools else None)
+        return Constraint(grammar)
+    grammar = reading.tools.grammar(calling.tools, calling.choice, calling.parallel, reading.special)
     if grammar is None:
         return None
-    if form is not None and not calling.forced:
-        grammar = either(form.grammar, grammar)
     await tokenizer.grammars.check(grammar, "tools")
     return Constraint(grammar)
 
