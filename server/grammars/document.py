@@ -8,6 +8,8 @@ from urllib.parse import unquote
 from deltaserve.errors import BadRequest
 from deltaserve.server.grammars.keywords import DRAFTS
 
+_NO_SCHEMAS: Final = frozenset({"enum", "const", "default", "examples"})
+_NAMED_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 _NOTHING: Final = object()
 
 
@@ -60,13 +62,16 @@ def refused(place: str, why: str) -> BadRequest:
     return BadRequest(f"{named} at {place}: {why}")
 
 
-def _objects(value: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object in the document, and where it stands."""
+def _objects(value: Any, place: str, named: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object in the document that may be a schema, and where it stands; `named`: the keys are no keywords."""
     if isinstance(value, dict):
         yield place, value
-    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for step, inner in steps:
-        yield from _objects(inner, f"{place}/{escaped(step)}")
+        for key, inner in value.items():
+            if named or key not in _NO_SCHEMAS:
+                yield from _objects(inner, f"{place}/{escaped(key)}", not named and key in _NAMED_SCHEMAS)
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _objects(inner, f"{place}/{i}")
 
 
 def _step(value: Any, step: str) -> Any:
