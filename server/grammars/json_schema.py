@@ -13,7 +13,7 @@ from deltaserve.server.grammars.translating import Schema, Translated, translate
 
 # Between two parts of a JSON text, at most once: a space, or a new line and its indent. A model that may write
 # white space without end may never write anything else.
-WHITESPACE: Final = r"[ ]|\r?\n[ \t]{0,64}"
+WHITESPACE: Final = r"[ ]|\r?\n[ \t]{0,32}"
 MAX_SCHEMA: Final = 1_000_000  # characters of a schema as JSON
 
 _SAID: Final[Mapping[str, str]] = {
