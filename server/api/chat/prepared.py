@@ -1,7 +1,8 @@
 """A chat request, checked and ready to be answered: what is generated, and who reads what each choice says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from deltaserve.server.answers.choice_reader import ChoiceReader
 from deltaserve.server.answers.effort import with_effort
@@ -15,7 +16,7 @@ from deltaserve.server.api.requests.parameters import chat_shape, plan
 from deltaserve.server.api.requests.schema import ChatRequest
 from deltaserve.server.api.requests.structured import held
 from deltaserve.server.decoding.stream import Piece
-from deltaserve.server.serving.ports import Version
+from deltaserve.server.serving.ports import Tokenizer, Version
 from deltaserve.server.serving.service import Choice
 
 
@@ -45,17 +46,18 @@ class PreparedChat:
         return parts
 
 
+def template_arguments(body: ChatRequest, reading: Reading, tokenizer: Tokenizer) -> Mapping[str, Any] | None:
+    """What the template is given beside messages and tools. Raises BadRequest, UnsupportedParameter."""
+    effort, given = body.reasoning_effort, body.chat_template_kwargs
+    return with_effort(effort, given, tokenizer.template_variables, thinks=reading.knows_reasoning)
+
+
 async def prepare_chat(body: ChatRequest, exchange: Exchange, version: Version) -> PreparedChat:
     """Checks, renders and encodes. Raises BadRequest and its kin: everything that can be refused is refused here."""
     serving, tokenizer = exchange.serving, version.tokenizer
     shape = chat_shape(body)
     reading = Reading.of(body, tokenizer, serving.settings)
-    arguments = with_effort(
-        body.reasoning_effort,
-        body.chat_template_kwargs,
-        tokenizer.template_variables,
-        thinks=reading.knows_reasoning,
-    )
+    arguments = template_arguments(body, reading, tokenizer)
     longest = serving.max_context(version)
     prompt = await exchange.in_thread(lambda: chat_prompt(body, tokenizer, opens_turn(body), longest, arguments))
     start = reading.start(prompt)

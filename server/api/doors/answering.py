@@ -13,7 +13,9 @@ from starlette.responses import Response
 
 from deltaserve.errors import DeltaserveError
 from deltaserve.server.api.chat.answering import OpenChat, Update, open_chat
-from deltaserve.server.api.chat.prompt import chat_ids, opens_turn
+from deltaserve.server.api.chat.prepared import template_arguments
+from deltaserve.server.api.chat.prompt import chat_prompt, opens_turn
+from deltaserve.server.api.chat.reading import Reading
 from deltaserve.server.api.errors import schema_error
 from deltaserve.server.api.replies.exchange import Exchange
 from deltaserve.server.api.replies.explain import ExplainRows
@@ -132,7 +134,10 @@ async def count(request: Request, body: ChatRequest, names: Names) -> int:
         async with exchange.pinned() as version:
             tokenizer = version.tokenizer
             bound = countable(tokenizer, exchange.serving.max_context(version))
-            return len(await exchange.in_thread(lambda: chat_ids(body, tokenizer, opens_turn(body), bound)))
+            reading = Reading.of(body, tokenizer, exchange.serving.settings)
+            arguments = template_arguments(body, reading, tokenizer)
+            prompt = await exchange.in_thread(lambda: chat_prompt(body, tokenizer, opens_turn(body), bound, arguments))
+            return len(prompt.ids)
 
 
 class Explained:
