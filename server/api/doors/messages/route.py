@@ -41,8 +41,10 @@ class MessagesDoor(Door):
     def __init__(self, chat: ChatRequest) -> None:
         self._request = chat
         self._stop = stop_of(None, None)
+        self._request_id: str | None = None
 
     def open(self, chat: OpenChat) -> None:
+        self._request_id = chat.exchange.record.id
         self._usage, self._explained = chat.usage, Explained(chat, self._request.explain)
         self._writer = MessageWriter(chat.model, chat.fingerprint, chat.usage.prompt_tokens)
 
@@ -64,7 +66,7 @@ class MessagesDoor(Door):
         return self._writer.document(self._stop, usage_json(self._usage), **self._explained.fields())
 
     def failed(self, error: DeltaserveError) -> bytes:
-        return failed(error)
+        return failed(error, self._request_id)
 
 
 def usage_json(usage: Usage) -> dict[str, Any]:

@@ -58,9 +58,9 @@ class MessageWriter:
         return orjson.dumps({**self._head, "content": content, **stop, "usage": usage, **more})
 
 
-def failed(error: DeltaserveError) -> bytes:
+def failed(error: DeltaserveError, request_id: str | None) -> bytes:
     """The last event of a stream that fails."""
-    return b"event: error\ndata: %b\n\n" % orjson.dumps(anthropic_error(error))
+    return b"event: error\ndata: %b\n\n" % orjson.dumps(anthropic_error(error, request_id))
 
 
 def stop_of(finish_reason: str | None, stop_reason: int | str | None) -> Json:

@@ -169,6 +169,7 @@ def test_why_a_message_ended(finish: str, stop: Any, expected: tuple[str, Any]) 
 
 
 def test_a_message_that_fails_ends_with_anthropics_error_event() -> None:
-    [(name, data)] = events(messages.failed(Unavailable("The server is shutting down.")))
+    [(name, data)] = events(messages.failed(Unavailable("The server is shutting down."), "req-1"))
     assert name == "error"
     assert data["error"] == {"type": "overloaded_error", "message": "The server is shutting down."}
+    assert data["request_id"] == "req-1"
