@@ -13,6 +13,7 @@ from deltaserve.errors import BlindPosition, ContextLengthExceeded, OffsetUnavai
 from deltaserve.offset_models.engine.engine import Engine
 from deltaserve.offset_models.engine.pair import Adapter, FullModel, Pair, PairHandle
 from deltaserve.offset_models.engine.settings import EngineSettings
+from deltaserve.server.decoding.constraints.words import Words
 from deltaserve.server.decoding.decoder import DraftSource, decode
 from deltaserve.server.decoding.drafting.acceptance import Acceptance
 from deltaserve.server.decoding.drafting.early_calls import EarlyCall, Record, Records
@@ -76,6 +77,7 @@ def ids(steps: list[Step]) -> list[int]:
     return [step.token_id for step in steps]
 
 
+WORDS = Words(VOCAB, frozenset(range(VOCAB - 5)), ((3,), *((one, other) for one in range(9) for other in range(20))))
 KINDS = {
     "greedy": GREEDY,
     "penalties": replace(GREEDY, presence_penalty=0.6, frequency_penalty=0.3, repetition_penalty=1.2),
@@ -85,6 +87,7 @@ KINDS = {
     "seeded and filtered": replace(SEEDED, top_p=0.7, top_k=6, min_p=0.02),
     "log-probabilities": replace(GREEDY, top_logprobs=5),
     "a grammar": replace(GREEDY, constraint=regex("(abc[d-h]*i|[b-e]{3,9}k)"), eos_ids=frozenset({END})),
+    "words, seeded": replace(SEEDED, words=WORDS),
     "a wide grammar, seeded": replace(SEEDED, constraint=regex("[^a-h]*", after=(3,)), top_p=0.9, ignore_eos=True),
 }
 
@@ -125,7 +128,11 @@ async def test_ids_are_asked_for_by_name_where_the_core_would(params: SamplingPa
 HELD = {"constraint": regex("(abc)?[d-k]*(bca|cab){1,3}k"), "eos_ids": frozenset({END}), "ignore_eos": True}
 
 
-@pytest.mark.parametrize("params", [replace(GREEDY, **HELD), replace(SEEDED, **HELD)], ids=["greedy", "seeded"])
+@pytest.mark.parametrize(
+    "params",
+    [replace(GREEDY, **HELD), replace(SEEDED, **HELD), replace(SEEDED, words=WORDS)],
+    ids=["greedy", "seeded", "words"],
+)
 async def test_who_drafts_does_not_change_a_constrained_text(params: SamplingParams) -> None:
     async with engine_of(decides=True) as served:
         plain = ids(await answer(served, params))
