@@ -1,13 +1,14 @@
 """A conversation as the ids of a prompt."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from deltaserve.errors import BadRequest, UnsupportedParameter
-from deltaserve.server.api.requests.body import JsonObject
+from deltaserve.errors import BadRequest
+from deltaserve.server.api.chat.messages import plain, said, with_objects
 from deltaserve.server.api.requests.parameters import encode
-from deltaserve.server.api.requests.schema import ChatRequest, Message, TokenizeRequest
+from deltaserve.server.api.requests.schema import ChatRequest, TokenizeRequest
 from deltaserve.server.serving.ports import Tokenizer
 
 
@@ -33,16 +34,17 @@ def chat_prompt(
     arguments: Mapping[str, Any] | None,
 ) -> ChatPrompt:
     """Long ones are work for a thread. `arguments`: for the template. Raises BadRequest, ContextLengthExceeded."""
-    messages = [_plain(message, at) for at, message in enumerate(body.messages or ())]
-    text = tokenizer.render_chat(
-        messages,
+    messages = [plain(message, at) for at, message in enumerate(body.messages or ())]
+    render = partial(
+        tokenizer.render_chat,
         add_generation_prompt=opens_turn,
         continue_final_message=body.continue_final_message,
         tools=body.tools,
         chat_template_kwargs=arguments,
     )
+    text = _rendered(messages, render)
     ids = encode(tokenizer, text, bool(body.add_special_tokens), max_context)
-    return ChatPrompt(text, ids, _said(messages[-1]) if body.continue_final_message else None)
+    return ChatPrompt(text, ids, said(messages[-1]) if body.continue_final_message else None)
 
 
 def chat_ids(
@@ -52,31 +54,12 @@ def chat_ids(
     return chat_prompt(body, tokenizer, opens_turn, max_context, body.chat_template_kwargs).ids
 
 
-def _said(message: Mapping[str, Any]) -> str:
-    content = message["content"]
-    return content if isinstance(content, str) else "".join(part["text"] for part in content or ())
-
-
-def _plain(message: Message, at: int) -> dict[str, Any]:
-    """A message as it was sent: content is a string, a list of text parts, or null beside an assistant's tool calls."""
-    plain = message.model_dump(exclude_unset=True)
-    if isinstance(message.content, list):
-        for number, part in enumerate(message.content):
-            _check_part(part, f"messages[{at}].content[{number}]")
-    plain["content"] = message.content
-    if plain["content"] is None and not plain.get("tool_calls"):
-        if message.role != "assistant":
-            raise BadRequest(
-                f"`messages[{at}].content` is required: only an assistant's message may go without.", param="messages"
-            )
-        plain["content"] = ""  # what clients keep of a turn in which nothing was said
-    return plain
-
-
-def _check_part(part: JsonObject, path: str) -> None:
-    if part.get("type") != "text":
-        raise UnsupportedParameter(
-            f"`{path}`: only text parts are supported; no images, audio or files.", param="messages"
-        )
-    if not isinstance(part.get("text"), str):
-        raise BadRequest(f"`{path}.text` must be a string.", param="messages")
+def _rendered(messages: Sequence[Mapping[str, Any]], render: Callable[[Sequence[Mapping[str, Any]]], str]) -> str:
+    """Most templates write a call's arguments as JSON and want an object; a few join them to a text."""
+    objects = with_objects(messages)
+    if objects == messages:
+        return render(messages)
+    try:
+        return render(objects)
+    except BadRequest:
+        return render(messages)
