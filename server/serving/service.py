@@ -141,7 +141,8 @@ class Serving:
             raise Unavailable("The server is starting: the black box has not been reached yet.")
         blocks = self.settings.local_drafts and self.backends.upstream.scores_blocks
         scorer, names = upstream if blocks else None, upstream if choice.policy.naming is not None else None
-        return self._drafting.source(upstream, scorer, names, explained=bool(choice.policy.explain))
+        explained, held = bool(choice.policy.explain), choice.params.constraint is not None
+        return self._drafting.source(upstream, scorer, names, explained=explained, held=held)
 
     @staticmethod
     def _drafting_from(settings: Settings) -> Drafting:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.decoder import Names
-from deltaserve.server.decoding.drafting.acceptance import Acceptance
+from deltaserve.server.decoding.drafting.acceptance import Accepted
 from deltaserve.server.decoding.drafting.local import verified_block
 from deltaserve.server.decoding.drafting.pace import Pace
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
@@ -39,8 +39,7 @@ class AdaptiveSource:
     scorer: BlockScorer
     pace: Pace
     limits: BlockLimits
-    upstream_accepted: Acceptance = field(default_factory=lambda: Acceptance(0.95))
-    local_accepted: Acceptance = field(default_factory=lambda: Acceptance(0.6))  # until seen: the black box streams
+    accepted: Accepted = field(default_factory=Accepted)
 
     def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
         length = 0 if self._early_call_ready(stream) else self.block_length(stream)
@@ -58,9 +57,7 @@ class AdaptiveSource:
         self.streaming.observe(stream, proposal, decision)
         agreement = decision.agreement
         if agreement is not None:
-            self.upstream_accepted.add(agreement.upstream)
-            if agreement.local is not None:
-                self.local_accepted.add(agreement.local)
+            self.accepted.add(agreement.upstream, agreement.local)
 
     async def aclose(self) -> None:
         await self.streaming.aclose()
@@ -83,7 +80,7 @@ class AdaptiveSource:
         return best
 
     def _affordable(self, stream: Stream, length: int) -> bool:
-        gain = _expected_run(self.local_accepted.value, length)
+        gain = _expected_run(self.accepted.local.value, length)
         positions = stream.stats.block_positions + length + 1
         return (
             positions <= self.limits.positions_per_token * (stream.emitted + gain)
@@ -92,11 +89,11 @@ class AdaptiveSource:
 
     def _streaming_rate(self, remaining: int) -> float:
         """Expected tokens a second of the black box's own stream, opening it included."""
-        tokens = _expected_run(self.upstream_accepted.value, remaining - 1)
+        tokens = _expected_run(self.accepted.upstream.value, remaining - 1)
         return tokens / (self.pace.first_token_s.value + (tokens - 1.0) * self.pace.token_s.value)
 
     def _local_rate(self, length: int, hopeful: bool) -> float:
-        tokens = _expected_run(self.local_accepted.value, length)
+        tokens = _expected_run(self.accepted.local.value, length)
         return tokens / (length * self.pace.local(hopeful) + self.pace.block(length + 1, hopeful))
 
     def _early_call_ready(self, stream: Stream) -> bool:

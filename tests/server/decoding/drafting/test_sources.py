@@ -12,6 +12,7 @@ from deltaserve.server.decoding.deciding.corrector import Agreement, Decision
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.adaptive import AdaptiveSource, BlockLimits
 from deltaserve.server.decoding.drafting.pace import Line, Measured, Pace
+from deltaserve.server.decoding.drafting.sources import Drafting
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
@@ -196,8 +197,8 @@ FAST_PAIR = {"first_token_s": 0.04, "token_s": 0.02, "local_s": 0.003, "block_s"
 def test_where_the_black_box_is_overruled_the_pair_drafts():
     drafts = adaptive(paced(**FAST_PAIR))
     for _ in range(20):
-        drafts.upstream_accepted.add(0.3)
-        drafts.local_accepted.add(1.0)
+        drafts.accepted.upstream.add(0.3)
+        drafts.accepted.local.add(1.0)
     assert drafts.block_length(toy_stream(GREEDY)) >= 4
 
 
@@ -205,7 +206,7 @@ def test_where_the_pair_is_slow_or_wrong_the_black_box_streams():
     slow = adaptive(paced(**{**FAST_PAIR, "local_s": 0.1}))
     wrong = adaptive(paced(**{**FAST_PAIR, "token_s": 0.01}))
     for _ in range(40):
-        wrong.local_accepted.add(0.05)
+        wrong.accepted.local.add(0.05)
     for drafts in (slow, wrong):
         assert drafts.block_length(toy_stream(GREEDY)) == 0
 
@@ -223,8 +224,8 @@ def priced_when_busy():
     """The pair is right and cheap, but the last block was drafted when it was slow."""
     drafts = adaptive(paced(**{**FAST_PAIR, "local_s": 0.2, "block_s": 1.0}))
     for _ in range(20):
-        drafts.upstream_accepted.add(0.3)
-        drafts.local_accepted.add(1.0)
+        drafts.accepted.upstream.add(0.3)
+        drafts.accepted.local.add(1.0)
     return drafts
 
 
@@ -297,8 +298,8 @@ def test_an_old_price_of_streaming_is_replaced_by_streaming_once():
 def test_no_trial_where_blocks_would_not_pay_at_any_price():
     drafts = priced_when_busy()
     for _ in range(40):
-        drafts.upstream_accepted.add(1.0)
-        drafts.local_accepted.add(0.05)
+        drafts.accepted.upstream.add(1.0)
+        drafts.accepted.local.add(0.05)
     opened(drafts.pace, 100)
     assert drafts.block_length(toy_stream(GREEDY)) == 0
 
@@ -346,7 +347,7 @@ async def test_the_adaptive_source_learns_from_its_stream_and_does_not_change_th
     black_box = ToyBlackBox()
     drafts = adaptive(paced(**FAST_PAIR), black_box)
     assert await tokens(toy_stream(replace(GREEDY, max_tokens=60)), drafts) == expected
-    assert drafts.upstream_accepted.value < 0.8
+    assert drafts.accepted.upstream.value < 0.8
 
 
 def test_a_line_is_fitted_to_what_was_measured():
@@ -378,3 +379,21 @@ async def test_min_tokens_is_passed_upstream_only_where_the_draft_distribution_d
         asked.append(black_box.calls[0][1])
     assert [params.min_tokens for params in asked] == [10, 10, 0]
     assert all(params.ignore_eos for params in asked)
+
+
+async def test_held_streams_begin_from_what_the_ones_before_them_learnt() -> None:
+    drafting = Drafting(BlockLimits())
+    first, free = (
+        drafting.source(ToyBlackBox(), ToyBlackBox(), held=True),
+        drafting.source(ToyBlackBox(), ToyBlackBox()),
+    )
+    assert isinstance(first, AdaptiveSource) and isinstance(free, AdaptiveSource)
+    for _ in range(20):
+        first.accepted.add(0.0, 1.0)
+        free.accepted.add(0.5, 0.5)
+    second = drafting.source(ToyBlackBox(), ToyBlackBox(), held=True)
+    assert isinstance(second, AdaptiveSource)
+    assert second.accepted.upstream.value < 0.3 < 0.9 < second.accepted.local.value
+    other = drafting.source(ToyBlackBox(), ToyBlackBox())
+    assert isinstance(other, AdaptiveSource)
+    assert (other.accepted.upstream.value, other.accepted.local.value) == (0.95, 0.6)
