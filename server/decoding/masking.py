@@ -31,7 +31,11 @@ class MaskedTail:
         return (best, weight) if weight > -math.inf else (-1, -math.inf)
 
     def max_offset(self) -> float:
-        outside = np.setdiff1d(self._allowed.ids, self._explicit, assume_unique=True)
+        if 2 * self._allowed.count > self._row.vocab_size:
+            return self._tail.max_offset()  # hardly more, and without a look at every id
+        mask = self._allowed.wide(self._row.vocab_size).copy()
+        mask[self._explicit] = False
+        outside = np.flatnonzero(mask)
         outside = outside[self._row.base(outside) > -math.inf]
         return float(self._row.offset(outside).max(initial=-math.inf))
 

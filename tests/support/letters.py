@@ -28,7 +28,7 @@ class Letters:
         return bytes([ord("a") + token_id]) if token_id < END else b"<%d>" % token_id
 
     def encode(self, text: str) -> list[int]:
-        return [ord(letter) - ord("a") for letter in text]
+        return [ord(letter) - ord("a") for letter in text if "a" <= letter <= "k"]
 
 
 @cache

@@ -27,7 +27,7 @@ def decide(base: Tensor, offset: Tensor, questions: Sequence[Question]) -> list[
     """
     rows = Rows(base, offset)
     core = [i for i, question in enumerate(questions) if needs_core(question)]
-    simple = [i for i, question in enumerate(questions) if question.simple and i not in core]
+    simple = [i for i, question in enumerate(questions) if i not in core and question.simple]
     found: dict[int, Outcome] = {}
     if simple:
         _settle(found, simple, _certified(rows.take(simple), [questions[i] for i in simple]))

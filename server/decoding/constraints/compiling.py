@@ -1,6 +1,7 @@
 """Compiles the grammars of one tokenizer, beside the event loop, and keeps the latest."""
 
 import asyncio
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ class GrammarCompiler:
         self._longest_s = longest_s
         self._grammars: OrderedDict[str, Grammar] = OrderedDict()
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="grammar")
+        self._making = threading.Lock()
 
     async def check(self, grammar: str, param: str | None = None) -> None:
         """Raises BadRequest, about `param`, where answers cannot be held to this grammar; else it is compiled now."""
@@ -47,9 +49,8 @@ class GrammarCompiler:
         if known is not None:
             self._grammars.move_to_end(text)
             return known
-        parsing = self._parsing
-        if parsing is None:  # once for a vocabulary: it is not the grammar that takes this time
-            parsing = self._parsing = await self._in_thread(lambda: parsing_vocabulary(self._vocabulary))
+        # Once for a vocabulary, and apart: it is not the grammar that takes this time.
+        parsing = self._parsing or await self._in_thread(self._parsing_made)
         try:
             async with asyncio.timeout(self._longest_s):
                 grammar = await self._in_thread(lambda: compiled(text, parsing))
@@ -61,6 +62,12 @@ class GrammarCompiler:
         if len(self._grammars) > self._kept:
             self._grammars.popitem(last=False)
         return grammar
+
+    def _parsing_made(self) -> LLTokenizer:
+        with self._making:
+            if self._parsing is None:
+                self._parsing = parsing_vocabulary(self._vocabulary)
+            return self._parsing
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)

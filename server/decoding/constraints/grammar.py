@@ -77,10 +77,34 @@ class _Spelled:
         self.special_token_ids = sorted(vocabulary.special_ids)
         self.eos_token_id = next(iter(vocabulary.eos_ids), 0)
         self.bos_token_id = None
-        self._encode = vocabulary.encode
+        self._vocabulary = vocabulary
+        texts = {raw: i for i, raw in enumerate(self.tokens) if raw and i not in vocabulary.special_ids}
+        self._texts, self._longest = texts, max(map(len, texts), default=0)
 
-    def __call__(self, text: bytes) -> list[int]:
-        return self._encode(text.decode(errors="replace"))
+    def __call__(self, text: bytes | str) -> list[int]:
+        """Ids whose bytes are `text` and nothing else, as the tokenizer would have them if it can."""
+        text = text.encode() if isinstance(text, str) else text
+        for before in (b"", b"\n"):  # some put a space before a text; behind a line's end it stays with that
+            ids = self._vocabulary.encode((before + text).decode(errors="replace"))
+            for cut in range(len(ids) if before else 1):
+                if self._spell(ids[cut:], text):
+                    return ids[cut:]
+        return self._longest_first(text)
+
+    def _spell(self, ids: Sequence[int], text: bytes) -> bool:
+        """A special token is none of a text's, even where its name is written there."""
+        return self._vocabulary.special_ids.isdisjoint(ids) and b"".join(self.tokens[i] for i in ids) == text
+
+    def _longest_first(self, text: bytes) -> list[int]:
+        """The longest token that the rest begins with, and so on, until there is none."""
+        ids: list[int] = []
+        while text:
+            size = next((n for n in range(min(self._longest, len(text)), 0, -1) if text[:n] in self._texts), None)
+            if size is None:
+                break
+            ids.append(self._texts[text[:size]])
+            text = text[size:]
+        return ids
 
 
 def _shortened(reason: str) -> str:

@@ -20,7 +20,7 @@ class PrimedSource:
 
     def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
         first, self.first = self.first, None
-        return self.then.open(stream) if first is None else nullcontext(first)
+        return self.then.open(stream) if first is None or stream.emitted else nullcontext(first)
 
     async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
         return await self.then.named(stream, run, names)

@@ -1,0 +1,91 @@
+"""Grammars of a vocabulary: what is refused, what is kept, and how forced text becomes tokens."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from llguidance import LLMatcher
+
+from deltaserve.errors import BadRequest
+from deltaserve.server.decoding.constraints import compiling
+from deltaserve.server.decoding.constraints.compiling import GrammarCompiler
+from deltaserve.server.decoding.constraints.grammar import compiled, parsing_vocabulary
+from deltaserve.server.decoding.constraints.matching import Matcher
+from tests.support.letters import Letters, regex
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        LLMatcher.grammar_from_regex("(a"),
+        LLMatcher.grammar_from_json_schema('{"not": {"type": "string"}}'),
+    ],
+)
+async def test_a_grammar_that_cannot_be_used_is_a_bad_request_about_its_field(text: str) -> None:
+    with pytest.raises(BadRequest, match="cannot be used") as refused:
+        await GrammarCompiler(Letters()).check(text, "response_format")
+    assert refused.value.param == "response_format"
+
+
+async def test_the_keyword_that_no_grammar_keeps_is_named() -> None:
+    with pytest.raises(BadRequest, match="uniqueItems"):
+        await GrammarCompiler(Letters()).check(LLMatcher.grammar_from_json_schema('{"uniqueItems": true}'))
+
+
+async def test_a_tokenizer_without_bytes_of_its_own_is_refused() -> None:
+    with pytest.raises(BadRequest, match="bytes"):
+        await GrammarCompiler(Letters(joins=False)).check(regex("a").grammar)
+
+
+async def test_the_latest_grammars_are_kept() -> None:
+    compiler = GrammarCompiler(Letters(), kept=2)
+    a, b = [await compiler.grammar(regex(text)) for text in "ab"]
+    assert await compiler.grammar(regex("a")) is a
+    await compiler.grammar(regex("c"))
+    assert await compiler.grammar(regex("a")) is a
+    assert await compiler.grammar(regex("b")) is not b
+    assert await compiler.grammar(None) is None
+
+
+async def test_a_grammar_that_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = GrammarCompiler(Letters(), longest_s=0.01)
+    monkeypatch.setattr(compiling, "compiled", lambda text, parsing: time.sleep(0.2))
+    with pytest.raises(BadRequest, match="simpler"):
+        await compiler.grammar(regex("b"))
+
+
+@dataclass(frozen=True)
+class Spaced(Letters):
+    """Puts a space before a text, as some tokenizers do, and takes a special token's name for the token."""
+
+    vocab_size: int = 16
+    special_ids: frozenset[int] = frozenset({11, 15})
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return {12: b" a", 13: b"\n", 14: b"bc", 15: b"<|x|>"}.get(token_id) or super().token_bytes(token_id)
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = []
+        rest = f" {text}".encode()
+        while rest:
+            names = {self.token_bytes(i): i for i in range(16)} | {b" ": 12}
+            size = next(n for n in range(len(rest), 0, -1) if rest[:n] in names or n == 1)
+            ids.append(names.get(rest[:size], 13))
+            rest = rest[size:]
+        return ids
+
+
+async def test_forced_text_becomes_tokens_with_its_bytes_alone() -> None:
+    vocabulary = Spaced()
+    matcher = Matcher(compiled(regex("abcbc").grammar, parsing_vocabulary(vocabulary)))
+    place, said = matcher.start, b""
+    while (follow := matcher.follow(place)).text.count:
+        token_id = int(np.flatnonzero(follow.text.mask)[0])
+        said += vocabulary.token_bytes(token_id)
+        place = place.then(token_id)
+    assert said == b"abcbc"
+    assert follow.accepting
