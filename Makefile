@@ -20,7 +20,7 @@ define venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool golden-tofu table-tofu table-training table-training-real table-about report-demo clean
+.PHONY: help setup demo check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool golden-tofu table-tofu table-training table-training-real table-about table-schemas report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -135,6 +135,9 @@ table-training-real: setup ## recipes on real models; ARGS="--upstream URL --bas
 
 table-about: setup ## deltaserve forget --about on real models, judged; ARGS="--upstream URL --base DIR", or ARGS=--demo
 	$(BIN)/python -m benchmarks.about $(ARGS)
+
+table-schemas: setup ## structured answers judged by a validator; ARGS="--suite DIR" adds JSON Schema's own test suite
+	$(BIN)/python -m benchmarks.schemas $(ARGS)
 
 report-demo: setup ## evaluate and attack the demo; build/report/index.html shows what was forgotten and what leaks
 	$(BIN)/python -m benchmarks.report_demo $(ARGS)
