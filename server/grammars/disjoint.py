@@ -11,7 +11,7 @@ from deltaserve.server.grammars.keywords import TYPES
 Schema = Mapping[str, Any]
 
 _DEEPEST: Final = 8
-_MOST_OPTIONS: Final = 128
+_MOST_OPTIONS: Final = 64
 _MOST_STEPS: Final = 50_000  # what is not proved by then stays unproved
 
 

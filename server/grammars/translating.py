@@ -20,6 +20,8 @@ from deltaserve.server.grammars.values import CHECKED, bound, pattern
 
 MAX_SCHEMAS: Final = 10_000  # in one schema, what `$ref` leads to counted once
 MAX_PROPERTIES: Final = 1_000  # of an object: twice as many take four times as long, and these more than a second
+MAX_OBJECTS_COST: Final = 2_000_000  # squares of the numbers of properties, added up: some seconds
+MAX_PATTERNS: Final = 64  # of `patternProperties`, each of which is compared with each other one
 
 Schema = dict[str, Any]
 
@@ -50,6 +52,7 @@ class _Translation:
     waiting: list[tuple[str, Any, str]] = field(default_factory=list)  # name, schema, place
     places: list[tuple[str, Schema]] = field(default_factory=list)
     count: int = 0
+    cost: int = 0
 
     def result(self) -> Translated:
         self.document.check_draft()
@@ -171,12 +174,17 @@ def _properties(at: _At, name: str, value: Any) -> None:
         raise at.refused("it must be an object of schemas")
     if len(value) > MAX_PROPERTIES:
         raise at.refused(f"it has {len(value):,} properties; at most {MAX_PROPERTIES:,} of an object are taken")
+    at.translation.cost += len(value) ** 2
+    if at.translation.cost > MAX_OBJECTS_COST:
+        raise at.refused("with this object the schema has too many large ones to be compiled in time")
     at.clean[name] = {key: at.schema(schema, key) for key, schema in value.items()}
 
 
 def _pattern_properties(at: _At, name: str, value: Any) -> None:
     if not isinstance(value, dict):
         raise at.refused("it must be an object of schemas")
+    if len(value) > MAX_PATTERNS:
+        raise at.refused(f"it has {len(value):,} patterns; at most {MAX_PATTERNS} of an object are taken")
     at.clean[name] = {
         pattern(key, f"{at.place}/{escaped(key)}"): at.schema(schema, key) for key, schema in value.items()
     }

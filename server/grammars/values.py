@@ -9,7 +9,7 @@ from deltaserve.server.grammars.document import refused
 from deltaserve.server.grammars.keywords import TYPES
 from deltaserve.server.grammars.patterns import rust_pattern
 
-MAX_VALUES: Final = 10_000  # of an `enum`
+MAX_VALUES: Final = 10_000  # of an `enum`, with those inside lists and objects
 FARTHEST: Final = 9_223_372_036_854_774_784  # bounds beyond are taken as this: no grammar counts farther
 
 _MOST: Final = 2**31 - 1
@@ -25,9 +25,15 @@ def types(value: Any, place: str) -> Any:
 def listed(value: Any, place: str) -> list[Any]:
     if not isinstance(value, list) or not value:
         raise refused(place, "it must be a list of one value or more")
-    if len(value) > MAX_VALUES:
-        raise refused(place, f"it has {len(value):,} values; at most {MAX_VALUES:,} are taken")
+    if (size := _size(value)) > MAX_VALUES:
+        raise refused(place, f"it has {size:,} values; at most {MAX_VALUES:,} are taken")
     return value
+
+
+def _size(value: Any) -> int:
+    """Values in a list or an object, at any depth."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sum(1 + _size(one) for one in inner)
 
 
 def count(value: Any, place: str) -> int:

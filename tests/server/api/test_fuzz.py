@@ -72,6 +72,7 @@ VALUES = st.recursive(
 )
 FIELDS = sorted(
     {*COMPLETION, *CHAT, "prompt", "tokens", "explain", "max_completion_tokens", "temperatur", "guided_json"}
+    | {"structured_outputs", "guided_choice", "guided_regex", "structural_tag"}
 )
 
 

@@ -74,6 +74,9 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"type": "object", "minProperties": 2}, "`minProperties`", "#/minProperties"),
     ({"properties": {str(i): {} for i in range(1001)}}, "1,001 properties", "#/properties"),
     ({"enum": list(range(10_001))}, "10,001 values", "#/enum"),
+    ({"enum": [[[0] * 5] * 2000]}, "values", "#/enum"),
+    ({"patternProperties": {f"^{i}-": {} for i in range(65)}}, "65 patterns", "#/patternProperties"),
+    ({"anyOf": [{"properties": {str(i): {} for i in range(900)}}] * 3}, "large ones", "#/anyOf/2/properties"),
     ({"items": {"$id": "urn:b"}}, "`$id`", "#/items/$id"),
     ({"x-guidance": {"lenient": True}}, "`x-guidance`", "#/x-guidance"),
     ({"$ref": "#"}, "without end", "#"),
@@ -100,7 +103,7 @@ def test_what_cannot_be_kept_is_refused_with_its_place(schema: Any, said: str, p
 
 def test_a_schema_of_too_many_schemas_is_refused() -> None:
     with pytest.raises(BadRequest, match="10,000 schemas"):
-        json_grammar({"anyOf": [{"properties": {str(i): {} for i in range(999)}} for _ in range(11)]})
+        json_grammar({"anyOf": [{"properties": {str(i): {} for i in range(99)}} for _ in range(101)]})
 
 
 def test_definitions_that_nothing_refers_to_are_not_looked_at() -> None:
