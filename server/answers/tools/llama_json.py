@@ -5,6 +5,7 @@ No mark is needed before them, though `<|python_tag|>` may stand there.
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from deltaserve.server.answers.parts import AnswerParser
 from deltaserve.server.answers.tools.grammars.either import either, schema_of
@@ -81,7 +82,7 @@ def _object(tool: Tool) -> str:
 def _whole(tool: Tool) -> str:
     """The same as one object of JSON, with the definitions of its parameters as its own."""
     parameters = dict(kept(arguments_schema(tool), strict=tool.strict))
-    named = {key: parameters.pop(key) for key in ("$defs", "definitions") if key in parameters}
+    named: dict[str, Any] = {key: parameters.pop(key) for key in ("$defs", "definitions") if key in parameters}
     properties = {"name": {"const": tool.name}, "parameters": parameters}
     whole = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
     return embedded({**whole, **named}, strict=tool.strict)

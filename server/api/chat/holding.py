@@ -29,9 +29,9 @@ async def _calls(reading: Reading, form: Constraint | None, tokenizer: Tokenizer
         return None
     calling = reading.calling
     if form is not None and not calling.forced:
-        grammar = held(form.grammar, reading.tools, calling.tools, calling.parallel, reading.special)
-        await tokenizer.grammars.check(grammar, "tools" if calling.tools else None)
-        return Constraint(grammar)
+        either = held(form.grammar, reading.tools, calling.tools, calling.parallel, reading.special)
+        await tokenizer.grammars.check(either, "tools" if calling.tools else None)
+        return Constraint(either)
     grammar = reading.tools.grammar(calling.tools, calling.choice, calling.parallel, reading.special)
     if grammar is None:
         return None
