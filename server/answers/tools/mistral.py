@@ -68,7 +68,10 @@ class Mistral:
         if not tools:
             return None
         if self._named:
-            call = alternatives(tools, lambda tool: f"{literal(tool.name)} {mark(ARGS, special)} {_value(tool)}")
+            # Some of these models write an id of their own behind the name.
+            own_id = f"({mark(CALL_ID, special)} /[a-zA-Z0-9]{{9}}/)?" if CALL_ID in special else ""
+            args = f"{own_id} {mark(ARGS, special)}"
+            call = alternatives(tools, lambda tool: f"{literal(tool.name)} {args} {_value(tool)}")
             return Tagged(BEGIN, [call]).grammar(choice, parallel, special)
         more = f"({literal(', ')} one)*" if several(choice, parallel) else ""
         calls = f'call: " "? "[" one {more} "]"'

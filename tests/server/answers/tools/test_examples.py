@@ -1,4 +1,4 @@
-"""Each family's calls, as its models write them."""
+"""Each family's calls, written by hand after its chat template and documentation: none comes from a running model."""
 
 import pytest
 
@@ -32,9 +32,9 @@ PARIS = '{"city": "Paris"}'
 WEATHER = call("get_weather", PARIS)
 NOW = call("now", "{}", 1)
 
-Recording = tuple[str, list[Part]]
+Example = tuple[str, list[Part]]
 
-QWEN3_CODER: dict[str, Recording] = {
+QWEN3_CODER: dict[str, Example] = {
     "a call": (
         "I look.\n<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>\n"
         "</tool_call>",
@@ -88,7 +88,7 @@ QWEN3_CODER: dict[str, Recording] = {
     "a tag of another kind": ("<tool_call>\n<other>", [Content("<tool_call>\n<other>")]),
 }
 
-LLAMA3_JSON: dict[str, Recording] = {
+LLAMA3_JSON: dict[str, Example] = {
     "a call": ('{"name": "get_weather", "parameters": {"city": "Paris"}}', WEATHER),
     "with a type": ('{"type": "function", "name": "get_weather", "parameters": {"city": "Paris"}}', WEATHER),
     "behind the tag": ('<|python_tag|>{"name": "get_weather", "parameters": {"city": "Paris"}}', WEATHER),
@@ -112,7 +112,7 @@ LLAMA3_JSON: dict[str, Recording] = {
     "cut behind the tag": ('So: <|python_tag|>{"name": "get_', [Content("So: ")]),
 }
 
-PYTHONIC: dict[str, Recording] = {
+PYTHONIC: dict[str, Example] = {
     "a call": ("[get_weather(city='Paris')]", WEATHER),
     "two": ('[get_weather(city="Paris"), now()]', [*WEATHER, *NOW]),
     "behind tags": ("<|python_start|>[get_weather(city='Paris')]<|python_end|>", WEATHER),
@@ -137,7 +137,7 @@ PYTHONIC: dict[str, Recording] = {
     "cut between": ("[f(a=1, b=[2, ", call("f", '{"a": 1, "b": [2')),
 }
 
-MISTRAL: dict[str, Recording] = {
+MISTRAL: dict[str, Example] = {
     "a list": ('[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Paris"}}]', WEATHER),
     "two in a list": (
         'So:[TOOL_CALLS][{"name": "get_weather", "arguments": {"city": "Paris"}}, {"name": "now", "arguments": {}}]',
@@ -149,6 +149,7 @@ MISTRAL: dict[str, Recording] = {
         [*WEATHER, *NOW],
     ),
     "names with ids": ('[TOOL_CALLS]get_weather[CALL_ID]abcdefghi[ARGS]{"city": "Paris"}', WEATHER),
+    "a name with an id that the template refuses": ("[TOOL_CALLS]now[CALL_ID]1[ARGS]{}", call("now", "{}")),
     "names alone": ('[TOOL_CALLS]get_weather{"city": "Paris"}', WEATHER),
     "cut in the name": ("So:[TOOL_CALLS]get_wea", [Content("So:")]),
     "cut in the arguments": ('[TOOL_CALLS]get_weather[ARGS]{"city": "Pa', call("get_weather", '{"city": "Pa')),
@@ -159,7 +160,7 @@ V3 = (
     "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n"
     '{"city": "Paris"}\n```<｜tool▁call▁end｜>'
 )
-DEEPSEEK_V3: dict[str, Recording] = {
+DEEPSEEK_V3: dict[str, Example] = {
     "a call": ("So: " + V3 + "<｜tool▁calls▁end｜>", [Content("So: "), *WEATHER]),
     "two": (
         V3
@@ -171,7 +172,7 @@ DEEPSEEK_V3: dict[str, Recording] = {
 }
 
 V31 = '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Paris"}<｜tool▁call▁end｜>'
-DEEPSEEK_V31: dict[str, Recording] = {
+DEEPSEEK_V31: dict[str, Example] = {
     "a call": ("So: " + V31 + "<｜tool▁calls▁end｜>", [Content("So: "), *WEATHER]),
     "two": (
         V31 + "<｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
@@ -187,7 +188,7 @@ DEEPSEEK_V31: dict[str, Recording] = {
 }
 
 THOUGHT = "<|channel|>analysis<|message|>Paris, then.<|end|><|start|>assistant"
-HARMONY: dict[str, Recording] = {
+HARMONY: dict[str, Example] = {
     "an answer": (
         THOUGHT + "<|channel|>final<|message|>Rain.<|return|>",
         [Reasoning("Paris, then."), Content("Rain.")],
@@ -225,7 +226,7 @@ HARMONY: dict[str, Recording] = {
     "cut in the arguments": ('<|channel|>commentary to=functions.f<|message|>{"a', call("f", '{"a')),
 }
 
-GEMMA: dict[str, Recording] = {
+GEMMA: dict[str, Example] = {
     "a call": ('I look.\n```tool_code\nget_weather(city="Paris")\n```', [Content("I look.\n"), *WEATHER]),
     "printed": ("```tool_code\nprint(get_weather(city='Paris'))\nprint(now())\n```", [*WEATHER, *NOW]),
     "another block": ("```python\nx = 1\n```", [Content("```python\nx = 1\n```")]),
@@ -234,7 +235,7 @@ GEMMA: dict[str, Recording] = {
     "cut in the arguments": ("```tool_code\nf(a='x", call("f", '{"a": "x')),
 }
 
-FUNCTION_GEMMA: dict[str, Recording] = {
+FUNCTION_GEMMA: dict[str, Example] = {
     "a call": ("<start_function_call>call:get_weather{city:<escape>Paris<escape>}<end_function_call>", WEATHER),
     "two": (
         "<start_function_call>call:get_weather{city:<escape>Paris<escape>}<end_function_call>"
@@ -250,11 +251,11 @@ FUNCTION_GEMMA: dict[str, Recording] = {
     "cut in a string": ("<start_function_call>call:f{a:<escape>x<es", call("f", '{"a": "x<es')),
 }
 
-GEMMA4: dict[str, Recording] = {
+GEMMA4: dict[str, Example] = {
     "a call": ('<|tool_call>call:get_weather{city:<|"|>Paris<|"|>}<tool_call|>', WEATHER),
 }
 
-FUNCTIONARY: dict[str, Recording] = {
+FUNCTIONARY: dict[str, Example] = {
     "content": ("all\nIt rains.", [Content("It rains.")]),
     "a call": ('get_weather\n{"city": "Paris"}', WEATHER),
     "content and calls": (
@@ -266,14 +267,14 @@ FUNCTIONARY: dict[str, Recording] = {
     "cut in the arguments": ('f\n{"a', call("f", '{"a')),
 }
 
-FUNCTIONARY_V31: dict[str, Recording] = {
+FUNCTIONARY_V31: dict[str, Example] = {
     "a call": ('So: <function=get_weather>{"city": "Paris"}</function>', [Content("So: "), *WEATHER]),
     "two": ('<function=get_weather>{"city": "Paris"}</function><function=now>{}</function>', [*WEATHER, *NOW]),
     "cut in the name": ("<function=get_wea", []),
     "no call": ("<function= x", [Content("<function= x")]),
 }
 
-RECORDINGS = {
+EXAMPLES = {
     "qwen3_coder": QWEN3_CODER,
     "llama3_json": LLAMA3_JSON,
     "llama3_pythonic": PYTHONIC,
@@ -288,13 +289,13 @@ RECORDINGS = {
     "functionary": FUNCTIONARY,
     "functionary_v31": FUNCTIONARY_V31,
 }
-CASES = [(name, case) for name, recordings in RECORDINGS.items() for case in recordings]
+CASES = [(name, case) for name, examples in EXAMPLES.items() for case in examples]
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_an_answer_reads_the_same_wherever_it_is_cut_with_marks_as_tokens_and_as_letters(name: str, case: str) -> None:
     form = next(one for one in FORMATS if one.name == name)
-    text, parts = RECORDINGS[name][case]
+    text, parts = EXAMPLES[name][case]
     assert readings(form, text, TOOLS) == [parts]
 
 
