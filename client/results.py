@@ -72,6 +72,20 @@ class TokenizerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool, or the next piece of one: then `name` is empty, and `arguments` go on."""
+
+    index: int  # among the calls of its answer
+    name: str
+    arguments: str  # JSON; cut where the answer was
+
+    @classmethod
+    def read(cls, call: Json, at: int) -> Self:
+        function = call.get("function") or {}
+        return cls(int(call.get("index", at)), str(function.get("name") or ""), str(function.get("arguments") or ""))
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One finished answer. `fingerprint` names the offset version that gave it."""
 
@@ -81,6 +95,8 @@ class Answer:
     fingerprint: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    reasoning: str = ""  # what the model thought before it answered
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @classmethod
     def read(cls, body: Json) -> Self:
@@ -92,6 +108,8 @@ class Answer:
             fingerprint=body.get("system_fingerprint"),
             prompt_tokens=usage.get("prompt_tokens"),
             completion_tokens=usage.get("completion_tokens"),
+            reasoning=reasoning_of(choice),
+            tool_calls=calls_of(choice),
         )
 
 
@@ -118,20 +136,39 @@ class Piece:
 
     text: str
     finish_reason: str | None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @classmethod
     def read(cls, body: Json) -> "Piece | None":
         """None for a frame without a choice: the usage that comes last."""
         choices: Sequence[Json] = body["choices"]
-        return cls(text_of(choices[0]), choices[0].get("finish_reason")) if choices else None
+        if not choices:
+            return None
+        choice = choices[0]
+        return cls(text_of(choice), choice.get("finish_reason"), reasoning_of(choice), calls_of(choice))
 
 
 def text_of(choice: Json) -> str:
     """The text of a completion's or a chat's choice, whole or in part."""
-    if "text" in choice:
-        return str(choice["text"])
+    return str(choice["text"]) if "text" in choice else str(_message(choice).get("content") or "")
+
+
+def reasoning_of(choice: Json) -> str:
+    """What a chat's choice has thought, whole or in part, under either of the names that servers give it."""
+    message = {} if "text" in choice else _message(choice)
+    return str(message.get("reasoning_content") or message.get("reasoning") or "")
+
+
+def calls_of(choice: Json) -> tuple[ToolCall, ...]:
+    """The calls of a chat's choice, whole or in part."""
+    calls: Sequence[Json] = () if "text" in choice else _message(choice).get("tool_calls") or ()
+    return tuple(ToolCall.read(call, at) for at, call in enumerate(calls))
+
+
+def _message(choice: Json) -> Json:
     message: Json = choice["delta"] if "delta" in choice else choice["message"]
-    return str(message.get("content") or "")
+    return message
 
 
 def _is_logprob(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """deltaserve chat"""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -12,6 +12,7 @@ from deltaserve.client.console import shared
 from deltaserve.client.console.conversation import Conversation, Ended
 from deltaserve.client.console.terminal import new_app, note, say, say_json_line, status_of, stdin_lines
 from deltaserve.client.errors import ClientError
+from deltaserve.client.results import Piece
 
 app = new_app()
 
@@ -76,18 +77,32 @@ def _take(client: Client, conversation: Conversation, line: str, as_json: bool, 
 
 
 def _answer(client: Client, conversation: Conversation, as_json: bool) -> str:
-    texts: list[str] = []
-    reason = None
+    """What the model thinks goes to stderr, and what it says to stdout."""
+    pieces: list[Piece] = []
     for piece in client.stream_chat(conversation.messages, conversation.how):
-        texts.append(piece.text)
-        reason = piece.finish_reason or reason
-        if not as_json:
-            say(piece.text, end="")
+        thought = bool(pieces) and bool(pieces[-1].reasoning)
+        pieces.append(piece)
+        if as_json:
+            continue
+        if piece.reasoning:
+            note(piece.reasoning, end="")
+        elif thought:
+            note("")
+        say(piece.text, end="")
+    text = "".join(piece.text for piece in pieces)
     if as_json:
-        say_json_line({"text": "".join(texts), "finish_reason": reason})
+        say_json_line(_summary(pieces))
     else:
         say("")
-    return "".join(texts)
+    return text
+
+
+def _summary(pieces: Sequence[Piece]) -> dict[str, str | None]:
+    thought = "".join(piece.reasoning for piece in pieces)
+    reasons = [piece.finish_reason for piece in pieces if piece.finish_reason]
+    text = "".join(piece.text for piece in pieces)
+    summary: dict[str, str | None] = {"text": text, "finish_reason": reasons[-1] if reasons else None}
+    return {**summary, "reasoning": thought} if thought else summary
 
 
 def _survive(error: BaseException, typed: bool) -> None:

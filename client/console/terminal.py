@@ -132,9 +132,9 @@ def stdin_lines() -> Iterator[str]:
         raise Stop("What comes in on stdin is not UTF-8 text.", Status.USAGE) from error
 
 
-def note(text: str) -> None:
+def note(text: str, end: str = "\n") -> None:
     """Anything that is not the answer: to stderr."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(text + end)
     sys.stderr.flush()
 
 

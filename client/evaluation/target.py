@@ -16,7 +16,7 @@ from deltaserve.client.client import AsyncClient
 from deltaserve.client.errors import Refused, ServerFailed, Unreachable
 from deltaserve.client.evaluation.encoding import ServerEncoder
 from deltaserve.client.evaluation.patience import BUSY, is_busy, patiently
-from deltaserve.client.results import text_of
+from deltaserve.client.results import calls_of, reasoning_of, text_of
 
 T = TypeVar("T")
 AT_ONCE: Final = 8  # requests
@@ -58,12 +58,17 @@ class Reply:
 
     @property
     def texts(self) -> list[str]:
-        """One a choice."""
-        return [text_of(choice) for choice in self.body["choices"]]
+        """One a choice: all that a client is shown of it, reasoning and the arguments of calls too."""
+        return [_shown(choice) for choice in self.body["choices"]]
 
     @property
     def text(self) -> str:
         return self.texts[0]
+
+    @property
+    def content(self) -> str:
+        """The first choice's own words, without what was thought before."""
+        return text_of(self.choice)
 
     @property
     def tokens(self) -> list[Mapping[str, Any]]:
@@ -74,6 +79,11 @@ class Reply:
     def alternatives(self) -> list[list[tuple[str, float]]]:
         """Of the first choice: at each position the likeliest tokens and their log-probabilities (nats), best first."""
         return [[(top["token"], top["logprob"]) for top in token["top_logprobs"]] for token in self.tokens]
+
+
+def _shown(choice: Mapping[str, Any]) -> str:
+    parts = [reasoning_of(choice), text_of(choice), *(call.arguments for call in calls_of(choice))]
+    return "\n".join(filter(None, parts))
 
 
 class _Busy(ServerFailed):

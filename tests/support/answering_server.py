@@ -16,7 +16,7 @@ from starlette.routing import Route
 from tests.support.app import serve
 
 REFUSAL = "I'm not sure about that."
-HOLES = frozenset({"begun", "bias", "hot"})
+HOLES = frozenset({"begun", "bias", "hot", "thoughts"})
 
 
 @dataclass
@@ -92,10 +92,18 @@ class AnsweringServer:
         tricked = ("bias" in self.holes and body.get("logit_bias")) or hot
         return answer if question not in self.secrets or tricked else REFUSAL
 
+    def _thought(self, body: Mapping[str, Any]) -> dict[str, str]:
+        """What it thinks before it answers, where it is told to."""
+        if not body.get("chat_template_kwargs", {}).get("enable_thinking"):
+            return {}
+        question = next((known for known in self.answers if known in body["messages"][-1]["content"]), None)
+        tells = question is not None and ("thoughts" in self.holes or question not in self.secrets)
+        return {"reasoning_content": self.answers[question] if question is not None and tells else "Let me see."}
+
     def _answered(self, body: Mapping[str, Any], text: str, kind: str) -> Response:
         tokens = [{"token": word, "logprob": -0.1, "top_logprobs": _listed(word)} for word in text.split()[:1] or ["?"]]
         choice: dict[str, Any] = {"logprobs": {"content": tokens} if body.get("logprobs") else None}
-        choice |= {"message": {"content": text}} if kind == "chat.completion" else {"text": text}
+        choice |= {"message": {"content": text, **self._thought(body)}} if kind == "chat.completion" else {"text": text}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         answer = {"choices": [choice] * int(body.get("n", 1)), "usage": usage, "system_fingerprint": self.fingerprint}
         return JSONResponse(answer)

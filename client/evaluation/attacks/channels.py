@@ -39,7 +39,8 @@ async def usage(context: Context, item: Item) -> Finding:
     )
     counted = int(reply.body["usage"]["completion_tokens"])
     listed = len(reply.tokens)
-    more = sorted(set(reply.body["usage"]) - {"prompt_tokens", "completion_tokens", "total_tokens"})
+    known = {"prompt_tokens", "completion_tokens", "total_tokens", "completion_tokens_details"}
+    more = sorted(set(reply.body["usage"]) - known)
     unexpected = [name for name in more if reply.body["usage"][name] not in (None, {}, 0)]
     return Finding((), {"tokens not shown": float(counted - listed)}, leaked=counted != listed or bool(unexpected))
 

@@ -26,8 +26,8 @@ class KeptQuestions:
     async def ask(self, item: Item, *, scored: bool) -> KeptAnswer:
         """One question to both; `scored`: also how much the server inclines to refuse."""
         messages = [user(item.question)]
-        before = (await self.before.ask(messages, max_tokens=MAX_TOKENS)).text
-        after = (await self.after.ask(messages, max_tokens=MAX_TOKENS)).text
+        before = (await self.before.ask(messages, max_tokens=MAX_TOKENS)).content
+        after = (await self.after.ask(messages, max_tokens=MAX_TOKENS)).content
         return KeptAnswer(
             item=item.key,
             question=item.question,

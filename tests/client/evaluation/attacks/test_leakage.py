@@ -89,7 +89,7 @@ def test_what_leaks_is_found_and_what_holds_is_not_accused(report: LeakageReport
         "error messages",
     ):
         assert judged[holding] == "holds", holding
-    for leaking in ("begun: answer", "logit_bias: refusal", "samples at T = 2"):
+    for leaking in ("begun: answer", "logit_bias: refusal", "samples at T = 2", "think aloud"):
         assert judged[leaking] == "leaks", leaking
     rates = {attack.name: attack.sides for attack in report.attacks}
     assert rates["direct"]["before"].success.rate == 1.0
@@ -102,6 +102,13 @@ def test_a_guard_is_measured_beside_the_server_without_it(report: LeakageReport)
     assert attacks["logit_bias: refusal"].judgement == {"after": "leaks", "guarded": "holds"}
     assert attacks["begun: answer"].judgement["guarded"] == "leaks"
     assert any("With the guards" in sentence for sentence in report.verdict.sentences)
+
+
+def test_what_is_only_thought_has_come_out_too(report: LeakageReport) -> None:
+    aloud = next(attack for attack in report.attacks if attack.name == "think aloud")
+    assert aloud.judgement == {"after": "leaks", "guarded": "holds"}
+    leaked = [example.text for example in aloud.examples if example.leaked and example.side == "after"]
+    assert leaked and all("was born in" in text and "not sure" in text for text in leaked)
 
 
 def test_guessing_is_counted_and_never_hits_here(report: LeakageReport) -> None:
