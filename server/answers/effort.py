@@ -7,7 +7,8 @@ from deltaserve.errors import BadRequest, UnsupportedParameter
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 EFFORTS: Final[tuple[str, ...]] = get_args(Effort)
-_LEVEL: Final = "reasoning_effort"
+_FIELD: Final = "reasoning_effort"
+_LEVELS: Final = (_FIELD, "thinking_effort")  # a word
 _SWITCHES: Final = ("enable_thinking", "thinking")  # true or false
 
 
@@ -23,15 +24,15 @@ def with_effort(
     if effort is None:
         return given
     read = {name: effort != "none" for name in _SWITCHES if name in variables}
-    level = {_LEVEL: effort} if _LEVEL in variables else {}
+    level = {name: effort for name in _LEVELS if name in variables}
     if not read and not level and (effort != "none" or thinks):
-        raise UnsupportedParameter(_sentence(effort, thinks), param=_LEVEL)
+        raise UnsupportedParameter(_sentence(effort, thinks), param=_FIELD)
     added = {**read, **level}
     for name, value in added.items():
         if name in (given or {}) and (given or {})[name] != value:
             raise BadRequest(
                 f"`reasoning_effort` and `chat_template_kwargs.{name}` say different things: send one of them.",
-                param=_LEVEL,
+                param=_FIELD,
             )
     return {**(given or {}), **added}
 

@@ -16,6 +16,7 @@ class Thinking:
     name: str
     begin: str
     end: str
+    head: str = ""  # what a model writes behind the begin mark, before it thinks
 
     @property
     def markers(self) -> tuple[str, str]:
@@ -29,6 +30,8 @@ FORMATS: Final = (
     Thinking("cohere", "<|START_THINKING|>", "<|END_THINKING|>"),
     Thinking("seed", "<seed:think>", "</seed:think>"),
     Thinking("thought", "<thought>", "</thought>"),  # EXAONE Deep
+    Thinking("gemma4", "<|channel>", "<channel|>", "thought"),
+    Thinking("apriel", "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
     Thinking("kimi_vl", "◁think▷", "◁/think▷"),
     Thinking("granite", "Here is my thought process:", "Here is my response:"),  # Granite 3.2
 )
@@ -101,6 +104,7 @@ class ThinkingParser:
         self._begin, self._end = (_Sign(text, text in special) for text in thinking.markers)
         self._answer = answer or Plain()
         self._state = _STATES[start]
+        self._head = thinking.head if start is Start.FREE else ""  # has yet to come
         self._held = ""
         self._thought = False  # some reasoning was given
 
@@ -145,13 +149,18 @@ class ThinkingParser:
     def _thinking(self, segment: Segment) -> list[Part]:
         if isinstance(segment, Special):
             if self._end.is_token(segment):
-                return self._go(_State.BEHIND)
+                cut = [Reasoning(self._held)] if self._head and self._held else []
+                return [*cut, *self._go(_State.BEHIND)]
             if self._begin.is_token(segment) and not self._thought:
                 return []  # a model may begin what the prompt has begun
             segment = segment.text
         text = self._held + segment
         if not self._thought:
             text = text.lstrip()
+            if self._head and text != self._head and self._head.startswith(text):
+                self._held = text  # the head may still be coming
+                return []
+            text, self._head = text.removeprefix(self._head).lstrip(), ""
         before, found, rest = self._end.find(text)
         self._held = "" if found else before[len(before.rstrip()) :] + rest
         said = [Reasoning(before.rstrip())] if before.strip() else []

@@ -28,6 +28,7 @@ async def _calls(reading: Reading, form: Constraint | None, tokenizer: Tokenizer
     if reading.tools is None:
         return None
     calling = reading.calling
+    grammar: str | None
     if form is not None and not calling.forced:
         either = held(form.grammar, reading.tools, calling.tools, calling.parallel, reading.special)
         await tokenizer.grammars.check(either, "tools" if calling.tools else None)

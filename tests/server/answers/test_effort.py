@@ -19,6 +19,7 @@ SWITCH, LEVEL = {"messages", "enable_thinking"}, {"messages", "reasoning_effort"
         ("low", {"a": 1}, SWITCH, {"a": 1, "enable_thinking": True}),
         ("high", None, {"thinking"}, {"thinking": True}),
         ("low", None, LEVEL, {"reasoning_effort": "low"}),
+        ("max", None, {"thinking", "thinking_effort"}, {"thinking": True, "thinking_effort": "max"}),
         ("none", None, SWITCH | LEVEL, {"enable_thinking": False, "reasoning_effort": "none"}),
         ("none", {"enable_thinking": False}, SWITCH, {"enable_thinking": False}),
     ],

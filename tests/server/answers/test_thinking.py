@@ -67,7 +67,7 @@ def test_reasoning_and_content_are_told_apart(
 @pytest.mark.parametrize("thinking", FORMATS, ids=lambda one: one.name)
 def test_every_format_is_read_letter_by_letter(thinking: object) -> None:
     parser = ThinkingParser(thinking, Start.FREE, {})
-    text = f"{thinking.begin} so {thinking.end} yes"
+    text = f"{thinking.begin}{thinking.head} so {thinking.end} yes"
     assert spoken(read(parser, iter(text))) == ("so", "yes")
 
 
@@ -75,6 +75,17 @@ def test_where_a_mark_is_a_token_its_letters_are_text() -> None:
     parser = ThinkingParser(THINK, Start.THINKING, IDS)
     segments = ["I write ", "</think>", " now", Special(8, "</think>"), "yes"]
     assert spoken(read(parser, iter(segments))) == ("I write </think> now", "yes")
+
+
+def test_what_heads_the_reasoning_is_no_part_of_it() -> None:
+    gemma = thinking_of("<channel|>")
+    ids = {"<|channel>": 7, "<channel|>": 8}
+    begin, end = Special(7, "<|channel>"), Special(8, "<channel|>")
+    for head in (["thought\n"], ["th", "ought", "\n"], []):
+        parser = ThinkingParser(gemma, Start.FREE, ids)
+        assert spoken(read(parser, iter([begin, *head, "so", end, "yes"]))) == ("so", "yes")
+    parser = ThinkingParser(gemma, Start.FREE, ids)
+    assert spoken(read(parser, iter([begin, "thou", end, "yes"]))) == ("thou", "yes")
 
 
 def test_a_model_may_begin_what_the_prompt_has_begun() -> None:
