@@ -50,7 +50,7 @@ class GrammarCompiler:
             self._grammars.move_to_end(text)
             return known
         # Once for a vocabulary, and apart: it is not the grammar that takes this time.
-        parsing: LLTokenizer = self._parsing or await self._in_thread(self._parsing_made)
+        parsing = await self._in_thread(self._parsing_made) if self._parsing is None else self._parsing
         try:
             async with asyncio.timeout(self._longest_s):
                 grammar = await self._in_thread(lambda: compiled(text, parsing))
