@@ -20,8 +20,10 @@ class Answer:
 
     @property
     def error(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.body)["error"]
-        assert set(found) == {"message", "type", "param", "code"}
+        """In OpenAI's shape or in Anthropic's."""
+        told: dict[str, Any] = json.loads(self.body)
+        found: dict[str, Any] = told["error"]
+        assert set(found) == ({"message", "type"} if "request_id" in told else {"message", "type", "param", "code"})
         return found
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import orjson
 
@@ -27,13 +27,12 @@ class Block:
         return "".join(self.pieces)
 
     @property
-    def arguments(self) -> dict[str, Any] | None:
-        """What a call is called with; None where its text is no JSON object, as of one that was cut."""
+    def whole(self) -> bool:
+        """Of a call: whether its text is a JSON object, as that of one that was cut is not."""
         try:
-            value = orjson.loads(self.text)
+            return isinstance(orjson.loads(self.text), dict)
         except orjson.JSONDecodeError:
-            return None
-        return value if isinstance(value, dict) else None
+            return False
 
 
 class Change(NamedTuple):
@@ -62,7 +61,7 @@ class Blocks:
         """`cut`: the answer was as long as it might be. A call without its last bracket is cut in any case."""
         block = self._open
         if block is not None:
-            block.cut = cut or (block.kind == "call" and block.arguments is None)
+            block.cut = cut or (block.kind == "call" and not block.whole)
         yield from self._close()
 
     def _grow(self, part: Content | Reasoning | CallArguments) -> Iterator[Change]:

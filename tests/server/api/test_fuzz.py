@@ -18,6 +18,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.api.doors.messages.schema import MessagesRequest
+from deltaserve.server.api.doors.responses.schema import ResponsesRequest
 from deltaserve.server.api.requests.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from deltaserve.server.app import create_app
 from deltaserve.server.serving.ports import Backends
@@ -45,7 +47,38 @@ CHAT = {
     **COMMON, "messages": TEXT, "logprobs": True, "top_logprobs": 2, "add_generation_prompt": True,
     "continue_final_message": False, "chat_template_kwargs": {"a": 1}, "tools": [TOOL], "tool_choice": "none",
 }  # fmt: skip
+ITEMS = [
+    *TEXT, {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]},
+    {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "b"}]},
+]  # fmt: skip
+RESPONSE = {
+    "model": "tiny", "input": ITEMS, "instructions": "a", "max_output_tokens": 3, "temperature": 0.7, "top_p": 0.9,
+    "include": ["message.output_text.logprobs"], "top_logprobs": 2, "text": {"format": {"type": "text"}},
+    "reasoning": {"effort": None}, "tools": [{"type": "function", "name": "f", "parameters": {}}],
+    "tool_choice": "none", "store": False, "parallel_tool_calls": True, "metadata": {"a": "b"}, "seed": 1,
+    "bad_words": ["zz"],
+}  # fmt: skip
+USED = [
+    *TEXT, {"role": "assistant", "content": [{"type": "text", "text": "a"}]},
+    {"role": "user", "content": [{"type": "text", "text": "b"}]},
+]  # fmt: skip
+PROMPT = {
+    "model": "tiny", "messages": USED, "system": SCHEMA, "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+    "tool_choice": {"type": "none"}, "thinking": {"type": "disabled"}, "output_config": {"effort": None},
+}  # fmt: skip
+MESSAGE = {
+    **PROMPT,
+    "max_tokens": 3,
+    "stop_sequences": ["zz"],
+    "metadata": {"user_id": "u"},
+    "top_k": 5,
+    "stream": False,
+}
 BODIES: dict[str, dict[str, Any]] = {
+    "/v1/responses": RESPONSE,
+    "/v1/responses/input_tokens": {"input": "a", "instructions": "b"},
+    "/v1/messages": MESSAGE,
+    "/v1/messages/count_tokens": PROMPT,
     "/v1/completions": COMPLETION,
     "/v1/chat/completions": CHAT,
     "/tokenize": {"prompt": "hello", "messages": None, "add_special_tokens": True, "return_token_strs": True},
@@ -71,8 +104,8 @@ VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6
 )
 FIELDS = sorted(
-    {*COMPLETION, *CHAT, "prompt", "tokens", "explain", "max_completion_tokens", "temperatur", "guided_json"}
-    | {"structured_outputs", "guided_choice", "guided_regex", "structural_tag"}
+    {*COMPLETION, *CHAT, *RESPONSE, *MESSAGE, "tokens", "explain", "max_completion_tokens", "temperatur"}
+    | {"guided_json", "structured_outputs", "guided_choice", "guided_regex", "structural_tag"}
 )
 
 
@@ -226,6 +259,8 @@ def test_every_route_that_takes_a_body_is_among_them(public: Asked) -> None:
 MODELS = {
     "/v1/completions": CompletionRequest,
     "/v1/chat/completions": ChatRequest,
+    "/v1/responses": ResponsesRequest,
+    "/v1/messages": MessagesRequest,
     "/tokenize": TokenizeRequest,
     "/detokenize": DetokenizeRequest,
 }

@@ -1,9 +1,8 @@
 """`system` and `messages` of /v1/messages: turns of content blocks to chat messages."""
 
+import json
 from collections.abc import Sequence
 from typing import Final
-
-import orjson
 
 from deltaserve.errors import BadRequest, UnsupportedParameter
 from deltaserve.server.api.doors.conversation import Conversation, Json, part_text, string_of, text_of
@@ -84,7 +83,7 @@ def _add_block(conversation: Conversation, block: Json, path: str) -> None:
         if not isinstance(given, dict):
             raise BadRequest(f"`{path}.input` must be an object.", param="messages")
         name, call_id = (string_of(block, field, path, "messages") for field in ("name", "id"))
-        conversation.call(call_id, name, orjson.dumps(given).decode())
+        conversation.call(call_id, name, json.dumps(given, ensure_ascii=False))
     elif kind == "text":
         conversation.go_on(string_of(block, "text", path, "messages"))
     else:

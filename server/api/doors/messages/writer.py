@@ -88,10 +88,10 @@ def _block(block: Block) -> Json | None:
     """A block of a whole message. A call that was cut has no input, so it is left out."""
     if block.kind != "call":
         return {**_EMPTY[block.kind], block.kind: block.text}
-    return None if block.cut or block.arguments is None else _call(block, block.arguments)
+    return None if block.cut or not block.whole else _call(block, orjson.Fragment(block.text.encode()))
 
 
-def _call(block: Block, arguments: Json) -> Json:
+def _call(block: Block, arguments: Json | orjson.Fragment) -> Json:
     return {"type": "tool_use", "id": block.call_id, "name": block.name, "input": arguments}
 
 

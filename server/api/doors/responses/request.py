@@ -100,9 +100,9 @@ def _choice(choice: Any) -> Any:
     return {"type": "function", "function": {"name": choice.get("name")}}
 
 
-def _names(tools: Any) -> set[Any]:
+def _names(tools: Any) -> list[Any]:
     """Of the functions that `allowed_tools` lists."""
     listed: list[Any] = tools if isinstance(tools, list) else [None]
     if not all(isinstance(tool, dict) and tool.get("type") == "function" for tool in listed):
         raise BadRequest("`tool_choice.tools` must be a list of {type: function, name}.", param="tool_choice")
-    return {str(tool.get("name")) for tool in listed}
+    return [tool.get("name") for tool in listed]

@@ -1,5 +1,6 @@
 """A response of /v1/responses: its object, and its stream of events."""
 
+import json
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -7,7 +8,7 @@ from uuid import uuid4
 
 import orjson
 
-from deltaserve.errors import DeltaserveError
+from deltaserve.errors import BadRequest, DeltaserveError
 from deltaserve.server.answers.parts import Part
 from deltaserve.server.api.doors.blocks import Blocks, Change, merged
 from deltaserve.server.api.doors.responses.items import Items
@@ -82,6 +83,14 @@ class ResponseWriter:
         return b"event: %b\ndata: %b\n\n" % (name.encode(), event)
 
 
+def _as_sent(value: Any, name: str) -> orjson.Fragment:
+    """Its JSON, written once; whole numbers of any length stay what they are. Raises BadRequest."""
+    try:
+        return orjson.Fragment(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+    except ValueError:
+        raise BadRequest(f"`{name}` holds a number that is not finite.", param=name) from None
+
+
 def _echo(request: ResponsesRequest) -> Json:
     """What a response repeats of its request."""
     return {
@@ -92,11 +101,11 @@ def _echo(request: ResponsesRequest) -> Json:
         "model": request.model,
         "parallel_tool_calls": request.parallel_tool_calls is not False,
         "previous_response_id": None,
-        "reasoning": {"effort": (request.reasoning or {}).get("effort"), "summary": None},
+        "reasoning": _as_sent({"summary": None, "effort": None, **(request.reasoning or {})}, "reasoning"),
         "store": False,
-        "text": {"format": {"type": "text"}, **(request.text or {})},
-        "tool_choice": request.tool_choice or "auto",
-        "tools": request.tools or [],
+        "text": _as_sent({"format": {"type": "text"}, **(request.text or {})}, "text"),
+        "tool_choice": _as_sent(request.tool_choice or "auto", "tool_choice"),
+        "tools": _as_sent(request.tools or [], "tools"),
         "top_logprobs": request.top_logprobs or 0,
         "truncation": "disabled",
         "user": request.user,

@@ -12,7 +12,7 @@ USER = {"role": "user", "content": "Hi"}
 TOOL = {"name": "f", "description": "F.", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral"}}
 FUNCTION = {"type": "function", "function": {"name": "f", "description": "F.", "parameters": {"type": "object"}}}
 USE = {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}}
-CALLED = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+CALLED = {"id": "t1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": ""}
 RESULT = {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "7"}]}
 SAID = {"role": "tool", "content": "7", "tool_call_id": "t1"}
@@ -44,6 +44,12 @@ def translated(**body: Any) -> dict[str, Any]:
 )  # fmt: skip
 def test_blocks_are_turns(turns: list[dict[str, Any]], expected: Any) -> None:
     assert translated(messages=turns)["messages"] == expected
+
+
+def test_what_a_tool_was_used_with_stays_exact() -> None:
+    turns = [{"role": "assistant", "content": [{**USE, "input": {"n": 10**40, "é": "漢"}}]}, USER]
+    [call] = translated(messages=turns)["messages"][0]["tool_calls"]
+    assert call["function"]["arguments"] == '{"n": 1' + "0" * 40 + ', "é": "漢"}'
 
 
 @pytest.mark.parametrize("system", ["Be brief.", [text("Be "), text("brief.")]])

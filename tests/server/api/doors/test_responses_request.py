@@ -115,6 +115,13 @@ def test_instructions_and_what_a_developer_says_first_are_one_message() -> None:
             },
             {"tools": [FUNCTION], "tool_choice": "auto"},
         ),
+        (
+            {
+                "tools": [{**TOOL, "name": {}}],
+                "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": []}]},
+            },
+            {"tools": [], "tool_choice": "auto"},
+        ),
         ({"store": False, "background": False, "truncation": "disabled", "n": 1, "metadata": {"a": "b"}}, {}),
         ({"prompt_cache_key": "k", "service_tier": "auto", "stream_options": {"include_obfuscation": False}}, {}),
         ({"previous_response_id": None, "conversation": None, "tools": None}, {}),

@@ -1,12 +1,14 @@
 """Parts of an answer as each API's events, and as its whole answer."""
 
+import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 import pytest
 
-from deltaserve.errors import MalformedTopK, Unavailable
+from deltaserve.errors import BadRequest, MalformedTopK, Unavailable
 from deltaserve.server.answers.parts import CallArguments, CallBegun, Content, Part, Reasoning
 from deltaserve.server.api.doors.messages import writer as messages
 from deltaserve.server.api.doors.messages.writer import MessageWriter
@@ -32,9 +34,13 @@ def events(raw: bytes) -> list[tuple[str, Any]]:
     return read
 
 
+def asked(**body: Any) -> ResponsesRequest:
+    return ResponsesRequest.model_validate({"input": "Hi", **body})
+
+
 def response(parts: Sequence[Part], *, cut: bool = False, step: int = 1, **body: Any) -> tuple[list[Any], Any]:
     """(events, document), the parts arriving `step` at a time."""
-    writer = ResponseWriter(ResponsesRequest.model_validate({"input": "Hi", **body}))
+    writer = ResponseWriter(asked(**body))
     raw = writer.opening()
     raw += b"".join(writer.add(parts[at : at + step]) for at in range(0, len(parts), step))
     raw += writer.end(cut=cut)
@@ -104,17 +110,31 @@ def test_half_a_call_is_never_completed_even_where_the_answer_ended_by_itself() 
 
 
 def test_a_response_repeats_what_was_asked() -> None:
-    asked: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "instructions": "Be.", "max_output_tokens": 5, "metadata": {"a": "b"}, "tool_choice": "none",
         "tools": [{"type": "function", "name": "f"}], "text": {"format": {"type": "json_object"}},
     }  # fmt: skip
-    _, document = response([Content("a")], **asked)
-    assert {name: document[name] for name in asked} == asked
+    _, document = response([Content("a")], **fields)
+    assert {name: document[name] for name in fields} == fields
     assert (document["store"], document["object"], document["error"]) == (False, "response", None)
 
 
+def test_numbers_that_json_has_are_repeated_as_they_are_and_others_refused() -> None:
+    tools = [{"type": "function", "name": "f", "parameters": {"maximum": 10**40}}]
+    assert b'"maximum": 1' + b"0" * 40 in ResponseWriter(asked(tools=tools)).opening()
+    tools[0]["parameters"] = {"maximum": math.inf}
+    with pytest.raises(BadRequest, match="`tools` holds a number that is not finite"):
+        ResponseWriter(asked(tools=tools))
+
+
+def test_a_calls_numbers_stay_exact_in_a_message() -> None:
+    writer = MessageWriter("tiny", "ds-1", 3)
+    writer.add([CallBegun(0, "c0", "f"), CallArguments(0, '{"n": 1' + "0" * 40 + "}")]), writer.end(cut=False)
+    assert json.loads(writer.document({}, USAGE))["content"][0]["input"] == {"n": 10**40}
+
+
 def test_log_probabilities_go_with_the_text_that_their_tokens_led_to() -> None:
-    writer = ResponseWriter(ResponsesRequest.model_validate({"input": "Hi"}))
+    writer = ResponseWriter(asked())
     raw = writer.add([], [b'{"token":"a"}']) + writer.add([Content("ab")], [b'{"token":"b"}']) + writer.end(cut=False)
     told = dict(events(raw))
     expected = [{"token": "a"}, {"token": "b"}]
@@ -124,7 +144,7 @@ def test_log_probabilities_go_with_the_text_that_their_tokens_led_to() -> None:
 
 
 def test_a_response_that_fails_says_so_twice_as_openais_clients_read_either() -> None:
-    writer = ResponseWriter(ResponsesRequest.model_validate({"input": "Hi"}))
+    writer = ResponseWriter(asked())
     writer.opening(), writer.add([Content("a")])
     (name, told), (last, data) = events(writer.failed(MalformedTopK("The list is not sorted.")))
     assert (name, told["code"], told["message"]) == ("error", "upstream_malformed_top_k", "The list is not sorted.")
