@@ -40,7 +40,9 @@ class Drafting:
         drafts none of it. A held stream has a constraint: where the black box's drafts hardly ever keep to one, blocks
         of the pair, which always do, are drafted from the beginning.
         """
-        early_call = EarlyCall(upstream, self.records) if self.early_calls else None
+        blocks = scorer is not None and not explained
+        # A call that is there already is taken: where every token is replaced no held stream would come to its blocks.
+        early_call = EarlyCall(upstream, self.records) if self.early_calls and not (held and blocks) else None
         namer = None if names is None else Namer(names, self.named_per_token)
         streaming = UpstreamSource(upstream, early_call=early_call, namer=namer)
         if scorer is None or explained:
