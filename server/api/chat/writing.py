@@ -97,14 +97,14 @@ class ParsedReply(ChatReply):
 
     def frame(self, buffer: ChoiceBuffer) -> bytes:
         """One chunk for each part; none while what came is not certain yet."""
-        deltas, usage = self._buffer(buffer.index).take_deltas(), self._usage_so_far()
+        parsed, usage = self._buffer(buffer.index), self._usage_so_far()
+        *first, last = parsed.take_deltas() or [b""]
+        if not last:
+            return b""
+        chunks = [(delta, parsed.no_rest()) for delta in first] + [(last, parsed.take_rest())]
         return b"".join(
-            self.envelope.frame(
-                b'{"index":%d,"delta":%b,%b}'
-                % (buffer.index, delta, buffer.take_rest() if at == len(deltas) else _NOT_LAST),
-                usage,
-            )
-            for at, delta in enumerate(deltas, 1)
+            self.envelope.frame(b'{"index":%d,"delta":%b,%b}' % (buffer.index, delta, rest), usage)
+            for delta, rest in chunks
         )
 
     def choice(self, buffer: ChoiceBuffer) -> bytes:
@@ -115,6 +115,3 @@ class ParsedReply(ChatReply):
         buffer = self.buffers[index]
         assert isinstance(buffer, PartsBuffer)
         return buffer
-
-
-_NOT_LAST = b'"logprobs":null,"finish_reason":null,"stop_reason":null'

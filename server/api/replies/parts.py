@@ -33,6 +33,12 @@ class PartsBuffer(ChoiceBuffer):
             return [b'{"content":""}' if self.silent else b"{}"]
         return [orjson.dumps(_delta(part)) for part in parts]
 
+    def no_rest(self) -> bytes:
+        """The fields of `take_rest` in a chunk that is not the last of a batch: they come with that one."""
+        ids = b',"token_ids":[]' if self.with_ids else b""
+        rows = b"" if self.explain is None else b',"explain":[]'
+        return b'"logprobs":null,"finish_reason":null,"stop_reason":null%b%b' % (ids, rows)
+
     def take_message(self) -> bytes:
         message = _message(merged(self.parts))
         self.parts.clear()

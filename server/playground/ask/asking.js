@@ -57,6 +57,7 @@ async function run(side, events, choose = null) {
 
 function add(flow, choice) {
   const rows = choice.tokens ?? choice.explain;
+  const said = choice.delta ?? { content: choice.text };
   if (rows) flow.addTokens(rows);
-  else flow.addText(choice.delta?.content ?? choice.text ?? "");
+  else flow.addText((said.reasoning_content ?? "") + (said.content ?? ""));
 }

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,10 @@ KINDS: dict[str, tuple[SamplingParams, Policy]] = {
     "held to a grammar": (params(**SEEDED, constraint=regex("a(bcd|[e-k]*)a"), eos_ids=frozenset({END})), Policy()),
     "held to one later": (
         params(**SEEDED, constraint=regex("[a-c]*d", after=(3,)), eos_ids=frozenset({END})),
+        Policy(),
+    ),
+    "held to one now or later": (
+        params(**SEEDED, constraint=replace(regex("[a-c]*d", after=(3,)), opens=4), eos_ids=frozenset({END})),
         Policy(),
     ),
     "ending": (params(temperature=0.0, eos_ids=frozenset({2, 3}), min_tokens=4, stop=("xyz",)), Policy()),

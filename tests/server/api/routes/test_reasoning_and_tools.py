@@ -229,6 +229,11 @@ def test_logprobs_are_of_every_token(client: openai.OpenAI) -> None:
     assert [e for c in chunks for p in c.choices if p.logprobs for e in p.logprobs.content] == entries
 
 
+def test_every_chunk_has_the_fields_that_were_asked_for(client: openai.OpenAI) -> None:
+    chunks = list(asked(client, "twice", tools=[TOOL], stream=True, extra_body={"return_token_ids": True}))
+    assert all("token_ids" in (choice.model_extra or {}) for chunk in chunks[1:] for choice in chunk.choices)
+
+
 def test_the_streaming_helper_puts_calls_together(client: openai.OpenAI) -> None:
     messages: Any = [{"role": "user", "content": "twice"}]
     tool: Any = {**TOOL, "function": {**TOOL["function"], "strict": True}}
