@@ -1,7 +1,8 @@
 """Fixtures that every room's tests share."""
 
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 
 import httpcore2
@@ -20,19 +21,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # By how long they take, longest first: one that is begun last is waited for by all that are ready.
 LONG = (
+    "tests/e2e/test_must_hold.py",
     "tests/e2e/test_strength_zero.py",
     "tests/e2e/test_hidden_draws.py",
+    "tests/e2e/test_processes.py",
     "tests/offset_models/demo/pipeline/test_build.py",
-    "tests/e2e/test_must_hold.py",
-    "tests/server/decoding/test_verification.py",
-    "tests/server/decoding/drafting/test_sources.py",
-    "tests/e2e/test_llamacpp.py",
     "tests/client/evaluation/attacks/test_leakage.py",
-    "tests/server/decoding/test_correction.py",
+    "tests/e2e/test_llamacpp.py",
+    "tests/server/decoding/drafting/test_sources.py",
     "tests/client/demo/test_demo.py",
+    "tests/server/decoding/test_correction.py",
+    "tests/server/decoding/test_verification.py",
+    "tests/client/forget/test_about.py",
     "tests/client/test_collect.py",
-    "tests/server/test_ending.py",
     "tests/client/starts/test_black_box.py",
+    "tests/server/test_ending.py",
+    "tests/client/evaluation/test_evaluate.py",
     "tests/server/test_connections.py",
     "tests/test_package.py",
 )
@@ -41,6 +45,17 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {file: at for at, file in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays to the end: each worker would look through it for garbage for seconds."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
