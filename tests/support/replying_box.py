@@ -28,53 +28,30 @@ TURN: Final = "<|im_start|>assistant\n"
 STARTED_WITHIN_S: Final = 10.0
 
 # Hermes' form of tools, as Qwen 2.5 and 3 have it; thinking can be switched off as in Qwen 3.
-TEMPLATE: Final = """\
-{%- set first = messages[0].content if messages[0].role == 'system' else '' -%}
-{%- if tools or first %}<|im_start|>system
-{{ first }}
-{%- if tools %}
-
-# Tools
-
-You may call one or more functions to assist with the user query.
-
-You are provided with function signatures within <tools></tools> XML tags:
-<tools>
-{%- for tool in tools %}
-{{ tool | tojson }}
-{%- endfor %}
-</tools>
-
-For each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:
-<tool_call>
-{"name": <function-name>, "arguments": <args-json-object>}
-</tool_call>
-{%- endif %}<|im_end|>
-{% endif -%}
-{%- for message in messages -%}
-{%- if loop.first and message.role == 'system' -%}
-{%- elif message.role == 'tool' %}<|im_start|>user
-<tool_response>
-{{ message.content }}
-</tool_response><|im_end|>
-{% else %}<|im_start|>{{ message.role }}
-{{ message.content or '' }}
+TEMPLATE: Final = r"""
+{%- set first = messages[0].content if messages[0].role == 'system' else '' %}
+{%- if tools or first %}{{- '<|im_start|>system\n' + first }}
+{%- if tools %}{{- '\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n' }}
+{{- 'You are provided with function signatures within <tools></tools> XML tags:\n<tools>' }}
+{%- for tool in tools %}{{- '\n' + tool | tojson }}{%- endfor %}
+{{- '\n</tools>\n\nFor each function call, return a json object with function name and arguments within ' }}
+{{- '<tool_call></tool_call> XML tags:\n<tool_call>\n' }}
+{{- '{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>' }}{%- endif %}
+{{- '<|im_end|>\n' }}{%- endif %}
+{%- for message in messages %}
+{%- if loop.first and message.role == 'system' %}
+{%- elif message.role == 'tool' %}
+{{- '<|im_start|>user\n<tool_response>\n' + message.content + '\n</tool_response><|im_end|>\n' }}
+{%- else %}{{- '<|im_start|>' + message.role + '\n' + (message.content or '') }}
 {%- for call in message.tool_calls or [] %}
-<tool_call>
-{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments
-   if call.function.arguments is string else call.function.arguments | tojson }}}
-</tool_call>
-{%- endfor %}
-{%- if not (loop.last and continue_final_message) %}<|im_end|>
-{% endif %}
+{{- '\n<tool_call>\n{"name": "' + call.function.name + '", "arguments": ' }}
+{{- call.function.arguments if call.function.arguments is string else call.function.arguments | tojson }}
+{{- '}\n</tool_call>' }}{%- endfor %}
+{%- if not (loop.last and continue_final_message) %}{{- '<|im_end|>\n' }}{%- endif %}
 {%- endif %}
 {%- endfor %}
-{%- if add_generation_prompt %}<|im_start|>assistant
-{% if enable_thinking is defined and enable_thinking is false %}<think>
-
-</think>
-
-{% endif %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}
+{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}
 {%- endif %}"""
 
 
@@ -88,10 +65,10 @@ PLAIN: Final = "The register lists Ada, a clockmaker."
 THOUGHT, ANSWER = "Two and two, counted on fingers.", "It is four."
 LONG: Final = "A word and another word. " * 20
 
-# What it says where the last question has this word; with tools the first reply, else the second.
+# What it says where the last question has this word, the first that fits: the first reply with tools, else the second.
 REPLIES: Final[dict[str, tuple[str, str]]] = {
-    "weather": (call("weather", {"city": "Oslo"}), "I cannot look out of the window."),
     "cities": (call("weather", {"city": "Oslo"}) + "\n" + call("weather", {"city": "Rome"}), "Oslo and Rome."),
+    "weather": (call("weather", {"city": "Oslo"}), "I cannot look out of the window."),
     "person": (call("{first}", PERSON), json.dumps(PERSON)),
     "think": (f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}", f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"),
     "Wait": (LONG, LONG),

@@ -41,7 +41,7 @@ def llm(*arguments, status=0, stdin=None):
 
 
 llm("keys", "set", "own", "--value", DEMO.key)
-GREEDY = ("-o", "temperature", "0", "-o", "max_tokens", "48")
+GREEDY = ("-o", "temperature", "0", "-o", "max_tokens", "256")
 
 
 @library.check("llm -m demo", "streamed; --no-stream")
@@ -76,6 +76,7 @@ def system():
 @library.check("llm --schema", "the demo; the stand-in")
 def schema():
     kinds = {"type": "object", "properties": {"kind": {"enum": ["person", "place"]}}, "required": ["kind"]}
+    kinds["additionalProperties"] = False
     entry = json.loads(llm("-m", "demo", "--schema", json.dumps(kinds), QUESTION, *GREEDY))
     assert entry["kind"] in ("person", "place")
     person = json.loads(llm("-m", "speaking", "--schema", "name, age int", "Which person?", *GREEDY))
