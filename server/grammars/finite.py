@@ -1,20 +1,25 @@
 """Definitions that no finite value satisfies (a list's item that must be such a list): an answer would never end."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Set
+from typing import Any, Final
+
+_MOST_PASSES: Final = 32  # what is undecided by then is taken for finite
 
 
 def endless(definitions: Mapping[str, Any]) -> frozenset[str]:
     """Names of translated definitions, each of which needs itself."""
-    finite: frozenset[str] = frozenset()
-    while True:
-        more = frozenset(name for name, schema in definitions.items() if name in finite or _ends(schema, finite))
-        if more == finite:
+    finite: set[str] = set()
+    for _ in range(_MOST_PASSES):
+        known = len(finite)
+        for name, schema in reversed([*definitions.items()]):  # what a definition refers to stands behind it
+            if name not in finite and _ends(schema, finite):
+                finite.add(name)
+        if len(finite) == known:
             return frozenset(definitions) - finite
-        finite = more
+    return frozenset()
 
 
-def _ends(schema: Any, finite: frozenset[str]) -> bool:
+def _ends(schema: Any, finite: Set[str]) -> bool:
     if not isinstance(schema, Mapping):
         return schema is not False
     choices = [schema[name] for name in ("anyOf", "oneOf") if name in schema]
@@ -27,12 +32,12 @@ def _ends(schema: Any, finite: frozenset[str]) -> bool:
     )
 
 
-def _members_end(schema: Mapping[str, Any], finite: frozenset[str]) -> bool:
+def _members_end(schema: Mapping[str, Any], finite: Set[str]) -> bool:
     properties = schema.get("properties", {})
     return all(_ends(properties.get(name, True), finite) for name in schema.get("required", ()))
 
 
-def _items_end(schema: Mapping[str, Any], finite: frozenset[str]) -> bool:
+def _items_end(schema: Mapping[str, Any], finite: Set[str]) -> bool:
     least = schema.get("minItems", 0)
     first = schema.get("prefixItems", ())[:least]
     return all(_ends(item, finite) for item in first) and (

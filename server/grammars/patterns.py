@@ -17,6 +17,7 @@ _INSIDE: Final = {r"\s": _SPACES, r"\S": f"[^{_SPACES}]", "[": r"\[", "&": r"\&"
 _PIECE: Final = re.compile(r"\\.|.", re.DOTALL)
 _NOT_IN_JAVASCRIPT: Final = {r"\A", r"\z", r"\Z", r"\a", r"\Q"}
 _EMPTY_CLASS: Final = re.compile(r"(?<!\\)(?:\\\\)*\[\^?\]")
+_LITERALS: Final = re.compile(r"\^(?:([\w-]+)|\((?:\?:)?([\w-]+(?:\|[\w-]+)*)\))\$")
 _COUNTED: Final = re.compile(r"\{(\d+)(,?)(\d*)\}")
 
 
@@ -38,9 +39,10 @@ def rust_pattern(pattern: str) -> str:
     return "".join(written)
 
 
-def literal(text: str) -> str:
-    """A pattern of this text alone."""
-    return "".join(letter if letter.isalnum() else f"\\x{{{ord(letter):X}}}" for letter in text)
+def literals(pattern: str) -> list[str] | None:
+    """The texts that a pattern such as `^(red|blue)$` lists; None of any other."""
+    found = _LITERALS.fullmatch(pattern)
+    return (found[1] or found[2]).split("|") if found else None
 
 
 def require_bounded(pattern: str) -> None:

@@ -15,7 +15,7 @@ from deltaserve.server.grammars.document import Document, escaped, refused
 from deltaserve.server.grammars.finite import endless
 from deltaserve.server.grammars.formats import ENFORCED, NOT_ENFORCED
 from deltaserve.server.grammars.keywords import REFUSED
-from deltaserve.server.grammars.patterns import literal
+from deltaserve.server.grammars.patterns import literals
 from deltaserve.server.grammars.values import CHECKED, bound, pattern
 
 MAX_SCHEMAS: Final = 10_000  # in one schema, what `$ref` leads to counted once
@@ -169,7 +169,7 @@ def _schemas(at: _At, name: str, value: Any) -> None:
     at.clean[name] = [*at.clean.get(name, ()), *schemas] if name == "allOf" else schemas
 
 
-def _properties(at: _At, name: str, value: Any) -> None:
+def _properties(at: _At, _: str, value: Any) -> None:
     if not isinstance(value, dict):
         raise at.refused("it must be an object of schemas")
     if len(value) > MAX_PROPERTIES:
@@ -177,7 +177,13 @@ def _properties(at: _At, name: str, value: Any) -> None:
     at.translation.cost += len(value) ** 2
     if at.translation.cost > MAX_OBJECTS_COST:
         raise at.refused("with this object the schema has too many large ones to be compiled in time")
-    at.clean[name] = {key: at.schema(schema, key) for key, schema in value.items()}
+    for key, schema in value.items():
+        _add_property(at, key, at.schema(schema, key))
+
+
+def _add_property(at: _At, name: str, schema: Schema | bool) -> None:
+    properties = at.clean.setdefault("properties", {})
+    properties[name] = {"allOf": [properties[name], schema]} if name in properties else schema
 
 
 def _pattern_properties(at: _At, name: str, value: Any) -> None:
@@ -185,9 +191,12 @@ def _pattern_properties(at: _At, name: str, value: Any) -> None:
         raise at.refused("it must be an object of schemas")
     if len(value) > MAX_PATTERNS:
         raise at.refused(f"it has {len(value):,} patterns; at most {MAX_PATTERNS} of an object are taken")
-    at.clean[name] = {
-        pattern(key, f"{at.place}/{escaped(key)}"): at.schema(schema, key) for key, schema in value.items()
-    }
+    for key, schema in value.items():
+        names, clean = literals(key), at.schema(schema, key)
+        if names is None:
+            at.clean.setdefault(name, {})[pattern(key, f"{at.place}/{escaped(key)}")] = clean
+        for one in names or ():  # once all of a pattern's names are there, the engine would still begin another one
+            _add_property(at, one, clean)
 
 
 def _reference(at: _At, name: str, value: Any) -> None:
@@ -197,26 +206,31 @@ def _reference(at: _At, name: str, value: Any) -> None:
 
 
 def _property_names(at: _At, _: str, value: Any) -> None:
-    """Where no property is named, the names of all follow one pattern: that can be said of `patternProperties`."""
+    """Where no property is named: `patternProperties`, or the names themselves, say the same."""
     if value is True or (isinstance(value, dict) and value in ({}, {"type": "string"})):
         return
     if "properties" in at.source or "patternProperties" in at.source or "required" in at.source:
         raise at.refused("it is taken only where no property is named")
-    names = _pattern_of_names(at, value)
-    at.clean["patternProperties"] = {names: at.schema(at.source.get("additionalProperties", True))}
+    names, further = _names(at, value), at.schema(at.source.get("additionalProperties", True))
+    if isinstance(names, str):
+        at.clean["patternProperties"] = {names: further}
+    else:
+        at.clean["properties"] = dict.fromkeys(names, further)
     at.clean["additionalProperties"] = False
 
 
-def _pattern_of_names(at: _At, value: Any) -> str:
+def _names(at: _At, value: Any) -> str | list[str]:
+    """The pattern of all names, or the names."""
+    if isinstance(value, dict) and isinstance(value.get("$ref"), str):
+        value = at.translation.document.resolved(value["$ref"], at.place)[1]
     names = at.schema(value)
     said = {key: v for key, v in names.items() if key != "type"} if isinstance(names, dict) else {}
-    if "$ref" in said and isinstance(value, dict):
-        return _pattern_of_names(at, at.translation.document.resolved(value["$ref"], at.place)[1])
     if list(said) == ["pattern"]:
-        return str(said["pattern"])
+        pattern = str(said["pattern"])
+        return literals(pattern) or pattern
     listed = said.get("enum", [said["const"]] if "const" in said else None)
     if len(said) == 1 and listed and all(isinstance(n, str) for n in listed):
-        return "^(?:" + "|".join(map(literal, listed)) + ")$"
+        return list(listed)
     raise at.refused("it may have a `pattern`, an `enum` or a `const` of strings, and nothing else")
 
 

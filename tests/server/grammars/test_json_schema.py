@@ -14,6 +14,8 @@ CAT = {"type": "object", "properties": {"kind": {"const": "cat"}, "lives": {"typ
 DOG = {"type": "object", "properties": {"kind": {"const": "dog"}, "name": {"type": "string"}}, "required": ["kind"]}
 CLOSED = {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": False}
 
+ONLY = {"type": "object", "additionalProperties": False}
+
 KEPT: list[tuple[Any, list[str], list[str]]] = [
     (CLOSED, ["{}", '{"a":1}', '{"a": 1}', '{\n  "a": 1\n}'], ['{"a":"1"}', '{"b":1}', '{"a":  1}', " {}", "[]"]),
     ({"type": "integer", "minimum": 3, "exclusiveMinimum": True}, ["4"], ["3", "4.5"]),
@@ -44,6 +46,11 @@ KEPT: list[tuple[Any, list[str], list[str]]] = [
         {"type": "object", "propertyNames": {"enum": ["a", "b.c"]}, "additionalProperties": {"type": "integer"}},
         ["{}", '{"a":1}', '{"b.c":2}'],
         ['{"d":1}', '{"bxc":1}', '{"a":"1"}'],
+    ),
+    (
+        {"patternProperties": {"^(a|b)$": {"minimum": 2}}, "properties": {"a": {"type": "integer"}}} | ONLY,
+        ["{}", '{"a":2}', '{"a":2,"b":"x"}'],
+        ['{"a":1}', '{"a":"x"}', '{"b":1}', '{"a":2,', '{"c":1}'],
     ),
     ({"type": "object", "required": ["a", "b"], "minProperties": 2}, ['{"a":1,"b":2}'], ['{"a":1}']),
     ({"type": "array", "uniqueItems": False}, ["[1,1]"], ["1"]),
@@ -81,6 +88,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"x-guidance": {"lenient": True}}, "`x-guidance`", "#/x-guidance"),
     ({"$ref": "#"}, "without end", "#"),
     ({"items": {"$ref": "#/$defs/l"}, "$defs": {"l": ENDLESS}}, "without end", "#/$defs/l"),
+    ({"propertyNames": {"$ref": "#/propertyNames"}}, "`propertyNames`", "#/propertyNames"),
     (False, "false", "#"),
     ([], "a schema must be", "#"),
 ]
