@@ -1,6 +1,6 @@
 """One choice's pieces as parts: the only place where pieces are parsed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,11 +33,9 @@ class ChoiceReader:
             self.finish_reason = "tool_calls"
         return parts
 
-    def _parsed(self, parser: AnswerParser, piece: Piece) -> Iterator[Part]:
-        for segment in piece.segments:
-            yield from parser.push(segment)
-        if piece.finish_reason is not None:
-            yield from parser.finish()
+    def _parsed(self, parser: AnswerParser, piece: Piece) -> list[Part]:
+        parts = [part for segment in piece.segments for part in parser.push(segment)]
+        return parts if piece.finish_reason is None else [*parts, *parser.finish()]
 
     def _count(self, tokens: int, parts: list[Part]) -> None:
         """A token without a part of its own, as a mark is, belongs to the part behind it; the last ones to the last."""
@@ -48,8 +46,10 @@ class ChoiceReader:
             self._untold = 0
 
 
-def merged(parts: Iterable[Part]) -> list[Part]:
+def merged(parts: Sequence[Part]) -> list[Part]:
     """The same with neighbours of one kind joined, and without empty ones."""
+    if len(parts) < 2:  # nearly always: a token's text is one part
+        return [part for part in parts if isinstance(part, CallBegun) or part.text]
     joined: list[Part] = []
     for part in parts:
         last = joined[-1] if joined else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from deltaserve.errors import UnsupportedParameter
 from deltaserve.server.answers.parts import AnswerParser
@@ -13,6 +14,8 @@ from deltaserve.server.api.requests.schema import ChatRequest
 from deltaserve.server.api.requests.tools import Calling, calling_of
 from deltaserve.server.serving.ports import Tokenizer
 from deltaserve.server.settings import Settings
+
+_format_of, _thinking_of = lru_cache(32)(format_of), lru_cache(32)(thinking_of)  # templates are long, and few
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Reading:
         template = (tokenizer.tool_template if body.tools else tokenizer.chat_template) or ""
         tools = _format(calling, template, settings)
         reasons = tools is not None and tools.reasons  # its parser tells reasoning too
-        thinking = None if reasons else thinking_of(template, settings.reasoning_format)
+        thinking = None if reasons else _thinking_of(template, settings.reasoning_format)
         markers = (*(tools.markers() if tools else ()), *(thinking.markers if thinking else ()))
         return cls(calling, tools, thinking, _tokens(markers, tokenizer))
 
@@ -64,7 +67,7 @@ class Reading:
 
 
 def _format(calling: Calling, template: str, settings: Settings) -> ToolFormat | None:
-    known = format_of(template, settings.tool_format)
+    known = _format_of(template, settings.tool_format)
     if known is None and calling.tools:
         raise UnsupportedParameter(
             "Tool calls are not read here: the model's chat template shows no format of them that is known. Send "

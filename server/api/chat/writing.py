@@ -98,14 +98,13 @@ class ParsedReply(ChatReply):
     def frame(self, buffer: ChoiceBuffer) -> bytes:
         """One chunk for each part; none while what came is not certain yet."""
         parsed, usage = self._buffer(buffer.index), self._usage_so_far()
-        *first, last = parsed.take_deltas() or [b""]
-        if not last:
+        deltas = parsed.take_deltas()
+        if not deltas:
             return b""
-        chunks = [(delta, parsed.no_rest()) for delta in first] + [(last, parsed.take_rest())]
-        return b"".join(
-            self.envelope.frame(b'{"index":%d,"delta":%b,%b}' % (buffer.index, delta, rest), usage)
-            for delta, rest in chunks
-        )
+        last = deltas.pop()
+        frames = [self.envelope.frame(_CHOICE % (parsed.index, delta, parsed.no_rest()), usage) for delta in deltas]
+        frames.append(self.envelope.frame(_CHOICE % (parsed.index, last, parsed.take_rest()), usage))
+        return b"".join(frames)
 
     def choice(self, buffer: ChoiceBuffer) -> bytes:
         message = self._buffer(buffer.index).take_message()
@@ -115,3 +114,6 @@ class ParsedReply(ChatReply):
         buffer = self.buffers[index]
         assert isinstance(buffer, PartsBuffer)
         return buffer
+
+
+_CHOICE = b'{"index":%d,"delta":%b,%b}'

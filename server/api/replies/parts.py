@@ -27,9 +27,8 @@ class PartsBuffer(ChoiceBuffer):
 
     def take_deltas(self) -> list[bytes]:
         """A delta for each part, neighbours of one kind together; an answer that ends without a word says nothing."""
-        parts: Sequence[Part] = merged(self.parts)
-        self.parts.clear()
-        if self.finish_reason is not None and not parts:
+        parts, self.parts = merged(self.parts), []
+        if not parts and self.finish_reason is not None:
             return [b'{"content":""}' if self.silent else b"{}"]
         return [orjson.dumps(_delta(part)) for part in parts]
 
@@ -40,9 +39,8 @@ class PartsBuffer(ChoiceBuffer):
         return b'"logprobs":null,"finish_reason":null,"stop_reason":null%b%b' % (ids, rows)
 
     def take_message(self) -> bytes:
-        message = _message(merged(self.parts))
-        self.parts.clear()
-        return orjson.dumps(message)
+        parts, self.parts = merged(self.parts), []
+        return orjson.dumps(_message(parts))
 
 
 def _delta(part: Part) -> Json:
