@@ -6,10 +6,17 @@ from pathlib import Path
 import pytest
 
 from deltaserve.client.console.terminal import Status
-from deltaserve.offset_models.training import within
+from deltaserve.offset_models.training import schedule, within
 from deltaserve.offset_models.training.learning.held_out import Outcome
 from tests.support.command import Command
 from tests.support.forget_site import Site
+
+
+@pytest.fixture(autouse=True)
+def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As few rows as any run has. What a budget buys is worked out in test_schedule.py."""
+    monkeypatch.setattr(schedule, "ENOUGH_STEPS", schedule.LEAST_STEPS)
+    monkeypatch.setattr(schedule, "BATCHES", schedule.BATCHES[-1:])
 
 
 def decided(site: Site, name: str) -> dict[str, object]:
