@@ -1,5 +1,6 @@
 """Grammars over the tokens of one vocabulary. llguidance holds the parser: which bytes may follow, and which tokens."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -12,6 +13,7 @@ from deltaserve.server.decoding.protocols import Ids
 
 # Of one grammar: what a schema needs is far below, what would hold the server up is above.
 _LIMITS: Final = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
+_NAMED_ID: Final = re.compile(r"<\[(\d+)\]>")  # of a grammar that asks for this token and no text
 _LONGEST_REASON: Final = 300  # characters of llguidance's own words that an error repeats
 
 
@@ -40,6 +42,7 @@ class Grammar:
 
     parser: LLMatcher
     ends: Ids  # ids that llguidance itself takes for the end of a text
+    named: frozenset[int]  # ids that the grammar asks for by their number
 
 
 def parsing_vocabulary(vocabulary: Vocabulary) -> LLTokenizer:
@@ -59,7 +62,7 @@ def compiled(text: str, vocabulary: LLTokenizer) -> Grammar:
     parser = LLMatcher(vocabulary, text, log_level=0, limits=_LIMITS)
     if parser.is_error():
         raise BadRequest(f"The grammar cannot be used: {_shortened(parser.get_error())}")
-    return Grammar(parser, np.array(vocabulary.eos_tokens, np.int64))
+    return Grammar(parser, np.array(vocabulary.eos_tokens, np.int64), frozenset(map(int, _NAMED_ID.findall(text))))
 
 
 def broken(parser: LLMatcher) -> BadRequest:

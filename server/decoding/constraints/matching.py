@@ -5,6 +5,7 @@ which goes back and forth between them.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -82,7 +83,9 @@ class Matcher:
 
     def __init__(self, grammar: Grammar) -> None:
         self.start = Place()
-        self._parser = grammar.parser.deep_copy()
+        self._fresh = grammar.parser
+        self._named = grammar.named
+        self._parser = self._fresh.deep_copy()
         self._at = self.start
         self._ends = grammar.ends
         self._known: OrderedDict[Place, Follow] = OrderedDict()
@@ -106,16 +109,30 @@ class Matcher:
         return Follow(Allowed(mask), self._parser.is_accepting())
 
     def _go(self, place: Place) -> None:
-        """Bring the parser to this place."""
-        back, ahead = 0, []
+        """Bring the parser to this place.
+
+        Back over a token that the grammar names by its id, llguidance 1.9.1 takes off as many bytes as the token's text
+        has. It took in fewer, and would stand elsewhere: so the way begins anew.
+        """
+        back, ahead = [], []
         here: Place | None = self._at
         there: Place | None = place
         while here is not there:
             if there is None or (here is not None and here.depth > there.depth):
-                here, back = here.before if here else None, back + 1
+                back.append(here.token_id if here else -1)
+                here = here.before if here else None
             else:
                 ahead.append(there.token_id)
                 there = there.before
-        if not (back == 0 or self._parser.rollback(back)) or not self._parser.consume_tokens(ahead[::-1]):
+        if not self._named.isdisjoint(back):
+            self._parser, back, ahead = self._fresh.deep_copy(), [], [*ahead, *_way(here)]
+        if (back and not self._parser.rollback(len(back))) or not self._parser.consume_tokens(ahead[::-1]):
             raise broken(self._parser)
         self._at = place
+
+
+def _way(place: Place | None) -> Iterator[int]:
+    """The tokens to a place, the last one first."""
+    while place is not None and place.before is not None:
+        yield place.token_id
+        place = place.before

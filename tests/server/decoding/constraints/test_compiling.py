@@ -2,16 +2,17 @@
 
 import time
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import pytest
 from llguidance import LLMatcher
 
 from deltaserve.errors import BadRequest
-from deltaserve.server.decoding.constraints import compiling
+from deltaserve.server.decoding.constraints import compiling, matching
 from deltaserve.server.decoding.constraints.compiling import GrammarCompiler
 from deltaserve.server.decoding.constraints.grammar import compiled, parsing_vocabulary
-from deltaserve.server.decoding.constraints.matching import Matcher
+from deltaserve.server.decoding.constraints.matching import Matcher, Place
 from tests.support.letters import Letters, regex
 
 pytestmark = pytest.mark.anyio
@@ -89,3 +90,30 @@ async def test_forced_text_becomes_tokens_with_its_bytes_alone() -> None:
         place = place.then(token_id)
     assert said == b"abcbc"
     assert follow.accepting
+
+
+@dataclass(frozen=True)
+class Marked(Letters):
+    """With a token that is no special one, as families write their calls between."""
+
+    vocab_size: int = 16
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return b"<tool_call>" if token_id == 14 else super().token_bytes(token_id)
+
+
+def test_a_parser_that_goes_back_over_a_token_named_by_its_id_stands_where_it_should(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(matching, "_KEPT", 0)  # it goes to each place
+    text = LLMatcher.grammar_from_lark('start: "b" <[14]> /[a-d]{3,9}/ <[14]> "b"')
+    grammar, way = compiled(text, parsing_vocabulary(Marked())), [1, 14, 0, 1, 2, 3, 2, 14, 1]
+
+    def followed(*depths: int) -> list[list[int]]:
+        matcher = Matcher(grammar)
+        places = list(accumulate(way, Place.then, initial=matcher.start))
+        return [matcher.follow(places[depth]).text.ids.tolist() for depth in depths]
+
+    expected = [followed(depth)[0] for depth in range(len(way) + 1)]
+    depths = [*range(10), 2, 7, 1, 8, 9, 7, 0, 4]
+    assert followed(*depths) == [expected[depth] for depth in depths]
