@@ -23,8 +23,20 @@ Unmodified clients, each in the version named here, against `deltaserve serve` o
 them below `build/clients`, runs the scripts of `tests/clients` and writes this page. Every row is a call that was made,
 and what came back; the scripts assert it. Two servers answer:
 
-- the demo's black box with its offset at strength 1;
-- a stand-in black box with vLLM's routes that says what it is told, at strength 0.
+- the demo's black box with its offset at strength 1. Its model knows one register and no JSON: an object of its is
+  valid because the answer was held to the schema, and seldom true;
+- a stand-in black box with vLLM's routes that says what it is told, at strength 0. It shows what a larger model does by
+  its own choice. From it come the rows about tools, thoughts and full places, and those that name it.
+
+What we met:
+
+- The packages on Node ask for Node 22; where an older one is named here, they ran nevertheless.
+- anthropic-python has no argument `temperature` any more; `extra_body` sends it.
+- @ai-sdk/openai shows no reasoning: it reads neither `reasoning_content` nor the text of a reasoning item.
+  @ai-sdk/openai-compatible and @ai-sdk/anthropic do.
+- @ai-sdk/anthropic asks for an object as a call of a tool, so the model's chat template needs a place for tools. The
+  demo's has none.
+- instructor needs an older openai than the newest, and has an environment of its own.
 
 lm-eval has a target of its own, `make e2e-lmeval` ([scoring a prompt](api.md#scoring-a-prompt)).
 """

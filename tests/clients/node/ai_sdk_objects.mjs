@@ -35,8 +35,8 @@ for (const [name, of] of Object.entries(model)) {
     return `'${joined}', the same streamed, finishReason stop`;
   });
 
-  await check("generateText", "Output.object by zod", async () => {
-    const byTool = name === "@ai-sdk/anthropic"; // it asks for a call of a tool "json": the demo's template has no tools
+  const byTool = name === "@ai-sdk/anthropic"; // it asks for a call of a tool "json": the demo's template has no tools
+  await check("generateText", `Output.object by zod${byTool ? ", the stand-in" : ""}`, async () => {
     const [schema, server, prompt] = byTool ? [Person, SPEAKING, "Which person?"] : [Entry, DEMO, QUESTION];
     const { output } = await generateText({ ...greedy, model: of(server), prompt, output: Output.object({ schema }) });
     schema.parse(output);

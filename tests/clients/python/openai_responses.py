@@ -120,7 +120,7 @@ def reasoning():
     return "a reasoning item, then the message; reasoning_tokens in usage"
 
 
-@library.check("responses.create", "max_output_tokens=16")
+@library.check("responses.create", "max_output_tokens=16, the stand-in")
 def cut():
     answer = speaking.responses.create(**{**SPOKEN, "max_output_tokens": 16}, input="Please think.")
     assert answer.status == "incomplete" and answer.incomplete_details.reason == "max_output_tokens"
