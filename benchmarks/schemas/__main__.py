@@ -85,13 +85,14 @@ def serve_all(groups: dict[str, list[Asked]], args: argparse.Namespace) -> tuple
             flags = ("--upstream-k", str(k), "--strength", str(strength), "--no-playground")
             with deltaserve(box.url, *flags) as server:
                 judge = Judge.of(server.url, tokenizer)
-                for (of, schemas), t, stream in itertools.product(groups.items(), TEMPERATURES, (False, True)):
-                    begun = time.monotonic()
-                    judged = asyncio.run(judge.judge(_spread(schemas, args.limit), t, stream))
-                    ways[of, k, strength, t, stream] = judged.counts
-                    faults += judged.faults
-                    seconds = time.monotonic() - begun
-                    print(f"{of}, k {k}, α {strength:g}, T {t:g}, stream {stream}: {seconds:.0f} s", file=sys.stderr)
+                for (of, schemas), t in itertools.product(groups.items(), TEMPERATURES):
+                    begun, few = time.monotonic(), _spread(schemas, args.limit)
+                    whole, streamed = (asyncio.run(judge.judge(few, t, stream)) for stream in (False, True))
+                    streamed.counts["unlike whole"] = streamed.unlike(whole)
+                    for stream, judged in ((False, whole), (True, streamed)):
+                        ways[of, k, strength, t, stream] = judged.counts
+                        faults += judged.faults
+                    print(f"{of}, k {k}, α {strength:g}, T {t:g}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
     return ways, faults
 
 

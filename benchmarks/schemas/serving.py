@@ -36,6 +36,11 @@ class Judged:
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    ids: dict[int, list[int]] = field(default_factory=dict)  # of each answer, by its schema's number
+
+    def unlike(self, other: "Judged") -> int:
+        """Answers that are not those of the other way."""
+        return sum(ids != other.ids[number] for number, ids in self.ids.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,9 @@ class Judge:
                 async with places:
                     body = self._body(asked, number, temperature, stream)
                     path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
-                    self._count(asked, judged, await _answer(client, path, body))
+                    answer = await _answer(client, path, body)
+                    judged.ids[number] = answer.ids
+                    self._count(asked, judged, answer)
 
             await asyncio.gather(*(one(number, asked) for number, asked in enumerate(schemas)))
         return judged

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-COUNTS = ("answers", "finished", "invalid answers", "tokens", "invalid tokens", "errors")
+COUNTS = ("answers", "finished", "invalid answers", "tokens", "invalid tokens", "errors", "unlike whole")
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
