@@ -1,14 +1,19 @@
 """What a chat's answers are held to: a form that is asked for, calls of tools, or either of them; behind reasoning."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from deltaserve.errors import UnsupportedParameter
 from deltaserve.server.answers.thinking import Start
+from deltaserve.server.answers.tools.grammars.bounds import refuse_large
 from deltaserve.server.answers.tools.holding import held
+from deltaserve.server.answers.tools.protocol import ToolFormat
 from deltaserve.server.api.chat.reading import Reading
 from deltaserve.server.api.replies.exchange import Exchange
 from deltaserve.server.api.requests.schema import ChatRequest
 from deltaserve.server.api.requests.structured import constraint_of
+from deltaserve.server.api.requests.tools import Calling
 from deltaserve.server.decoding.constraints.constraint import Constraint
 from deltaserve.server.serving.ports import Tokenizer
 
@@ -18,26 +23,31 @@ async def chat_constraint(
 ) -> Constraint | None:
     """None: answers are free. Its grammar is compiled. Raises BadRequest."""
     form = await constraint_of(body, tokenizer, exchange.in_thread)
-    calls = await _calls(reading, form, tokenizer)
+    calls = await _calls(reading, form, tokenizer, exchange)
     constraint = form if calls is None else calls
     return None if constraint is None else _behind_reasoning(constraint, reading, start)
 
 
-async def _calls(reading: Reading, form: Constraint | None, tokenizer: Tokenizer) -> Constraint | None:
+async def _calls(
+    reading: Reading, form: Constraint | None, tokenizer: Tokenizer, exchange: Exchange
+) -> Constraint | None:
     """Where tools must be called nothing else is said; where they may be, something else may have a form."""
     if reading.tools is None:
         return None
-    calling = reading.calling
-    grammar: str | None
-    if form is not None and not calling.forced:
-        either = held(form.grammar, reading.tools, calling.tools, calling.parallel, reading.special)
-        await tokenizer.grammars.check(either, "tools" if calling.tools else None)
-        return Constraint(either)
-    grammar = reading.tools.grammar(calling.tools, calling.choice, calling.parallel, reading.special)
+    written = partial(_grammar, reading.tools, reading.calling, reading.special, form)
+    grammar = await exchange.in_thread(written)
     if grammar is None:
         return None
-    await tokenizer.grammars.check(grammar, "tools")
+    await tokenizer.grammars.check(grammar, "tools" if reading.calling.tools else None)
     return Constraint(grammar)
+
+
+def _grammar(tools: ToolFormat, calling: Calling, special: Mapping[str, int], form: Constraint | None) -> str | None:
+    """None: nothing but the form is kept. Work for a thread where schemas are long. Raises BadRequest."""
+    refuse_large(calling.tools)
+    if form is not None and not calling.forced:
+        return held(form.grammar, tools, calling.tools, calling.parallel, special)
+    return tools.grammar(calling.tools, calling.choice, calling.parallel, special)
 
 
 def _behind_reasoning(constraint: Constraint, reading: Reading, start: Start) -> Constraint:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from deltaserve.errors import BadRequest
 from deltaserve.server.answers.tools.grammars.lark import json_rule, literal, mark
+from deltaserve.server.answers.tools.grammars.well_formed import refuse_malformed
 from deltaserve.server.answers.tools.grammars.written import Rules, in_order, listed
 from deltaserve.server.answers.tools.protocol import Tool
 from deltaserve.server.answers.tools.reading.typed import resolved, types_of
@@ -15,7 +16,8 @@ _ANY: Final = ("string", "number", "boolean", "null")
 
 
 def bare_object(rules: Rules, tool: Tool, quote: str, special: Mapping[str, int]) -> str:
-    """The tool's arguments in braces. Raises `BadRequest` where the schema is nested too deeply."""
+    """The tool's arguments in braces. Raises `BadRequest` where the schema is nested too deeply, or is none."""
+    refuse_malformed(tool)
     root = tool.parameters or {}
     return _Bare(rules, tool, quote, special).object(root, 0)
 
@@ -24,11 +26,18 @@ class _Bare:
     def __init__(self, rules: Rules, tool: Tool, quote: str, special: Mapping[str, int]) -> None:
         self._rules, self._quote, self._special = rules, quote, special
         self._root, self._strict = tool.parameters or {}, tool.strict
+        self._rule_of: dict[int, tuple[Any, str]] = {}  # by the schema's id: the schema, which keeps it, and its rule
 
     def value(self, schema: Any, depth: int) -> str:
+        """The name of a rule; what several `$ref`s name is written once."""
         if depth > _DEEPEST:
             raise BadRequest("A tool's parameters are nested too deeply for this model's format.", param="tools")
         schema = resolved(schema, self._root)
+        if id(schema) not in self._rule_of:
+            self._rule_of[id(schema)] = schema, self._rule(schema, depth)
+        return self._rule_of[id(schema)][1]
+
+    def _rule(self, schema: Mapping[str, Any], depth: int) -> str:
         if (values := listed(schema)) is not None:
             return self._rules.any_of([self._written(one) for one in values])
         options = schema.get("anyOf") or schema.get("oneOf")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deltaserve.server.answers.tools.grammars.lark import ANY_TEXT, json_rule, literal
+from deltaserve.server.answers.tools.grammars.well_formed import refuse_malformed
 from deltaserve.server.answers.tools.protocol import Tool
 from deltaserve.server.answers.tools.reading.typed import resolved, types_of
 
@@ -94,19 +95,20 @@ def text_regex(schema: Mapping[str, Any]) -> str:
 
 def in_order(rules: Rules, items: Sequence[tuple[str, bool]], separator: str) -> str:
     """The items in this order; those that are not required may be left out. Empty where there are none."""
-    named = [(rules.add(text), required) for text, required in items]
-    between = literal(separator)
-    beginnings = []
-    for n, (first, required) in enumerate(named):
-        rest = [f"{between} {one}" if needed else f"({between} {one})?" for one, needed in named[n + 1 :]]
-        beginnings.append(" ".join([first, *rest]))
-        if required:
-            return rules.any_of(beginnings)
-    return f"({rules.any_of(beginnings)})?" if beginnings else ""
+    between, following = literal(separator), ""
+    beginnings: list[str] = []
+    for text, required in reversed(items):
+        one = rules.add(text)
+        first, more = f"{one} {following}", f"{between} {one}"
+        beginnings = [first] if required else [first, *beginnings]
+        following = rules.add(f"{more if required else f'({more})?'} {following}")
+    optional = not any(required for _, required in items)
+    return f"({rules.any_of(beginnings)}){'?' if optional else ''}" if beginnings else ""
 
 
 def xml_parameters(rules: Rules, tool: Tool) -> str:
-    """`<parameter=key>`, the value, `</parameter>`, each on lines of their own."""
+    """`<parameter=key>`, the value, `</parameter>`, each on lines of their own. Raises `BadRequest`."""
+    refuse_malformed(tool)
     if tool.parameters and "properties" not in tool.parameters:
         value = rules.text({}, XML_END)
         return f"({literal('<parameter=')} /[^>\\s]+/ {literal('>' + chr(10))} {value})*"
@@ -125,7 +127,8 @@ def _xml_parameter(rules: Rules, one: Parameter) -> str:
 
 
 def python_parameters(rules: Rules, tool: Tool) -> str:
-    """`key=value, …`; values are JSON, but for Python's constants."""
+    """`key=value, …`; values are JSON, but for Python's constants. Raises `BadRequest`."""
+    refuse_malformed(tool)
     written = [(f"{literal(one.key + '=')} {_python_value(one)}", one.required) for one in parameters(tool)]
     return in_order(rules, written, ", ")
 

@@ -10,6 +10,7 @@ from deltaserve.server.answers.tools.reading.loose import word_as_json
 STRING: Final = frozenset({"string"})
 _KINDS: Final = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 _MOST_REFERENCES: Final = 16  # followed one behind the other
+_MOST_OPTIONS: Final = 256  # of one value, with those inside of options
 
 
 def parameter_types(tools: Sequence[Tool], name: str, key: str) -> frozenset[str]:
@@ -38,20 +39,33 @@ def _at(root: Any, path: Sequence[str]) -> Any:
     return root
 
 
-def types_of(schema: Any, root: Mapping[str, Any], depth: int = 0) -> frozenset[str]:
-    """Names of JSON types that the schema allows; empty: any."""
-    schema = resolved(schema, root)
+def types_of(schema: Any, root: Mapping[str, Any]) -> frozenset[str]:
+    """Names of JSON types that the schema allows; empty: any. Each of its options is looked at once, of many none."""
+    kinds: set[str] = set()
+    waiting, seen = [schema], set[int]()
+    while waiting:
+        one = resolved(waiting.pop(), root)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        options = one.get("anyOf") or one.get("oneOf")
+        if own := _named(one):
+            kinds |= own
+        elif isinstance(options, list) and len(seen) <= _MOST_OPTIONS:
+            waiting += options
+        else:
+            return frozenset()
+    return frozenset(kinds)
+
+
+def _named(schema: Mapping[str, Any]) -> frozenset[str]:
+    """The types that a schema names itself."""
     if kind := schema.get("type"):
-        return frozenset([kind] if isinstance(kind, str) else kind)
+        return frozenset(one for one in (kind if isinstance(kind, list) else [kind]) if isinstance(one, str))
     if "const" in schema:
         return frozenset([kind_of(schema["const"])])
-    if isinstance(schema.get("enum"), Sequence):
-        return frozenset(map(kind_of, schema["enum"]))
-    options = schema.get("anyOf") or schema.get("oneOf") or ()
-    if depth > _MOST_REFERENCES or not isinstance(options, Sequence):
-        return frozenset()
-    kinds = [types_of(one, root, depth + 1) for one in options]
-    return frozenset().union(*kinds) if all(kinds) else frozenset()
+    values = schema.get("enum")
+    return frozenset(map(kind_of, values)) if isinstance(values, list) else frozenset()
 
 
 def kind_of(value: Any) -> str:
@@ -70,9 +84,14 @@ def as_json(text: str, types: frozenset[str]) -> str:
 
 def _fits(text: str, types: frozenset[str]) -> bool:
     try:
-        kind = kind_of(json.loads(text))
+        kind = kind_of(json.loads(text, parse_constant=_refuse))
     except (ValueError, RecursionError):
         return False
     if types == STRING or (kind == "string" and "string" in types):
         return False  # what a string says is written without quotes
     return not types or kind in types or (kind == "integer" and "number" in types)
+
+
+def _refuse(constant: str) -> None:
+    """Python reads NaN and the infinities, which are no JSON."""
+    raise ValueError(constant)
