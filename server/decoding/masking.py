@@ -10,6 +10,12 @@ from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, Tail
 from deltaserve.server.decoding.rows import log_sum_exp
 
 
+def likeliest(row: OffsetRow, equals: Ids) -> int:
+    """Of ids [n] with equal weights the one that the initial model has the most of; then the lowest."""
+    base = row.base(equals)
+    return int(equals[base == base.max()].min())
+
+
 class MaskedTail:
     """`Tail` of the allowed ids outside `explicit`. Looks at the whole row, once something is asked of it."""
 
@@ -26,9 +32,10 @@ class MaskedTail:
         return weights
 
     def best(self) -> tuple[int, float]:
-        best = int(self._weights.argmax())
-        weight = float(self._weights[best])
-        return (best, weight) if weight > -math.inf else (-1, -math.inf)
+        weight = float(self._weights.max())
+        if weight == -math.inf:
+            return -1, -math.inf
+        return likeliest(self._row, np.flatnonzero(self._weights == weight)), weight
 
     def max_offset(self) -> float:
         if 2 * self._allowed.count > self._row.vocab_size:

@@ -20,7 +20,7 @@ from deltaserve.server.decoding.constraints.holding import Held
 from deltaserve.server.decoding.constraints.matching import Allowed
 from deltaserve.server.decoding.constraints.words import Worded
 from deltaserve.server.decoding.correction import Corrected
-from deltaserve.server.decoding.masking import MaskedTail, NoTail
+from deltaserve.server.decoding.masking import MaskedTail, NoTail, likeliest
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Guard
 from deltaserve.server.decoding.protocols import NO_IDS, Floats, Ids, Tail
@@ -233,7 +233,11 @@ class Target:
         return bool((self.weights > -math.inf).any()) or self.tail.best()[1] > -math.inf
 
     def best(self, preferred: int | None = None) -> int:
-        """argmax q̃; among equals `preferred`, then a listed id, then the lowest id."""
+        """argmax q̃; among equals `preferred`, then a listed id, then the lowest id.
+
+        Under a constraint many ids may stand at the tail's cap: of those the pair's initial model decides, so that it
+        does not matter who drafted.
+        """
         peak = float(self.weights.max()) if self.weights.size else -math.inf
         if peak == -math.inf or not self.certified:  # else the tail need not be looked at
             tail_id, tail_peak = self.tail.best()
@@ -241,7 +245,10 @@ class Target:
                 return tail_id
         if peak == -math.inf:
             raise nothing_left(self.shifts, self.allowed)
-        equals = self.corrected.ids[self.weights == peak]
+        at = np.flatnonzero(self.weights == peak)
+        if self.allowed is not None and at[0] >= self.corrected.k:
+            return likeliest(self.corrected.row, self.corrected.ids[at])
+        equals = self.corrected.ids[at if self.allowed is None else at[at < self.corrected.k]]
         return preferred if preferred is not None and preferred in equals else int(equals.min())
 
     @cached_property

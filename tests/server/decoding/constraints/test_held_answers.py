@@ -258,6 +258,19 @@ async def test_a_certified_step_is_the_definitions_whatever_the_list_leaves_out(
     assert certified > 2
 
 
+@pytest.mark.parametrize("few", [0, 512])
+async def test_among_allowed_ids_at_the_tails_cap_the_initial_model_decides_whoever_drafted(monkeypatch, few):
+    monkeypatch.setattr(sampling, "_FEW", few)
+    params = held(GREEDY, "[abc]k")
+    row = await ToySession(strength=0.0).row(list(PROMPT))
+    listed = Proposal(
+        None, np.array([7, 8, 9]), np.log([0.06, 0.05, 0.04])
+    )  # 0.85 is left for nine ids: all at the cap
+    goal = goal_at(row, listed, params, Policy(), History(params, PROMPT, compiled(params.constraint)))
+    likeliest = int(toy_logprobs("initial", PROMPT, 12)[:3].argmax())
+    assert {goal.best(preferred) for preferred in (None, 0, 1, 2, 7)} == {likeliest}
+
+
 async def test_a_grammar_that_allows_nothing_is_an_error():
     with pytest.raises(BadRequest):
         await answer(held(replace(SAMPLED, eos_ids=frozenset()), ""))
