@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-import anyio.to_thread
 from pydantic import ValidationError
 
 from deltaserve.errors import BadRequest, UnsupportedParameter
@@ -55,7 +54,8 @@ async def constraint_of(request: StructuredFields, tokenizer: Tokenizer, in_thre
         await tokenizer.grammars.check(text)
     except BadRequest as error:
         if isinstance(grammar, JsonGrammar):
-            error = BadRequest(await anyio.to_thread.run_sync(grammar.explained, error.message))
+            fault = error.message
+            error = BadRequest(await tokenizer.grammars.in_thread(lambda: grammar.explained(fault)))
         raise asked.about(error) from None
     return Constraint(text)
 

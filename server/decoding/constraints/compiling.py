@@ -4,12 +4,12 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from llguidance import LLTokenizer
 
-from deltaserve.errors import BadRequest
+from deltaserve.errors import BadRequest, RateLimited
 from deltaserve.server.decoding.constraints.constraint import Constraint
 from deltaserve.server.decoding.constraints.grammar import Grammar, Vocabulary, compiled, parsing_vocabulary
 
@@ -18,6 +18,9 @@ T = TypeVar("T")
 _KEPT: Final = 128  # grammars
 _LONGEST_S: Final = 10.0  # seconds that one may take
 _AT_ONCE: Final = 2
+# Definitions are compiled within each other: a thousand in a row are too much for the usual stack, and end the process.
+_STACK_BYTES: Final = 512 * 2**20  # a thread takes of it what it needs
+_STARTING: Final = threading.Lock()
 
 
 class GrammarCompiler:
@@ -28,40 +31,59 @@ class GrammarCompiler:
         self._parsing: LLTokenizer | None = None
         self._kept = kept
         self._longest_s = longest_s
-        self._grammars: OrderedDict[str, Grammar] = OrderedDict()
+        self._grammars: OrderedDict[str, Future[Grammar]] = OrderedDict()  # those being compiled, too
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="grammar")
         self._making = threading.Lock()
+        self._looking = threading.RLock()
 
     async def check(self, grammar: str, param: str | None = None) -> None:
         """Raises BadRequest, about `param`, where answers cannot be held to this grammar; else it is compiled now."""
         try:
             await self._compiled(grammar)
         except BadRequest as error:
-            error.param = error.param or param
-            raise
+            raise BadRequest(error.message, param=error.param or param) from None
 
     async def grammar(self, constraint: Constraint | None) -> Grammar | None:
         """The compiled grammar of a constraint; None for None. Raises BadRequest as `check`."""
         return None if constraint is None else await self._compiled(constraint.grammar)
 
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """The result of what looks at grammars, in a thread whose stack holds them."""
+        return await asyncio.wrap_future(self._begin(function))
+
     async def _compiled(self, text: str) -> Grammar:
-        known = self._grammars.get(text)
-        if known is not None:
-            self._grammars.move_to_end(text)
-            return known
         # Once for a vocabulary, and apart: it is not the grammar that takes this time.
-        parsing = await self._in_thread(self._parsing_made) if self._parsing is None else self._parsing
+        parsing = await self.in_thread(self._parsing_made) if self._parsing is None else self._parsing
+        grammar = self._of(text, parsing)
+        if grammar.done():
+            return grammar.result()
         try:
             async with asyncio.timeout(self._longest_s):
-                grammar = await self._in_thread(lambda: compiled(text, parsing))
+                return await asyncio.shield(asyncio.wrap_future(grammar))  # others may wait for it
         except TimeoutError:
+            if not (grammar.running() or grammar.done()):
+                raise RateLimited("The server is busy: too many grammars are waiting to be compiled.") from None
             raise BadRequest(
                 f"The grammar was not compiled after {self._longest_s:g} s: ask for a simpler one."
             ) from None
-        self._grammars[text] = grammar
-        if len(self._grammars) > self._kept:
-            self._grammars.popitem(last=False)
-        return grammar
+
+    def _of(self, text: str, parsing: LLTokenizer) -> Future[Grammar]:
+        """Compiled once, whoever asks for it meanwhile. What fails is not kept."""
+        with self._looking:
+            grammar = self._grammars.get(text)
+            if grammar is None:
+                grammar = self._grammars[text] = self._begin(lambda: compiled(text, parsing))
+                grammar.add_done_callback(lambda done: self._drop_failed(text, done))
+                if len(self._grammars) > self._kept:
+                    self._grammars.popitem(last=False)
+            else:
+                self._grammars.move_to_end(text)
+            return grammar
+
+    def _drop_failed(self, text: str, grammar: Future[Grammar]) -> None:
+        with self._looking:
+            if grammar.exception() is not None and self._grammars.get(text) is grammar:
+                del self._grammars[text]
 
     def _parsing_made(self) -> LLTokenizer:
         with self._making:
@@ -69,5 +91,10 @@ class GrammarCompiler:
                 self._parsing = parsing_vocabulary(self._vocabulary)
             return self._parsing
 
-    async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+    def _begin(self, function: Callable[[], T]) -> Future[T]:
+        with _STARTING:
+            before = threading.stack_size(_STACK_BYTES)
+            try:
+                return self._threads.submit(function)
+            finally:
+                threading.stack_size(before)

@@ -12,7 +12,8 @@ from deltaserve.errors import BadRequest
 from deltaserve.server.decoding.protocols import Ids
 
 # Of one grammar: what a schema needs is far below, what would hold the server up is above.
-_LIMITS: Final = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
+# An option of a choice is an item of a row, and so is each of an object's optional properties, four times.
+_LIMITS: Final = LLParserLimits(max_lexer_states=50_000, max_items_in_row=20_000, verbose_errors=False)
 _NAMED_ID: Final = re.compile(r"<\[(\d+)\]>")  # of a grammar that asks for this token and no text
 _LONGEST_REASON: Final = 300  # characters of llguidance's own words that an error repeats
 

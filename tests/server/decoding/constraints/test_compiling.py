@@ -1,18 +1,24 @@
 """Grammars of a vocabulary: what is refused, what is kept, and how forced text becomes tokens."""
 
+import asyncio
+import json
+import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
 import pytest
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLTokenizer
 
-from deltaserve.errors import BadRequest
+from deltaserve.errors import BadRequest, RateLimited
 from deltaserve.server.decoding.constraints import compiling, matching
 from deltaserve.server.decoding.constraints.compiling import GrammarCompiler
-from deltaserve.server.decoding.constraints.grammar import compiled, parsing_vocabulary
+from deltaserve.server.decoding.constraints.constraint import Constraint
+from deltaserve.server.decoding.constraints.grammar import Grammar, compiled, parsing_vocabulary
 from deltaserve.server.decoding.constraints.matching import Matcher, Place
+from deltaserve.server.grammars.texts import choice_grammar
 from tests.support.letters import Letters, regex
 
 pytestmark = pytest.mark.anyio
@@ -57,6 +63,52 @@ async def test_a_grammar_that_takes_too_long_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(compiling, "compiled", lambda text, parsing: time.sleep(0.2))
     with pytest.raises(BadRequest, match="simpler"):
         await compiler.grammar(regex("b"))
+
+
+async def test_a_grammar_that_many_ask_for_at_once_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    def slowly(text: str, parsing: LLTokenizer) -> Grammar:
+        begun.append(text)
+        time.sleep(0.05)
+        return compiled(text, parsing)
+
+    monkeypatch.setattr(compiling, "compiled", slowly)
+    compiler = GrammarCompiler(Letters())
+    found = await asyncio.gather(*(compiler.grammar(regex("ab")) for _ in range(8)))
+    assert len(begun) == 1
+    assert all(grammar is found[0] for grammar in found)
+
+
+async def test_a_grammar_that_waits_behind_others_is_not_the_clients_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(compiling, "compiled", lambda text, parsing: go_on.wait(10.0))
+    compiler = GrammarCompiler(Letters(), longest_s=0.05)
+    asked = [compiler.grammar(regex(text)) for text in ("a", "b", "c")]
+    errors = await asyncio.gather(*asked, return_exceptions=True)
+    go_on.set()
+    assert Counter(map(type, errors)) == {BadRequest: 2, RateLimited: 1}
+
+
+async def test_definitions_within_each_other_are_compiled_however_many() -> None:
+    def within(n: int) -> dict[str, object]:
+        return {"type": "object", "properties": {"a": {"$ref": f"#/$defs/d{n}"}}, "required": ["a"]}
+
+    chain = {f"d{n}": within(n + 1) for n in range(1200)} | {"d1200": {"type": "null"}}
+    schema = LLMatcher.grammar_from_json_schema(json.dumps({**within(0), "$defs": chain}))
+    assert (await GrammarCompiler(Letters()).grammar(Constraint(schema))) is not None
+
+
+async def test_of_many_options_one_is_taken() -> None:
+    texts = ["".join("abcdefghij"[int(digit)] for digit in str(n)) for n in range(2500)]
+    grammar = await GrammarCompiler(Letters()).grammar(Constraint(choice_grammar(texts)))
+    assert grammar is not None
+    matcher = Matcher(grammar)
+    place = matcher.start
+    for token_id in (2, 4, 9, 9):
+        assert token_id in matcher.follow(place).text
+        place = place.then(token_id)
+    assert matcher.follow(place).accepting
 
 
 @dataclass(frozen=True)
