@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, field
+from itertools import combinations, product
 from typing import Any, Final
 
 from deltaserve.server.grammars.keywords import TYPES
@@ -12,30 +12,47 @@ Schema = Mapping[str, Any]
 
 _DEEPEST: Final = 8
 _MOST_OPTIONS: Final = 64
-_MOST_STEPS: Final = 50_000  # what is not proved by then stays unproved
+_MOST_STEPS_OF_ONE: Final = 50_000  # for one choice
+_MOST_STEPS: Final = 150_000  # for all choices of a schema
+_CHEAP: Final = 32  # names or values in a set that cost as much as a step
 
 
-def all_disjoint(options: Sequence[Any], definitions: Mapping[str, Any]) -> bool:
-    """Whether it can be proved, of translated schemas, that no two of `options` have a value in common."""
-    proof = _Proof(definitions)
-    return len(options) <= _MOST_OPTIONS and all(proof.disjoint(*pair, 0) for pair in combinations(options, 2))
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """Of an `enum` or a `const`."""
+
+    types: frozenset[str]
+    texts: frozenset[str]
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> "_Values":
+        return cls(frozenset().union(*map(_type_of, values)), frozenset(map(_spelled, values)))
 
 
 @dataclass(slots=True)
-class _Proof:
-    definitions: Mapping[str, Any]
-    steps: int = 0
+class Proofs:
+    """Of one schema's choices. What is not proved within the steps that are left stays unproved."""
 
-    def disjoint(self, one: Any, other: Any, depth: int) -> bool:
+    definitions: Mapping[str, Any]
+    _left: int = _MOST_STEPS
+    _least: int = 0  # steps that must be left for the choice at hand to go on
+    _values: dict[int, Sequence[_Values]] = field(default_factory=dict)  # by the id of a schema, which is kept
+
+    def all_disjoint(self, options: Sequence[Any]) -> bool:
+        """Whether it can be proved, of translated schemas, that no two of `options` have a value in common."""
+        self._least = max(self._left - _MOST_STEPS_OF_ONE, 0)
+        return len(options) <= _MOST_OPTIONS and all(self._disjoint(*pair, 0) for pair in combinations(options, 2))
+
+    def _disjoint(self, one: Any, other: Any, depth: int) -> bool:
         if one is False or other is False:
             return True
         if depth > _DEEPEST or self._tired() or one is True or other is True:
             return False
         ones, others = list(self._parts(one, 0)), list(self._parts(other, 0))
         return (
-            not _types(ones) & _types(others)
-            or _values_apart(ones, others)
-            or _ranges_apart(ones, others)
+            not self._types(ones) & self._types(others)
+            or self._values_apart(ones, others)
+            or self._ranges_apart(ones, others)
             or self._members_apart(ones, others, depth)
             or self._split(ones, others, depth)
             or self._split(others, ones, depth)
@@ -55,42 +72,58 @@ class _Proof:
         """Whether every option of one side's choice is apart from the other side."""
         choices = [part[name] for part in ones for name in ("anyOf", "oneOf") if name in part]
         whole = {"allOf": list(others)}
-        return any(all(self.disjoint(option, whole, depth + 1) for option in options) for options in choices)
+        return any(all(self._disjoint(option, whole, depth + 1) for option in options) for options in choices)
 
     def _members_apart(self, ones: Sequence[Schema], others: Sequence[Schema], depth: int) -> bool:
         """Of objects alone: a member that one side must have, and that cannot be as both sides want it."""
         objects = frozenset({"object"})
-        if not (_types(ones) <= objects and _types(others) <= objects):
+        if not (self._types(ones) <= objects and self._types(others) <= objects):
             return False
         required = {name for part in (*ones, *others) for name in part.get("required", ())}
-        return any(self.disjoint(_member(ones, name), _member(others, name), depth + 1) for name in sorted(required))
+        if self._tired(len(required) // _CHEAP):
+            return False
+        return any(self._disjoint(_member(ones, name), _member(others, name), depth + 1) for name in sorted(required))
 
-    def _tired(self) -> bool:
-        self.steps += 1
-        return self.steps > _MOST_STEPS
+    def _types(self, parts: Sequence[Schema]) -> frozenset[str]:
+        """Types that a value may have; an integer is a number too: "number" stands for those that are not."""
+        types = TYPES
+        for part in parts:
+            if "type" in part:
+                named = part["type"]
+                types &= _widened([named] if isinstance(named, str) else named)
+            for values in self._listed(part):
+                types &= values.types
+        return types
 
+    def _values_apart(self, ones: Sequence[Schema], others: Sequence[Schema]) -> bool:
+        lists, others_lists = ([v.texts for part in parts for v in self._listed(part)] for parts in (ones, others))
+        for one, other in product(lists, others_lists):
+            if not self._tired(min(len(one), len(other)) // _CHEAP) and one.isdisjoint(other):
+                return True
+        return False
 
-def _types(parts: Sequence[Schema]) -> frozenset[str]:
-    """Types that a value may have; an integer is a number too, so that "number" stands for those that are not."""
-    types = TYPES
-    for part in parts:
-        if "type" in part:
-            named = part["type"]
-            types &= _widened([named] if isinstance(named, str) else named)
-        for value in _listed(part):
-            types &= frozenset().union(*(_type_of(item) for item in value))
-    return types
+    def _ranges_apart(self, ones: Sequence[Schema], others: Sequence[Schema]) -> bool:
+        """Of numbers alone."""
+        numbers = frozenset({"integer", "number"})
+        if not (self._types(ones) <= numbers and self._types(others) <= numbers):
+            return False
+        return _below(ones, others) or _below(others, ones)
+
+    def _listed(self, part: Schema) -> Sequence[_Values]:
+        if "enum" not in part and "const" not in part:
+            return ()
+        if id(part) not in self._values:
+            lists = [part[name] if name == "enum" else [part[name]] for name in ("enum", "const") if name in part]
+            self._values[id(part)] = [_Values.of(values) for values in lists]
+        return self._values[id(part)]
+
+    def _tired(self, steps: int = 0) -> bool:
+        self._left -= 1 + steps
+        return self._left < self._least
 
 
 def _widened(names: Sequence[str]) -> frozenset[str]:
     return frozenset([*names, "integer"]) if "number" in names else frozenset(names)
-
-
-def _listed(part: Schema) -> Iterator[Sequence[Any]]:
-    if "enum" in part:
-        yield part["enum"]
-    if "const" in part:
-        yield [part["const"]]
 
 
 def _type_of(value: Any) -> frozenset[str]:
@@ -103,24 +136,17 @@ def _type_of(value: Any) -> frozenset[str]:
     return frozenset(["array" if isinstance(value, list) else "object" if isinstance(value, dict) else "null"])
 
 
-def _values_apart(ones: Sequence[Schema], others: Sequence[Schema]) -> bool:
-    lists, others_lists = ([_spelled(v) for part in parts for v in _listed(part)] for parts in (ones, others))
-    return any(not one & other for one in lists for other in others_lists)
-
-
-def _spelled(values: Sequence[Any]) -> frozenset[str]:
+def _spelled(value: Any) -> str:
     """1 and 1.0 are one value, and true is not 1."""
-    return frozenset(
-        json.dumps(int(v) if isinstance(v, float) and v.is_integer() else v, sort_keys=True) for v in values
-    )
+    return json.dumps(_whole(value), sort_keys=True)
 
 
-def _ranges_apart(ones: Sequence[Schema], others: Sequence[Schema]) -> bool:
-    """Of numbers alone."""
-    numbers = frozenset({"integer", "number"})
-    if not (_types(ones) <= numbers and _types(others) <= numbers):
-        return False
-    return _below(ones, others) or _below(others, ones)
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _whole(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _below(lower: Sequence[Schema], upper: Sequence[Schema]) -> bool:

@@ -1,7 +1,8 @@
 """The client's schema as a document: what a `$ref` leads to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -11,9 +12,10 @@ from deltaserve.server.grammars.keywords import DRAFTS
 _NO_SCHEMAS: Final = frozenset({"enum", "const", "default", "examples"})
 _NAMED_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 _NOTHING: Final = object()
+_LONGEST_STEP: Final = 80  # characters of a place's step: a place is kept for every schema
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
     root: Any
 
@@ -43,16 +45,29 @@ class Document:
         return f"#{fragment}", found
 
     def _anchored(self, anchor: str, place: str) -> tuple[str, Any]:
-        names = ("$anchor", "$id")  # before 2019 an anchor was written as `"$id": "#name"`
-        for at, schema in _objects(self.root, "#"):
-            if any(schema.get(name) in (anchor, f"#{anchor}") for name in names):
-                return at, schema
-        raise refused(place, "no `$anchor` of this name is in the schema")
+        if anchor not in self._anchors:
+            raise refused(place, "no `$anchor` of this name is in the schema")
+        return f"#{anchor}", self._anchors[anchor]
+
+    @cached_property
+    def _anchors(self) -> Mapping[str, Any]:
+        """The schema of each anchor, the first of a name: looked for once, however many `$ref` there are."""
+        found: dict[str, Any] = {}
+        for schema in _objects(self.root):
+            for name in ("$anchor", "$id"):  # before 2019 an anchor was written as `"$id": "#name"`
+                anchor = schema.get(name)
+                if isinstance(anchor, str):
+                    found.setdefault(anchor.removeprefix("#"), schema)
+        return found
 
 
 def escaped(step: object) -> str:
-    """As a step of a JSON pointer."""
-    return str(step).replace("~", "~0").replace("/", "~1")
+    """As a step of a JSON pointer, to be read in errors; a long one is cut."""
+    return shortened(str(step)).replace("~", "~0").replace("/", "~1")
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_STEP else f"{text[:_LONGEST_STEP]}…"
 
 
 def refused(place: str, why: str) -> BadRequest:
@@ -62,16 +77,16 @@ def refused(place: str, why: str) -> BadRequest:
     return BadRequest(f"{named} at {place}: {why}")
 
 
-def _objects(value: Any, place: str, named: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object in the document that may be a schema, and where it stands; `named`: the keys are no keywords."""
+def _objects(value: Any, named: bool = False) -> Iterator[dict[str, Any]]:
+    """Every object in the document that may be a schema; `named`: the keys are no keywords."""
     if isinstance(value, dict):
-        yield place, value
+        yield value
         for key, inner in value.items():
             if named or key not in _NO_SCHEMAS:
-                yield from _objects(inner, f"{place}/{escaped(key)}", not named and key in _NAMED_SCHEMAS)
+                yield from _objects(inner, not named and key in _NAMED_SCHEMAS)
     elif isinstance(value, list):
-        for i, inner in enumerate(value):
-            yield from _objects(inner, f"{place}/{i}")
+        for inner in value:
+            yield from _objects(inner)
 
 
 def _step(value: Any, step: str) -> Any:

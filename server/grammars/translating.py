@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from deltaserve.errors import BadRequest
-from deltaserve.server.grammars.disjoint import all_disjoint
-from deltaserve.server.grammars.document import Document, escaped, refused
+from deltaserve.server.grammars.disjoint import Proofs
+from deltaserve.server.grammars.document import Document, escaped, refused, shortened
 from deltaserve.server.grammars.finite import endless
 from deltaserve.server.grammars.formats import ENFORCED, NOT_ENFORCED
 from deltaserve.server.grammars.keywords import REFUSED
@@ -21,6 +21,7 @@ from deltaserve.server.grammars.values import CHECKED, bound, pattern
 MAX_SCHEMAS: Final = 10_000  # in one schema, what `$ref` leads to counted once
 MAX_PROPERTIES: Final = 1_000  # of an object: twice as many take four times as long, and these more than a second
 MAX_OBJECTS_COST: Final = 2_000_000  # squares of the numbers of properties, added up: some seconds
+_MOST_FOLLOWED: Final = 16  # `$ref` that lead to the next one
 MAX_PATTERNS: Final = 64  # of `patternProperties`, each of which is compared with each other one
 
 Schema = dict[str, Any]
@@ -65,8 +66,9 @@ class _Translation:
             name, schema, place = self.waiting.pop()
             definitions[name] = self.schema(schema, place)
         self.places += outer
+        proofs = Proofs(definitions)
         for _, part in self.places:
-            _loosen_one_of(part, definitions)
+            _loosen_one_of(part, proofs)
         self._refuse_endless(definitions)
         clean = {} if whole is True else whole
         return Translated({**clean, "$defs": definitions} if definitions else clean, self.places)
@@ -104,7 +106,7 @@ class _Translation:
         target, found = self.document.resolved(reference, place)
         if target not in self.names:
             self.names[target] = f"d{len(self.names)}"
-            self.waiting.append((self.names[target], found, target))
+            self.waiting.append((self.names[target], found, shortened(target)))
         return self.names[target]
 
 
@@ -219,12 +221,12 @@ def _property_names(at: _At, _: str, value: Any) -> None:
     at.clean["additionalProperties"] = False
 
 
-def _names(at: _At, value: Any) -> str | list[str]:
+def _names(at: _At, value: Any, followed: int = 0) -> str | list[str]:
     """The pattern of all names, or the names."""
-    if isinstance(value, dict) and isinstance(value.get("$ref"), str):
-        value = at.translation.document.resolved(value["$ref"], at.place)[1]
     names = at.schema(value)
     said = {key: v for key, v in names.items() if key != "type"} if isinstance(names, dict) else {}
+    if list(said) == ["$ref"] and followed < _MOST_FOLLOWED:
+        return _names(at, at.translation.document.resolved(value["$ref"], at.place)[1], followed + 1)
     if list(said) == ["pattern"]:
         pattern = str(said["pattern"])
         return literals(pattern) or pattern
@@ -282,9 +284,9 @@ def _refuse_uncounted(clean: Schema, place: str) -> None:
         )
 
 
-def _loosen_one_of(schema: Schema, definitions: Schema) -> None:
+def _loosen_one_of(schema: Schema, proofs: Proofs) -> None:
     """`oneOf` becomes `anyOf`, in its place, where no value can satisfy two of its options."""
-    if "oneOf" not in schema or not all_disjoint(schema["oneOf"], definitions):
+    if "oneOf" not in schema or not proofs.all_disjoint(schema["oneOf"]):
         return
     entries = list(schema.items())
     schema.clear()

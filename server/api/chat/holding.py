@@ -22,7 +22,7 @@ async def chat_constraint(
     body: ChatRequest, reading: Reading, start: Start, tokenizer: Tokenizer, exchange: Exchange
 ) -> Constraint | None:
     """None: answers are free. Its grammar is compiled. Raises BadRequest."""
-    form = await constraint_of(body, tokenizer, exchange.in_thread)
+    form = await constraint_of(body, tokenizer, exchange.beside)
     calls = await _calls(reading, form, tokenizer, exchange)
     constraint = form if calls is None else calls
     return None if constraint is None else _behind_reasoning(constraint, reading, start)
@@ -35,7 +35,7 @@ async def _calls(
     if reading.tools is None:
         return None
     written = partial(_grammar, reading.tools, reading.calling, reading.special, form)
-    grammar = await exchange.in_thread(written)
+    grammar = await exchange.beside(written)
     if grammar is None:
         return None
     await tokenizer.grammars.check(grammar, "tools" if reading.calling.tools else None)

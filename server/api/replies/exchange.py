@@ -13,6 +13,7 @@ from deltaserve.server.api.replies.usage import Usage
 from deltaserve.server.api.requests.schema import Generation
 from deltaserve.server.serving.ports import Version
 from deltaserve.server.serving.service import Choice, Serving
+from deltaserve.server.serving.worker_threads import SHORT_BYTES
 from deltaserve.server.telemetry import RequestRecord
 
 T = TypeVar("T")
@@ -51,6 +52,10 @@ class Exchange:
     async def in_thread(self, work: Callable[[], T]) -> T:
         """The result of `work`, done in a thread where the request is long."""
         return await self.serving.threads.run(self.record.body_bytes, work)
+
+    async def beside(self, work: Callable[[], T]) -> T:
+        """The same, whatever the request's length: a short schema may be long work."""
+        return await self.serving.threads.run(max(self.record.body_bytes, SHORT_BYTES + 1), work)
 
     @asynccontextmanager
     async def pinned(self) -> AsyncIterator[Version]:

@@ -72,7 +72,7 @@ async def _prepare(body: CompletionRequest, exchange: Exchange, version: Version
     if _scores(body):
         serving.require_scoring()
         choices = [replace(choice, scored=True) for choice in choices]
-    choices = held(choices, await constraint_of(body, tokenizer, exchange.in_thread))
+    choices = held(choices, await constraint_of(body, tokenizer, exchange.beside))
     spelling = exchange.spellings.of(version, body.return_tokens_as_token_ids)
     echoed = await exchange.in_thread(lambda: _echoed(body, tokenizer, texts, ids))
     buffers = [_buffer(body, choice, spelling, tokenizer, echoed[choice.index // body.n]) for choice in choices]

@@ -85,6 +85,12 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"patternProperties": {f"^{i}-": {} for i in range(65)}}, "65 patterns", "#/patternProperties"),
     ({"anyOf": [{"properties": {str(i): {} for i in range(900)}}] * 3}, "large ones", "#/anyOf/2/properties"),
     ({"items": {"$id": "urn:b"}}, "`$id`", "#/items/$id"),
+    ({"propertyNames": {"$ref": "#/$defs/a"}, "$defs": {"a": {"$ref": "#/$defs/a"}}}, "`pattern`", "#/propertyNames"),
+    (
+        {"propertyNames": {"$ref": "#/$defs/a", "maxLength": 3}, "$defs": {"a": {"pattern": "a"}}},
+        "nothing else",
+        "#/propertyNames",
+    ),
     ({"x-guidance": {"lenient": True}}, "`x-guidance`", "#/x-guidance"),
     ({"$ref": "#"}, "without end", "#"),
     ({"items": {"$ref": "#/$defs/l"}, "$defs": {"l": ENDLESS}}, "without end", "#/$defs/l"),
@@ -114,6 +120,33 @@ def test_a_schema_of_too_many_schemas_is_refused() -> None:
         json_grammar({"anyOf": [{"properties": {str(i): {} for i in range(99)}} for _ in range(101)]})
 
 
+def _chain(n: int) -> dict[str, Any]:
+    """Each definition needs the next one."""
+    return {f"d{i}": {"items": {"$ref": f"#/$defs/d{i + 1}"}, "type": "array", "minItems": 1} for i in range(n)}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [{"$ref": "#z"}] * 3000, "$defs": {"z": {"$anchor": "z"}, **{f"d{i}": {} for i in range(3000)}}},
+        {"$ref": "#/$defs/d0", "$defs": {**_chain(4000), "d4000": {"type": "null"}}},
+        {
+            "oneOf": [{"allOf": [{"$ref": "#/$defs/e"}, {"const": str(i)}]} for i in range(64)],
+            "$defs": {"e": {"enum": [str(i) for i in range(2000)]}},
+        },
+    ],
+    ids=["references to an anchor", "definitions in a row", "options with a long list in common"],
+)
+def test_large_schemas_take_no_minutes(schema: Any) -> None:
+    assert json_grammar(schema).text  # the first two took minutes, the last one half a minute
+
+
+def test_long_names_are_cut_in_places() -> None:
+    with pytest.raises(BadRequest) as refused:
+        json_grammar({"properties": {"a" * 100_000: {"not": {}}}})
+    assert len(refused.value.message) < 300
+
+
 def test_definitions_that_nothing_refers_to_are_not_looked_at() -> None:
     assert "not" not in json_grammar({"type": "null", "$defs": {"x": {"not": {}}}}).text
 
@@ -123,6 +156,7 @@ def test_definitions_that_nothing_refers_to_are_not_looked_at() -> None:
     [
         ({"properties": {"a": {"items": {"pattern": "a$b"}}}}, "lookarounds", "#/properties/a/items"),
         ({"properties": {"a": {"oneOf": [{"type": "string"}, {"minLength": 3}]}}}, "`oneOf`", "#/properties/a"),
+        ({"oneOf": [{"const": {"a": 1}}, {"const": {"a": 1.0}}]}, "`oneOf`", "#"),
         ({"$ref": "#/$defs/x", "$defs": {"x": {"type": "integer", "minimum": 5, "maximum": 3}}}, "(5)", "#/$defs/x"),
     ],
 )
