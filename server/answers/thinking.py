@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final
 
 from deltaserve.errors import NotConfigured
@@ -38,6 +39,7 @@ FORMATS: Final = (
 NAMES: Final = tuple(one.name for one in FORMATS)
 
 
+@lru_cache(maxsize=64)  # of each chat request
 def thinking_of(template: str, override: str = "auto") -> Thinking | None:
     """The marks that the chat template shows, or those that are named; None where it shows none, or for `off`.
 

@@ -1,5 +1,6 @@
 """Which format a model writes its calls in."""
 
+from functools import lru_cache
 from typing import Final
 
 from deltaserve.errors import NotConfigured
@@ -35,6 +36,7 @@ FORMATS: Final[tuple[ToolFormat, ...]] = (
 NAMES: Final = tuple(one.name for one in FORMATS)
 
 
+@lru_cache(maxsize=64)  # of each chat request
 def format_of(template: str, override: str = "auto") -> ToolFormat | None:
     """The format that the chat template shows, or the one that is named; None: none is known, or `off`.
 

@@ -1,9 +1,8 @@
 """Messages as clients send them, in the form that chat templates read."""
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
-
-import orjson
+from typing import Any, Final, NoReturn
 
 from deltaserve.errors import BadRequest, UnsupportedParameter
 from deltaserve.server.api.requests.body import JsonObject
@@ -65,7 +64,12 @@ def _with_object(call: Any) -> Any:
     if not isinstance(text, str):
         return call
     try:
-        arguments = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        arguments = json.loads(text, parse_constant=_refuse)  # whole numbers of any length stay what they are
+    except (ValueError, RecursionError):
         return call  # of a call that was cut: as it was written
     return {**call, "function": {**call["function"], "arguments": arguments}} if isinstance(arguments, dict) else call
+
+
+def _refuse(constant: str) -> NoReturn:
+    """Python reads NaN and the infinities, which are no JSON."""
+    raise ValueError(constant)

@@ -23,9 +23,12 @@ def messages_of(system: str | list[Json] | None, turns: Sequence[Turn]) -> list[
 
 
 def continues(turns: Sequence[Turn]) -> bool:
-    """Whether the answer goes on where the assistant's last turn ends. Raises BadRequest where a result is missing."""
+    """Whether the answer goes on where the assistant's last turn ends. Raises BadRequest where a result is missing.
+
+    A turn without blocks is none: what would go on is the turn before it, which is somebody else's.
+    """
     last = turns[-1]
-    if last.role != "assistant":
+    if last.role != "assistant" or last.content == []:
         return False
     if not isinstance(last.content, str) and any(block.get("type") == "tool_use" for block in last.content):
         raise BadRequest("After a tool_use block `messages` must go on with its tool_result.", param="messages")

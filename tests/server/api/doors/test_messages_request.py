@@ -61,6 +61,11 @@ def test_an_assistants_last_turn_is_continued() -> None:
     assert translated(messages=[USER, {"role": "assistant", "content": "The"}])["continue_final_message"] is True
 
 
+def test_a_last_turn_without_blocks_is_not_continued() -> None:
+    fields = translated(messages=[USER, {"role": "assistant", "content": []}])
+    assert fields["messages"] == [USER] and "continue_final_message" not in fields
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
