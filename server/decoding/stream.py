@@ -186,12 +186,12 @@ class Stream:
         """Text that can be sent after this step. A stop string that is complete now finishes the stream."""
         final = step.token_id in self.params.final_ids
         text = "" if final else self.detokenizer.step(step.token_id)
-        if self.segmenter is not None:
+        stop = self.params.stop_tokens.get(step.token_id, "") if final and self.params.shows_stop else ""
+        if self.segmenter is not None and not stop:  # one that is shown is text, and no mark beside it
             self.segmenter.decoded(step.token_id, text)
         if self.finished:
             text += self.detokenizer.flush()
-        if final and self.params.shows_stop:
-            text += self.params.stop_tokens.get(step.token_id, "")
+        text += stop
         text = self.stops.push(text, early=self.emitted <= self.params.min_tokens)
         if self.stops.matched is not None:
             self.finish_reason, self.stop_reason = "stop", self.stops.matched

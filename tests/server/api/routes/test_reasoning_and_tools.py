@@ -308,3 +308,12 @@ def test_what_cannot_be_done_is_refused(app: RunningApp, fields: dict[str, Any],
         f"{app.url}/v1/chat/completions", json={"messages": [{"role": "user", "content": "plain"}], **fields}
     )
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+def test_a_stop_string_that_is_a_mark_is_shown_once(client: openai.OpenAI) -> None:
+    shown: Any = {"include_stop_str_in_output": True}
+    for stop in ("<tool_call>", "</think>"):
+        choice = asked(client, "twice", tools=[TOOL], stop=[stop], extra_body=shown).choices[0]
+        assert (choice.finish_reason, choice.model_extra["stop_reason"]) == ("stop", stop)
+        said = {"<tool_call>": "I look.<tool_call>", "</think>": None}[stop]
+        assert (choice.message.content, choice.message.reasoning_content) == (said, "I look.")
