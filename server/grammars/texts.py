@@ -9,12 +9,17 @@ from llguidance import LLMatcher
 from llguidance.gbnf_to_lark import any_to_lark
 
 from deltaserve.errors import BadRequest
+from deltaserve.server.grammars.conjunctions import MOST as MOST_TOGETHER
 from deltaserve.server.grammars.json_schema import Spacing, json_grammar
 from deltaserve.server.grammars.patterns import require_bounded
 
 MAX_CHOICES: Final = 5_000
 MAX_GRAMMAR: Final = 100_000  # characters
 MAX_TAGS: Final = 256
+
+_QUOTED: Final = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])+/|//.*')
+_SCHEMA: Final = re.compile(r"%json\s*")
+_DECODER: Final = json.JSONDecoder()
 
 _FREE_TEXT: Final = r"TAG_TEXT: /(.|\n)*/"
 
@@ -37,9 +42,13 @@ def text_grammar(text: str) -> str:
     """From Lark, or from EBNF as llama.cpp's GBNF has it. Raises BadRequest."""
     _require_short(text)
     try:
-        return str(any_to_lark(text))
+        grammar = str(any_to_lark(text))
+        _refuse_long_work(grammar)
+        return grammar
     except RecursionError:
         raise BadRequest("its groups are nested too deeply") from None
+    except BadRequest:
+        raise
     except Exception as error:  # noqa: BLE001 - the converter raises its base class for most faults
         raise BadRequest(f"it is neither Lark (a rule `start:`) nor GBNF (a rule `root ::=`): {error}") from None
 
@@ -84,6 +93,19 @@ def _spelled(text: str, special: Mapping[str, int]) -> str:
     return " ".join(
         f"<[{special[part]}]>" if part in special else json.dumps(part, ensure_ascii=False) for part in parts if part
     )
+
+
+def _refuse_long_work(text: str) -> None:
+    """Of a grammar: terminals that must match many things at once, and schemas that are refused elsewhere."""
+    bare = _QUOTED.sub("", text)
+    if bare.count("&") + bare.count("~") > MOST_TOGETHER:
+        raise BadRequest(f"it has more than {MOST_TOGETHER} `&` and `~`")
+    for found in _SCHEMA.finditer(text):
+        try:
+            schema, _ = _DECODER.raw_decode(text, found.end())
+        except ValueError:  # not JSON: the grammar's own reader says so
+            continue
+        json_grammar({k: v for k, v in schema.items() if k != "x-guidance"} if isinstance(schema, dict) else schema)
 
 
 def _require_short(text: str) -> None:

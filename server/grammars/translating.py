@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from deltaserve.errors import BadRequest
+from deltaserve.server.grammars.conjunctions import refuse_many
 from deltaserve.server.grammars.disjoint import Proofs
 from deltaserve.server.grammars.document import Document, escaped, refused, shortened
 from deltaserve.server.grammars.finite import endless
@@ -70,6 +71,7 @@ class _Translation:
         for _, part in self.places:
             _loosen_one_of(part, proofs)
         self._refuse_endless(definitions)
+        refuse_many(self.places, definitions)
         clean = {} if whole is True else whole
         return Translated({**clean, "$defs": definitions} if definitions else clean, self.places)
 

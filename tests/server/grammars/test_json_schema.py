@@ -141,6 +141,35 @@ def test_large_schemas_take_no_minutes(schema: Any) -> None:
     assert json_grammar(schema).text  # the first two took minutes, the last one half a minute
 
 
+LETTERS = [f"^(.*[a-c]){{{n}}}.*$" for n in range(2, 30)]  # of which each doubles the work
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"allOf": [{"pattern": p} for p in LETTERS]},
+        {"allOf": [{"anyOf": [{"pattern": p}, {"type": "null"}]} for p in LETTERS]},
+        {"allOf": [{"properties": {"a": {"items": {"pattern": p}}}} for p in LETTERS]},
+        {
+            "allOf": [{"$ref": f"#/$defs/{n}"} for n in range(28)],
+            "$defs": {str(n): {"pattern": LETTERS[n]} for n in range(28)},
+        },
+    ],
+    ids=["of one schema", "in choices", "of one member", "in definitions"],
+)
+def test_many_patterns_of_one_text_are_refused(schema: Any) -> None:
+    with pytest.raises(BadRequest, match="12 patterns"):
+        json_grammar(schema)
+
+
+def test_many_patterns_of_many_texts_are_taken() -> None:
+    dated = {"type": "object", "properties": {str(n): {"type": "string", "format": "date-time"} for n in range(30)}}
+    choice = {"anyOf": [{"properties": {"at": {"pattern": p}}} for p in LETTERS]}
+    assert json_grammar({"allOf": [dated, {"properties": {"3": {"maxLength": 40}}}, choice]}).text
+    tree = {**dated, "additionalProperties": {"$ref": "#/$defs/tree"}}
+    assert json_grammar({"$ref": "#/$defs/tree", "$defs": {"tree": tree}}).text
+
+
 def test_long_names_are_cut_in_places() -> None:
     with pytest.raises(BadRequest) as refused:
         json_grammar({"properties": {"a" * 100_000: {"not": {}}}})

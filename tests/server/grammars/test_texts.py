@@ -1,5 +1,7 @@
 """Expressions, choices, grammars and tags as llguidance's grammars."""
 
+import json
+
 import pytest
 
 from deltaserve.errors import BadRequest
@@ -31,6 +33,28 @@ def test_a_grammar_is_lark_or_gbnf(text: str) -> None:
 def test_what_is_no_grammar_is_refused(text: str) -> None:
     with pytest.raises(BadRequest):
         text_grammar(text)
+
+
+MANY = [f"(.*[a-c]){{{n}}}.*" for n in range(2, 30)]  # of which each doubles the work
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("start: T\nT: " + " & ".join(f"/{pattern}/" for pattern in MANY), "`&`"),
+        ("start: %json " + json.dumps({"allOf": [{"pattern": pattern} for pattern in MANY]}), "12 patterns"),
+        ('start: %json {"x-guidance": {}, "not": {}}', "`not`"),
+        ("start: %json " + "[" * 50_000, "deeply"),
+    ],
+)
+def test_a_grammar_that_would_take_minutes_is_refused(text: str, said: str) -> None:
+    with pytest.raises(BadRequest, match=said):
+        text_grammar(text)
+
+
+def test_joined_terminals_and_schemas_are_taken_in_a_grammar() -> None:
+    text = 'start: T %json {"type": "integer", "x-guidance": {"whitespace_flexible": false}}\nT: /[a-z&~]+/ & /.{2}/'
+    assert takes(text_grammar(text), "a&3")
 
 
 def test_a_tag_is_free_text_until_its_trigger() -> None:
