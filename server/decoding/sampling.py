@@ -122,7 +122,7 @@ class History:
 
     def _within_grammar(self) -> Allowed | None:
         held, params = self._held, self._params
-        if held is None or not held.begun:
+        if held is None or not (held.begun or held.void):
             return None
         return held.allowed(params.final_ids, params.eos_ids)
 

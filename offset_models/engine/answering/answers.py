@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor
 
-from deltaserve.errors import OffsetUnavailable
+from deltaserve.errors import BadRequest, OffsetUnavailable
 from deltaserve.offset_models.engine.answering.answer import Answer, Block
 from deltaserve.offset_models.engine.answering.asking import Answered, Ask, Begin, DraftBlock, Force, Guess, Request
 from deltaserve.offset_models.engine.answering.row_store import RowStore
@@ -207,6 +207,10 @@ class Answers:
 
     def _drafted(self, answer: Answer, outcome: Outcome) -> None:
         block = answer.block
+        if isinstance(outcome, (BadRequest, ArithmeticError)) and block is not None and block.tokens:
+            answer.block = None  # nothing can follow this draft, which need not become the answer
+            self._replies.append((block.asked.reply, block.tokens))
+            return
         if isinstance(outcome, Exception) or block is None:
             self._broken(answer, outcome if isinstance(outcome, Exception) else ValueError("no block is drafted"))
             return

@@ -71,7 +71,7 @@ class GrammarCompiler:
         """Compiled once, whoever asks for it meanwhile. What fails is not kept."""
         with self._looking:
             grammar = self._grammars.get(text)
-            if grammar is None:
+            if grammar is None or _useless(grammar):
                 grammar = self._grammars[text] = self._begin(lambda: compiled(text, parsing))
                 grammar.add_done_callback(lambda done: self._drop_failed(text, done))
                 if len(self._grammars) > self._kept:
@@ -98,3 +98,7 @@ class GrammarCompiler:
                 return self._threads.submit(function)
             finally:
                 threading.stack_size(before)
+
+
+def _useless(grammar: Future[Grammar]) -> bool:
+    return grammar.done() and (grammar.exception() is not None or grammar.result().spent)

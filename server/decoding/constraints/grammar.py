@@ -1,8 +1,10 @@
 """Grammars over the tokens of one vocabulary. llguidance holds the parser: which bytes may follow, and which tokens."""
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
@@ -15,6 +17,7 @@ from deltaserve.server.decoding.protocols import Ids
 # An option of a choice is an item of a row, and so is each of an object's optional properties, four times.
 _LIMITS: Final = LLParserLimits(max_lexer_states=50_000, max_items_in_row=20_000, verbose_errors=False)
 _NAMED_ID: Final = re.compile(r"<\[(\d+)\]>")  # of a grammar that asks for this token and no text
+_QUICK_S: Final = 0.1  # what was compiled within this may be compiled again on the event loop
 _LONGEST_REASON: Final = 300  # characters of llguidance's own words that an error repeats
 
 
@@ -37,13 +40,18 @@ class Vocabulary(Protocol):
     def encode(self, text: str) -> list[int]: ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Grammar:
-    """A compiled grammar. Each answer walks through a copy of its parser of its own."""
+    """A compiled grammar. Each answer walks through a copy of its parser of its own.
+
+    The copies share what they learn of the grammar's words, and its bounds: once one copy met a bound, all have.
+    """
 
     parser: LLMatcher
     ends: Ids  # ids that llguidance itself takes for the end of a text
     named: frozenset[int]  # ids that the grammar asks for by their number
+    anew: Callable[[], LLMatcher] | None = None  # a parser that shares nothing; None where that takes long
+    spent: bool = False  # a copy met a bound: no answer should begin with it
 
 
 def parsing_vocabulary(vocabulary: Vocabulary) -> LLTokenizer:
@@ -60,10 +68,17 @@ def parsing_vocabulary(vocabulary: Vocabulary) -> LLTokenizer:
 
 def compiled(text: str, vocabulary: LLTokenizer) -> Grammar:
     """Raises BadRequest where llguidance does not take the grammar."""
-    parser = LLMatcher(vocabulary, text, log_level=0, limits=_LIMITS)
+    begun = time.perf_counter()
+    parser = _parser(text, vocabulary)
     if parser.is_error():
         raise BadRequest(f"The grammar cannot be used: {_shortened(parser.get_error())}")
-    return Grammar(parser, np.array(vocabulary.eos_tokens, np.int64), frozenset(map(int, _NAMED_ID.findall(text))))
+    anew = partial(_parser, text, vocabulary) if time.perf_counter() - begun <= _QUICK_S else None
+    named = frozenset(map(int, _NAMED_ID.findall(text)))
+    return Grammar(parser, np.array(vocabulary.eos_tokens, np.int64), named, anew)
+
+
+def _parser(text: str, vocabulary: LLTokenizer) -> LLMatcher:
+    return LLMatcher(vocabulary, text, log_level=0, limits=_LIMITS)
 
 
 def broken(parser: LLMatcher) -> BadRequest:

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from deltaserve.errors import BadRequest
 from deltaserve.server.decoding.constraints.constraint import Constraint
 from deltaserve.server.decoding.constraints.grammar import Grammar
 from deltaserve.server.decoding.constraints.matching import Allowed, Matcher, Place
@@ -47,10 +48,16 @@ class Held:
             self._wait(token_id)
         elif token_id == opens:
             self._place = None
-        elif token_id not in ends and token_id in self._matcher.follow(place).text:
+        elif token_id not in ends and self._goes_on(place, token_id):
             self._place, self._after = place.then(token_id), ()
         else:
             self._place, self._after, self.void = None, (), True
+
+    def _goes_on(self, place: Place, token_id: int) -> bool:
+        try:
+            return token_id in self._matcher.follow(place).text
+        except BadRequest:
+            return False
 
     def _wait(self, token_id: int) -> None:
         if not self._after:
@@ -63,7 +70,7 @@ class Held:
         """G here: what goes on or opens the answer, and `ends` where it may end; `last` where it must and has none."""
         place = self._place
         if place is None:
-            return _NONE
+            return _NONE  # nothing, where the answer is over or was left
         follow = self._matcher.follow(place)
         if not follow.accepting:
             ends = frozenset()

@@ -11,13 +11,16 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+from llguidance import LLMatcher
 from numpy.typing import NDArray
 
+from deltaserve.errors import BadRequest
 from deltaserve.server.decoding.constraints.grammar import Grammar, broken
 from deltaserve.server.decoding.protocols import Ids
 
 Bools = NDArray[np.bool_]
 
+_RENEWALS: Final = 3  # parsers of its own that an answer may have
 _KEPT: Final = 8  # places whose tokens are remembered: those of a run, not those of an answer
 
 
@@ -83,21 +86,39 @@ class Matcher:
 
     def __init__(self, grammar: Grammar) -> None:
         self.start = Place()
-        self._fresh = grammar.parser
-        self._named = grammar.named
-        self._parser = self._fresh.deep_copy()
-        self._at = self.start
+        self._grammar = grammar
+        self._renewals = _RENEWALS
+        self._begin(grammar.parser)
         self._ends = grammar.ends
         self._known: OrderedDict[Place, Follow] = OrderedDict()
 
+    def _begin(self, fresh: LLMatcher) -> None:
+        self._fresh = fresh
+        self._parser, self._at = fresh.deep_copy(), self.start
+
     def follow(self, place: Place) -> Follow:
-        """Raises BadRequest where the grammar has become too much for the parser."""
+        """Raises BadRequest where the grammar has become too much for the parser. Other places stay what they are."""
         known = self._known.get(place)
         if known is None:
-            known = self._known[place] = self._look(place)
+            known = self._known[place] = self._looked(place)
             if len(self._known) > _KEPT:
                 self._known.popitem(last=False)
         return known
+
+    def _looked(self, place: Place) -> Follow:
+        """A parser that fails once fails everywhere, and so do those that share with it: the next one shares nothing.
+
+        So neither other answers nor places that were looked at in vain decide whether this one fails.
+        """
+        try:
+            return self._look(place)
+        except BadRequest:
+            self._grammar.spent = True
+            if self._grammar.anew is None or not self._renewals:
+                raise
+            self._renewals -= 1
+            self._begin(self._grammar.anew())
+            return self._look(place)
 
     def _look(self, place: Place) -> Follow:
         self._go(place)
@@ -124,7 +145,7 @@ class Matcher:
             else:
                 ahead.append(there.token_id)
                 there = there.before
-        if not self._named.isdisjoint(back):
+        if not self._grammar.named.isdisjoint(back):
             self._parser, back, ahead = self._fresh.deep_copy(), [], [*ahead, *_way(here)]
         if (back and not self._parser.rollback(len(back))) or not self._parser.consume_tokens(ahead[::-1]):
             raise broken(self._parser)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from deltaserve.errors import BlindPosition, DeltaserveError
+from deltaserve.errors import BadRequest, BlindPosition, DeltaserveError
 from deltaserve.server.decoding.deciding.agreement import local_agreement, upstream_agreement
 from deltaserve.server.decoding.deciding.blind import UNKNOWN, blind_target, expected_token
 from deltaserve.server.decoding.deciding.corrector import Agreement, AnswerSpec, Decision
@@ -85,12 +85,17 @@ class RowCorrector:
         ids, history = list(self.ids), self.history.fork()
         for _ in range(min(length, self.params.max_tokens - history.length)):
             row = await self._session.row(ids)
-            goal = self._blind(row, history)
-            token_id = verify(UNKNOWN, goal, None, self.noise, history.length)
+            try:
+                goal = self._blind(row, history)
+                token_id = verify(UNKNOWN, goal, None, self.noise, history.length)
+                over = token_id in self.params.final_ids or (history.held and history.completes(token_id))
+            except (BadRequest, ArithmeticError):
+                if len(ids) == len(self.ids):
+                    raise
+                break  # nothing can follow this draft, which need not become the answer
             point = self.params.temperature == 0.0 or self.noise.seeded
             self._block[len(ids)] = _Drafted(token_id, row, None if point else goal.probs)
             ids.append(token_id)
-            over = token_id in self.params.final_ids or (history.held and history.completes(token_id))
             history.add(token_id)
             if over:
                 break

@@ -111,6 +111,32 @@ async def test_of_many_options_one_is_taken() -> None:
     assert matcher.follow(place).accepting
 
 
+def _walked(grammar: Grammar, steps: int) -> int:
+    """How many letters `a` are followed before the grammar becomes too much."""
+    matcher = Matcher(grammar)
+    place = matcher.start
+    for step in range(steps):
+        try:
+            matcher.follow(place)
+        except BadRequest:
+            return step
+        place = place.then(0)
+    return steps
+
+
+async def test_an_answer_that_is_too_much_for_its_grammar_leaves_it_to_the_others() -> None:
+    compiler, nested = GrammarCompiler(Letters()), regex("((a{0,300}){0,300}){0,300}")
+    grammar = await compiler.grammar(nested)
+    assert grammar is not None
+    met = _walked(grammar, 500)
+    assert met < 500
+    assert _walked(grammar, met - 5) == met - 5
+    another = await compiler.grammar(nested)
+    assert another is not None
+    assert another is not grammar
+    assert _walked(another, met - 5) == met - 5
+
+
 @dataclass(frozen=True)
 class Spaced(Letters):
     """Puts a space before a text, as some tokenizers do, and takes a special token's name for the token."""

@@ -10,6 +10,7 @@ import pytest
 
 from deltaserve.errors import BadRequest
 from deltaserve.server.decoding import sampling
+from deltaserve.server.decoding.constraints.words import Words
 from deltaserve.server.decoding.deciding.from_row import goal_at
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.local import verified_block
@@ -199,6 +200,23 @@ async def test_blocks_that_the_pair_drafts_obey_the_grammar():
         decisions = await stream.corrector.decide(block.arrived(), block.temperature)
         emitted = letters([decision.token_id for decision in decisions]).rstrip(".")
         assert emitted in BEGINNINGS[pattern]
+
+
+async def test_a_draft_that_nothing_can_follow_ends_there():
+    params = replace(held(GREEDY, "[ab]cd"), words=Words(12, banned=((3,),)))
+    stream = toy_stream(params, grammar=compiled(params.constraint))
+    assert letters(await stream.corrector.draft(6)) in {"ac", "bc"}
+    nothing = replace(params, words=Words(12, banned=((0,), (1,))))
+    with pytest.raises(BadRequest, match="no token"):
+        await toy_stream(nothing, grammar=compiled(nothing.constraint)).corrector.draft(6)
+
+
+def test_nothing_may_follow_a_token_that_the_grammar_does_not_allow():
+    params = held(GREEDY, "ab")
+    history = History(params, PROMPT, compiled(params.constraint))
+    history.add(5)
+    assert history.void
+    assert history.allowed().count == 0
 
 
 @pytest.mark.parametrize("policy", [Policy(), Policy(tail="truncate")])
