@@ -1,7 +1,7 @@
 """Where the engine decides for all streams at once, answers are those of the core's step by step."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from deltaserve.errors import BlindPosition, ContextLengthExceeded, OffsetUnavailable, UpstreamUnreachable
+from deltaserve.errors import BadRequest, BlindPosition, ContextLengthExceeded, OffsetUnavailable, UpstreamUnreachable
 from deltaserve.offset_models.engine.engine import Engine
 from deltaserve.offset_models.engine.pair import Adapter, FullModel, Pair, PairHandle
 from deltaserve.offset_models.engine.settings import EngineSettings
@@ -139,6 +139,23 @@ async def test_who_drafts_does_not_change_a_constrained_text(params: SamplingPar
         assert ids(await answer(served, params, scripted(black_box(), 4, 0, 3, 1))) == plain
         early = UpstreamSource(black_box(), early_call=EarlyCall(black_box(), Records()))
         assert ids(await answer(served, params, early)) == plain
+
+
+async def test_drafts_that_nothing_can_follow_end_no_answer() -> None:
+    params = replace(SEEDED, **HELD | {"constraint": regex("([d-k]|ab|c)*")}, words=Words(VOCAB, banned=((1,),)))
+    async with engine_of(decides=True) as served:
+        for n in range(8):  # an `a` of the answer itself is its end; one of a draft is not
+            source = scripted(black_box(), 8)
+            prompt = [*PROMPT, n]
+            plain = await outcome(answer(served, params, prompt=prompt))
+            assert await outcome(answer(served, params, source, prompt=prompt)) == plain
+
+
+async def outcome(answered: Awaitable[list[Step]]) -> list[int] | type[Exception]:
+    try:
+        return ids(await answered)
+    except BadRequest as error:
+        return type(error)
 
 
 @pytest.mark.parametrize("params", [GREEDY, SEEDED], ids=["greedy", "seeded"])
