@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from deltaserve.errors import BadRequest
 from deltaserve.server.answers.tools.grammars.lark import json_rule, literal, mark
-from deltaserve.server.answers.tools.grammars.well_formed import refuse_malformed
+from deltaserve.server.answers.tools.grammars.well_formed import refuse_malformed, required_of
 from deltaserve.server.answers.tools.grammars.written import Rules, in_order, listed
 from deltaserve.server.answers.tools.protocol import Tool
 from deltaserve.server.answers.tools.reading.typed import resolved, types_of
@@ -75,7 +75,7 @@ class _Bare:
         return f'"[" {item} {more} "]"' if least else f'"[" ({item} {more})? "]"'
 
     def object(self, schema: Mapping[str, Any], depth: int) -> str:
-        properties, required = schema.get("properties") or {}, schema.get("required") or []
+        properties, required = schema.get("properties") or {}, required_of(schema)
         keys = sorted({*properties, *required})
         items = [
             (f"{literal(key + ':')} {self.value(properties.get(key, {}), depth + 1)}", key in required) for key in keys

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from deltaserve.errors import BadRequest
+from deltaserve.server.answers.tools.grammars.loosened import loosened
 from deltaserve.server.answers.tools.protocol import NamedTool, Tool, ToolChoice
 from deltaserve.server.grammars.json_schema import Spacing, json_grammar
 
@@ -28,14 +29,15 @@ def mark(text: str, special: Mapping[str, int]) -> str:
 def kept(schema: Mapping[str, Any], *, strict: bool) -> Mapping[str, Any]:
     """The schema as grammars take it. Raises `BadRequest` where a strict one has what no grammar can keep.
 
-    Of one that is not strict, keywords that cannot be kept are left out later, as OpenAI's best effort leaves them.
+    Of one that is not strict, what cannot be kept is left out, as OpenAI's best effort leaves it.
     """
+    asked: Mapping[str, Any] = schema if strict else loosened(schema)
     try:
-        return json_grammar(schema).schema.schema
+        return json_grammar(asked).schema.schema
     except BadRequest as error:
         if strict:
             raise BadRequest(f"A strict tool's `parameters`: {error.message}", param="tools") from None
-        return schema
+        return asked
 
 
 def embedded(schema: Mapping[str, Any], *, strict: bool) -> str:

@@ -24,6 +24,22 @@ def _strings(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
 
+def _required(value: Any) -> bool:
+    """Old schemas say of a property itself that it is required: that is passed over."""
+    return isinstance(value, bool) or _strings(value)
+
+
+def _items(value: Any) -> bool:
+    """Old schemas have a list of them, one for each place: that is passed over."""
+    return isinstance(value, list) or _schema(value)
+
+
+def required_of(schema: Mapping[str, Any]) -> list[str]:
+    """The properties that are required."""
+    names = schema.get("required")
+    return names if isinstance(names, list) else []
+
+
 def _type(value: Any) -> bool:
     return isinstance(value, str) or _strings(value)
 
@@ -40,8 +56,8 @@ _FORMS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "type": (_type, "the name of a type, or a list of them"),
     "enum": (_values, "a list of one value or more"),
     "properties": (_schemas_by_name, "an object of schemas"),
-    "required": (_strings, "a list of names"),
-    "items": (_schema, "a schema"),
+    "required": (_required, "a list of names"),
+    "items": (_items, "a schema"),
     "anyOf": (_schemas, "a list of schemas"),
     "oneOf": (_schemas, "a list of schemas"),
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), (_number, "a whole number, 0 or more")),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deltaserve.server.answers.tools.grammars.lark import ANY_TEXT, json_rule, literal
-from deltaserve.server.answers.tools.grammars.well_formed import refuse_malformed
+from deltaserve.server.answers.tools.grammars.well_formed import refuse_malformed, required_of
 from deltaserve.server.answers.tools.protocol import Tool
 from deltaserve.server.answers.tools.reading.typed import resolved, types_of
 
@@ -81,7 +81,7 @@ def parameters(tool: Tool) -> list[Parameter]:
     """In the schema's order; required ones that it does not describe come last."""
     root = tool.parameters or {}
     properties = root.get("properties") or {}
-    required = root.get("required") or []
+    required = required_of(root)
     keys = [*properties, *(key for key in required if key not in properties)]
     return [Parameter(key, resolved(properties.get(key, {}), root), root, key in required, tool.strict) for key in keys]
 

@@ -9,6 +9,7 @@ from deltaserve.server.answers.tools.reading.loose import word_as_json
 
 STRING: Final = frozenset({"string"})
 _KINDS: Final = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
+TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 _MOST_REFERENCES: Final = 16  # followed one behind the other
 _MOST_OPTIONS: Final = 256  # of one value, with those inside of options
 
@@ -59,9 +60,9 @@ def types_of(schema: Any, root: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _named(schema: Mapping[str, Any]) -> frozenset[str]:
-    """The types that a schema names itself."""
+    """The types that a schema names itself; JSON knows no others."""
     if kind := schema.get("type"):
-        return frozenset(one for one in (kind if isinstance(kind, list) else [kind]) if isinstance(one, str))
+        return frozenset(one for one in (kind if isinstance(kind, list) else [kind]) if one in TYPES)
     if "const" in schema:
         return frozenset([kind_of(schema["const"])])
     values = schema.get("enum")

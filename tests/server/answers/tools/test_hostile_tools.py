@@ -87,6 +87,29 @@ def test_tools_are_bounded_together_strict_or_not() -> None:
         assert refused.value.param == "tools"
 
 
+COMMON: dict[str, Any] = {  # as generators of schemas write them
+    "email": {"type": "string", "format": "email", "pattern": r"^(?!\.)(?!.*\.\.)([a-z.]*)[a-z]@([a-z]+\.)+[a-z]{2,}$"},
+    "any": {"type": "any"},
+    "size": {"type": "float"},
+    "other": {"$ref": "https://example.org/schema"},
+    "old": {"type": "string", "required": True},
+    "pair": {"type": "array", "items": [{"type": "string"}]},
+    "pattern": {"type": "string", "pattern": "^a+$"},
+}
+
+
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
+def test_what_no_grammar_can_keep_of_a_tool_that_is_not_strict_is_left_out(form: ToolFormat) -> None:
+    grammar = form.grammar([Tool("f", {"type": "object", "properties": COMMON})], "required", True, {})
+    assert grammar is not None and not LLMatcher.validate_grammar(grammar)
+    if name_is_json(form):
+        assert '"pattern": "^a+$"' in grammar and '"properties": {"email"' in grammar
+
+
+def name_is_json(form: ToolFormat) -> bool:
+    return form.name not in WRITTEN
+
+
 @pytest.mark.parametrize("value", ["NaN", "-Infinity", '{"a": [NaN]}'])
 def test_what_json_has_no_number_for_is_a_text(value: str) -> None:
     form = format_of("", "qwen3_coder")
