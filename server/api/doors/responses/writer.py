@@ -9,7 +9,7 @@ from uuid import uuid4
 import orjson
 
 from deltaserve.errors import BadRequest, DeltaserveError
-from deltaserve.server.answers.parts import Part
+from deltaserve.server.answers.parts import Content, Part
 from deltaserve.server.api.doors.blocks import Blocks, Change, merged
 from deltaserve.server.api.doors.responses.items import Items
 from deltaserve.server.api.doors.responses.schema import ResponsesRequest
@@ -29,6 +29,7 @@ class ResponseWriter:
         self._blocks, self._items = Blocks(), Items()
         self._events = 0
         self._pending: list[bytes] = []  # log-probabilities of tokens whose text has not come yet
+        self._text_comes = False  # with these parts: theirs are a message's, which alone shows them
 
     def know(self, **fields: Any) -> None:
         """Fields that the request alone does not tell: model, system_fingerprint, temperature, top_p."""
@@ -41,7 +42,9 @@ class ResponseWriter:
     def add(self, parts: Iterable[Part], logprobs: Sequence[bytes] = ()) -> bytes:
         """Events of these parts; `logprobs` are entries of the tokens that led to them."""
         self._pending += logprobs
-        return b"".join(map(self._changed, self._blocks.add(merged(parts))))
+        said = merged(parts)
+        self._text_comes = any(isinstance(part, Content) for part in said)
+        return b"".join(map(self._changed, self._blocks.add(said)))
 
     def end(self, *, cut: bool) -> bytes:
         """Ends the item that is open. `cut`: by the limit on tokens."""
@@ -73,7 +76,7 @@ class ResponseWriter:
 
     def _changed(self, change: Change) -> bytes:
         logprobs: list[bytes] = []
-        if change.what == "grown":
+        if change.what == "grown" and (change.block.kind == "text" or not self._text_comes):
             logprobs, self._pending = self._pending, []
         return b"".join(self._frame(name, fields) for name, fields in self._items.events(change, logprobs))
 

@@ -193,3 +193,12 @@ def test_a_message_that_fails_ends_with_anthropics_error_event() -> None:
     assert name == "error"
     assert data["error"] == {"type": "overloaded_error", "message": "The server is shutting down."}
     assert data["request_id"] == "req-1"
+
+
+def test_log_probabilities_that_come_with_reasoning_and_text_are_the_texts() -> None:
+    writer = ResponseWriter(asked())
+    writer.add([Reasoning("H")], [b"1"])
+    writer.add([Reasoning("m"), Content("a")], [b"2", b"3"])
+    writer.end(cut=False)
+    thought, said = orjson.loads(writer.document(cut=False, usage=USAGE))["output"]
+    assert said["content"][0]["logprobs"] == [2, 3] and "logprobs" not in thought["content"][0]
