@@ -1,6 +1,7 @@
 """`tools` and `tool_choice` as parsers and grammars take them."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -65,9 +66,8 @@ def _tool(tool: JsonObject, path: str) -> Tool:
 
 
 def _refuse_repeated(tools: Sequence[Tool]) -> None:
-    names = [tool.name for tool in tools]
-    repeated = next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None
-    if repeated is not None:
+    repeated, times = Counter(tool.name for tool in tools).most_common(1)[0]
+    if times > 1:
         raise BadRequest(f"`tools` has two functions named {quoted(repeated)}.", param="tools")
 
 
@@ -93,7 +93,7 @@ def _allowed(tools: Sequence[Tool], given: JsonObject, parallel: bool) -> Callin
     allowed: Any = given.get("allowed_tools")
     mode = allowed.get("mode") if isinstance(allowed, dict) else None
     listed = allowed.get("tools") if isinstance(allowed, dict) else None
-    names = [_named(one) for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    names = {_named(one) for one in listed if isinstance(one, dict)} if isinstance(listed, list) else set()
     known = [tool for tool in tools if tool.name in names]
     if mode not in ("auto", "required") or not known or len(known) < len(names):
         raise BadRequest(
