@@ -22,10 +22,11 @@ from benchmarks.support.processes import WEIGHTS, black_box
 from deltaserve.offset_models.demo.register.questions import Split, evaluation_questions
 from deltaserve.server.decoding.correction import correct
 from deltaserve.server.decoding.deciding.naming import names_wanted, with_names
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Naming
 from deltaserve.server.decoding.protocols import Floats, OffsetRow, Proposal
-from deltaserve.server.decoding.sampling import History, target
+from deltaserve.server.decoding.sampling import target
 
 KS = (1, 5, 20, 100)
 Way = Literal["impute", "truncate", "named"]  # a tail policy, or `impute` with ids that are asked for by name

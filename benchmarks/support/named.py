@@ -15,10 +15,11 @@ from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.decoder import DraftSource, Names, decode
 from deltaserve.server.decoding.drafting.adaptive import BlockLimits
 from deltaserve.server.decoding.drafting.sources import Drafting
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Naming, Policy
 from deltaserve.server.decoding.protocols import Draft, DraftParams, Floats, OffsetRow, Proposal
-from deltaserve.server.decoding.sampling import History, target
+from deltaserve.server.decoding.sampling import target
 from deltaserve.server.decoding.stream import Stream
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.listing.block_scorer import block_scorer

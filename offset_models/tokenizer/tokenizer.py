@@ -17,7 +17,7 @@ from deltaserve.offset_models.tokenizer.generation_config import recommended_sam
 from deltaserve.offset_models.tokenizer.special_tokens import declared_ends, listed_tokens, named_tokens, optional_json
 from deltaserve.offset_models.tokenizer.token_bytes import spelling_of
 from deltaserve.server.decoding.constraints.compiling import GrammarCompiler
-from deltaserve.server.decoding.text import ByteDetokenizer, IncrementalDetokenizer, PlacedDetokenizer
+from deltaserve.server.decoding.output.text import ByteDetokenizer, IncrementalDetokenizer, PlacedDetokenizer
 
 ADDED_TOKEN_FLAGS: Final = ("lstrip", "rstrip", "single_word", "normalized", "special")
 # Words that no template holds, begun and ended by a letter: templates trim what they are given.

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from deltaserve.server.decoding.segments import Segment as Segment
-from deltaserve.server.decoding.segments import Special as Special
+from deltaserve.server.decoding.output.segments import Segment as Segment
+from deltaserve.server.decoding.output.segments import Special as Special
 
 
 @dataclass(frozen=True, slots=True)

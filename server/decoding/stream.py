@@ -7,12 +7,12 @@ from uuid import uuid4
 from deltaserve.server.decoding.constraints.grammar import Grammar
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec, CorrectingSession, Corrector, Decision
 from deltaserve.server.decoding.explanation import Explanation
+from deltaserve.server.decoding.output.segments import Segment, Segmenter
+from deltaserve.server.decoding.output.text import Detokenizer, StopStrings
 from deltaserve.server.decoding.params import FinishReason, SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import Floats, Ids, Proposal
 from deltaserve.server.decoding.scoring import ScoredToken
-from deltaserve.server.decoding.segments import Segment, Segmenter
-from deltaserve.server.decoding.text import Detokenizer, StopStrings
 
 
 @dataclass(frozen=True, slots=True)

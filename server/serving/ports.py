@@ -9,9 +9,9 @@ import tokenizers
 
 from deltaserve.server.decoding.constraints.compiling import GrammarCompiler
 from deltaserve.server.decoding.deciding.corrector import CorrectingSession
+from deltaserve.server.decoding.output.text import PlacedDetokenizer
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.stream import Stream
-from deltaserve.server.decoding.text import PlacedDetokenizer
 from deltaserve.server.upstream.base import BlackBox
 
 if TYPE_CHECKING:

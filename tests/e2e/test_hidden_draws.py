@@ -14,10 +14,11 @@ from deltaserve.server.decoding.correction import correct
 from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import Draft, DraftParams, Floats, Proposal, Upstream
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import History, target
+from deltaserve.server.decoding.sampling import target
 from deltaserve.server.decoding.stream import Stream
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.probing.connect import connect

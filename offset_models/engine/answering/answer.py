@@ -17,11 +17,11 @@ from deltaserve.offset_models.engine.streams import EngineStream
 from deltaserve.server.decoding.deciding.blind import UNKNOWN
 from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.deciding.from_row import forced_decision
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import Proposal
-from deltaserve.server.decoding.sampling import History
 
 # Accepted tokens after which the agreement with the pair is worked out once; behind a replaced one it always is.
 _GREEDY_EVERY, _SAMPLED_EVERY = 4, 16

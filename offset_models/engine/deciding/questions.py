@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deltaserve.server.decoding.filling import ROUNDING
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import NO_IDS, Floats, Ids, Proposal
-from deltaserve.server.decoding.sampling import History
 
 Bools = NDArray[np.bool_]
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from deltaserve.server.decoding.deciding.verification import listed_probs
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.sampling import Target
-from deltaserve.server.decoding.verification import listed_probs
 
 
 def local_agreement(target: Target, blind: Target, seeded: bool) -> float:

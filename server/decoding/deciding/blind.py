@@ -9,10 +9,11 @@ from typing import Final
 import numpy as np
 
 from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Guard
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, OffsetRow, Proposal
-from deltaserve.server.decoding.sampling import History, Target, target
+from deltaserve.server.decoding.sampling import Target, target
 
 UNKNOWN: Final = Proposal(None, NO_IDS, NO_FLOATS)
 STRONG_NATS: Final = math.log(2.0)  # the offset at least doubles what the pair itself would say (docs/experiments.md)

@@ -5,14 +5,15 @@ from dataclasses import replace
 from deltaserve.server.decoding.correction import Corrected, correct
 from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.deciding.naming import NamesWanted, names_wanted
+from deltaserve.server.decoding.deciding.verification import verify
 from deltaserve.server.decoding.explanation import explain
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Floats, OffsetRow, Proposal
 from deltaserve.server.decoding.ranking import most_probable
-from deltaserve.server.decoding.sampling import History, Target, target
-from deltaserve.server.decoding.verification import verify
+from deltaserve.server.decoding.sampling import Target, target
 
 
 def goal_at(row: OffsetRow, proposal: Proposal, params: SamplingParams, policy: Policy, history: History) -> Target:

@@ -10,10 +10,11 @@ from deltaserve.server.decoding.deciding.blind import UNKNOWN, blind_target, exp
 from deltaserve.server.decoding.deciding.corrector import Agreement, AnswerSpec, Decision
 from deltaserve.server.decoding.deciding.from_row import decide_from_row, forced_decision, goal_at
 from deltaserve.server.decoding.deciding.naming import NamesWanted, names_wanted
+from deltaserve.server.decoding.deciding.verification import verify
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, OffsetSession, Proposal
-from deltaserve.server.decoding.sampling import History, Target
-from deltaserve.server.decoding.verification import verify
+from deltaserve.server.decoding.sampling import Target
 
 _OBSERVED_EVERY = 3  # accepted steps whose agreement with the pair is worked out: that takes passes over the vocabulary
 

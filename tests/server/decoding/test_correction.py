@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from deltaserve.errors import OffsetUnavailable
 from deltaserve.server.decoding.correction import Corrected, correct, correct_given
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
 from deltaserve.server.decoding.ranking import most_probable
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import History, target
+from deltaserve.server.decoding.sampling import target
 from tests.support import reference
 
 GREEDY = SamplingParams(max_tokens=9, temperature=0.0)

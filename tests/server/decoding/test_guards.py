@@ -9,17 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.deciding.verification import verify
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.adaptive import BlockLimits
 from deltaserve.server.decoding.drafting.sources import Drafting
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Guard, Policy
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import History, target
-from deltaserve.server.decoding.verification import verify
+from deltaserve.server.decoding.sampling import target
 from tests.support import reference
 from tests.support.statistics import ALARM, p_value
 from tests.support.toy import ToyBlackBox, toy_logprobs, toy_stream

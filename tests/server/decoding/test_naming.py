@@ -19,12 +19,13 @@ from deltaserve.server.decoding.drafting.local import BlockDraft
 from deltaserve.server.decoding.drafting.naming import Namer, fitting
 from deltaserve.server.decoding.drafting.primed import PrimedSource
 from deltaserve.server.decoding.drafting.upstream import CallLength, UpstreamSource
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Naming, Policy
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import History, target
+from deltaserve.server.decoding.sampling import target
 from tests.server.decoding.test_decoder import oracle
 from tests.support.statistics import ALARM, p_value
 from tests.support.toy import ToyBlackBox, ToyNames, ToySession, toy_logprobs, toy_stream

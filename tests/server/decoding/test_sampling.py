@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from deltaserve.errors import BadRequest
 from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.params import LEAST_TEMPERATURE, SamplingParams
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import History, keep_probable, target
+from deltaserve.server.decoding.sampling import keep_probable, target
 from tests.support import reference
 
 SIZE = 16

@@ -11,12 +11,13 @@ from deltaserve.offset_models.engine.deciding.questions import Question
 from deltaserve.offset_models.engine.deciding.resolving import Outcome
 from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.deciding.from_row import decide_from_row
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import Floats, Proposal
 from deltaserve.server.decoding.rows import Array, NumpyRow
-from deltaserve.server.decoding.sampling import History, Target
+from deltaserve.server.decoding.sampling import Target
 from tests.offset_models.engine.deciding.positions import GREEDY, SMALL, Position
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deltaserve.offset_models.engine.deciding.questions import Question
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Guard, Policy
 from deltaserve.server.decoding.protocols import Floats, Proposal
-from deltaserve.server.decoding.sampling import History
 from tests.support.toy import log_softmax
 
 Row = NDArray[np.float32]

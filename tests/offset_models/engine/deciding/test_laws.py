@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deltaserve.server.decoding.deciding.verification import listed_probs
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import Floats
-from deltaserve.server.decoding.verification import listed_probs
 from tests.offset_models.engine.deciding.asking import ScriptedNoise, ask, decided, define, refusal
 from tests.offset_models.engine.deciding.positions import (
     SMALL,

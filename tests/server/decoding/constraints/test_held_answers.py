@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 
 from deltaserve.errors import BadRequest
-from deltaserve.server.decoding import sampling
 from deltaserve.server.decoding.constraints.words import Words
 from deltaserve.server.decoding.deciding.from_row import goal_at
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.local import verified_block
 from deltaserve.server.decoding.drafting.upstream import CallLength, UpstreamSource
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Guard, Policy
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
-from deltaserve.server.decoding.sampling import History
 from tests.support.letters import END, compiled, letters, regex
 from tests.support.statistics import ALARM, p_value
 from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
@@ -236,7 +235,7 @@ async def test_where_the_black_box_leaves_the_grammar_no_mass_the_pair_decides(p
 @pytest.mark.parametrize("k", [0, 1, 4, 12])
 @pytest.mark.parametrize("more", [{}, {"temperature": 0.6, "repetition_penalty": 1.4, "logit_bias": {3: 2.0}}])
 async def test_a_constrained_target_is_the_other_one_masked(monkeypatch, few, k, more):
-    monkeypatch.setattr(sampling, "_FEW", few)
+    monkeypatch.setattr("deltaserve.server.decoding.history.FEW", few)
     free = replace(SAMPLED, **more)
     params = held(free, "b*(cde)?f")
     listed = toy_logprobs("black box", PROMPT, 12)
@@ -258,7 +257,7 @@ async def test_a_constrained_target_is_the_other_one_masked(monkeypatch, few, k,
 @pytest.mark.parametrize("few", [0, 512])
 @pytest.mark.parametrize("k", [1, 2, 4])
 async def test_a_certified_step_is_the_definitions_whatever_the_list_leaves_out(monkeypatch, few, k):
-    monkeypatch.setattr(sampling, "_FEW", few)
+    monkeypatch.setattr("deltaserve.server.decoding.history.FEW", few)
     certified = 0
     for n in range(60):
         prompt = (n, 2, 3)
@@ -278,7 +277,7 @@ async def test_a_certified_step_is_the_definitions_whatever_the_list_leaves_out(
 
 @pytest.mark.parametrize("few", [0, 512])
 async def test_among_allowed_ids_at_the_tails_cap_the_initial_model_decides_whoever_drafted(monkeypatch, few):
-    monkeypatch.setattr(sampling, "_FEW", few)
+    monkeypatch.setattr("deltaserve.server.decoding.history.FEW", few)
     params = held(GREEDY, "[abc]k")
     row = await ToySession(strength=0.0).row(list(PROMPT))
     listed = Proposal(

@@ -9,10 +9,10 @@ from deltaserve.server.decoding.constraints.words import Words
 from deltaserve.server.decoding.deciding.from_row import goal_at
 from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.upstream import CallLength, UpstreamSource
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import DraftParams
-from deltaserve.server.decoding.sampling import History
 from tests.support.letters import END, compiled, letters, regex
 from tests.support.toy import ToyBlackBox, ToySession, toy_stream
 

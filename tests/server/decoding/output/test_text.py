@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from deltaserve.server.decoding.text import ByteDetokenizer, IncrementalDetokenizer, StopStrings
+from deltaserve.server.decoding.output.text import ByteDetokenizer, IncrementalDetokenizer, StopStrings
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from deltaserve.server.decoding.correction import correct
+from deltaserve.server.decoding.deciding.verification import verify
+from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import History, target
-from deltaserve.server.decoding.verification import verify
+from deltaserve.server.decoding.sampling import target
 from tests.support import reference
 from tests.support.statistics import ALARM, p_value
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaserve.server.decoding.segments import Segment, Segmenter, Special
-from deltaserve.server.decoding.text import ByteDetokenizer, StopStrings
+from deltaserve.server.decoding.output.segments import Segment, Segmenter, Special
+from deltaserve.server.decoding.output.text import ByteDetokenizer, StopStrings
 
 HIDDEN, SHOWN = 300, 301  # a special token, and an added one that is text
 NAMES = {HIDDEN: "<call>", SHOWN: "<think>"}
