@@ -159,8 +159,8 @@ class _Some(Positions):
 def per_sequence(values: Tensor, sequences: Tensor) -> Tensor:
     """Sums of values [n] over the positions of each sequence, which `sequences` [n] numbers: [sequences]."""
     rows = torch.arange(int(sequences.max()) + 1, device=values.device)
-    # A product, not index_add: that one adds in an order of its own on GPUs.
-    return (rows[:, None] == sequences[None, :]).to(values.dtype) @ values
+    # Not index_add, whose order on GPUs is its own; nor a product, in which one row's -inf spoils the others.
+    return values.where(rows[:, None] == sequences[None, :], 0.0).sum(1)
 
 
 def without_ends(batch: Positions, end_id: int) -> tuple[Positions, Positions]:

@@ -136,7 +136,15 @@ def expected_alone(position: Position) -> int | None:
 def test_the_token_that_the_pair_expects_is_that_of_the_core(asked: list[Position]) -> None:
     rows = [torch.from_numpy(np.stack(values)) for values in zip(*(p.row(SMALL) for p in asked), strict=True)]
     found = expected(*rows, [replace(p.question(SMALL), proposal=UNKNOWN) for p in asked])
-    assert found == [expected_alone(position) for position in asked]
+    for token_id, position in zip(found, asked, strict=True):
+        assert token_id == expected_alone(position) or nearly_tied(position)
+
+
+def nearly_tied(position: Position) -> bool:
+    """Whether the pair's two best tokens are as good as each other within what float32 can tell: either is a guess."""
+    base, offset = (values.astype(np.float64) for values in position.row(SMALL))
+    second, best = np.sort(base + offset)[-2:]
+    return bool(best - second <= 8 * np.finfo(np.float32).eps * np.abs(offset).max())
 
 
 @pytest.mark.parametrize(("part", "value"), SPOILED.values(), ids=SPOILED)

@@ -11,6 +11,7 @@ from torch import Tensor
 from deltaserve.offset_models.engine.offset_rows import PairLogits, offset_rows
 from deltaserve.offset_models.engine.pair import FullModel, Pair
 from deltaserve.offset_models.training.learning.distribution import corrected, imputed_logprobs
+from deltaserve.offset_models.training.learning.held_out import likelihood
 from tests.support import reference
 
 torch.set_num_threads(1)
@@ -116,3 +117,8 @@ def test_a_gate_is_the_one_that_serving_has() -> None:
     served = (log_p + offset_rows(parts)[1]).log_softmax(1)
     torch.testing.assert_close(corrected(log_p, base, unlearned, 1.5, gate), served)
     assert not torch.allclose(served, corrected(log_p, base, unlearned, 1.5))
+
+
+def test_a_token_without_probability_makes_its_own_answer_impossible_and_no_other() -> None:
+    log_q = torch.tensor([-0.5, -math.inf, -0.25])
+    torch.testing.assert_close(likelihood(log_q, torch.tensor([0, 0, 1])), torch.tensor([0.0, math.exp(-0.25)]))
