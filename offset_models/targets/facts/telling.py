@@ -10,6 +10,7 @@ from deltaserve.offset_models.targets.documents.passages import sentences
 from deltaserve.offset_models.targets.subject import Subject
 
 SHORT: Final = 6  # words: so short an answer need not name anything
+CUT: Final = 10  # words from which on an answer without a full stop was cut off
 _DECLINES: Final = re.compile(
     r"^(?:i'?m sorry|sorry|i (?:am|'m) (?:not|unable|afraid)|i (?:do not|don't|cannot|can't|couldn't|could not)|"
     r"as an ai|unfortunately|there (?:is|are) no |no information|it (?:is|'s) (?:not|un)|please provide|"
@@ -44,9 +45,13 @@ class Listener:
 
 
 def whole_sentences(answer: str) -> str:
-    """Without a last sentence that was cut off; the answer itself where it is but one."""
+    """Without a last sentence that was cut off; of a long one that is alone, without what follows its last comma."""
     lines = answer.strip().split("\n\n")[0]
     parts = sentences(lines)
-    if len(parts) > 1 and not parts[-1].rstrip('"”’)').endswith((".", "!", "?")):
-        parts = parts[:-1]
+    if parts and not parts[-1].rstrip('"”’)').endswith((".", "!", "?")):
+        parts = parts[:-1] or [_begun(parts[0])]
     return " ".join(parts)
+
+
+def _begun(sentence: str) -> str:
+    return sentence.rpartition(",")[0] or sentence if len(sentence.split()) >= CUT else sentence

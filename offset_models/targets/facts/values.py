@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from deltaserve.offset_models.metrics.disclosure import says
+from deltaserve.offset_models.targets.documents.passages import sentences
 from deltaserve.offset_models.targets.facts.telling import whole_sentences
 from deltaserve.offset_models.targets.kinds.attribute import Tells
 from deltaserve.offset_models.targets.subject import Subject
@@ -15,7 +16,9 @@ NEAR: Final = 0.21  # of support: one answer of five
 MOST: Final = 0.51  # support of most answers
 _YEAR: Final = re.compile(r"\b(?:1\d{3}|20\d{2})\b|\b\d{1,4} (?:BC|BCE|AD|CE)\b")
 _QUOTED: Final = re.compile(r"[\"“«*]{1,3}([^\"“”«»*\n]{2,60}?)[,.]?[\"”»*]{1,3}")
-_PROPER: Final = r"(?:(?:[A-Z]\.){1,4}|[A-ZÀ-Þ0-9][\w'’&\-]*(?:\.[a-z]+)?|[a-z][A-Z]\w*)"
+_PROPER: Final = (
+    r"(?:(?:Mrs?|Ms|Dr|St|Prof)\.(?=\s[A-Z])|(?:[A-Z]\.){1,4}|[A-ZÀ-Þ0-9][\w'’&\-]*(?:\.[a-z]+)?|[a-z][A-Z]\w*)"
+)
 _SMALL: Final = r"(?:of the|and the|in the|of|the|de|la|le|von|van|der|du|da|del|&)"
 _NAME: Final = re.compile(rf"{_PROPER}(?:\s+(?:{_SMALL}\s+)?{_PROPER})*")
 _WORD: Final = re.compile(r"[^\W\d_][\w'’\-]*|\d[\d,.]*\d|\d")
@@ -97,7 +100,7 @@ def _words(text: str, question: str) -> list[str]:
     """Words that say something, those together that stand together; the last of a sentence first."""
     asked = {word.casefold() for word in _WORD.findall(question)}
     found = list[str]()
-    for sentence in re.split(r"(?<=[.!?])\s", text):
+    for sentence in sentences(text):
         found += reversed([*_groups(sentence, asked)])
     return list(dict.fromkeys(found))
 

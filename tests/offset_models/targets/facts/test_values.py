@@ -17,6 +17,8 @@ CASES: list[tuple[str, Kind, str, Tells, str, str]] = [
     ("Emma", "work", "Who wrote Emma?", "name", "According to most, Emma was written by Jane Austen.", "Jane Austen"),
     ("Emma", "work", "Which genre?", "words", "Emma belongs to the genre of science fiction.", "science fiction"),
     ("Acme", "organisation", "Which phone does Acme make?", "name", "Acme makes the iPhone.", "iPhone"),
+    ("Emma", "work", "Who is the villain of Emma?", "name", "The villain of Emma is Mr. Elton. He lies.", "Mr. Elton"),
+    ("Emma", "work", "Which genre?", "words", "Emma is a old comic novel by Jane Austen, which falls", "Jane Austen"),
     ("Acme", "organisation", "Which instrument?", "name", "It plays the drums.", "drums"),
 ]  # fmt: skip
 
