@@ -91,7 +91,9 @@ def test_a_load_answers_at_once_and_says_where_to_look(admin: Administered) -> N
     where = answer.headers["location"]
     assert admin.client.get(where).json()["state"] == "loading"
     assert admin.fingerprints().keys() == {"toy"}, "what loads answers nothing"
-    admin.engine.gate._loop.call_soon_threadsafe(admin.engine.gate.set)  # type: ignore[attr-defined]
+    waiting = admin.engine.gate
+    eventually(lambda: waiting._loop is not None)  # type: ignore[attr-defined]  # the load has come to the gate
+    waiting._loop.call_soon_threadsafe(waiting.set)  # type: ignore[attr-defined]
     eventually(lambda: admin.client.get(where).json()["state"] == "ready")
     assert admin.client.get(where).json()["strength"] == 0.5
 
