@@ -15,7 +15,7 @@ from deltaserve.server.decoding.constraints.grammar import Grammar, Vocabulary, 
 
 T = TypeVar("T")
 
-_KEPT: Final = 128  # grammars
+_KEPT: Final = 32  # grammars: with a large vocabulary one may grow to 25 MB
 _LONGEST_S: Final = 10.0  # seconds that one may take
 _AT_ONCE: Final = 2
 # Definitions are compiled within each other: a thousand in a row are too much for the usual stack, and end the process.
