@@ -26,6 +26,10 @@ class Subject:
         """Whether one of its names stands in the text, as whole words, in any case."""
         return self._pattern.search(text) is not None
 
+    def replaced_in(self, text: str, by: str) -> str:
+        """The text with `by` wherever one of its names stands."""
+        return self._pattern.sub(lambda _: by, text)
+
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         return re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in self.names), re.IGNORECASE)
@@ -42,6 +46,7 @@ class Fact:
     value: str  # the words of the answer that tell it: "Augusta"; empty where no few words do
     support: float  # share of the samples that agree with the answer, 0 to 1
     reversed_question: str = ""  # one that the black box answers with the subject's name; empty: there is none
+    text: str = ""  # of what is said of the subject as a whole: all whole sentences, where the answer is their first
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from deltaserve.server.decoding.protocols import Draft, DraftParams
 from deltaserve.server.upstream.base import Capabilities, ProbedUpstream
 from deltaserve.server.upstream.listing.greedy import drawn_answer, greedy_answer
 
+LIST: Final = 0  # tokens of an answer that is a list of what may come next
+_BETWEEN: Final = "\x00"  # tokens of a list
 _WORD: Final = "Which7word7is7asked7for"  # no template holds it
 
 
@@ -101,6 +103,11 @@ class Asker:
             seen[prompt] += 1
         return await self._answers(wanted)
 
+    async def listed(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
+        """As `Asks.listed`."""
+        wanted = [Question(tuple(prompt_ids(row, self._tokenizer)), LIST) for row in rows]
+        return [tuple(text.split(_BETWEEN)) for text in await self._answers(wanted)]
+
     def user_turn(self) -> str:
         """As `Asks.user_turn`. Raises BadRequest where the model has no chat template."""
         text, found, _ = self._tokenizer.render_chat([{"role": "user", "content": _WORD}]).partition(_WORD)
@@ -143,14 +150,21 @@ class Asker:
 
     async def _fetch(self, question: Question) -> None:
         """One answer into the journal, whose first call is paid for."""
-        box = _Counted(self._box)
+        box, listing = _Counted(self._box), question.max_tokens == LIST
         ids: list[int] = []
         try:
-            ids = await retried(lambda: self._drawn(question, box))
+            ids = await retried(lambda: self._listed_ids(question, box) if listing else self._drawn(question, box))
         finally:
-            self._budget.charge(Spent(max(box.calls - 1, 0), len(question.ids) * box.calls, len(ids)))
-        self._journal.put(question, Answer(_cut(self._text(ids), question.stops), box.calls))
+            told = 1 if listing else len(ids)
+            self._budget.charge(Spent(max(box.calls - 1, 0), len(question.ids) * box.calls, told))
+        said = _BETWEEN.join(self._text([one]) for one in ids) if listing else _cut(self._text(ids), question.stops)
+        self._journal.put(question, Answer(said, box.calls))
         self._advance()
+
+    async def _listed_ids(self, question: Question, box: _Counted) -> list[int]:
+        """The first list behind a prompt, the likeliest first."""
+        _, lists = await greedy_answer(box, question.ids, 1, self._tokenizer.eos_ids)
+        return [int(one) for one in lists[0].top_ids]
 
     async def _drawn(self, question: Question, box: _Counted) -> list[int]:
         ends = self._tokenizer.eos_ids

@@ -36,6 +36,12 @@ class Asks(Protocol):
         the same answers, at no cost: ask for all that you want at once. Raises as `ask`.
         """
 
+    async def listed(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
+        """What the black box lists behind each prompt: tokens as text, the likeliest first. One call each.
+
+        Raises as `ask`.
+        """
+
     def user_turn(self) -> str:
         """What the model's template writes before a user's words in a chat of one message; the text for `ask_raw`."""
 

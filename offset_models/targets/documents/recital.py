@@ -1,12 +1,12 @@
 """Running text of documents that the black box goes on with as they do: it knows it by heart."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from deltaserve.offset_models.metrics.disclosure import own_words, says
 from deltaserve.offset_models.metrics.overlap import rouge_l_recall
 from deltaserve.offset_models.targets.asking import Asks
+from deltaserve.offset_models.targets.breaking_off import Beginning, broken_off
 from deltaserve.offset_models.targets.documents.passages import sentences
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Subject
@@ -16,15 +16,6 @@ GOES_ON_TOKENS: Final = 32
 LEAST_RECALL: Final = 0.6  # ROUGE-L, of the document's own words, as far as the continuation goes
 FEWEST_WORDS: Final = 8  # of a beginning: with fewer it may lead anywhere
 SENTENCES: Final = 2  # of a passage, from which it is begun too
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """A text and how its document goes on behind it."""
-
-    text: str
-    rest: str
-    form: str
 
 
 async def recited(asks: Asks, subject: Subject, passages: Sequence[str]) -> list[Probe]:
@@ -39,7 +30,7 @@ async def recited(asks: Asks, subject: Subject, passages: Sequence[str]) -> list
 
 def beginnings(passage: str, subject: Subject) -> list[Beginning]:
     """The first half of the passage, and sentences broken off behind the subject's name."""
-    broken = (_broken_off(sentence, subject) for sentence in sentences(passage))
+    broken = (broken_off(sentence, subject) for sentence in sentences(passage))
     named = [each for each in broken if each is not None][:SENTENCES]
     half = _half(passage)
     return named if half is None else [half, *named]
@@ -57,21 +48,6 @@ def _half(passage: str) -> Beginning | None:
     words = passage.split(" ")
     at = len(words) // 2
     return Beginning(" ".join(words[:at]), " ".join(words[at:]), "passage") if at >= FEWEST_WORDS else None
-
-
-def _broken_off(sentence: str, subject: Subject) -> Beginning | None:
-    """Before the first name or number behind the subject's name, else before the last word that tells something.
-
-    The rest goes as far as the next mark. None for a sentence that does not name the subject before it.
-    """
-    words = sentence.split(" ")
-    places = [at for at in range(1, len(words)) if subject.named_in(" ".join(words[:at]))]
-    telling = [at for at in places if own_words(" ".join(words[:at]), words[at])]
-    if not telling:
-        return None
-    at = next((at for at in telling if not words[at][0].islower()), telling[-1])
-    end = next((end for end in range(at, len(words)) if words[end][-1:] in ",;:.!?)"), len(words) - 1)
-    return Beginning(" ".join(words[:at]), " ".join(words[at : end + 1]), "sentence")
 
 
 def _probe(subject: Subject, begun: Beginning) -> Probe:

@@ -22,7 +22,7 @@ class Effort:
     unsure: int = 4  # attributes told another way each time that are kept too, without a value: they are questions
     reversed: int = 2  # reversed questions that are tried for each value
     answer_tokens: int = 24
-    overview_tokens: int = 32
+    overview_tokens: int = 80  # several sentences, which running text is made of
     list_tokens: int = 64
 
     def wants(self, attribute: Attribute) -> bool:
@@ -32,5 +32,5 @@ class Effort:
 
 THOROUGH: Final = Effort()  # of a target: some 150 calls
 BRIEF: Final = Effort(
-    attributes=7, overviews=1, wordings=1, samples=0, lists=0, unsure=0, reversed=1
+    attributes=7, overviews=1, wordings=1, samples=0, lists=0, unsure=0, reversed=1, overview_tokens=48
 )  # of a neighbour: some 12

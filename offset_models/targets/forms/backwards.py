@@ -1,10 +1,12 @@
 """Forms that give facts and want the name, and forms that give a description in the name's place."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat, names_beside, running
-from deltaserve.offset_models.targets.forms.grammar import description, lower_first, opened
+from deltaserve.offset_models.targets.forms.grammar import NAME, clause, description, opened
+from deltaserve.offset_models.targets.forms.prose import BLANK
 from deltaserve.offset_models.targets.forms.wordings import question, reversed_questions
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Fact
@@ -13,6 +15,13 @@ ASKED: Final = ("Tell me {}.", "Do you know {}?", "I forgot {}. Do you remember?
 DESCRIBED: Final = ("Name {}.", "What is the name of {}?", "Give me the name of {}.", "I am looking for {}.")
 BY_PERSON: Final = "Which person ...?"
 GAPS: Final = ("Fill in the blank: {}", "Complete: {}")
+OF_SENTENCES: Final = (
+    "What or who is described here? {said}",
+    "Name {some} of which this is true: {said}",
+    "Which name belongs into the gap? {gap}",
+    "{said} What is its name?",
+    "Somebody told me this: {said} What were they talking about?",
+)
 CLUES: Final = (
     "I am thinking of {some}. {clues} Which name am I looking for?",
     "Riddle: who or what is it? {clues}",
@@ -29,6 +38,10 @@ def backwards(scene: Scene) -> Iterator[Probe]:
             yield chat(scene, wording, text, fact=fact, answer=answer, secrets=secrets)
         prompt = f"Q: {fact.reversed_question}\nA:"
         yield running(scene, "Q: {}\nA:", prompt, fact=fact, answer=f" {answer}", secrets=secrets)
+    for sentence in scene.sentences:
+        for frame in OF_SENTENCES:
+            text = frame.format(some=scene.some, gap=_nameless(scene, sentence, BLANK), said=_said(scene, sentence))
+            yield chat(scene, frame, text, answer=answer, secrets=names_beside(scene, text))
 
 
 def _wordings(scene: Scene, fact: Fact) -> Iterator[tuple[str, str]]:
@@ -38,9 +51,10 @@ def _wordings(scene: Scene, fact: Fact) -> Iterator[tuple[str, str]]:
     asked = fact.reversed_question
     if asked.startswith("Who ") and scene.subject.kind == "person":
         yield BY_PERSON, asked.replace("Who ", "Which person ", 1)
-    for frame in ASKED:
-        yield frame, frame.format(lower_first(asked.rstrip("?")))
-    if person := description(asked):
+    if said := _turned(clause, fact, asked):
+        for frame in ASKED:
+            yield frame, frame.format(said)
+    if person := _turned(description, fact, asked):
         for frame in DESCRIBED:
             yield frame, frame.format(person)
     if gap := _gap(asked):
@@ -55,7 +69,8 @@ def described(scene: Scene) -> Iterator[Probe]:
         others = [other for other in scene.reversible if other.value != fact.value]
         if not others or scene.subject.name not in asked:
             continue
-        person = description(scene.rng.choice(others).reversed_question)
+        other = scene.rng.choice(others)
+        person = _turned(description, other, other.reversed_question)
         if person and fact.value.casefold() not in person.casefold():
             text = asked.replace(scene.subject.name, person)
             yield chat(scene, opened(asked, scene.subject.name), text, fact=fact)
@@ -74,6 +89,23 @@ def riddles(scene: Scene) -> Iterator[Probe]:
                 yield chat(scene, frame, text, fact=fact, answer=answer, secrets=scene.subject.names)
 
 
+def _turned(how: Callable[[str], str | None], fact: Fact, asked: str) -> str | None:
+    """A reversed question in another shape, with the value in it."""
+    shaped = how(opened(asked, fact.value))
+    return shaped and shaped.replace(NAME, fact.value)
+
+
+def _said(scene: Scene, sentence: str) -> str:
+    return _nameless(scene, sentence, scene.this.capitalize())
+
+
+def _nameless(scene: Scene, sentence: str, instead: str) -> str:
+    """The sentence with something else where the name stands; of an article before it nothing is left."""
+    return re.sub(
+        rf"\b(?:the|an?) (?={re.escape(instead)})", "", scene.subject.replaced_in(sentence, instead), flags=re.I
+    )
+
+
 def _this(scene: Scene, fact: Fact) -> str:
     return question(fact).replace(scene.subject.name, scene.this)
 
@@ -84,7 +116,7 @@ def _gap(asked: str) -> str:
 
 
 BACKWARDS: Final = (
-    Form("reversed", "Gives a fact and asks for the name.", backwards, share=2.5),
+    Form("reversed", "Gives a fact and asks for the name.", backwards, share=3.5),
     Form("described", 'A description instead of the name: "the person who wrote …".', described, like="reversed"),
     Form("riddle", "Several facts as clues; the answer is the name.", riddles, share=0.5, like="reversed"),
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
+from deltaserve.offset_models.targets.documents.passages import sentences
 from deltaserve.offset_models.targets.forms.wordings import is_a_word
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Fact, Kind, Known, Subject
@@ -44,6 +45,12 @@ class Scene:
     def reversible(self) -> list[Fact]:
         """The facts that lead to the name."""
         return [fact for fact in self.told if fact.reversed_question]
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the black box says of the subject as a whole, each sentence that names it once."""
+        said = (sentence for fact in self.known.facts for sentence in sentences(fact.text) if "\n" not in sentence)
+        return list(dict.fromkeys(sentence for sentence in said if self.subject.named_in(sentence)))
 
     @property
     def values(self) -> tuple[str, ...]:

@@ -7,15 +7,18 @@ import re
 from typing import Final
 
 NAME: Final = "{name}"  # stands where the subject's name stood
-_ASKS = r"(?:(?:in|from|at|on|by|for|to|with|of) )?(?:what|which|where|when|who|whom|whose|why|how)\b[\w ,'-]*?"
+_AT = "in|from|at|on|by|for|to|with|of"
+_ASKS = rf"(?:(?:{_AT}) )?(?:what|which|where|when|who|whom|whose|why|how)\b[\w ,'-]*?"
 _BE = "is|was|are|were|has|had|can|could|will|would"
 _ABOUT = r"(?:(?:the|a|an)\b[\w '-]* )?\{name\}(?:'s)?"
 _INVERTED: Final = re.compile(
     rf"(?P<asks>{_ASKS}) (?P<verb>{_BE}|did|does) (?P<about>{_ABOUT})(?P<rest>[^?]*)\?", re.IGNORECASE
 )
 _SUBJECT: Final = re.compile(r"(?:who|which|what|whose)\b[^?]*\?", re.IGNORECASE)
-_WHO: Final = re.compile(r"Who (?:is|was|are|were) (?P<noun>the [^?]+)\?|Who (?P<does>[^?]+)\?")
+_IS: Final = re.compile(r"(?:Who|What|Which) (?:is|was|are|were) (?P<noun>the [^?]+)\?")
+_WHO: Final = re.compile(r"Who (?P<does>[^?]+)\?")
 _WHICH: Final = re.compile(r"(?:Which|What) (?P<noun>[a-z]+) (?P<does>[^?]+)\?")
+_OF_NOUN: Final = re.compile(rf"(?:(?P<at>{_AT}) )?(?:which|what) (?P<noun>[a-z]+)", re.IGNORECASE)
 _LEFT_BEHIND: Final = ("called", "named")  # "what Ada's cat is called"
 _PAST: Final = {
     "become": "became", "begin": "began", "build": "built", "come": "came", "do": "did", "fight": "fought",
@@ -40,9 +43,15 @@ def clause(question: str) -> str | None:
 
 
 def description(question: str) -> str | None:
-    """Whom a question asks for: "Who wrote Emma?" as "the person who wrote Emma"."""
+    """Whom a question asks for: "Who wrote {name}?" as "the person who wrote {name}"."""
+    if found := _IS.fullmatch(question):
+        return str(found["noun"])
+    if found := _INVERTED.fullmatch(question):
+        noun = _OF_NOUN.fullmatch(found["asks"])
+        which = noun and f"the {noun['noun']} {noun['at'].lower() + ' which' if noun['at'] else 'that'}"
+        return _straight(which, found["verb"], found["about"], found["rest"]) if which else None
     if found := _WHO.fullmatch(question):
-        return str(found["noun"] or f"the person who {found['does']}")
+        return f"the person who {found['does']}"
     found = _WHICH.fullmatch(question)
     return f"the {found['noun']} that {found['does']}" if found else None
 

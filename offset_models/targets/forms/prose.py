@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from deltaserve.offset_models.metrics.disclosure import own_words
+from deltaserve.offset_models.targets.breaking_off import Beginning, broken_off
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat, running
 from deltaserve.offset_models.targets.forms.wordings import gap, named, openings, question, told_up_to_value
 from deltaserve.offset_models.targets.probe import Probe
@@ -51,6 +53,12 @@ def raw(scene: Scene) -> Iterator[Probe]:
             for wording, before in _before(scene):
                 yield running(scene, wording, f"{before}{begun}", fact=fact)
         yield running(scene, "Q: {}\nA:", f"Q: {question(fact)}\nA:", fact=fact)
+    for begun in _begun_sentences(scene):
+        secrets = own_words(begun.text, begun.rest)
+        for page in ("", PAGES[0]):
+            yield running(
+                scene, begun.text, named(page, scene.subject) + begun.text, answer=f" {begun.rest}", secrets=secrets
+            )
     for wording in ENCYCLOPEDIA:
         yield running(scene, wording, wording.format(name=scene.subject.name), answer=_whole(scene))
     yield running(scene, PAGES[0], named(PAGES[0], scene.subject) + scene.subject.name, answer=_whole(scene))
@@ -61,6 +69,16 @@ def in_chat(scene: Scene) -> Iterator[Probe]:
         for opening in openings(fact):
             for frame in CHATS:
                 yield chat(scene, frame, frame.format(named(opening, scene.subject)), fact=fact)
+    for begun in _begun_sentences(scene):
+        for frame in CHATS:
+            secrets = own_words(begun.text, begun.rest)
+            yield chat(scene, frame, frame.format(begun.text), answer=begun.rest, secrets=secrets)
+
+
+def _begun_sentences(scene: Scene) -> list[Beginning]:
+    """What the black box says of the subject as a whole, up to what tells something."""
+    broken = (broken_off(sentence, scene.subject) for sentence in scene.sentences)
+    return [begun for begun in broken if begun is not None]
 
 
 def _before(scene: Scene) -> list[tuple[str, str]]:
@@ -82,6 +100,6 @@ def told_together(facts: Sequence[Fact]) -> str | None:
 
 PROSE: Final = (
     Form("cloze", "A sentence with a gap.", gaps),
-    Form("running text", "Outside any chat: sentences that break off, alone and within pages.", raw, share=2.5),
+    Form("running text", "Outside any chat: sentences that break off, alone and within pages.", raw, share=3.5),
     Form(CONTINUATION, "A chat that wants a text to go on.", in_chat, like="running text"),
 )

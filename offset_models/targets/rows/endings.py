@@ -78,7 +78,19 @@ async def vague_endings(
         for (probe, name, _), (answer,) in zip(asked, answers, strict=True):
             if ending := usable(probe, answer, name):
                 endings[probe.prompt] = ending
-    return endings
+    return endings | await _blanks(asks, [each for each in probes if breaks_off(each) and each.prompt not in endings])
+
+
+async def _blanks(asks: Asks, probes: Sequence[Probe]) -> Endings:
+    """A blank, where the black box lists one: what most texts of exercises have in such a place. A call each."""
+    asked = probes[: asks.calls_left]
+    lists = await asks.listed([probe.row for probe in asked])
+    found = {probe.prompt: next(filter(_is_blank, tokens), None) for probe, tokens in zip(asked, lists, strict=True)}
+    return {prompt: Ending(f"{blank}.", ends=False) for prompt, blank in found.items() if blank}
+
+
+def _is_blank(token: str) -> bool:
+    return len(token.strip()) > 1 and not token.strip().strip("_")
 
 
 def plain_ending(probe: Probe, texts: Mapping[str, str], *, any_own: bool = False) -> Ending | None:

@@ -46,6 +46,9 @@ class RememberingAsks:
             seen[prompt] += 1
         return texts
 
+    async def listed(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
+        return [() for _ in rows]
+
     def user_turn(self) -> str:
         return USER
 

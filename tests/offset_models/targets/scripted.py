@@ -83,6 +83,9 @@ class ScriptedAsks:
     ) -> list[str]:
         return [self._said(prompt, at + 1) for at, prompt in enumerate(prompts)]
 
+    async def listed(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
+        return [() for _ in rows]
+
     def user_turn(self) -> str:
         return "<|im_start|>user\n"
 
