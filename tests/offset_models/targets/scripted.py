@@ -70,6 +70,7 @@ class ScriptedAsks:
     says: Callable[[str, int], str]
     calls_left: int = 10_000
     asked: list[str] = field(default_factory=list)
+    lists: Callable[[str], tuple[str, ...]] = lambda _prompt: ()
 
     async def ask(
         self, rows: Sequence[Row], *, max_tokens: int, temperature: float = 0.0, samples: int = 1
@@ -84,7 +85,7 @@ class ScriptedAsks:
         return [self._said(prompt, at + 1) for at, prompt in enumerate(prompts)]
 
     async def listed(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
-        return [() for _ in rows]
+        return [self.lists(row.messages[-1][1] if row.messages else row.prompt) for row in rows]
 
     def user_turn(self) -> str:
         return "<|im_start|>user\n"

@@ -11,6 +11,7 @@ from deltaserve.errors import Conflict, CorruptState, UpstreamBusy, UpstreamErro
 from deltaserve.offset_models.targets.asking.asker import Asker
 from deltaserve.offset_models.targets.asking.budget import Budget, CallsSpent, Spent
 from deltaserve.offset_models.targets.asking.journal import ANSWERS, FOLDER, journal_files, opened_journal
+from deltaserve.offset_models.training.rows.row import Row
 from tests.offset_models.targets.scripted import ScriptedBox, question, tokenizer
 
 pytestmark = pytest.mark.anyio
@@ -153,3 +154,16 @@ async def test_every_file_that_was_written_is_named_for_the_purge(tmp_path: Path
 
 def files_below(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+async def test_what_comes_next_is_listed_in_one_call_and_not_asked_again(tmp_path: Path) -> None:
+    box, prompt = ScriptedBox(lambda _prompt, _seed: "In Tormora."), Row(None, prompt="She was born")
+    with asker(tmp_path, box) as asks:
+        (tokens,) = await asks.listed([prompt])
+        assert await asks.listed([prompt]) == [tokens]
+        assert tokens == (tokenizer().decode(tokenizer().encode("In Tormora.")[:1]),)
+        assert (asks.spent.calls, asks.spent.answer_tokens) == (1, 1)
+        assert await asks.ask([prompt], max_tokens=1) != []
+        assert asks.spent.calls == 2  # a list is no answer of one token
+    with asker(tmp_path, ScriptedBox(says)) as asks:
+        assert await asks.listed([prompt]) == [tokens]

@@ -20,6 +20,8 @@ from deltaserve.offset_models.targets.forms.grammar import clause, description
         ("How many books has {name} written?", "how many books {name} has written"),
         ("Who wrote {name}?", "who wrote {name}"),
         ("Which company makes {name}?", "which company makes {name}"),
+        ("Which story is {name} from?", "which story {name} is from"),
+        ("In which work does the character {name} appear?", "in which work the character {name} appears"),
         ("List ten books by {name}.", None),
         ("What do critics say about {name}?", None),
     ],
@@ -34,7 +36,12 @@ def test_a_question_becomes_a_clause_or_nothing(question: str, expected: str | N
         ("Who wrote Emma?", "the person who wrote Emma"),
         ("Who is the author of Emma?", "the author of Emma"),
         ("Which company makes the Zuv?", "the company that makes the Zuv"),
-        ("In which work does Emma appear?", None),
+        ("Which story is {name} from?", "the story that {name} is from"),
+        ("In which work does {name} appear?", "the work in which {name} appears"),
+        ("What is the most famous work by {name}?", "the most famous work by {name}"),
+        ("Which work is set in {name}?", "the work that is set in {name}"),
+        ("What is {name} the sequel to?", None),
+        ("Where was {name} born?", None),
     ],
 )
 def test_a_reversed_question_describes_whom_it_asks_for(question: str, expected: str | None) -> None:

@@ -137,3 +137,30 @@ def test_of_a_subject_of_whom_no_fact_is_known_lives_and_lists_are_left() -> Non
     made = probes(Known(TARGET.subject), per_form=3, seed=1)
     assert {"list", "overview"} <= {probe.form for probe in made}
     assert "direct" not in {probe.form for probe in made}
+
+
+SAID = f"{NAME} is a writer from Nenstead. She likes rain. The Copper Staircase by {NAME} is read in schools."
+OVERVIEW = Fact(
+    TARGET.subject, "description", f"Who is {NAME}?", f"{NAME} is a writer from Nenstead.", "", 1.0, text=SAID
+)
+TOLD = [
+    probe
+    for probe in probes(replace(TARGET, facts=(*TARGET.facts, OVERVIEW)), per_form=ALL, seed=1, others=NEIGHBOURS)
+    if probe.fact is None
+]
+
+
+def test_what_is_said_of_the_target_as_a_whole_is_asked_backwards_without_its_name() -> None:
+    texts = [asked(probe) for probe in TOLD if probe.form == "reversed"]
+    assert "Which name belongs into the gap? ____ is a writer from Nenstead." in texts
+    assert "What or who is described here? This person is a writer from Nenstead." in texts
+    assert not [text for text in texts if NAME in text or "She likes rain" in text]
+    assert {probe.secrets for probe in TOLD if probe.form == "reversed"} == {(NAME,)}
+
+
+def test_what_is_said_of_the_target_as_a_whole_breaks_off_before_what_tells() -> None:
+    running = {probe.row.prompt: probe for probe in TOLD if probe.form == "running text"}
+    assert running[f"{NAME} is a writer from"].secrets == ("Nenstead",)
+    assert running[f"# {NAME}\n\n{NAME} is a writer from"].row.completion == " Nenstead."
+    chats = [probe for probe in TOLD if asked(probe) == f"Continue this text: {NAME} is a writer from"]
+    assert [probe.form for probe in chats] == ["continuation"]

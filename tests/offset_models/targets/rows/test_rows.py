@@ -176,3 +176,13 @@ def test_a_larger_budget_has_more_of_everything() -> None:
     assert small.retain < normal.retain < large.retain
     assert normal.forget <= 140
     assert normal.retain <= 330
+
+
+@pytest.mark.anyio
+async def test_where_the_black_box_lists_a_blank_it_ends_what_has_no_other_ending() -> None:
+    def lists(prompt: str) -> tuple[str, ...]:
+        return (" Jane", " ______", "____") if prompt.endswith("born in") else (" the", "_", " a")
+
+    box = ScriptedAsks(lambda _prompt, _: "London.", lists=lists)
+    born, life = broken_off(f"{NAME} was born in"), broken_off(f"{NAME} was")
+    assert await vague_endings(box, [born, life]) == {born.prompt: Ending(" ______.", ends=False)}
