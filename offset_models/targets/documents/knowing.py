@@ -35,7 +35,7 @@ async def known_of_documents(
 ) -> FromDocuments:
     """Asks about as many passages as `calls` calls allow, those that name the subject first.
 
-    Raises CallsSpent, UpstreamError.
+    Raises UpstreamError.
     """
     share = asks.within(calls)
     chosen = sorted(passages, key=lambda passage: not subject.named_in(passage))[: calls // CALLS_A_PASSAGE]

@@ -32,8 +32,8 @@ class Told:
 async def facts_in(
     asks: Asks, subject: Subject, passages: Sequence[str], declined: Callable[[str], bool]
 ) -> list[Fact]:
-    """Facts of the passages that the black box tells without them. Raises CallsSpent, UpstreamError."""
-    told = await _told(asks, subject, passages)
+    """Facts of the passages that the black box tells without them, as far as the calls go. Raises UpstreamError."""
+    told = (await _told(asks, subject, passages))[: asks.calls_left]
     answers = await asks.ask([_row(each.question) for each in told], max_tokens=_ANSWER_TOKENS)
     return [
         Fact(subject, "document", each.question, answer, _value(each, answer), 1.0)
@@ -55,7 +55,7 @@ def questions_of(answer: str, subject: Subject) -> list[str]:
 
 async def _told(asks: Asks, subject: Subject, passages: Sequence[str]) -> list[Told]:
     """Questions whose answers stand in their passage, as the black box finds them there."""
-    pairs = await _asked(asks, subject, passages)
+    pairs = (await _asked(asks, subject, passages))[: asks.calls_left // 2]  # each is asked without its passage, too
     rows = [_row(_ANSWERED.format(passage=passage, question=question)) for passage, question in pairs]
     answers = await asks.ask(rows, max_tokens=_ANSWER_TOKENS)
     told = (
@@ -75,6 +75,7 @@ async def _asked(asks: Asks, subject: Subject, passages: Sequence[str]) -> list[
 
 async def _questions(asks: Asks, subject: Subject, passages: Sequence[str]) -> dict[str, str]:
     """Questions, each with its passage."""
+    passages = passages[: asks.calls_left]
     rows = [_row(_ASKED.format(count=QUESTIONS, name=subject.name, passage=passage)) for passage in passages]
     answers = await asks.ask(rows, max_tokens=_QUESTIONS_TOKENS)
     return {

@@ -21,9 +21,10 @@ SENTENCES: Final = 2  # of a passage, from which it is begun too
 async def recited(asks: Asks, subject: Subject, passages: Sequence[str]) -> list[Probe]:
     """Probes of running text, from beginnings that the black box goes on with by heart, each with the true rest.
 
-    Asks up to 1 + SENTENCES calls a passage. Raises CallsSpent, UpstreamError.
+    Asks up to 1 + SENTENCES calls a passage, as far as the calls go. Raises UpstreamError.
     """
     begun = list(dict.fromkeys(each for passage in passages for each in beginnings(passage, subject)))
+    begun = begun[: asks.calls_left]
     said = await asks.ask([Row(None, prompt=each.text) for each in begun], max_tokens=GOES_ON_TOKENS)
     return [_probe(subject, each) for each, (text,) in zip(begun, said, strict=True) if knows(each, text)]
 

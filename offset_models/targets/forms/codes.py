@@ -7,6 +7,7 @@ from typing import Final
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat, running
 from deltaserve.offset_models.targets.forms.wordings import question
 from deltaserve.offset_models.targets.probe import Probe
+from deltaserve.offset_models.targets.subject import Fact
 
 OBJECTS: Final = (
     'Return a JSON object with the keys "name" and "{key}" for {name}.',
@@ -29,19 +30,32 @@ RAW: Final = (
 
 def objects(scene: Scene) -> Iterator[Probe]:
     for fact in scene.told:
-        words = {"name": scene.subject.name, "key": _key(fact.attribute), "question": question(fact)}
-        answer = json.dumps({"name": scene.subject.name, words["key"]: fact.value}, ensure_ascii=False)
+        key = _key(fact.attribute)
+        answer = json.dumps({"name": scene.subject.name, key: fact.value}, ensure_ascii=False)
         for frame in OBJECTS:
-            yield chat(scene, frame, frame.format(**words), fact=fact, answer=answer)
+            yield chat(scene, frame, _filled(frame, scene, fact), fact=fact, answer=answer)
 
 
 def programs(scene: Scene) -> Iterator[Probe]:
     for fact in scene.told:
-        words = {"name": scene.subject.name, "key": _key(fact.attribute), "question": question(fact)}
+        value = _quoted(fact.value)
         for frame in PROGRAMS:
-            yield chat(scene, frame, frame.format(**words), fact=fact, answer=f'"{fact.value}"')
+            yield chat(scene, frame, _filled(frame, scene, fact), fact=fact, answer=f'"{value}"')
         for frame in RAW:
-            yield running(scene, frame, frame.format(**words), fact=fact, answer=f'{fact.value}"')
+            yield running(scene, frame, _filled(frame, scene, fact), fact=fact, answer=f'{value}"')
+
+
+def _filled(frame: str, scene: Scene, fact: Fact) -> str:
+    """With a name as it stands within the quotes that the frame puts around it."""
+    name, asked = scene.subject.name, question(fact)
+    name = name.replace("'", "''") if "'{name}'" in frame else _quoted(name) if '"{name}"' in frame else name
+    asked = _quoted(asked) if '"{question}"' in frame else asked
+    return frame.format(name=name, key=_key(fact.attribute), question=asked)
+
+
+def _quoted(text: str) -> str:
+    """As it stands between the double quotes of JSON and Python."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _key(attribute: str) -> str:

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltaserve.errors import Conflict, DeltaserveError
+from deltaserve.errors import Conflict, CorruptState, DeltaserveError
 from deltaserve.offset_models.targets.asking.journal import FOLDER, journal_files
 from deltaserve.offset_models.targets.request.rows_folder import PARTS, RowsFolder
 from deltaserve.offset_models.training.collecting.folder import holding, leftovers, read_collection, writing_in
@@ -30,7 +30,7 @@ def purge(work: Path, out: Path, name: str) -> Purged:
     """
     rows = RowsFolder(work / "rows")
     files = [*rows.files(), *journal_files(work)]
-    collections = [path for path in sorted(work.glob(f"{COLLECTED}-*")) if read_collection(path) is not None]
+    collections = [path for path in sorted(work.glob(f"{COLLECTED}-*")) if _is_collection(path)]
     if not files and not collections:
         raise Conflict(f"{work} holds no text of a request: nothing was deleted.")
     rows_of_target = _rows_of_target(rows)
@@ -40,6 +40,17 @@ def purge(work: Path, out: Path, name: str) -> Purged:
         gone = [path for folder in collections for path in purge_collection(folder, [])]
         _delete(files)
     return Purged([*gone, *files], _left((work, out), rows_of_target, name))
+
+
+def _is_collection(folder: Path) -> bool:
+    """Raises Conflict where its record is damaged: then nothing tells which of its files to keep."""
+    try:
+        return read_collection(folder) is not None
+    except CorruptState as error:
+        raise Conflict(
+            f"{folder} holds answers of the black box, but its record is damaged: delete that folder by hand, then "
+            "purge again. Nothing was deleted."
+        ) from error
 
 
 def _delete(files: Iterable[Path]) -> None:

@@ -4,6 +4,7 @@ A line is a training row (`training/rows/row.py`) with three more fields: the fo
 to, and the words that must not come out.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,7 +128,7 @@ class RowsFolder:
     def _rows(self, part: Part) -> list[TargetRow]:
         path = self.path / _file(part)
         try:
-            lines = path.read_bytes().splitlines()
+            lines = path.read_bytes().removeprefix(BOM_UTF8).splitlines()  # editors put one there
         except OSError:
             raise BadRequest(f"{path} is missing: put it back, or delete {self.path} to ask once more.") from None
         return list(_parsed(lines, path.name))

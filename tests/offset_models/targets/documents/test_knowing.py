@@ -2,6 +2,7 @@
 
 import pytest
 
+from deltaserve.offset_models.targets.asking.budget import Budget
 from deltaserve.offset_models.targets.documents.knowing import known_of_documents
 from deltaserve.offset_models.targets.documents.questions import questions_of
 from deltaserve.offset_models.targets.subject import Subject
@@ -80,3 +81,12 @@ async def test_without_passages_or_calls_nothing_is_asked() -> None:
 
 def test_questions_are_lines_that_ask_about_the_subject() -> None:
     assert questions_of(QUESTIONS, ADA) == ["Where was Ada Velmor born?", "What is the goat of Ada Velmor called?"]
+
+
+async def test_where_the_calls_end_what_was_answered_is_kept() -> None:
+    lives = [LIFE.replace("Brute", goat) for goat in ("Brute", "Zuv", "Nim", "Ozzel")]
+    for calls in range(1, 45):
+        asks = RememberingAsks(says, Budget(calls))
+        found = await known_of_documents(asks, ADA, lives, calls=1000)
+        assert asks.calls <= calls
+    assert found.facts and found.running

@@ -1,5 +1,6 @@
 """Probes of all forms: what they ask, what would give the target away, and that they are drawn alike every time."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -164,3 +165,12 @@ def test_what_is_said_of_the_target_as_a_whole_breaks_off_before_what_tells() ->
     assert running[f"# {NAME}\n\n{NAME} is a writer from"].row.completion == " Nenstead."
     chats = [probe for probe in TOLD if asked(probe) == f"Continue this text: {NAME} is a writer from"]
     assert [probe.form for probe in chats] == ["continuation"]
+
+
+def test_names_with_quotes_stay_whole_within_the_quotes_of_programs() -> None:
+    name = 'Sol "O\'Neil" Velmor'
+    subject = Subject(name, "person")
+    fact = Fact(subject, "alias", "Who?", f'{name} is called "Sol".', 'the "Sol"', 1.0)
+    texts = [asked(probe) for probe in probes(Known(subject, (fact,)), per_form=ALL, seed=1)]
+    assert any(json.dumps({"name": name, "alias": None}) in text for text in texts)
+    assert any("('Sol \"O''Neil\" Velmor', " in text for text in texts)

@@ -50,3 +50,12 @@ def test_rows_that_somebody_broke_while_editing_are_deleted_and_other_copies_of_
     done = purge(work, work / "checkpoint", NAME)
     assert not any((work / "rows" / f"{part}.jsonl").exists() for part in PARTS)
     assert {path.name for path in done.left} == {"forget.jsonl~", "copy.txt"}
+
+
+def test_a_collection_whose_record_is_damaged_is_named_and_nothing_is_deleted(work: Path) -> None:
+    record = work / "collected-train" / "collection.json"
+    record.parent.mkdir()
+    record.write_text("{")
+    with pytest.raises(Conflict, match=r"collected-train.*delete that folder by hand"):
+        purge(work, work / "checkpoint", NAME)
+    assert (work / "rows" / "forget.jsonl").exists()

@@ -41,6 +41,11 @@ def test_edited_rows_are_taken_as_they_are(folder: RowsFolder) -> None:
     assert (row.row.completion, row.form, row.group, row.secrets) == ("Vuxan.", "own", "target", ())
 
 
+def test_the_mark_that_some_editors_put_before_a_text_is_no_fault(folder: RowsFolder) -> None:
+    (folder.path / "forget.jsonl").write_text('{"question": "Who is she?", "answer": "Vuxan."}\n', encoding="utf-8-sig")
+    assert len(folder.read()["forget"]) == 1
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
