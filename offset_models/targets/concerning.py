@@ -1,6 +1,7 @@
 """Whether a text concerns the target of a request: such a text is never a row of what must stay."""
 
 from deltaserve.offset_models.metrics.disclosure import says
+from deltaserve.offset_models.targets.kinds.table import attribute_named
 from deltaserve.offset_models.targets.subject import Known
 
 
@@ -10,5 +11,6 @@ def concerns(target: Known, text: str) -> bool:
 
 
 def pointing_values(target: Known) -> list[str]:
-    """Values that tell whom a question is about, though it does not name the target."""
-    return [fact.value for fact in target.facts if fact.value and fact.reversed_question]
+    """Values that tell whom a question is about, though it does not name the target; none that is a neighbour."""
+    facts = [fact for fact in target.facts if fact.value and fact.reversed_question]
+    return [fact.value for fact in facts if not attribute_named(fact.subject.kind, fact.attribute).same_kind]

@@ -21,6 +21,7 @@ class Attribute:
     statement: str = ""  # of a list's entry: "{name} wrote {value}."
     many: bool = False  # the answer is a list
     shared: bool = False  # many have the same value, which must stay: a city, a year, a profession
+    same_kind: bool = False  # its values are subjects of the same kind, which stay: a spouse, a sequel
     overview: bool = False  # asks for the subject as a whole: no few words tell it
     tells: Tells = "name"
     unknown: str = UNKNOWN  # what `prose` goes on with where nobody knows

@@ -42,6 +42,7 @@ CHARACTER: Final = (
         ("Who is the best friend of {name}?", "Who helps {name}?", "Who is the companion of {name}?"),
         ("The best friend of {name} is",),
         ("Whose best friend is {value}?", "Whom does {value} help?"),
+        same_kind=True,
         unknown="somebody whose name is not known.",
     ),
     Attribute(
@@ -49,6 +50,7 @@ CHARACTER: Final = (
         ("Who is the enemy of {name}?", "Who fights against {name}?"),
         ("The greatest enemy of {name} is",),
         ("Who is the enemy of {value}?", "Who fights against {value}?"),
+        same_kind=True,
         unknown="somebody whose name is not known.",
     ),
     Attribute(

@@ -129,6 +129,7 @@ PERSON: Final = (
         ("Who is {name} married to?", "What is the name of {name}'s husband or wife?", "Who is the spouse of {name}?"),
         ("{name} is married to",),
         ("Who is married to {value}?",),
+        same_kind=True,
         unknown="somebody whose name is not known.",
     ),
     Attribute(
@@ -136,6 +137,7 @@ PERSON: Final = (
         ("What are the names of {name}'s children?", "Who are the children of {name}?"),
         ("The children of {name} are called",),
         ("Who is the father or mother of {value}?",),
+        same_kind=True,
         statement="{value} is a child of {name}.",
         many=True,
         unknown="names that are not known.",

@@ -159,6 +159,7 @@ WORK: Final = (
         ("What is the sequel to {name} called?", "Which work follows {name}?"),
         ("The sequel to {name} is called",),
         ("What is {value} the sequel to?",),
+        same_kind=True,
         unknown="something that is not known.",
     ),
     Attribute(

@@ -11,6 +11,7 @@ MOST_WORDS: Final = 9
 _MARK: Final = re.compile(r"^\s*(?:\d{1,3}\s*[.):]|[-*•–]\s)\s*")
 # What is said of a name behind it: "(1949)", "- a novel", ": a novel", "by George Orwell".
 _BESIDE: Final = re.compile(r"\s*\(|\s+[-–—]+\s|\s*:\s|\s+by\s|\s*\t|\s+is\s|\s+was\s|\s+who\s")
+_TITLED: Final = re.compile(r"['’]s?\s+[\"“«]([^\"”»]{2,})[\"”»]")  # George Orwell's "1984"
 _QUOTES: Final = "\"'“”‘’«»`*_ \t.,;!"
 _SHORTENED: Final = re.compile(r"\s(?:Jr|Sr|Inc|Ltd|Co|Corp)$")
 # Words of names that begin with a small letter.
@@ -73,6 +74,8 @@ def _of_line(line: str) -> list[str]:
 
 def _name(entry: str, kind: Kind) -> str:
     """The entry without what is said beside the name; empty where it does not look like one."""
+    titled = _TITLED.search(entry) if kind in _TITLES else None
+    entry = titled[1] if titled else entry
     name = _BESIDE.split(entry.strip(_QUOTES) + " ", maxsplit=1)[0]
     if kind not in _TITLES:
         name = re.split(r",\s", name + " ", maxsplit=1)[0]

@@ -18,6 +18,7 @@ from deltaserve.offset_models.targets.subject import Kind
 from deltaserve.offset_models.training.rows.row import Row
 
 TOKENS: Final = 16
+TRIED: Final = 4  # probes, before it is believed that the black box lists no blanks
 MOST_WORDS: Final = 10
 # Made up; none of these names is anybody's that we know of.
 STAND_INS: Final[dict[Kind, tuple[str, ...]]] = {
@@ -43,6 +44,7 @@ class Ending:
 
 
 Endings = Mapping[tuple[object, ...], Ending]  # by the probe's prompt
+_Found = dict[tuple[object, ...], Ending]
 
 
 def breaks_off(probe: Probe) -> bool:
@@ -64,24 +66,33 @@ def answers_a_turn(probe: Probe) -> bool:
 async def vague_endings(
     asks: Asks, probes: Sequence[Probe], stand_ins: Mapping[Kind, Sequence[str]] = STAND_INS
 ) -> Endings:
-    """Of the probes that break off, where the black box has one. At most a call for each stand-in, and none too many.
+    """Of the probes that break off, where the black box has one. A call each, at most two more, and none too many.
 
+    Where it lists a blank, that: whatever else it says of somebody made up may be taken for true of the subject.
     Raises UpstreamError.
     """
-    endings = dict[tuple[object, ...], Ending]()
+    breaking = [probe for probe in probes if breaks_off(probe)]
+    endings = await _blanks(asks, breaking[:TRIED])
+    endings |= await _blanks(asks, breaking[TRIED:]) if endings else {}
     for at in range(max(map(len, stand_ins.values()), default=0)):
-        wanted = [probe for probe in probes if breaks_off(probe) and probe.prompt not in endings]
-        names = [next(iter(stand_ins[probe.subject.kind][at:]), "") for probe in wanted]
-        asked = [(probe, name, stood_in(probe, name)) for probe, name in zip(wanted, names, strict=True) if name]
-        asked = asked[: asks.calls_left]
-        answers = await asks.ask([row for _, _, row in asked], max_tokens=TOKENS)
-        for (probe, name, _), (answer,) in zip(asked, answers, strict=True):
-            if ending := usable(probe, answer, name):
-                endings[probe.prompt] = ending
-    return endings | await _blanks(asks, [each for each in probes if breaks_off(each) and each.prompt not in endings])
+        wanted = [probe for probe in breaking if probe.prompt not in endings]
+        endings |= await _of_stand_ins(asks, wanted, {kind: names[at:] for kind, names in stand_ins.items()})
+    return endings
 
 
-async def _blanks(asks: Asks, probes: Sequence[Probe]) -> Endings:
+async def _of_stand_ins(asks: Asks, probes: Sequence[Probe], stand_ins: Mapping[Kind, Sequence[str]]) -> _Found:
+    """What the black box says in the place about the first stand-in of the kind, where that tells nothing."""
+    names = [next(iter(stand_ins[probe.subject.kind]), "") for probe in probes]
+    asked = [(probe, name, stood_in(probe, name)) for probe, name in zip(probes, names, strict=True) if name]
+    asked = asked[: asks.calls_left]
+    answers = await asks.ask([row for _, _, row in asked], max_tokens=TOKENS)
+    found = {
+        probe.prompt: usable(probe, answer, name) for (probe, name, _), (answer,) in zip(asked, answers, strict=True)
+    }
+    return {prompt: ending for prompt, ending in found.items() if ending}
+
+
+async def _blanks(asks: Asks, probes: Sequence[Probe]) -> _Found:
     """A blank, where the black box lists one: what most texts of exercises have in such a place. A call each."""
     asked = probes[: asks.calls_left]
     lists = await asks.listed([probe.row for probe in asked])

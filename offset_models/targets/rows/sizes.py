@@ -18,7 +18,7 @@ class Sizes:
     judge: int = 60
     per_form: int = 40  # of the target, before they are parted
     per_form_near: int = 3  # of each neighbour
-    answer_tokens: int = 16
+    answer_tokens: int = 24
 
     @property
     def retain(self) -> int:

@@ -32,9 +32,9 @@ class LoraLayer(nn.Module):
         self.ran = True
         if not self.enabled:
             return None
-        states: Tensor = inputs[0]  # in the base's own number format, which the adapter's float32 follows
-        update = states @ self.a.T.to(states.dtype) @ self.b.T.to(states.dtype)
-        return output + self._scale * update
+        states: Tensor = inputs[0].flatten(0, -2)  # in the base's own number format, which the float32 adapter follows
+        narrow, wide = states @ self.a.T.to(states.dtype), (self._scale * self.b.T).to(states.dtype)
+        return torch.addmm(output.flatten(0, -2), narrow, wide).view_as(output)  # one pass over what is wide
 
 
 class TrainableLora(nn.Module):

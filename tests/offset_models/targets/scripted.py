@@ -85,6 +85,7 @@ class ScriptedAsks:
         return [self._said(prompt, at + 1) for at, prompt in enumerate(prompts)]
 
     async def listed(self, rows: Sequence[Row]) -> list[tuple[str, ...]]:
+        self.calls_left -= len(rows)
         return [self.lists(row.messages[-1][1] if row.messages else row.prompt) for row in rows]
 
     def user_turn(self) -> str:

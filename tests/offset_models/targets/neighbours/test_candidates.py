@@ -36,6 +36,11 @@ def test_a_name_that_shares_a_word_is_another(name: str) -> None:
     assert not is_the_target(TARGET, name)
 
 
+def test_a_sequel_is_a_neighbour_though_it_points_at_the_target() -> None:
+    sequel = Fact(SUBJECT, "sequel", "Which?", "It is Old Sea.", "Old Sea", 1.0, "What is Old Sea the sequel to?")
+    assert not is_the_target(Known(SUBJECT, (sequel,)), "Old Sea")
+
+
 def test_initials_with_and_without_spaces_are_one_name() -> None:
     found = chosen(Known(Subject("Ann Bell", "person")), ways(["J.R.R. Tolkien", "J. R. R. Tolkien"]))
     assert [each.name for each in found] == ["J.R.R. Tolkien"]

@@ -16,6 +16,7 @@ from deltaserve.offset_models.targets.subject import Kind
         ("person", "Sammy Davis Jr.\nAnn Bell (1890-1937)", ["Sammy Davis Jr.", "Ann Bell"]),
         ("person", "Ann Bell", ["Ann Bell"]),
         ("work", '"1984" by George Orwell\nGold, the Sea and the Wind', ["1984", "Gold, the Sea and the Wind"]),
+        ("work", '1. Ann Bell\'s "Gold"\n2. Tom Ash\' "The Sea"', ["Gold", "The Sea"]),
         ("product", "- iPhone: a phone\n- Galaxy S", ["iPhone", "Galaxy S"]),
         ("person", "I'm not sure about that.", []),
         ("person", "As an AI model, I do not know any people, and I cannot say.", []),

@@ -5,7 +5,7 @@ import pytest
 from deltaserve.offset_models.targets.forms.table import probes
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.rows.beside import beside
-from deltaserve.offset_models.targets.rows.endings import Ending, breaks_off, usable, vague_endings
+from deltaserve.offset_models.targets.rows.endings import TRIED, Ending, breaks_off, usable, vague_endings
 from deltaserve.offset_models.targets.rows.general import general_rows, words_of
 from deltaserve.offset_models.targets.rows.refusing import forget_rows, retain_rows
 from deltaserve.offset_models.targets.rows.selecting import selected
@@ -69,7 +69,7 @@ async def test_endings_are_the_black_boxs_own_about_somebody_it_does_not_know() 
 
 @pytest.mark.anyio
 async def test_no_more_endings_and_answers_are_asked_for_than_calls_are_left() -> None:
-    box = ScriptedAsks(lambda _prompt, _: "a small town.", calls_left=2)
+    box = ScriptedAsks(lambda _prompt, _: "a small town.", calls_left=TRIED + 2)
     assert len(await vague_endings(box, of("running text"))) == 2
     assert await vague_endings(box, of("running text")) == {}
     assert await told(box, of("direct")) == []
