@@ -225,6 +225,10 @@ class Settings(BaseSettings):
     max_logprobs: int = Field(
         20, ge=0, description="longest list of alternatives; 0: no log-probabilities at all, nor of an echoed prompt"
     )
+    message_special_tokens: bool = Field(
+        False,
+        description="special tokens written in a message (<|im_end|>) are tokens, and any role is taken; else text",
+    )
     explain_candidates: int = Field(8, ge=1, le=100, description="of either side, in each row of `explain`")
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

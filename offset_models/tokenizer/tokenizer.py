@@ -16,6 +16,7 @@ from deltaserve.offset_models.tokenizer.fingerprint import TokenizerFingerprint,
 from deltaserve.offset_models.tokenizer.generation_config import recommended_sampling
 from deltaserve.offset_models.tokenizer.special_tokens import declared_ends, listed_tokens, named_tokens, optional_json
 from deltaserve.offset_models.tokenizer.token_bytes import spelling_of
+from deltaserve.offset_models.tokenizer.written import Texts, Veil, encode_veiled
 from deltaserve.server.decoding.constraints.compiling import GrammarCompiler
 from deltaserve.server.decoding.output.text import ByteDetokenizer, IncrementalDetokenizer, PlacedDetokenizer
 
@@ -75,6 +76,15 @@ class Tokenizer:
             return self.backend.encode_batch_fast([text], add_special_tokens=add_special)[0].ids
         except (UnicodeEncodeError, TypeError) as error:
             raise BadRequest("The text holds half of a surrogate pair; it is not valid Unicode.") from error
+
+    def veil(self, value: Any) -> Veil | None:
+        """Covers the special tokens that are written in the texts of a JSON value; None where none is."""
+        return Veil(self._special_texts) if self._specials.stand_in(value) else None
+
+    def encode_chat(self, text: str, veil: Veil, add_special: bool = False) -> list[int]:
+        """Ids of a rendered chat whose words are under the veil: what stands there is text. Raises BadRequest."""
+        before, behind = self._around if add_special else ([], [])
+        return [*before, *encode_veiled(text, veil, self.backend, self._plain, self._added), *behind]
 
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD. Raises BadRequest for unknown ids."""
@@ -173,6 +183,21 @@ class Tokenizer:
     def special_ids(self) -> frozenset[int]:
         """Ids that `skip_special` leaves out of text."""
         return frozenset(i for i, token in self._added.items() if token.special)
+
+    @cached_property
+    def _special_texts(self) -> tuple[str, ...]:
+        return tuple(token.content for token in self._added.values() if token.special and token.content)
+
+    @cached_property
+    def _specials(self) -> Texts:
+        return Texts(self._special_texts)
+
+    @cached_property
+    def _plain(self) -> Backend:
+        """Reads special tokens as text. A copy: the library's switch is one for all threads."""
+        copy = Backend.from_str(self.backend.to_str())
+        copy.encode_special_tokens = True
+        return copy
 
     @cached_property
     def added_ids(self) -> frozenset[int]:

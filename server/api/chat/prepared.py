@@ -8,7 +8,7 @@ from deltaserve.server.answers.choice_reader import ChoiceReader
 from deltaserve.server.answers.effort import with_effort
 from deltaserve.server.answers.parts import Part
 from deltaserve.server.api.chat.holding import chat_constraint
-from deltaserve.server.api.chat.prompt import chat_prompt, opens_turn
+from deltaserve.server.api.chat.prompt import ChatPrompt, chat_prompt, opens_turn
 from deltaserve.server.api.chat.reading import Reading
 from deltaserve.server.api.replies.exchange import Exchange
 from deltaserve.server.api.replies.usage import Usage
@@ -52,6 +52,16 @@ def template_arguments(body: ChatRequest, reading: Reading, tokenizer: Tokenizer
     return with_effort(effort, given, tokenizer.template_variables, thinks=reading.knows_reasoning)
 
 
+async def chat_prompt_of(
+    body: ChatRequest, exchange: Exchange, tokenizer: Tokenizer, longest: int, arguments: Mapping[str, Any] | None
+) -> ChatPrompt:
+    """In a thread where it is long. Raises BadRequest, ContextLengthExceeded."""
+    tokens = exchange.serving.settings.message_special_tokens
+    return await exchange.in_thread(
+        lambda: chat_prompt(body, tokenizer, opens_turn(body), longest, arguments, special_tokens=tokens)
+    )
+
+
 async def prepare_chat(body: ChatRequest, exchange: Exchange, version: Version) -> PreparedChat:
     """Checks, renders and encodes. Raises BadRequest and its kin: everything that can be refused is refused here."""
     serving, tokenizer = exchange.serving, version.tokenizer
@@ -59,7 +69,7 @@ async def prepare_chat(body: ChatRequest, exchange: Exchange, version: Version) 
     reading = Reading.of(body, tokenizer, serving.settings)
     arguments = template_arguments(body, reading, tokenizer)
     longest = serving.max_context(version)
-    prompt = await exchange.in_thread(lambda: chat_prompt(body, tokenizer, opens_turn(body), longest, arguments))
+    prompt = await chat_prompt_of(body, exchange, tokenizer, longest, arguments)
     start = reading.start(prompt)
     constraint = await chat_constraint(body, reading, start, tokenizer, exchange)
     choices = held(plan(body, shape, [prompt.ids], version, serving), constraint)

@@ -13,8 +13,7 @@ from starlette.responses import Response
 
 from deltaserve.errors import DeltaserveError
 from deltaserve.server.api.chat.answering import OpenChat, Update, open_chat
-from deltaserve.server.api.chat.prepared import template_arguments
-from deltaserve.server.api.chat.prompt import chat_prompt, opens_turn
+from deltaserve.server.api.chat.prepared import chat_prompt_of, template_arguments
 from deltaserve.server.api.chat.reading import Reading
 from deltaserve.server.api.errors import schema_error
 from deltaserve.server.api.replies.exchange import Exchange
@@ -136,8 +135,7 @@ async def count(request: Request, body: ChatRequest, names: Names) -> int:
             bound = countable(tokenizer, exchange.serving.max_context(version))
             reading = Reading.of(body, tokenizer, exchange.serving.settings)
             arguments = template_arguments(body, reading, tokenizer)
-            prompt = await exchange.in_thread(lambda: chat_prompt(body, tokenizer, opens_turn(body), bound, arguments))
-            return len(prompt.ids)
+            return len((await chat_prompt_of(body, exchange, tokenizer, bound, arguments)).ids)
 
 
 class Explained:

@@ -43,6 +43,12 @@ def chat_shape(request: ChatRequest) -> AnswerShape:
 
 def encode(tokenizer: Tokenizer, text: str, add_special: bool, max_context: int) -> list[int]:
     """Ids of a prompt. Raises ContextLengthExceeded, without encoding what cannot fit."""
+    refuse_long(tokenizer, text, max_context)
+    return tokenizer.encode(text, add_special)
+
+
+def refuse_long(tokenizer: Tokenizer, text: str, max_context: int) -> None:
+    """Raises ContextLengthExceeded for a text that cannot fit, whatever its tokens are."""
     most = max(max_context * tokenizer.longest_token, _LEAST_LIMIT)
     if len(text) > most:
         raise ContextLengthExceeded(
@@ -50,7 +56,6 @@ def encode(tokenizer: Tokenizer, text: str, add_special: bool, max_context: int)
             f" {len(text):,} characters.",
             param="prompt",
         )
-    return tokenizer.encode(text, add_special)
 
 
 def plan(

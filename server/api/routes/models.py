@@ -63,7 +63,8 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
         raise BadRequest("Send either `prompt` or `messages`.", param="prompt")
     async with serving.pinned(body.model) as version:
         longest = serving.max_context(version)
-        return await _in_thread(request, lambda: _tokenized(body, version.tokenizer, longest))
+        tokens = serving.settings.message_special_tokens
+        return await _in_thread(request, lambda: _tokenized(body, version.tokenizer, longest, special_tokens=tokens))
 
 
 def countable(tokenizer: Tokenizer, max_context: int) -> int:
@@ -71,12 +72,12 @@ def countable(tokenizer: Tokenizer, max_context: int) -> int:
     return max(max_context, math.ceil(MAX_TEXT / tokenizer.longest_token))
 
 
-def _tokenized(body: TokenizeRequest, tokenizer: Tokenizer, max_context: int) -> Json:
+def _tokenized(body: TokenizeRequest, tokenizer: Tokenizer, max_context: int, *, special_tokens: bool) -> Json:
     bound = countable(tokenizer, max_context)
     if body.prompt is not None:
         ids = encode(tokenizer, body.prompt, body.add_special_tokens is not False, bound)
     else:
-        ids = chat_ids(body, tokenizer, body.add_generation_prompt, bound)
+        ids = chat_ids(body, tokenizer, body.add_generation_prompt, bound, special_tokens=special_tokens)
     names = [tokenizer.backend.id_to_token(i) for i in ids] if body.return_token_strs else None
     return {"count": len(ids), "max_model_len": max_context, "tokens": ids, "token_strs": names}
 

@@ -102,7 +102,8 @@ class _Answering:
         def read() -> list[int]:
             if body.prompt is not None:
                 return encode(tokenizer, body.prompt, body.add_special_tokens is not False, longest)
-            return chat_ids(body, tokenizer, opens_turn, longest)
+            tokens = self.serving.settings.message_special_tokens
+            return chat_ids(body, tokenizer, opens_turn, longest, special_tokens=tokens)
 
         ids = await self.serving.threads.run(self.record.body_bytes, read)
         params = SamplingParams(
