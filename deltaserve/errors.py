@@ -21,6 +21,7 @@ DeltaserveError
 │   ├── UpstreamChanged            503 retryable                another model answers there than was probed
 │   ├── UpstreamRefused            502                          it answered 4xx: its sentence is kept for the log
 │   ├── MalformedTopK              502                          NaN, unsorted, repeated, out of range, not normalised
+│   ├── OtherGrammar               502                          under a grammar it lists what ours does not allow
 │   └── BlindPosition              502                          it showed no list at a position, asked again neither
 ├── UncorrectableUpstream          start-up: what was probed cannot be corrected exactly; names the missing setting
 ├── CorruptState                   start-up: the registry's state file is torn or missing; never guessed
@@ -167,6 +168,13 @@ class UpstreamRefused(UpstreamError):
 
 class MalformedTopK(UpstreamError):
     code = "upstream_malformed_top_k"
+
+
+class OtherGrammar(UpstreamError):
+    code = "upstream_other_grammar"
+
+    def __init__(self) -> None:
+        super().__init__("The black box reads the answer's grammar otherwise: what it lists is not what is allowed.")
 
 
 class BlindPosition(UpstreamError):

@@ -80,6 +80,10 @@ class Settings(BaseSettings):
     )
     upstream_k: int = Field(20, ge=1, description="how many alternatives to ask for at each position")
     upstream_max_context: int | None = Field(None, ge=1, description="tokens; overrides what the black box says")
+    upstream_grammars: bool = Field(
+        True,
+        description="false: the form of a structured answer is not told to the black box, where it could keep to it",
+    )
     upstream_prefix_cache: bool = Field(
         True, description="false: llama.cpp computes each prompt whole, so that no answer depends on those before"
     )

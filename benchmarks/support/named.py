@@ -64,6 +64,9 @@ class Recording:
     async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
         return await self.source.named(stream, run, names)
 
+    def holds(self, stream: Stream) -> bool:
+        return self.then.holds(stream)
+
     @property
     def observes(self) -> bool:
         return self.source.observes

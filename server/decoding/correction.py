@@ -4,6 +4,7 @@ K is corrected id by id. Outside K the black box is taken to have the initial mo
 r = 1 − Σ_K p_M that is left and never above the smallest listed probability (tail policy `impute`), or to be
 zero (`truncate`). An imputed tail holds all of r, so that with an offset of zero q is the black box, token by token.
 Where K is the whole vocabulary there is no tail and the correction is exact.
+A list that M took under the answer's grammar is of M given what is allowed: r is the mass of the other allowed ids.
 Source: δ-unlearning (Huang et al., TMLR 2025); the tail and the certificate are ours (docs/how-it-works.md).
 """
 
@@ -14,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from deltaserve.server.decoding.constraints.matching import Allowed
 from deltaserve.server.decoding.filling import ROUNDING
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Floats, Ids, OffsetRow, Proposal, Tail
 from deltaserve.server.decoding.rows import log_sum_exp
@@ -33,6 +35,7 @@ class Corrected:
     tail_mass: float  # r, the probability that M did not tell of
     log_cap: float  # min_K ℓ, or what M told of tokens that it did not name
     policy: TailPolicy
+    within: Allowed | None = None  # the only ids that M's numbers are of; None: the whole vocabulary
 
     @cached_property
     def log_black_box(self) -> Floats:
@@ -52,7 +55,13 @@ class Corrected:
         known = self.log_told.size
         if self.policy == "truncate" or self.tail_mass == 0.0 or known >= self.row.vocab_size:
             return -math.inf
-        return self.row.tail_scale(self.ids[:known], self.tail_mass, self.log_cap)
+        return self.row.tail_scale(self._without(self.ids[:known]), self.tail_mass, self.log_cap)
+
+    def _without(self, told: Ids) -> Ids:
+        """The ids that the tail's mass is not of."""
+        if self.within is None:
+            return told
+        return np.union1d(told, np.flatnonzero(~self.within.wide(self.row.vocab_size)))
 
     def imputed(self, ids: Ids) -> Floats:
         """log p̂_M of ids that M did not tell of, shape of `ids`."""
@@ -85,13 +94,21 @@ class Corrected:
         return weights
 
 
-def correct(proposal: Proposal, row: OffsetRow, policy: TailPolicy = "impute", extra_ids: Ids = NO_IDS) -> Corrected:
+def correct(
+    proposal: Proposal,
+    row: OffsetRow,
+    policy: TailPolicy = "impute",
+    extra_ids: Ids = NO_IDS,
+    allowed: Allowed | None = None,
+) -> Corrected:
     """Join what M's list says with the pair's row.
 
     `extra_ids` [m], unique: made explicit although M may not have listed them: a penalty or a bias touches them.
+    `allowed`: what a masked list is of.
     """
     extra = np.setdiff1d(extra_ids, proposal.top_ids, assume_unique=True) if extra_ids.size else NO_IDS
-    return _corrected(proposal, row, policy, proposal.top_ids, proposal.top_logprobs, extra)
+    within = allowed if proposal.masked else None
+    return _corrected(proposal, row, policy, proposal.top_ids, proposal.top_logprobs, extra, within)
 
 
 def correct_given(proposal: Proposal, row: OffsetRow, policy: TailPolicy = "impute") -> Corrected:
@@ -107,7 +124,13 @@ def correct_given(proposal: Proposal, row: OffsetRow, policy: TailPolicy = "impu
 
 
 def _corrected(
-    proposal: Proposal, row: OffsetRow, policy: TailPolicy, told: Ids, logprobs: Floats, extra: Ids
+    proposal: Proposal,
+    row: OffsetRow,
+    policy: TailPolicy,
+    told: Ids,
+    logprobs: Floats,
+    extra: Ids,
+    within: Allowed | None = None,
 ) -> Corrected:
     """`told` [n]: the ids that M told a log-probability of, K first; `extra` [m]: others to be made explicit."""
     ids = np.concatenate((told, extra)) if extra.size else told
@@ -120,6 +143,7 @@ def _corrected(
         tail_mass=_left_out(logprobs),
         log_cap=_cap(proposal),
         policy="impute" if proposal.imputed else policy,
+        within=within,
     )
 
 

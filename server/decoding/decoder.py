@@ -4,7 +4,14 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import Protocol
 
-from deltaserve.errors import BlindPosition, UpstreamError, UpstreamUnreachable
+from deltaserve.errors import (
+    BlindPosition,
+    MalformedTopK,
+    OtherGrammar,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamUnreachable,
+)
 from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.deciding.naming import NamesWanted
 from deltaserve.server.decoding.protocols import Draft, Ids, Proposal
@@ -20,6 +27,9 @@ class DraftSource(Protocol):
 
     def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
         """The next draft, from the stream's ids on. Leaving the context closes it."""
+
+    def holds(self, stream: Stream) -> bool:
+        """Whether the black box is sent the answer's constraint with the next draft: then that draft begins it."""
 
     async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
         """The run, completed where its first positions are not decided before. Raises UpstreamError."""
@@ -43,8 +53,8 @@ async def decode(stream: Stream, source: DraftSource) -> AsyncGenerator[Step, No
     calls = _Calls(stream)
     async with aclosing(source):
         while not stream.finished:
-            with calls.one():
-                for step in await stream.forced():
+            with calls.one(held=source.holds(stream)):
+                for step in [] if source.holds(stream) else await stream.forced():
                     yield stream.advance(step)
                 if stream.finished:
                     return
@@ -82,18 +92,24 @@ class _Calls:
         self._barren = 0
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Around one call. Raises its UpstreamError where no retry helps, or where the last calls gave nothing."""
-        before = self._stream.emitted
+    def one(self, *, held: bool) -> Iterator[None]:
+        """Around one call. Raises its UpstreamError where no retry helps, or where the last calls gave nothing.
+
+        `held`: the black box was sent the constraint, which it may not take. The next call does without.
+        """
+        stream = self._stream
+        before = stream.emitted
         fault: UpstreamError | None = None
         try:
             yield
         except UpstreamError as error:
-            if not (error.retryable or isinstance(error, BlindPosition)):
+            if held and (self._barren or isinstance(error, UpstreamRefused | MalformedTopK | OtherGrammar)):
+                stream.without_form = True
+            elif not (error.retryable or isinstance(error, BlindPosition)):
                 raise
-            self._stream.stats.upstream_faults += 1
+            stream.stats.upstream_faults += 1
             fault = error
-        self._barren = 0 if self._stream.emitted > before else self._barren + 1
+        self._barren = 0 if stream.emitted > before else self._barren + 1
         if self._barren >= _MAX_BARREN_CALLS:
             raise fault or UpstreamUnreachable("the black box ended its answer without a token")
 

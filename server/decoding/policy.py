@@ -61,6 +61,11 @@ class Policy:
     naming: Naming | None = None  # None: no id is asked for by name
     explain: int = 0  # candidates to explain at each position; 0: none, as for everybody without the admin key
 
+    def needs_whole_lists(self, params: SamplingParams) -> bool:
+        """Whether something is asked of q over the whole vocabulary, whatever a constraint allows."""
+        told = params.top_logprobs is not None or bool(self.explain)
+        return told or self.guard is not None or params.repetition_penalty != 1.0
+
     @property
     def marks(self) -> list[str]:
         """The parts of `system_fingerprint` that say how this policy changes the target."""

@@ -38,6 +38,9 @@ class Proposal:
     log_cap: float | None = None  # no id outside K has a higher ℓ; None: that is the last of `top_logprobs`
     bridged: bool = False  # M was asked from an earlier prefix: this one cannot be written as text
     named: bool = False  # M was asked for ids by name here, and those that it told of are in K
+    held: bool = False  # drawn within the answer's grammar, which M was sent
+    masked: bool = False  # ℓ is normalised over what that grammar allows, and K has nothing else
+    whole: bool = False  # and K is all of it
 
     @property
     def imputed(self) -> bool:
@@ -55,6 +58,8 @@ class DraftParams:
     ignore_eos: bool = False  # go on after an end-of-sequence token, where that leaves the draws as they are
     min_tokens: int = 0  # no end before this many tokens; only where the draft's own distribution does not matter
     stream: str | None = field(default=None, compare=False)  # one random name for all calls of an answer: a cache's key
+    grammar: str | None = None  # as `Constraint` has it: M is to keep to it from its first token on, where it can
+    whole_lists: bool = False  # lists of what the grammar allows and of nothing else would not do
 
 
 class Draft(Protocol):

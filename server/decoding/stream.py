@@ -113,6 +113,7 @@ class Stream:
     segmenter: Segmenter | None = field(init=False)
     finish_reason: FinishReason | None = field(init=False, default=None)
     stop_reason: int | str | None = field(init=False, default=None)
+    without_form: bool = field(init=False, default=False)  # the black box is not sent the constraint, or not any more
 
     def __post_init__(self) -> None:
         self.ids = list(self.prompt_ids)
@@ -134,6 +135,23 @@ class Stream:
     def point_drafts(self) -> bool:
         """Whether a draft is accepted where it equals our own draw, so that it does not matter how it was drawn."""
         return self.params.temperature == 0.0 or self.params.seed is not None
+
+    @property
+    def form(self) -> str | None:
+        """The grammar that the black box may be sent with the next call; None where it could not keep to it.
+
+        Its grammar begins with the first token that it draws, and so must ours. It knows neither words that are banned
+        nor that an end is to be passed over.
+        """
+        params, constraint = self.params, self.params.constraint
+        if constraint is None or self.emitted or self.without_form:
+            return None
+        unknown = bool(constraint.after) or params.words is not None or params.ignore_eos
+        return None if unknown else constraint.grammar
+
+    @property
+    def needs_whole_lists(self) -> bool:
+        return self.policy.needs_whole_lists(self.params)
 
     @property
     def finished(self) -> bool:

@@ -27,6 +27,7 @@ from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import Metrics, RequestRecord
 from deltaserve.server.upstream.base import UpstreamSession
 from deltaserve.server.upstream.cost import Cost
+from deltaserve.server.upstream.forms import written
 from deltaserve.server.upstream.listing.prompts import require_scoring
 
 
@@ -142,7 +143,15 @@ class Serving:
         blocks = self.settings.local_drafts and self.backends.upstream.scores_blocks
         scorer, names = upstream if blocks else None, upstream if choice.policy.naming is not None else None
         explained, held = bool(choice.policy.explain), choice.params.constraint is not None
-        return self._drafting.source(upstream, scorer, names, explained=explained, held=held)
+        forms = self._sends_form(choice)
+        return self._drafting.source(upstream, scorer, names, explained=explained, held=held, forms=forms)
+
+    def _sends_form(self, choice: Choice) -> bool:
+        """Whether the black box is sent what the answer is held to."""
+        params, policy, facts = choice.params, choice.policy, self.backends.upstream.capabilities
+        if params.constraint is None or not self.settings.upstream_grammars:
+            return False
+        return written(facts, params.constraint.grammar, whole_lists=policy.needs_whole_lists(params)) is not None
 
     @staticmethod
     def _drafting_from(settings: Settings) -> Drafting:

@@ -37,6 +37,9 @@ class Capabilities:
     echo: bool = False  # by an answer that begins with the prompt
     grammar: bool = False  # by an answer that a grammar forces
     steps: bool = True  # by a call for each position
+    holds_forms: bool = False  # it holds an answer to a JSON schema that it is sent
+    same_forms: bool = False  # and to any grammar of ours, allowing what we allow: its engine is llguidance, too
+    list_masked: bool = False  # what it lists then is of what the grammar allows, and of nothing else
     begins: int | None = None  # the token that it puts before a text by itself; where prompts are text
     reads_specials: bool = True  # a special token's text in a prompt is read as that token
     counts_prompts: bool = False  # it was seen to count a prompt's tokens as the pair does

@@ -31,6 +31,8 @@ class Options:
     no_prompt_lists: bool = False
     no_logprobs: bool = False
     no_prompt_logprobs: bool = False
+    no_grammars: bool = False
+    unmasked_grammars: bool = False  # under a grammar lists are the model's own, as llama.cpp's; vLLM's are masked
     processed_logprobs: bool = False  # vLLM: --logprobs-mode processed_logprobs
     no_prefix_cache: bool = False
     ms_per_token: float = 0.0  # pace of one stream, whatever the batch

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import numpy as np
+
+from deltaserve.errors import OtherGrammar
 from deltaserve.server.decoding.correction import Corrected, correct
 from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.deciding.naming import NamesWanted, names_wanted
@@ -25,12 +28,26 @@ def goal_at(row: OffsetRow, proposal: Proposal, params: SamplingParams, policy: 
     goal = target(_told(row, proposal, policy, history), params, history, policy.guard)
     if goal.allowed is None or goal.possible:
         return goal
-    untold = replace(proposal, top_ids=NO_IDS, top_logprobs=NO_FLOATS, log_cap=None)
+    untold = replace(proposal, top_ids=NO_IDS, top_logprobs=NO_FLOATS, log_cap=None, masked=False)
     return target(_told(row, untold, policy, history), params, history, policy.guard)
 
 
 def _told(row: OffsetRow, proposal: Proposal, policy: Policy, history: History) -> Corrected:
-    return correct(proposal, row, policy.tail, history.touched())
+    return correct(proposal, row, policy.tail, history.touched(), history.allowed() if proposal.masked else None)
+
+
+def _require_same(proposal: Proposal, goal: Target) -> None:
+    """A masked list is of use where the black box allows what we allow: what it forbids has no number.
+
+    Raises OtherGrammar where the list shows that it does not, or cannot show it. It looks at the list alone, never at
+    what was drawn, so that leaving the list aside changes no distribution.
+    """
+    listed, allowed = proposal.top_ids, goal.allowed
+    if allowed is None or not allowed.at(listed).all() or (proposal.whole and allowed.count > listed.size):
+        raise OtherGrammar
+    ends = np.array([i for i in goal.params.end_ids if i in allowed], np.int64)
+    if ends.size > 1 and not np.isin(ends, listed).all():  # it may know one of them only
+        raise OtherGrammar
 
 
 def decide_from_row(
@@ -46,9 +63,12 @@ def decide_from_row(
     """The token at this position, an exact draw from the target, which is given too.
 
     `drawn_from` [V]: what a draft of the pair was drawn from, where the proposal does not hold it.
-    Raises NamesWanted where the policy has ids asked for by name first.
+    Raises NamesWanted where the policy has ids asked for by name first, OtherGrammar where the list is not of what the
+    constraint allows.
     """
     goal = goal_at(row, proposal, params, policy, history)
+    if proposal.masked:
+        _require_same(proposal, goal)
     if (names := names_wanted(proposal, goal, policy.naming)).size:
         raise NamesWanted([(0, names)])
     if drawn_from is not None:

@@ -30,8 +30,12 @@ class NamesWanted(Exception):
 
 
 def names_wanted(proposal: Proposal, goal: Target, naming: Naming | None) -> Ids:
-    """The ids to ask for at this position; none where the tail cannot decide, or M was asked already."""
-    if naming is None or proposal.named or not proposal.top_ids.size or not _tail_may_decide(goal, naming):
+    """The ids to ask for at this position; none where the tail cannot decide, or M was asked already.
+
+    Nor where the list is masked: what M tells by name is not.
+    """
+    asked = proposal.named or proposal.masked
+    if naming is None or asked or not proposal.top_ids.size or not _tail_may_decide(goal, naming):
         return NO_IDS
     if goal.params.temperature == 0.0 and goal.params.repetition_penalty == 1.0:
         return _rivals(proposal, goal, naming.most)

@@ -6,6 +6,7 @@ temperature T_d, p̂(i) = exp(ℓ(i)/T_d) / Σ_K exp(ℓ/T_d) is M's draw given 
   y ∉ K, or M's draw distribution is unknown or a point: draw from q̃.
 Where M may hide y the rule holds at no position (`Draft.temperature` is None): those it shows are not drawn as p̂ says.
 A local draft is drawn from a known p over the whole vocabulary: the same rule with p in place of p̂.
+Where M was held to the answer's grammar its draws fall in G: then K ∩ G is in the place of K.
 """
 
 import numpy as np
@@ -23,15 +24,30 @@ def verify(proposal: Proposal, target: Target, draft_temperature: float | None, 
         return _gumbel_draw(target.probs, noise, position)
     if proposal.drawn_from is not None and proposal.token_id is not None:
         return _accept_or_resample(proposal.token_id, target, slice(None), proposal.drawn_from, noise)
-    if not draft_temperature or proposal.token_id is None or proposal.token_id not in proposal.top_ids:
+    ids, logprobs = _drafted_among(proposal, target)
+    if not draft_temperature or proposal.token_id is None or proposal.token_id not in ids:
         return draw(target.probs, noise.uniform())  # the proposal tells nothing about how it was drawn
-    draft_probs = listed_probs(proposal, draft_temperature)
-    return _accept_or_resample(proposal.token_id, target, proposal.top_ids, draft_probs, noise)
+    draft_probs = _given(logprobs, draft_temperature)
+    return _accept_or_resample(proposal.token_id, target, ids, draft_probs, noise)
+
+
+def _drafted_among(proposal: Proposal, target: Target) -> tuple[Ids, Floats]:
+    """The listed ids that M may have drawn, and their ℓ."""
+    ids, logprobs = proposal.top_ids, proposal.top_logprobs
+    if not proposal.held or target.allowed is None:
+        return ids, logprobs
+    allowed = target.allowed.at(ids)
+    return ids[allowed], logprobs[allowed]
 
 
 def listed_probs(proposal: Proposal, temperature: float) -> Floats:
     """p̂ on K, shape [k]: how M draws at this temperature, given that the draw falls in K. K must not be empty."""
-    weights = np.exp((proposal.top_logprobs - proposal.top_logprobs[0]) / temperature)
+    return _given(proposal.top_logprobs, temperature)
+
+
+def _given(logprobs: Floats, temperature: float) -> Floats:
+    """What a draw at this temperature is, given that it is one of these, the most probable first; shape [k]."""
+    weights = np.exp((logprobs - logprobs[0]) / temperature)
     probs: Floats = weights / weights.sum()
     return probs
 

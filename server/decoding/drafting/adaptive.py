@@ -42,8 +42,12 @@ class AdaptiveSource:
     accepted: Accepted = field(default_factory=Accepted)
 
     def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
-        length = 0 if self._early_call_ready(stream) else self.block_length(stream)
+        streams = self._early_call_ready(stream) or self.holds(stream)
+        length = 0 if streams else self.block_length(stream)
         return self._block(stream, length) if length else self._stream(stream)
+
+    def holds(self, stream: Stream) -> bool:
+        return self.streaming.holds(stream)
 
     async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
         return await self.streaming.named(stream, run, names)
@@ -53,10 +57,10 @@ class AdaptiveSource:
         return True
 
     def observe(self, stream: Stream, proposal: Proposal, decision: Decision) -> None:
-        """Credit both sources, also the one that was not asked."""
+        """Credit both sources, also the one that was not asked. A draft that was held tells nothing of free ones."""
         self.streaming.observe(stream, proposal, decision)
         agreement = decision.agreement
-        if agreement is not None:
+        if agreement is not None and not proposal.held:
             self.accepted.add(agreement.upstream, agreement.local)
 
     async def aclose(self) -> None:

@@ -120,7 +120,9 @@ class EarlyCall:
         self._prefix = [*ids, guess]
         stream.stats.upstream_calls += 1
         stream.stats.early_calls += 1
-        shorter = replace(params, max_tokens=params.max_tokens - 1, min_tokens=max(params.min_tokens - 1, 0))
+        shorter = replace(
+            params, max_tokens=params.max_tokens - 1, min_tokens=max(params.min_tokens - 1, 0), grammar=None
+        )
         context = self._upstream.draft(self._prefix, shorter)
         return _Opened(context, await context.__aenter__())
 

@@ -22,6 +22,9 @@ class PrimedSource:
         first, self.first = self.first, None
         return self.then.open(stream) if first is None or stream.emitted else nullcontext(first)
 
+    def holds(self, stream: Stream) -> bool:
+        return self.first is None and self.then.holds(stream)
+
     async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
         return await self.then.named(stream, run, names)
 

@@ -33,18 +33,19 @@ class Drafting:
         *,
         explained: bool = False,
         held: bool = False,
+        forms: bool = False,
     ) -> DraftSource:
         """A source for one stream; without a `scorer` the pair drafts no blocks: they cannot be checked or do not pay.
 
         Without `names` no id is asked for by name. An explained stream shows what the black box chose, so the pair
         drafts none of it. A held stream has a constraint: where the black box's drafts hardly ever keep to one, blocks
-        of the pair, which always do, are drafted from the beginning.
+        of the pair, which always do, are drafted from the beginning. `forms`: the black box may be sent the constraint.
         """
         blocks = scorer is not None and not explained
         # A call that is there already is taken: where every token is replaced no held stream would come to its blocks.
         early_call = EarlyCall(upstream, self.records) if self.early_calls and not (held and blocks) else None
         namer = None if names is None else Namer(names, self.named_per_token)
-        streaming = UpstreamSource(upstream, early_call=early_call, namer=namer)
+        streaming = UpstreamSource(upstream, early_call=early_call, namer=namer, forms=forms)
         if scorer is None or explained:
             return streaming
         accepted = self.held.another() if held else Accepted()

@@ -47,6 +47,10 @@ class UpstreamSource:
     length: CallLength = field(default_factory=CallLength)
     early_call: EarlyCall | None = None
     namer: Namer | None = None
+    forms: bool = False  # the black box may be sent what the answer is held to
+
+    def holds(self, stream: Stream) -> bool:
+        return self.forms and stream.form is not None
 
     @asynccontextmanager
     async def open(self, stream: Stream) -> AsyncGenerator[Draft, None]:
@@ -82,6 +86,8 @@ class UpstreamSource:
             wanted.ignore_eos,
             max(wanted.min_tokens - stream.emitted, 0) if stream.point_drafts else 0,
             stream=stream.key,
+            grammar=stream.form if self.forms else None,
+            whole_lists=stream.needs_whole_lists,
         )
 
     async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:

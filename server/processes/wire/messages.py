@@ -28,6 +28,9 @@ class Listed(_Message):
     end_id: int | None
     log_cap: float | None
     named: bool
+    held: bool
+    masked: bool
+    whole: bool
 
 
 class Explained(_Message):

@@ -31,6 +31,9 @@ def listed(proposal: Proposal) -> Listed:
         proposal.end_id,
         proposal.log_cap,
         proposal.named,
+        proposal.held,
+        proposal.masked,
+        proposal.whole,
     )
 
 
@@ -45,6 +48,9 @@ def proposal(wire: Listed) -> Proposal:
         wire.end_id,
         wire.log_cap,
         named=wire.named,
+        held=wire.held,
+        masked=wire.masked,
+        whole=wire.whole,
     )
 
 

@@ -11,6 +11,7 @@ from deltaserve.errors import MalformedTopK, UpstreamError, UpstreamRefused, Ups
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, DraftParams, Proposal
 from deltaserve.server.upstream.base import Capabilities, TokenizerView, UpstreamDraft
 from deltaserve.server.upstream.cost import Cost
+from deltaserve.server.upstream.forms import Refused, Sent, lark_of, schema_of, written
 from deltaserve.server.upstream.http.continuity import Continuity
 from deltaserve.server.upstream.http.refusals import error_from, error_of
 from deltaserve.server.upstream.http.strict_json import parsed
@@ -54,6 +55,7 @@ class CompletionsBox:
         self.swallowed_positions = 0
         self.blind_positions = 0
         self.trusts_draws = self.hidden_draws == "none"
+        self._refused = Refused()
         self._transport = transport
         self._tokenizer = tokenizer
         self.adopt(capabilities)
@@ -191,6 +193,26 @@ class CompletionsBox:
         """Body fields that make this token the next one, if no logit is very large."""
         return {"logit_bias": {str(token_id): 100.0}}
 
+    def held_to_grammar(self, lark: str) -> dict[str, Any] | None:  # noqa: ARG002
+        """Body fields that hold the answer to a grammar, where the dialect has such."""
+        return None
+
+    def held_to_schema(self, schema: Any) -> dict[str, Any] | None:  # noqa: ARG002
+        """The same for a JSON schema."""
+        return None
+
+    def sent_with(self, params: DraftParams) -> Sent | None:
+        """What is sent of the answer's grammar; None where it has none, or would not be of use here."""
+        grammar, facts = params.grammar, self._capabilities
+        if grammar is None or grammar in self._refused:
+            return None
+        way = written(facts, grammar, whole_lists=params.whole_lists)
+        if way is None:
+            return None
+        lark = lark_of(grammar) if way == "lark" else None
+        fields = self.held_to_schema(schema_of(grammar)) if lark is None else self.held_to_grammar(lark)
+        return None if fields is None else Sent(grammar, fields, facts.same_forms, facts.list_masked)
+
     def drawn_at(self, temperature: float) -> float | None:
         """`Draft.temperature` of what was asked for at `temperature`.
 
@@ -242,9 +264,17 @@ class CompletionsBox:
 
     @asynccontextmanager
     async def _draft(self, token_ids: list[int], params: DraftParams) -> AsyncIterator[UpstreamDraft]:
-        temperature = self.temperature_for(params.temperature)
-        async with self.opened(self.request(token_ids, temperature, params)) as events:
-            yield self.draft_of(events, token_ids, temperature, params.max_tokens)
+        temperature, sent = self.temperature_for(params.temperature), self.sent_with(params)
+        body = self.request(token_ids, temperature, params)
+        try:
+            async with self.opened(body if sent is None else joined(body, sent.fields)) as events:
+                draft = self.draft_of(events, token_ids, temperature, params.max_tokens)
+                draft.sent = sent
+                yield draft
+        except UpstreamRefused:
+            if sent is not None:  # whoever asks again does so without it
+                self._refused.add(sent.grammar)
+            raise
 
     def draft_of(
         self, events: EventStream, prefix: list[int], temperature: float, max_tokens: int, *, recover: bool = True
@@ -273,6 +303,7 @@ class CompletionDraft:
         self._temperature = temperature
         self._left = max_tokens  # positions not parsed yet
         self._recover = recover
+        self.sent: Sent | None = None  # of the answer's grammar
         self._ready: deque[Proposal] = deque()
         self._error: UpstreamError | None = None
         self._read = box.reader()
@@ -282,7 +313,8 @@ class CompletionDraft:
 
     @property
     def temperature(self) -> float | None:
-        return self._box.drawn_at(self._temperature)
+        guessed = self.sent is not None and not self.sent.same
+        return None if guessed else self._box.drawn_at(self._temperature)
 
     @property
     def cost(self) -> Cost:
@@ -399,7 +431,7 @@ class CompletionDraft:
         self._silent = self._box.ends_apart and listed and reason is None and choice.get("text") == ""
 
     def _take(self, proposal: Proposal) -> None:
-        self._ready.append(proposal)
+        self._ready.append(proposal if self.sent is None else self.sent.marked(proposal, self._box.rules.least))
         self._ledger.positions += 1
         self._left -= 1
         if proposal.token_id is None:

@@ -84,6 +84,12 @@ class LlamaCpp(CompletionsBox):
             check_drawn(drawn, ids, logprobs, entry.get("logprob"))
             yield proposal
 
+    def held_to_grammar(self, lark: str) -> dict[str, Any]:
+        return {"grammar": lark}
+
+    def held_to_schema(self, schema: Any) -> dict[str, Any]:
+        return {"json_schema": schema}
+
     def forcing(self) -> dict[str, Any] | None:
         return None if self._plain_token is None else self.drawing(self._plain_token)
 

@@ -5,6 +5,7 @@ event repeats all lists so far, so that a call grows with its square. Lists are 
 ones aside, unless the server returns the original ones. Sources: SGLang 0.5.23, `tokenizer_manager`, `sampler`.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final
@@ -78,6 +79,12 @@ class SGLang(CompletionsBox):
             return proposal
         self.learn_end(proposal.token_id)
         return replace(proposal, end_id=proposal.token_id)
+
+    def held_to_grammar(self, lark: str) -> dict[str, Any]:
+        return {"sampling_params": {"ebnf": lark}}
+
+    def held_to_schema(self, schema: Any) -> dict[str, Any]:
+        return {"sampling_params": {"json_schema": json.dumps(schema)}}
 
     def forcing(self) -> dict[str, Any] | None:
         # A bias is in the list, too.

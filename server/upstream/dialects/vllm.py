@@ -89,6 +89,12 @@ class Vllm(CompletionsBox):
         for token, own, listed in zip(tokens, own_logprobs, logprobs["top_logprobs"], strict=True):
             yield ranked_proposal(token, list(map(id_of, listed)), list(listed.values()), self._rules, own)
 
+    def held_to_grammar(self, lark: str) -> dict[str, Any]:
+        return {"structured_outputs": {"grammar": lark}}
+
+    def held_to_schema(self, schema: Any) -> dict[str, Any]:
+        return {"structured_outputs": {"json": schema}}
+
     def forcing(self) -> dict[str, Any] | None:
         # Only a raw list stays what it is under a bias.
         if self._plain_token is None or not self._capabilities.raw_logprobs:

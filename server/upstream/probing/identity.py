@@ -9,6 +9,7 @@ from deltaserve.server.upstream.comparison import SAME_LIST, difference, slope
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.continuity import Difference
 from deltaserve.server.upstream.probing.detect import Detected
+from deltaserve.server.upstream.probing.forms import forms
 from deltaserve.server.upstream.probing.probe import SHARPENED, Probe
 from deltaserve.server.upstream.probing.prompts import probe_prompts
 
@@ -46,7 +47,17 @@ async def compare(was: Identity, box: CompletionsBox, tokenizer: TokenizerView, 
         changed = _compare_lists(was, await one.listed(1.0), await other.listed(_OTHER_TEMPERATURE))
         if changed is None:
             break
-    return changed
+    return changed or await _compare_forms(box, one.prompt)
+
+
+async def _compare_forms(box: CompletionsBox, prompt: list[int]) -> Difference | None:
+    """Of a black box whose masked lists are believed: a setting, or what it was asked first, decides its engine."""
+    facts = box.capabilities
+    if not (facts.same_forms and facts.list_masked):
+        return None
+    now = await forms(box, prompt)
+    same = all(getattr(facts, name) == value for name, value in now.items())
+    return None if same else Difference("it holds answers to grammars otherwise than it did")
 
 
 def _without_pretence(box: CompletionsBox) -> CompletionsBox:

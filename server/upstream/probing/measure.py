@@ -9,6 +9,7 @@ from deltaserve.server.upstream.dialects.text_box import TextBox
 from deltaserve.server.upstream.http.refusals import Refusal
 from deltaserve.server.upstream.listing.choosing import proven_methods
 from deltaserve.server.upstream.listing.named import most_named
+from deltaserve.server.upstream.probing.forms import forms
 from deltaserve.server.upstream.probing.probe import Probe
 from deltaserve.server.upstream.probing.prompts import probe_prompts
 from deltaserve.server.upstream.probing.texts import reading
@@ -43,7 +44,7 @@ async def measured(box: CompletionsBox, tokenizer: TokenizerView) -> Completions
     cached = await probe.reads_its_cache() if box.capabilities.prefix_cache is None else False
     box = box.knowing(**await proven_methods(box, tokenizer), prefix_cache=cached)
     listed = await Probe(box, prompt).listed(0.0 if box.capabilities.raw_logprobs else 1.0)
-    box = box.knowing(named_ids=await most_named(box, prompt, listed))
+    box = box.knowing(named_ids=await most_named(box, prompt, listed), **await forms(box, prompt))
     return box.knowing(notes=(*box.capabilities.notes, *notes, *_remarks(box, wanted_k)))
 
 
@@ -106,6 +107,11 @@ def _remarks(box: CompletionsBox, wanted_k: int) -> list[str]:
         remarks.append(
             "Its log-probabilities change with the temperature, so drafts are drawn at temperature 1 and more of them "
             "are replaced (vLLM: --logprobs-mode raw_logprobs; SGLang: SGLANG_RETURN_ORIGINAL_LOGPROB=1)."
+        )
+    if facts.list_masked and not facts.same_forms:
+        remarks.append(
+            "It reads grammars with another engine, which may allow other tokens: structured answers begin without it "
+            "(vLLM: --structured-outputs-config.backend guidance; SGLang: --grammar-backend llguidance)."
         )
     if not box.trusts_draws:
         remarks.append(

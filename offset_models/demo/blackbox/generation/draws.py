@@ -22,6 +22,7 @@ class Ask:
     prompt_ids: Sequence[int]
     output_ids: Sequence[int]
     uniforms: NDArray[np.float64]  # [m] in [0, 1)
+    allowed: torch.Tensor | None = None  # [V] bool, by a grammar; None: all
 
     @property
     def greedy(self) -> bool:
@@ -49,20 +50,37 @@ class Drawn:
         return ids, logprobs
 
 
-def draw_rows(logits: torch.Tensor, asks: list[Ask], ends: Ends, *, processed: bool) -> list[Drawn]:
-    """Draws from logits [n, V] float32, row i as asks[i] wants. `processed`: report logprobs of the target."""
+def draw_rows(
+    logits: torch.Tensor, asks: list[Ask], ends: Ends, *, processed: bool, unmasked: bool = False
+) -> list[Drawn]:
+    """Draws from logits [n, V] float32, row i as asks[i] wants. `processed`: report logprobs of the target.
+
+    `unmasked`: what a grammar forbids is not drawn, and reported as if there were none.
+    """
+    free = logits
+    logits = _within_grammars(logits, asks)
     odd = [i for i, ask in enumerate(asks) if not ask.greedy]
     targets = _targets(logits[odd], [asks[i] for i in odd], ends)
     token_ids = _draw(logits, targets, odd, asks)
     if processed and odd:
         logits = logits.index_put((torch.tensor(odd),), targets.float())
-    reported = torch.log_softmax(logits, dim=-1)
+    reported = torch.log_softmax(free if unmasked else logits, dim=-1)
     chosen = [
         reported[i, ids].tolist() if ask.params.logprobs is not None else []
         for i, (ids, ask) in enumerate(zip(token_ids, asks, strict=True))
     ]
     tops = _top(reported, asks)
     return [Drawn(ids, *rest) for ids, rest in zip(token_ids, zip(chosen, *tops, strict=True), strict=True)]
+
+
+def _within_grammars(logits: torch.Tensor, asks: list[Ask]) -> torch.Tensor:
+    """-inf at what is not allowed. [n, V] -> [n, V]"""
+    held = [(i, ask.allowed) for i, ask in enumerate(asks) if ask.allowed is not None]
+    if held:
+        logits = logits.clone()
+    for i, allowed in held:
+        logits[i, ~allowed] = -torch.inf
+    return logits
 
 
 def _targets(logits: torch.Tensor, asks: list[Ask], ends: Ends) -> torch.Tensor:

@@ -221,7 +221,9 @@ class GenerationEngine:
                 rows.append(row + at)
             row += count
         if asks:
-            drawn = draw_rows(logits[rows], asks, self.ends, processed=self._options.processed_logprobs)
+            options = self._options
+            modes = {"processed": options.processed_logprobs, "unmasked": options.unmasked_grammars}
+            drawn = draw_rows(logits[rows], asks, self.ends, **modes)
             for sequences, result in zip(takers, drawn, strict=True):
                 self._append(sequences, result)
         self._settle()
@@ -269,7 +271,8 @@ class GenerationEngine:
             for i, sequence in enumerate(sequences):
                 if sequence.rng is not None:
                     uniforms[i] = sequence.rng.random()
-        return Ask(params, first.prompt_ids, first.output_ids, uniforms)
+        allowed = None if first.walk is None else first.walk.allowed()
+        return Ask(params, first.prompt_ids, first.output_ids, uniforms, allowed)
 
     # ---- tokens -----------------------------------------------------------------------------------------------
 
@@ -292,6 +295,8 @@ class GenerationEngine:
         """Text, stop conditions and finish reason, in vLLM's order."""
         params = sequence.job.params
         sequence.output_ids.append(token.token_id)
+        if sequence.walk is not None:
+            sequence.walk.take(token.token_id)
         length = len(sequence.output_ids)
         if length >= params.min_tokens and token.token_id in self.ends(params):
             token.finish_reason = "stop"

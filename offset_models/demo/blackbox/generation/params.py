@@ -26,6 +26,7 @@ class SamplingParams:
     skip_special_tokens: bool = True
     logprobs: int | None = None  # alternatives per generated token; None: not even the drawn one's
     prompt_logprobs: int | None = None
+    grammar: str | None = None  # of llguidance
     logprob_token_ids: tuple[int, ...] = ()  # report these instead of the natural top k
 
     @property

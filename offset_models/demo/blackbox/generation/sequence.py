@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from deltaserve.offset_models.demo.blackbox.generation.grammars import Walk
 from deltaserve.offset_models.demo.blackbox.generation.params import SamplingParams
 from deltaserve.offset_models.demo.blackbox.generation.text import Detokenizer
 
@@ -49,6 +50,7 @@ class Sequence:
     slot: int | None = None
     first_due: float = 0.0
     finished: bool = False
+    walk: Walk | None = None  # through its grammar
 
     @property
     def length(self) -> int:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deltaserve.offset_models.demo.blackbox.generation.params import SamplingParams
 from deltaserve.offset_models.demo.blackbox.http.errors import ApiError, invalid
+from deltaserve.offset_models.demo.blackbox.http.forms import grammar_of
 from deltaserve.offset_models.demo.blackbox.options import Options
 
 MAX_CHOICES = 16384  # vLLM's VLLM_MAX_N_SEQUENCES
@@ -18,8 +19,6 @@ NOT_BUILT = [
     "prompt_embeds",
     "use_beam_search",
     "bad_words",
-    "structured_outputs",
-    "response_format",
     "tools",
     "documents",
     "truncate_prompt_tokens",
@@ -61,6 +60,8 @@ class Generation(BaseModel):
     logprob_token_ids: list[int] | None = None
     return_tokens_as_token_ids: bool | None = None
     return_token_ids: bool | None = None
+    structured_outputs: dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
     @property
@@ -172,8 +173,16 @@ def sampling_params(
         skip_special_tokens=request.skip_special_tokens,
         logprobs=vocab_size if k == -1 else k,
         prompt_logprobs=vocab_size if request.prompt_logprobs == -1 else request.prompt_logprobs,
+        grammar=_grammar(request, options),
         logprob_token_ids=_ids(request.logprob_token_ids, "logprob_token_ids", vocab_size),
     )
+
+
+def _grammar(request: Generation, options: Options) -> str | None:
+    grammar = grammar_of(request.structured_outputs, request.response_format)
+    if grammar is not None and options.no_grammars:
+        raise invalid("structured outputs are not supported by this server.", "structured_outputs")
+    return grammar
 
 
 def _temperature(given: float) -> float:

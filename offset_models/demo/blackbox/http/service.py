@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from deltaserve.offset_models.demo.blackbox.generation.engine import GenerationEngine, Stats
+from deltaserve.offset_models.demo.blackbox.generation.grammars import Grammars, Walk
 from deltaserve.offset_models.demo.blackbox.generation.model import Loaded
 from deltaserve.offset_models.demo.blackbox.generation.params import SamplingParams
 from deltaserve.offset_models.demo.blackbox.generation.sequence import Group, Job, Sequence
@@ -34,6 +35,7 @@ class Service:
         self.stats = Stats()
         self.faults = faults
         self.texts = TokenTexts(loaded.backend, loaded.model.vocab_size)
+        self.grammars = Grammars(loaded.tokenizer, loaded.model.vocab_size, loaded.model.eos_ids)
         self.engine = GenerationEngine(loaded.model, options, self.stats)
         self.created = int(time.time())
         self.fingerprint = f"vllm-{VERSION}-{zlib.crc32(repr(options).encode()):08x}"
@@ -71,15 +73,25 @@ class Service:
         return replace(params, max_tokens=max_tokens)
 
     def submit(self, prompts: list[list[int]], n: int, params: SamplingParams, salt: str | None) -> Job:
-        """Starts `n` answers to each prompt; choice i belongs to prompt i // n."""
+        """Starts `n` answers to each prompt; choice i belongs to prompt i // n. Raises ApiError (400)."""
+        walk = self._walk(params.grammar)
         job = Job(params, salt, asyncio.get_running_loop())
         job.sequences = [self._sequence(job, i, prompts[i // n], i % n) for i in range(len(prompts) * n)]
+        if walk is not None:
+            for sequence in job.sequences:
+                sequence.walk = walk.another()
         job.open = len(job.sequences)
         job.groups = scored(job, prompts, n) if params.prompt_logprobs is not None else nested(job)
         self.stats.prompts += len(prompts)
         self.stats.prompt_tokens += sum(map(len, prompts))
         self.engine.submit(job)
         return job
+
+    def _walk(self, grammar: str | None) -> Walk | None:
+        try:
+            return None if grammar is None else self.grammars.begin(grammar)
+        except ValueError as error:
+            raise ApiError(f"Grammar error: {error}") from None
 
     def _sequence(self, job: Job, index: int, prompt: list[int], child: int) -> Sequence:
         params = job.params
