@@ -6,16 +6,20 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import takewhile
+from typing import Literal
 
 import numpy as np
 
+from deltaserve.server.decoding.constraints.constraint import Constraint
 from deltaserve.server.decoding.constraints.grammar import Grammar
+from deltaserve.server.decoding.constraints.matching import Matcher, Place
 from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Block, DraftParams, Floats, Ids, Proposal
 from deltaserve.server.decoding.rows import NumpyRow
 from deltaserve.server.decoding.stream import Stream
+from tests.support.letters import END, compiled
 
 
 def log_softmax(logits: Floats) -> Floats:
@@ -34,6 +38,28 @@ def _toy_logprobs(name: str, ending: tuple[int, ...], size: int) -> Floats:
     made = log_softmax(np.random.default_rng(seed).normal(0.0, 2.0, size))
     made.flags.writeable = False
     return made
+
+
+@dataclass
+class ToyForm:
+    """A call's way through the grammar that was sent with it."""
+
+    matcher: Matcher
+    place: Place
+    masks: bool  # its lists are of what is allowed alone
+    same: bool  # how it draws is known
+    forbids: frozenset[int] = frozenset()
+
+    def held(self, logprobs: Floats) -> Floats:
+        """Log-probabilities given what is allowed."""
+        follow = self.matcher.follow(self.place)
+        mask = follow.text.wide(logprobs.size).copy()
+        mask[END] = follow.accepting
+        mask[list(self.forbids)] = False
+        return log_softmax(np.where(mask, logprobs, -np.inf))
+
+    def take(self, token_id: int) -> None:
+        self.place = self.place.then(token_id)
 
 
 @dataclass
@@ -70,6 +96,8 @@ class ToyBlackBox:
     swallow: Callable[[int], str | None] = lambda position: None  # "hole": list but no token; "blind": nothing
     hides: frozenset[int] = frozenset()  # drawn ones are not shown, only the list is
     trusted: bool = True  # its drafts say at what temperature they are drawn
+    forms: Literal["", "masked", "unmasked"] = ""  # it keeps to a grammar that it is sent, and lists so
+    forbids: frozenset[int] = frozenset()  # under a grammar, too: its engine is another one
     calls: list[tuple[list[int], DraftParams]] = field(default_factory=list)
     blocks: list[tuple[list[int], list[int]]] = field(default_factory=list)
     faults: list[Exception | None] = field(default_factory=list)  # one a call: raised after `fault_after` proposals
@@ -82,8 +110,10 @@ class ToyBlackBox:
         self.calls.append((list(token_ids), params))
         fault = self.faults.pop(0) if self.faults else None
         temperature = params.temperature if self.draws_at is None else self.draws_at
-        proposals = list(self._proposals(list(token_ids), params.max_tokens, temperature))
-        draft = ToyDraft(temperature if self.trusted else None, proposals, self.burst, lambda: None)
+        form = self._form(params.grammar)
+        proposals = list(self._proposals(list(token_ids), params.max_tokens, temperature, form))
+        known = self.trusted and (form is None or form.same)
+        draft = ToyDraft(temperature if known else None, proposals, self.burst, lambda: None)
         if fault is not None:
             draft.proposals = draft.proposals[: self.fault_after]
         try:
@@ -100,9 +130,26 @@ class ToyBlackBox:
         said = temperature if self.trusted else None
         return Block(said, [next(iter(self._proposals(prefix, 1, temperature))) for prefix in prefixes])
 
-    def _proposals(self, prefix: list[int], count: int, temperature: float) -> Iterable[Proposal]:
+    def _form(self, grammar: str | None) -> ToyForm | None:
+        if grammar is None or not self.forms:
+            return None
+        matcher = Matcher(compiled(Constraint(grammar), self.size))
+        masks = self.forms == "masked"
+        return ToyForm(matcher, matcher.start, masks, masks or not self.forbids, self.forbids)
+
+    def _proposals(
+        self, prefix: list[int], count: int, temperature: float, form: ToyForm | None = None
+    ) -> Iterable[Proposal]:
         for _ in range(count):
             logprobs = toy_logprobs("black box", prefix, self.size)
+            if form is not None:
+                proposal = self._held(logprobs, temperature, form)
+                yield proposal
+                if proposal.token_id == END:
+                    return
+                prefix.append(proposal.token_id)
+                form.take(proposal.token_id)
+                continue
             top = np.argsort(-logprobs, kind="stable")[: self.k]
             swallowed = self.swallow(len(prefix))
             if swallowed:
@@ -117,6 +164,15 @@ class ToyBlackBox:
             prefix.append(token_id)
             if token_id == self.eos_id:
                 return
+
+    def _held(self, logprobs: Floats, temperature: float, form: ToyForm) -> Proposal:
+        held = form.held(logprobs)
+        shown = held if form.masks else logprobs
+        top = np.argsort(-shown, kind="stable")[: self.k]
+        top = top[shown[top] > -np.inf]
+        whole = form.masks and top.size < self.k
+        drawn = self._draw(held, temperature)
+        return Proposal(drawn, top, shown[top], held=True, masked=form.masks, whole=whole)
 
     def _draw(self, logprobs: Floats, temperature: float) -> int:
         if temperature == 0.0:

@@ -1,9 +1,7 @@
 """Answers of the toy world that are held to a grammar, against the dense definition: mask × q."""
 
 import re
-from collections import Counter
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
@@ -11,71 +9,36 @@ import pytest
 from deltaserve.errors import BadRequest
 from deltaserve.server.decoding.constraints.words import Words
 from deltaserve.server.decoding.deciding.from_row import goal_at
-from deltaserve.server.decoding.decoder import decode
 from deltaserve.server.decoding.drafting.local import verified_block
-from deltaserve.server.decoding.drafting.upstream import CallLength, UpstreamSource
 from deltaserve.server.decoding.history import History
-from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Guard, Policy
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
+from tests.support.held import (
+    BEGINNINGS,
+    FORMS,
+    GREEDY,
+    PATTERNS,
+    PROMPT,
+    SAMPLED,
+    allowed_next,
+    answer,
+    definition,
+    held,
+)
 from tests.support.letters import END, compiled, letters, regex
-from tests.support.statistics import ALARM, p_value
 from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
 
 pytestmark = pytest.mark.anyio
-PROMPT = (1, 2, 3)
-_MANY = range(13)  # more than an answer here has tokens
-_PARTS = ["a", "bc", *("c" + "d" * n + "e" for n in _MANY)]
-LANGUAGES = {  # pattern → its texts, as far as answers reach
-    "(a|bc|cd*e){1,3}": ["".join(parts) for n in (1, 2, 3) for parts in product(_PARTS, repeat=n)],
-    "(abc|abd|k)": ["abc", "abd", "k"],
-    "b*(cde)?f": ["b" * n + middle + "f" for n in _MANY for middle in ("", "cde")],
-    "(a|b|cd)(e|f|gh*)": [a + b for a in ("a", "b", "cd") for b in ("e", "f", *("g" + "h" * n for n in _MANY))],
-}
-BEGINNINGS = {
-    pattern: {text[:n] for text in texts for n in range(len(text) + 1)} for pattern, texts in LANGUAGES.items()
-}
-PATTERNS = ["(a|bc|cd*e){1,3}", "(abc|abd|k)", "b*(cde)?f"]
-SAMPLED = SamplingParams(max_tokens=12, temperature=1.0, eos_ids=frozenset({END}))
-GREEDY = replace(SAMPLED, temperature=0.0)
-
-
-def held(params, pattern, after=()):
-    return replace(params, constraint=regex(pattern, after))
-
-
-async def answer(params, *, k=5, strength=1.0, length=None, burst=1, rng=0, policy=None):
-    stream = toy_stream(
-        params, session=ToySession(strength=strength), policy=policy, grammar=compiled(params.constraint)
-    )
-    black_box = ToyBlackBox(k=k, eos_id=END, burst=burst, rng=np.random.default_rng(rng))
-    source = UpstreamSource(black_box, CallLength(length, fixed=True))
-    steps = [step async for step in decode(stream, source)]
-    return stream, steps, black_box
-
-
-def allowed_next(pattern, said):
-    """Which of the 12 ids the pattern allows behind `said`."""
-    mask = np.array([said + letters([token_id]) in BEGINNINGS[pattern] for token_id in range(12)])
-    mask[END] = re.fullmatch(pattern, said) is not None
-    return mask
-
-
-def definition(pattern, said, strength=1.0, temperature=1.0):
-    """q_G from all of the three models; shape [12]."""
-    ids = [*PROMPT, *said]
-    m, o, u = (toy_logprobs(name, ids, 12) for name in ("black box", "initial", "unlearned"))
-    weights = np.where(allowed_next(pattern, letters(said)), np.exp((m + strength * (u - o)) / temperature), 0.0)
-    return weights / weights.sum()
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize(("k", "strength"), [(1, 0.0), (1, 1.0), (5, 0.0), (5, 1.0)])
 @pytest.mark.parametrize("base", [GREEDY, SAMPLED, replace(SAMPLED, seed=3)], ids=["greedy", "sampled", "seeded"])
-async def test_no_token_leaves_that_the_grammar_does_not_allow(pattern, k, strength, base):
+@pytest.mark.parametrize("forms", FORMS)
+async def test_no_token_leaves_that_the_grammar_does_not_allow(pattern, k, strength, base, forms):
     for rng in range(4):
         params = held(base if base.seed is None else replace(base, seed=rng), pattern)
-        stream, steps, _ = await answer(params, k=k, strength=strength, rng=rng)
+        stream, steps, _ = await answer(params, k=k, strength=strength, rng=rng, forms=forms)
         said = letters([step.token_id for step in steps])
         if stream.finish_reason == "stop":
             assert re.fullmatch(pattern, said.rstrip("."))
@@ -85,41 +48,13 @@ async def test_no_token_leaves_that_the_grammar_does_not_allow(pattern, k, stren
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-async def test_a_greedy_answer_with_all_ids_listed_is_the_definitions(pattern):
-    _, steps, _ = await answer(held(GREEDY, pattern), k=12)
+@pytest.mark.parametrize("forms", FORMS)
+async def test_a_greedy_answer_with_all_ids_listed_is_the_definitions(pattern, forms):
+    _, steps, _ = await answer(held(GREEDY, pattern), k=12, forms=forms)
     said = []
     for step in steps:
         assert step.token_id == int(definition(pattern, said).argmax())
         said.append(step.token_id)
-
-
-@pytest.mark.parametrize("length", [1, None], ids=["a call for each token", "restarts where tokens are replaced"])
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-async def test_sampled_answers_are_drawn_from_the_definition(length, temperature):
-    pattern, params = "(a|b|cd)(e|f|gh*)", replace(SAMPLED, temperature=temperature, max_tokens=4)
-    counts = Counter()
-    for rng in range(250):
-        _, steps, _ = await answer(held(params, pattern), k=12, length=length, rng=rng)
-        counts[letters([step.token_id for step in steps])] += 1
-    expected = _answers(pattern, temperature)
-    assert set(counts) <= set(expected)
-    drawn = np.array([counts[text] for text in expected], float)
-    assert p_value(drawn, np.array(list(expected.values()))) > ALARM
-    unmasked = _answers(pattern, temperature, strength=0.0)  # negative control: the black box alone, masked
-    assert p_value(drawn, np.array([unmasked[text] for text in expected])) < ALARM
-
-
-def _answers(pattern, temperature, strength=1.0, said=()):
-    """Probability of every answer of at most four tokens."""
-    found = {}
-    probs = definition(pattern, said, strength, temperature)
-    for token_id in np.flatnonzero(probs):
-        answer = (*said, int(token_id))
-        text = letters(answer)
-        over = token_id == END or len(answer) == 4 or not allowed_next(pattern, text)[:END].any()
-        inner = {text: 1.0} if over else _answers(pattern, temperature, strength, answer)
-        found.update({key: probs[token_id] * share for key, share in inner.items()})
-    return found
 
 
 async def test_a_seeded_answer_is_the_same_whatever_the_drafts():
@@ -127,8 +62,9 @@ async def test_a_seeded_answer_is_the_same_whatever_the_drafts():
     for seed in range(4):
         params = held(replace(SAMPLED, seed=seed), pattern)
         texts = {
-            letters([step.token_id for step in (await answer(params, length=length, burst=burst, rng=burst))[1]])
+            letters([step.token_id for step in (await answer(params, length=length, burst=burst, rng=burst, **how))[1]])
             for length, burst in [(1, 1), (3, 2), (None, 50)]
+            for how in ({}, {"forms": "unmasked"})
         }
         assert len(texts) == 1
 
