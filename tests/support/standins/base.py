@@ -8,7 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tests.support.replay import UNTIL_THE_CLIENT_LEAVES, Reply, Request, json_reply
+from tests.support.standins.forms import Engine, allowed, text_of_lark, text_of_schema
 from tests.support.standins.oracle import END, PROMPT, SIZE, TOKENIZER, best, logprobs
 
 SECRET: Final = TOKENIZER.decode(PROMPT)  # text of the prompt, which servers quote in their errors
@@ -26,6 +30,7 @@ class Asked:
     stream: bool = True
     forced: int | None = None  # a bias leaves no other token to be drawn
     named: tuple[int, ...] = ()  # ids whose log-probabilities are asked for by name
+    form: bytes | None = None  # the only text that it may have
 
 
 @dataclass(slots=True)
@@ -64,6 +69,8 @@ class StandIn:
     stops_after: int | None = None  # events, then the answer ends as if it were complete
     error_after: int | None = None  # events, then the vendor's own error event
     waits_after: int | None = None  # events, then silence until the client leaves
+    engine: Engine = ""  # of grammars
+    masks: bool = True  # under a grammar it lists what that allows
 
     path: ClassVar[str] = "/v1/completions"
     done: ClassVar[bytes] = b"data: [DONE]\n\n"
@@ -118,6 +125,13 @@ class StandIn:
 
     # what they share
 
+    def form(self, schema: Any, lark: str | None) -> bytes | Reply | None:
+        """What a call with one of these is held to, or its refusal."""
+        if (schema is None and lark is None) or self.engine == "ignores":
+            return None
+        text = text_of_schema(schema, self.engine) if lark is None else text_of_lark(lark, self.engine)
+        return self.error(400) if text is None else text
+
     def authorised(self, request: Request) -> bool:
         return request.headers.get("authorization") == f"Bearer {self.key}"
 
@@ -144,8 +158,20 @@ class StandIn:
     def finish(self, answer: Sequence[Position]) -> str:
         return "stop" if answer and answer[-1].is_end else "length"
 
+    def _held(self, known: NDArray[np.float64], asked: Asked, rest: bytes) -> Position:
+        mask = allowed(rest)
+        inside = np.where(mask, known, -np.inf)
+        shown = inside - np.log(np.exp(inside).sum()) if self.masks else known
+        listed = np.argsort(-shown, kind="stable")[: asked.k]
+        numbers = [max(float(shown[i]), -9999.0) for i in listed]
+        drawn = int(inside.argmax())
+        return Position(drawn, float(shown[drawn]), [int(i) for i in listed], numbers)
+
     def _position(self, prefix: list[int], asked: Asked, at: int) -> Position:
         known = logprobs(prefix, asked.temperature if self.processed and asked.temperature else 1.0)
+        if asked.form is not None:
+            said = b"".join(map(TOKENIZER.token_bytes, prefix[len(prefix) - at :]))
+            return self._held(known, asked, asked.form.removeprefix(said))
         listed = best(prefix, min(asked.k, SIZE))
         drawn = best(prefix, self.rank + 1)[self.rank] if asked.forced is None else asked.forced
         drawn = self.script[at] if at < len(self.script) and asked.forced is None else drawn

@@ -29,7 +29,10 @@ class LlamaCpp(StandIn):
             return self.error(400, "Only no echo is supported")
         forced = next((int(i) for i, bias in body.get("logit_bias") or () if bias >= 100), None)
         k, stream = body["logprobs"], bool(body.get("stream"))
-        return Asked(prompt, k, body["temperature"], body["max_tokens"], stream, forced)
+        form = self.form(body.get("json_schema"), body.get("grammar"))
+        if isinstance(form, Reply):
+            return form
+        return Asked(prompt, k, body["temperature"], body["max_tokens"], stream, forced, form=form)
 
     def events(self, answer: list[Position], asked: Asked) -> list[bytes]:
         shown, chunks = Shown(), []

@@ -1,5 +1,6 @@
 """SGLang's `/generate`, as its source has it (0.5.23): triples, cumulative events, the temperature in the lists."""
 
+import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -37,7 +38,11 @@ class SGLang(StandIn):
             self._scored = ids[body["logprob_start_len"] :], ids[: body["logprob_start_len"]]
         else:
             self._scored = [], []
-        return Asked(ids, k, sampling["temperature"], most, stream, forced, named)
+        schema = sampling.get("json_schema")
+        form = self.form(None if schema is None else json.loads(schema), sampling.get("ebnf"))
+        if isinstance(form, Reply):
+            return form
+        return Asked(ids, k, sampling["temperature"], most, stream, forced, named, form)
 
     _scored: tuple[list[int], list[int]] = ((), ())  # type: ignore[assignment]
 

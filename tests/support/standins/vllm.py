@@ -38,8 +38,11 @@ class Vllm(StandIn):
         if len(named) > MOST_NAMED:
             return self.error(400, f"logprob_token_ids takes at most {MOST_NAMED} ids")
         forced = next((int(i) for i, bias in (body.get("logit_bias") or {}).items() if bias >= 100), None)
-        stream = bool(body.get("stream"))
-        return Asked(prompt, k, body["temperature"], body["max_tokens"], stream, forced, named)
+        stream, outputs = bool(body.get("stream")), body.get("structured_outputs") or {}
+        form = self.form(outputs.get("json"), outputs.get("grammar"))
+        if isinstance(form, Reply):
+            return form
+        return Asked(prompt, k, body["temperature"], body["max_tokens"], stream, forced, named, form)
 
     def several(self, body: dict[str, Any]) -> Reply | None:
         """Only of calls that name ids: a list of prompts for a draft is another room's matter."""
