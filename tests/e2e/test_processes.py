@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,11 +24,14 @@ from tests.support.process import free_port
 KEY = "admin-key-1"
 WORKERS = 2
 QUESTIONS = ["The river runs", "Who wrote the book?", "She was born in", "a b c", "Once", "No one"]
+FORM = r'\{"(town|river)": "[a-z ]{3,6}"\}'
 KINDS: list[dict[str, Any]] = [
     {"temperature": 0},
     {"temperature": 0.9, "seed": 7, "logprobs": 3, "n": 2},
     {"temperature": 1, "seed": 3, "top_p": 0.8, "frequency_penalty": 0.5, "min_tokens": 5, "stop": ["zz"]},
     {"temperature": 0, "echo": True, "logprobs": 2},
+    {"temperature": 0, "guided_regex": FORM, "max_tokens": 24},
+    {"temperature": 1, "seed": 5, "guided_regex": FORM, "max_tokens": 24},
 ]
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
@@ -143,8 +147,12 @@ def test_answers_and_metrics_are_those_of_one_process(running: Deltaserve, weigh
     settings = load_settings(
         upstream_url=box, offsets_root=weights, offset=OFFSET, base=weights / "base", torch_threads=1
     )
+    given = answers(running.url)
+    held = [choices[0] for number, choices in enumerate(given) if "guided_regex" in KINDS[number % len(KINDS)]]
+    assert all(re.fullmatch(FORM, one["text"]) for one in held if one["finish_reason"] == "stop")
+    assert sum(one["finish_reason"] == "stop" for one in held) > len(held) / 2
     with serve(create_app(settings)) as (_, alone):
-        assert near(answers(running.url), answers(alone))
+        assert near(given, answers(alone))
         page = httpx.get(f"{alone}/metrics").text
     for name in ("generation_tokens_total", "time_to_first_token_seconds_count", "prompt_tokens_total"):
         assert f"deltaserve_{name} {running.metric(name)}\n" in page
