@@ -141,10 +141,10 @@ class Stream:
         """The grammar that the black box may be sent with the next call; None where it could not keep to it.
 
         Its grammar begins with the first token that it draws, and so must ours. It knows neither words that are banned
-        nor that an end is to be passed over.
+        nor that an end is to be passed over. Text that is free at first needs no form to begin with.
         """
         params, constraint = self.params, self.params.constraint
-        if constraint is None or self.emitted or self.without_form:
+        if constraint is None or self.emitted or self.without_form or (self.grammar and self.grammar.may_be_empty):
             return None
         unknown = bool(constraint.after) or params.words is not None or params.ignore_eos
         return None if unknown else constraint.grammar

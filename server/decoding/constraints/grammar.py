@@ -52,6 +52,7 @@ class Grammar:
     named: frozenset[int]  # ids that the grammar asks for by their number
     anew: Callable[[], LLMatcher] | None = None  # a parser that shares nothing; None where that takes long
     spent: bool = False  # a copy met a bound: no answer should begin with it
+    may_be_empty: bool = False  # an answer may end before it has begun, as free text may
 
 
 def parsing_vocabulary(vocabulary: Vocabulary) -> LLTokenizer:
@@ -74,7 +75,8 @@ def compiled(text: str, vocabulary: LLTokenizer) -> Grammar:
         raise BadRequest(f"The grammar cannot be used: {_shortened(parser.get_error())}")
     anew = partial(_parser, text, vocabulary) if time.perf_counter() - begun <= _QUICK_S else None
     named = frozenset(map(int, _NAMED_ID.findall(text)))
-    return Grammar(parser, np.array(vocabulary.eos_tokens, np.int64), named, anew)
+    ends = np.array(vocabulary.eos_tokens, np.int64)
+    return Grammar(parser, ends, named, anew, may_be_empty=parser.deep_copy().is_accepting())
 
 
 def _parser(text: str, vocabulary: LLTokenizer) -> LLMatcher:

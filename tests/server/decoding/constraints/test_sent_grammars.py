@@ -84,11 +84,12 @@ async def test_what_is_sent_begins_the_answer_before_any_forced_token():
         {"constraint": regex("(fed|k)", after=(0, 1))},
         {"words": Words(12, banned=((2,),))},
         {"ignore_eos": True},
+        {"constraint": regex("(ab|k)*")},
     ],
-    ids=["behind reasoning", "banned words", "no end"],
+    ids=["behind reasoning", "banned words", "no end", "free text"],
 )
-async def test_what_the_black_box_could_not_keep_to_is_not_sent(more):
-    params = replace(held(replace(SAMPLED, max_tokens=5), "(ab|k)*"), **more)
+async def test_what_the_black_box_could_not_keep_to_or_needs_not_is_not_sent(more):
+    params = replace(held(replace(SAMPLED, max_tokens=5), "(ab|k)+"), **more)
     _, _, black_box = await answer(params, forms="masked", rng=3)
     assert {call.grammar for _, call in black_box.calls} == {None}
 
