@@ -13,7 +13,9 @@ DeltaserveError
 ├── HeaderTooLarge                 431
 ├── RateLimited                    429 with Retry-After         a queue of ours is full
 ├── Unavailable                    503 with Retry-After         starting, draining, no offset active
-│   └── OffsetUnavailable          503                          the engine cannot give a row
+│   ├── OffsetUnavailable          503                          the engine cannot give a row
+│   ├── ReplicaFenced              503                          this replica may be behind its fleet
+│   └── StoreUnreachable           503                          the fleet's store does not answer
 ├── UpstreamError                  502                          the black box failed, or its answer cannot be corrected
 │   ├── UpstreamUnreachable        502 retryable
 │   ├── UpstreamBusy               503 retryable                it said 429 or 503
@@ -131,6 +133,14 @@ class Unavailable(DeltaserveError):
 
 class OffsetUnavailable(Unavailable):
     code = "offset_unavailable"
+
+
+class ReplicaFenced(Unavailable):
+    code = "replica_fenced"
+
+
+class StoreUnreachable(Unavailable):
+    code = "fleet_store_unreachable"
 
 
 class UpstreamError(DeltaserveError):

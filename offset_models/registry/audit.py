@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Protocol
 
 import orjson
 
@@ -37,6 +37,8 @@ class Event:
     actor: Actor
     result: str  # "ok", or "failed"
     reason: str | None = None  # a sentence of ours when it failed
+    replica: str | None = None  # of a fleet: who made the change
+    generation: int | None = None  # of the fleet's record after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,13 @@ class Page:
     records: tuple[dict[str, Any], ...]  # newest first
     before: int | None  # pass it on for the next, older page; None: there is none
     torn: int  # lines met on the way that a crash left half written
+
+
+class AuditPages(Protocol):
+    """A log, wherever it is kept, as operators read it."""
+
+    def page(self, limit: int, before: int | None = None) -> Page:
+        """Up to `limit` records older than number `before`, newest first. Blocking."""
 
 
 class AuditLog:
@@ -126,6 +135,11 @@ def _append(file: BinaryIO, line: bytes) -> None:
 
 
 def _line(number: int, event: Event) -> bytes:
+    return orjson.dumps({"seq": number, **fields_of(event)}) + b"\n"
+
+
+def fields_of(event: Event) -> dict[str, Any]:
+    """One record, but for its number."""
     about = {key: value for key, value in asdict(event).items() if key != "actor" and value is not None}
     time = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return orjson.dumps({"seq": number, "time": time, **about, **asdict(event.actor)}) + b"\n"
+    return {"time": time, **about, **asdict(event.actor)}

@@ -69,6 +69,13 @@ class VersionBuilder:
         weights = [self._pool.share(weights) for term in terms for weights in term.weights]
         return Version(spec, weights, self._pool.engine, self._free)
 
+    def if_loaded(self, spec: VersionSpec) -> Version | None:
+        """A version without loading anything; None where some of its weights are not in the engine."""
+        weights = [self._pool.loaded(part.content) for part in spec.parts]
+        if None in weights:
+            return None
+        return Version(spec, [self._pool.share(each) for each in weights if each], self._pool.engine, self._free)
+
     def restored(self, spec: VersionSpec) -> VersionSpec:
         """A saved version under today's tail policy and guards."""
         return spec.model_copy(update={"target": self._target})

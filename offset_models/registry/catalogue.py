@@ -57,7 +57,7 @@ class Catalogue:
     def all(self) -> dict[Version, None]:
         """Every version that must stay loaded, in order of name, the one kept only for a rollback last."""
         listed = [self.versions[name] for name in sorted(self.versions)]
-        return dict.fromkeys([*listed, *([self.previous] if self.previous else [])])
+        return dict.fromkeys([*listed, *filter(None, [self.active, self.previous])])
 
     def state(self) -> RegistryState:
         """What the state file keeps of it."""

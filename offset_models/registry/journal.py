@@ -4,10 +4,31 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from deltaserve.errors import CorruptState, Unavailable
-from deltaserve.offset_models.registry.audit import AuditLog, Event
+from deltaserve.offset_models.registry.audit import AuditLog, AuditPages, Event
 from deltaserve.offset_models.registry.state import RegistryState, StateFile
+
+
+class Writes(Protocol):
+    """Where a registry writes its changes down: in a folder of its own, or in the store of a fleet."""
+
+    @property
+    def audit(self) -> AuditPages | None:
+        """The log to page through; None where nothing is kept."""
+
+    def saved(self) -> RegistryState | None:
+        """The state of the last run; None on the first one. Blocking. Raises CorruptState."""
+
+    async def begin(self) -> None:
+        """Before the first change of all."""
+
+    def commit(self, old: RegistryState, new: RegistryState, event: Event) -> None:
+        """The state and the event, or neither. Blocking. Raises Unavailable, Conflict."""
+
+    async def record(self, event: Event) -> None:
+        """An event that changes nothing. Raises Unavailable."""
 
 
 class Journal:
@@ -15,7 +36,11 @@ class Journal:
 
     def __init__(self, folder: Path | None) -> None:
         self._state = StateFile(folder) if folder else None
-        self.audit = AuditLog(folder) if folder else None
+        self._audit = AuditLog(folder) if folder else None
+
+    @property
+    def audit(self) -> AuditLog | None:
+        return self._audit
 
     def saved(self) -> RegistryState | None:
         """The state of the last run; None on the first one. Blocking. Raises CorruptState."""

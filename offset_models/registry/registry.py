@@ -14,16 +14,17 @@ from pydantic import JsonValue
 
 from deltaserve.errors import BadRequest, Conflict, CorruptState, DeltaserveError, ModelNotFound, Unavailable
 from deltaserve.offset_models.engine.off_loop import in_thread, tell
-from deltaserve.offset_models.registry.audit import LOCAL, Actor, AuditLog, Event
+from deltaserve.offset_models.registry.audit import LOCAL, Actor, AuditPages, Event
 from deltaserve.offset_models.registry.builder import VersionBuilder
 from deltaserve.offset_models.registry.catalogue import Catalogue
-from deltaserve.offset_models.registry.journal import Journal
+from deltaserve.offset_models.registry.journal import Journal, Writes
 from deltaserve.offset_models.registry.state import RegistryState, VersionSpec
 from deltaserve.offset_models.registry.version import Version
 from deltaserve.offset_models.registry.weights import WeightsPool
 
 T = TypeVar("T")
 Edit = Callable[[Catalogue], Catalogue]
+MAX_VERSIONS: Final = 16  # loaded at a time
 MAX_ATTEMPTS: Final = 64  # failed loads that are remembered
 MAX_SHOWN: Final = 200  # characters of an unknown name that an error or the log repeats
 
@@ -50,7 +51,8 @@ class Registry:
     """Belongs to one event loop. `start` before use, `close` after.
 
     `root` holds every checkpoint. `served` is the model name clients use. `folder` keeps state and audit log (None:
-    nothing survives a restart). `target`: what else changes the corrected distribution; part of every digest.
+    nothing survives a restart), unless `writes` keeps them elsewhere. `target`: what else changes the corrected
+    distribution; part of every digest.
     """
 
     def __init__(
@@ -60,13 +62,14 @@ class Registry:
         root: Path,
         served: str,
         folder: Path | None = None,
+        writes: Writes | None = None,
         target: Mapping[str, JsonValue] | None = None,
-        max_versions: int = 16,
+        max_versions: int = MAX_VERSIONS,
     ) -> None:
         self.served = served
         self._pool = pool
         self._builder = VersionBuilder(pool, root, target or {}, self._free)
-        self._journal = Journal(folder)
+        self._journal: Writes = writes or Journal(folder)
         self._max_versions = max_versions
         self._catalogue = Catalogue()
         self._draining: dict[Version, None] = {}
@@ -127,7 +130,7 @@ class Registry:
         return "draining" if version.retired else "ready"
 
     @property
-    def audit(self) -> AuditLog | None:
+    def audit(self) -> AuditPages | None:
         """The log to page through; None where nothing is kept."""
         return self._journal.audit
 
@@ -176,6 +179,40 @@ class Registry:
     async def unload(self, name: str, *, actor: Actor = LOCAL) -> None:
         """No new request finds it; freed when its last stream ends. Raises ModelNotFound; Conflict if it is active."""
         await self._complete("unload", name, actor, self._unload(name, actor))
+
+    # What a fleet asks, whose record says what is loaded and active
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self._catalogue
+
+    @property
+    def builder(self) -> VersionBuilder:
+        return self._builder
+
+    async def adopt(self, edit: Edit) -> Catalogue:
+        """What others have decided and written down, in one assignment. Streams keep their versions as after a swap."""
+        async with self._swap_lock:
+            old = self._catalogue
+            self._catalogue = edit(old)
+            self._retire(old)
+            return self._catalogue
+
+    async def prepare(self, spec: VersionSpec) -> Version:
+        """Load what `spec` needs; it stays loaded until the version is retired. Raises BadCheckpoint, listed too."""
+        self._remember(Attempt(spec.name, "loading", spec.digest))
+        try:
+            async with self._load_lock:
+                version = await self._builder.build(spec)
+        except Exception as error:
+            self._remember(Attempt(spec.name, "failed", spec.digest, _reason(error)))
+            raise
+        self._attempts.pop(spec.name, None)
+        return version
+
+    def failures(self) -> dict[str, str]:
+        """Why loads failed that nobody has repeated or taken away: name → reason."""
+        return {one.name: one.reason or "" for one in self._attempts.values() if one.state == "failed"}
 
     # Start and end
 

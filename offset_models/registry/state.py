@@ -1,7 +1,7 @@
 """The registry's state file: small JSON, written so that a crash leaves the old or the new one."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -13,6 +13,7 @@ from deltaserve.offset_models.files.safe_files import write_atomically
 
 STATE_FILE: Final = "state.json"
 STATE_FORMAT: Final = 1
+FLEET_FORMAT: Final = 2  # the same with a generation, of several servers: `server/fleet/record`
 REMEDY: Final = "Restore it from a backup, or move the state folder away to start without any state."
 
 Strength = Annotated[float, Field(ge=-16, le=16, allow_inf_nan=False)]
@@ -62,9 +63,7 @@ class StateFile:
 
     def write(self, state: RegistryState) -> None:
         """On disk when it returns. Raises OSError; the old state is then still there."""
-        body = state.model_dump(mode="json")
-        raw = orjson.dumps({"state": body, "sha256": digest_of(body)}, option=orjson.OPT_INDENT_2)
-        write_atomically(self.path, raw + b"\n")
+        write_atomically(self.path, sealed(state))
 
     def read(self) -> RegistryState | None:
         """None when there is no such file. Raises CorruptState for anything that is not exactly what `write` wrote."""
@@ -77,7 +76,14 @@ class StateFile:
         return _parse(raw)
 
 
-def _parse(raw: bytes) -> RegistryState:
+def sealed(state: RegistryState) -> bytes:
+    """A state with its digest, as a file or another store keeps it."""
+    body = state.model_dump(mode="json")
+    return orjson.dumps({"state": body, "sha256": digest_of(body)}, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def unsealed(raw: bytes) -> dict[str, Any]:
+    """The fields of a sealed state, of whatever format. Raises CorruptState for anything that `sealed` did not make."""
     try:
         outer = orjson.loads(raw)
         body, digest = outer["state"], outer["sha256"]
@@ -85,6 +91,18 @@ def _parse(raw: bytes) -> RegistryState:
         raise CorruptState(f"{STATE_FILE} is torn: it is not the JSON that this program writes. {REMEDY}") from error
     if digest_of(body) != digest:
         raise CorruptState(f"{STATE_FILE} was changed or is damaged: its digest does not fit. {REMEDY}")
+    if not isinstance(body, dict):
+        raise CorruptState(f"{STATE_FILE} does not hold a registry's state. {REMEDY}")
+    return body
+
+
+def _parse(raw: bytes) -> RegistryState:
+    body = unsealed(raw)
+    if body.get("format") == FLEET_FORMAT:
+        raise CorruptState(
+            f"{STATE_FILE} is the record of a fleet: start this server as one of its replicas (--fleet-store file), or "
+            "give it another state_folder."
+        )
     if body.get("format") != STATE_FORMAT:
         raise CorruptState(f"{STATE_FILE} is of format {body.get('format')}; this program reads {STATE_FORMAT}.")
     try:

@@ -92,6 +92,10 @@ class WeightsPool:
             weights = self._loaded.get(content) or await self._load(checkpoint)
         return self.share(weights)
 
+    def loaded(self, content: str) -> Weights | None:
+        """What is in the engine already, verified when it was loaded."""
+        return self._loaded.get(content)
+
     def share(self, weights: Weights) -> Weights:
         """One more user of loaded weights."""
         weights.users += 1

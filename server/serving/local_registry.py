@@ -1,11 +1,11 @@
 """The registry of this process, as requests and operators ask it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from deltaserve.errors import DeltaserveError, Unavailable
+from deltaserve.errors import BadRequest, DeltaserveError, Unavailable
 from deltaserve.server.serving.ports import Json, Version
 from deltaserve.server.telemetry import logger
 
@@ -58,18 +58,24 @@ class LocalRegistry:
         self, name: str, path: str, *, strength: float | None, activate: bool, wait: bool, actor: "Actor"
     ) -> Json | None:
         accepted = asyncio.Event()
-        loading = asyncio.create_task(
-            self.registry.load(
-                name,
-                path,
-                strength=strength,
-                activate=activate,
-                actor=actor,
-                accepted=(lambda: None) if wait else accepted.set,
-            )
-        )
+        hear = (lambda: None) if wait else accepted.set
+        loading = asyncio.create_task(self._loaded(name, path, strength, activate, actor, hear))
         version = await self._first(loading, accepted, actor)
         return None if version is None else self._shown(version)
+
+    async def _loaded(
+        self,
+        name: str,
+        path: str,
+        strength: float | None,
+        activate: bool,
+        actor: "Actor",
+        accepted: Callable[[], None],
+    ) -> "OffsetVersion":
+        """The whole of a load, as `Registry.load`."""
+        return await self.registry.load(
+            name, path, strength=strength, activate=activate, actor=actor, accepted=accepted
+        )
 
     async def sum(self, name: str, parts: Mapping[str, float | None], *, activate: bool, actor: "Actor") -> Json:
         version = await self.registry.sum(name, parts, actor=actor)
@@ -77,10 +83,12 @@ class LocalRegistry:
             await self.registry.activate(name, actor=actor)
         return self._shown(version)
 
-    async def activate(self, name: str, *, actor: "Actor") -> Json:
+    async def activate(self, name: str, *, quorum: int | None = None, actor: "Actor") -> Json:
+        _refuse_quorum(quorum)
         return self._changed(await self.registry.activate(name, actor=actor))
 
-    async def rollback(self, *, actor: "Actor") -> Json:
+    async def rollback(self, *, quorum: int | None = None, actor: "Actor") -> Json:
+        _refuse_quorum(quorum)
         return self._changed(await self.registry.rollback(actor=actor))
 
     async def set_strength(self, name: str, strength: float, *, actor: "Actor") -> Json:
@@ -97,6 +105,22 @@ class LocalRegistry:
             raise Unavailable("No audit log is kept: set state_folder.")
         page = await asyncio.to_thread(log.page, limit, before)
         return {"data": list(page.records), "before": page.before, "torn": page.torn}
+
+    async def fleet(self) -> Json:
+        active = self.registry.active
+        row = {
+            "replica": "this server",
+            "alive": True,
+            "fenced": None,
+            "active": active.name if active else None,
+            "digest": active.digest if active else None,
+            "streams": [
+                {key: row[key] for key in ("name", "digest", "state", "streams")}
+                for row in self.registry.describe()
+                if "streams" in row
+            ],
+        }
+        return {"store": None, "generation": None, "active": row["active"], "replicas": [row]}
 
     async def _first(
         self, loading: "asyncio.Task[OffsetVersion]", accepted: asyncio.Event, actor: "Actor"
@@ -132,3 +156,8 @@ class LocalRegistry:
 
     def _shown(self, version: "OffsetVersion") -> Json:
         return version.describe(self.registry.state_of(version))
+
+
+def _refuse_quorum(quorum: int | None) -> None:
+    if quorum is not None:
+        raise BadRequest("This server is not a replica of a fleet: leave `quorum` out.", param="quorum")

@@ -132,12 +132,19 @@ class Offsets(Registry, Protocol):
     async def sum(self, name: str, parts: Mapping[str, float | None], *, activate: bool, actor: "Actor") -> Json:
         """Several loaded offsets as one: offset name → strength (None: its own)."""
 
-    async def activate(self, name: str, *, actor: "Actor") -> Json: ...
-    async def rollback(self, *, actor: "Actor") -> Json: ...
+    async def activate(self, name: str, *, quorum: int | None = None, actor: "Actor") -> Json:
+        """In a fleet: once every live replica, or `quorum` of them, has it loaded."""
+
+    async def rollback(self, *, quorum: int | None = None, actor: "Actor") -> Json:
+        """As `activate`."""
+
     async def set_strength(self, name: str, strength: float, *, actor: "Actor") -> Json: ...
     async def unload(self, name: str, *, actor: "Actor") -> Json: ...
     async def audit(self, limit: int, before: int | None) -> Json:
         """A page of the audit log, newest first. Raises Unavailable where none is kept."""
+
+    async def fleet(self) -> Json:
+        """Which replica holds what, and the streams on it; a server by itself is a fleet of one without a store."""
 
 
 @dataclass(frozen=True, slots=True)

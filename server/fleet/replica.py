@@ -1,0 +1,271 @@
+"""One process of a fleet: it stays in contact with the store, follows the record, and says whether it may answer."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from deltaserve.errors import DeltaserveError, ReplicaFenced
+from deltaserve.offset_models.registry.audit import LOCAL, Event
+from deltaserve.offset_models.registry.registry import Registry
+from deltaserve.server.fleet.following import Adopted, Following, load_all
+from deltaserve.server.fleet.journal import FleetJournal
+from deltaserve.server.fleet.presence import Presence, Row, Watcher
+from deltaserve.server.fleet.record import contents
+from deltaserve.server.fleet.standing import Standing
+from deltaserve.server.fleet.stores.ports import Store, Stored
+
+_WATCHES_PER_CONTACT: Final = 4  # looks at the other replicas within `contact_s`
+_LOADS_AGAIN_S: Final = 30.0  # until a load that failed is tried again
+
+
+def clock() -> float:
+    """Seconds that never go back and count while the machine sleeps, where the system has such a clock."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an operator sets."""
+
+    replica: str  # name
+    poll_s: float
+    contact_s: float
+
+
+class Replica:
+    """Belongs to one event loop. `run` until cancelled, then `leave`."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        journal: FleetJournal,
+        store: Store,
+        terms: Terms,
+        log: Any,
+        clock: Callable[[], float] = clock,
+    ) -> None:
+        self.terms = terms
+        self.store = store
+        self.journal = journal
+        self.watcher = Watcher()
+        self.standing = Standing()
+        self._registry = registry
+        self._following = Following(registry, lambda: journal.known)
+        self._log = log
+        self._clock = clock
+        self._adopted = Adopted(0, False, ())
+        self._presence = self._new_presence()
+        self.first_turn = asyncio.Event()  # has been made, whatever came of it
+        self.reached = asyncio.Event()  # the store, once
+        self._loading: asyncio.Task[None] | None = None
+        self._given_up: set[str] = set()
+        self._tried_at = 0.0
+        self._watched_at = -float("inf")
+        self._trouble = ""  # with the store, as it was logged last
+        self._told: str | None = None  # of being fenced, likewise
+        self._contacting = asyncio.Lock()
+
+    # What requests and operators ask
+
+    @property
+    def fence(self) -> str | None:
+        """Why no new answer may begin here; None: it may."""
+        return self.standing.fence(self._clock(), self.terms.contact_s)
+
+    def require(self) -> None:
+        """Raises ReplicaFenced."""
+        if (reason := self.fence) is not None:
+            raise ReplicaFenced(f"No answer can begin here for now: {reason}. Other replicas may answer.")
+
+    @property
+    def stats(self) -> Mapping[str, float]:
+        """For /metrics."""
+        silent = self.standing.silent_s(self._clock())
+        return {
+            "fleet_generation": float(self.standing.seen),
+            "fleet_behind": float(self.standing.behind),
+            "fleet_fenced": float(self.fence is not None),
+            "fleet_silent_s": -1.0 if silent is None else silent,
+            "fleet_store_trouble": float(bool(self._trouble)),
+        }
+
+    async def contact(self) -> None:
+        """Tell the store how this replica is, read the record and come to it. Raises StoreUnreachable, CorruptState.
+
+        Told again, where it changed anything, so that whoever waits for it hears so.
+        """
+        async with self._contacting:
+            await self._contact()
+            told = self._presence
+            await self._follow()
+            if self._described().settled(self.journal.known.generation) != told.settled(self.journal.known.generation):
+                await self._contact()
+
+    async def present(self) -> list[Presence]:
+        """Every replica that is alive, as far as this one has watched. Raises StoreUnreachable."""
+        listed = await asyncio.to_thread(self.store.present)
+        now = self._clock()
+        self.watcher.saw(now, listed)
+        return [one for one in listed if self.watcher.alive(one, now)]
+
+    def silence(self, one: Presence) -> tuple[float, bool]:
+        """Seconds since its last contact, as far as this replica has watched; and whether it is alive."""
+        now = self._clock()
+        return self.watcher.silent_s(one, now), self.watcher.alive(one, now)
+
+    # The loop
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await self.keep()
+            await asyncio.to_thread(self.store.wait, self.terms.poll_s)
+
+    async def keep(self) -> None:
+        """One turn: nothing that goes wrong with the store ends the loop."""
+        try:
+            await self.contact()
+            await self._watch()
+            self._say_trouble("")
+        except DeltaserveError as error:
+            self._say_trouble(error.message)
+        except Exception as error:  # noqa: BLE001  (a defect must not end the contact; the fence tells by itself)
+            self._say_trouble(f"A defect: {type(error).__name__}.")
+        self._say_fence()
+        self.first_turn.set()
+
+    async def loaded(self) -> None:
+        """Until everything that the record names is loaded, or could not be."""
+        while (loading := self._loading) is not None and not loading.done():
+            await asyncio.wait([loading])
+
+    async def leave(self) -> None:
+        """Nobody waits for this replica any more. What was begun ends first."""
+        if self._loading is not None:
+            self._loading.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._loading
+        with suppress(DeltaserveError):
+            await asyncio.to_thread(self.store.leave, self._presence)
+
+    async def _contact(self) -> None:
+        began = self._clock()
+        silent = self.standing.silent_s(began)
+        if silent is not None and silent > self.terms.contact_s:
+            # Taken for dead by others, who may forget that row at any moment: this replica comes back as another one.
+            gone, self._presence = self._presence, self._new_presence()
+            await asyncio.to_thread(self.store.leave, gone)
+        self._presence = self._described()
+        stored = await asyncio.to_thread(self.store.contact, self._presence)
+        stored = await self._mended(stored)
+        self.journal.learn(stored.record)
+        known = self.journal.known
+        self.standing = self.standing.heard(began, known.generation, known.fence_s)
+        self.reached.set()
+
+    async def _mended(self, stored: Stored) -> Stored:
+        """A store that came back without the newest record gets it again from those who have it."""
+        known = self.journal.known
+        if stored.record.generation >= known.generation:
+            if stored.record.generation == known.generation > 0 and stored.record != known:
+                self._log.error("the fleet's store lost a change", generation=known.generation)
+            return stored
+        active = known.active_spec
+        event = Event("restored", known.active or "", active.digest if active else None, LOCAL, "ok")
+        if await asyncio.to_thread(self.journal.restore, stored, event):
+            has = stored.record.generation
+            self._log.error("the fleet's store had lost a change", has=has, restored=known.generation)
+        return await asyncio.to_thread(self.store.read)
+
+    async def _follow(self) -> None:
+        self._took(await self._following.adopt())
+        if self._clock() - self._tried_at > _LOADS_AGAIN_S:
+            self._given_up.clear()
+        if (self._loading is None or self._loading.done()) and self._to_load:
+            self._tried_at = self._clock()
+            self._loading = asyncio.create_task(self._load())
+
+    @property
+    def _to_load(self) -> bool:
+        return any(spec.digest not in self._given_up for spec in self._adopted.missing)
+
+    async def _load(self) -> None:
+        self._took(await load_all(self._following, self._adopted, self._given_up))
+        for name, reason in self._registry.failures().items():
+            self._log.warning("offset not loaded", offset=name, reason=reason)
+
+    def _took(self, adopted: Adopted) -> None:
+        self._adopted = adopted
+        if adopted.holds:
+            self.standing = self.standing.converged(adopted.generation)
+
+    async def _watch(self) -> None:
+        """The other replicas, often enough to know the dead; rows of the long dead go."""
+        now = self._clock()
+        if now - self._watched_at < self.terms.contact_s / _WATCHES_PER_CONTACT:
+            return
+        self._watched_at = now
+        listed = await asyncio.to_thread(self.store.present)
+        self.watcher.saw(self._clock(), listed)
+        for one in listed:
+            if self.watcher.forgettable(one, self._clock()):
+                await asyncio.to_thread(self.store.leave, one)
+
+    # What it tells
+
+    def _new_presence(self) -> Presence:
+        return Presence(
+            id=f"{self.terms.replica}.{secrets.token_hex(6)}",
+            replica=self.terms.replica,
+            contact_s=self.terms.contact_s,
+        )
+
+    def _described(self) -> Presence:
+        catalogue, standing, before = self._registry.catalogue, self.standing, self._presence
+        active = catalogue.active
+        late = standing.must_hold_by
+        loaded = {content for version in catalogue.all() for content in contents(version.spec)}
+        complete = standing.holds is not None and not self._adopted.missing
+        return Presence(
+            id=before.id,
+            replica=before.replica,
+            count=before.count + 1,
+            contact_s=before.contact_s,
+            seen=standing.seen,
+            holds=standing.holds,
+            ready=self._adopted.generation if complete else before.ready,
+            active=active.name if active else None,
+            digest=active.digest if active else None,
+            contents=tuple(sorted(loaded)),
+            failed=self._registry.failures(),
+            rows=tuple(
+                Row(row["name"], row["digest"], row["state"], row["streams"])
+                for row in self._registry.describe()
+                if "streams" in row
+            ),
+            fenced=self.fence,
+            overdue=standing.overdue(self._clock()),
+            behind_s=0.0 if late is None else max(0.0, self._clock() - late + self.journal.known.fence_s),
+        )
+
+    def _say_trouble(self, reason: str) -> None:
+        """A line when it begins, changes or ends, not one for every turn."""
+        if reason and reason != self._trouble:
+            self._log.error("fleet store trouble", reason=reason)
+        elif self._trouble and not reason:
+            self._log.info("fleet store reached again")
+        self._trouble = reason
+
+    def _say_fence(self) -> None:
+        reason = self.fence
+        if (reason is None) == (self._told is None):
+            return
+        if reason is not None:
+            self._log.error("fenced", reason=reason)
+        else:
+            self._log.info("not fenced any more", generation=self.standing.holds)
+        self._told = reason
