@@ -14,12 +14,14 @@ from deltaserve.errors import (
     DeltaserveError,
     MalformedTopK,
     NotConfigured,
+    ReplicaFenced,
     StateFolderUnusable,
     Unavailable,
     UncorrectableUpstream,
     UpstreamRefused,
     UpstreamTimeout,
 )
+from deltaserve.server.fleet.stores.opening import FOLDER, open_store
 from deltaserve.server.settings import Settings
 from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
 from deltaserve.server.upstream.probing.detect import detect
@@ -28,6 +30,7 @@ from deltaserve.server.upstream_settings import UpstreamSettings
 if TYPE_CHECKING:
     from deltaserve.offset_models.checkpoints.manifest import Manifest
     from deltaserve.offset_models.registry.state import RegistryState
+    from deltaserve.server.fleet.stores.ports import Store
 
 STATE_FOLDER: Final = ".deltaserve"  # under the offsets root, where the settings name no other
 ASKED_WITHIN_S: Final = 1.5  # what a black box says of itself; one that is slower is probed when the models are read
@@ -59,6 +62,9 @@ async def faults(settings: Settings, checks: Sequence[Check] | None = None) -> l
 
 async def check_offset(settings: Settings) -> None:
     """The offset's folder, its manifest, the sizes of its files and where its base is. Raises DeltaserveError."""
+    if settings.fleet_store is not None:
+        _check_root(place(settings)[0])  # what answers is in the fleet's record
+        return
     saved = _saved(settings)
     if saved is not None and saved.active is not None:
         return  # what was active answers again, whatever the settings name
@@ -74,10 +80,36 @@ async def check_state(settings: Settings) -> None:
     from deltaserve.offset_models.files.locks import locked
     from deltaserve.offset_models.registry.journal import Journal
 
-    if (folder := state_folder(settings)) is not None:
+    if settings.fleet_store is not None:
+        _check_fleet(settings)
+    elif (folder := state_folder(settings)) is not None:
         with locked(folder):
             _refuse_full(folder)
             Journal(folder).saved()
+
+
+def _check_fleet(settings: Settings) -> None:
+    """The shared folder as one of many, or Redis' client. Raises as `check_state`, and NotConfigured."""
+    from deltaserve.offset_models.files.locks import locked
+
+    folder = state_folder(settings)
+    if settings.fleet_store == FOLDER and folder is not None:
+        with locked(folder, shared=True):
+            _refuse_full(folder)
+            opened_store(settings).read()
+    else:
+        opened_store(settings)
+
+
+def opened_store(settings: Settings) -> "Store":
+    """What `fleet_store` names. Raises NotConfigured, StoreUnreachable."""
+    password = settings.fleet_password
+    return open_store(
+        settings.fleet_store or FOLDER,
+        state_folder(settings),
+        settings.fleet_name,
+        password.get_secret_value() if password else None,
+    )
 
 
 async def check_state_unchanged(settings: Settings) -> None:
@@ -145,7 +177,7 @@ def addresses(settings: Settings) -> list[tuple[str, int, str, str]]:
 
 def advised(error: DeltaserveError, settings: Settings) -> str:
     """The sentence; where something is waited for, with what to do."""
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable) and not isinstance(error, ReplicaFenced):
         return f"{error.message} Load one: deltaserve offsets load NAME PATH --activate."
     if error.retryable and (error.code or "").startswith("upstream"):
         return f"{error.message} Start the black box, or correct --upstream-url ({', '.join(settings.upstream_url)})."
@@ -156,7 +188,7 @@ def state_folder(settings: Settings) -> Path | None:
     """Where the registry keeps its state; None where the offsets cannot change and so have none."""
     if settings.state_folder is not None:
         return settings.state_folder
-    kept = settings.admin_key or settings.watch_offsets
+    kept = settings.admin_key or settings.watch_offsets or settings.fleet_store
     return place(settings)[0] / STATE_FOLDER if kept and (settings.offsets_root or settings.offset) else None
 
 

@@ -50,6 +50,7 @@ PREFIX = "DELTASERVE_"
 CONFIG_FILE = f"{PREFIX}CONFIG"
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")  # extensions of browsers have schemes of their own
+_STORE = re.compile(r"file|(redis|valkey)s?://[^/\s@?#]+(/\d{1,3})?")  # a password would be seen in lists of processes
 _MOST_FRONT_ENDS, _CORES_EACH = 4, 4  # of `workers` where the operator does not say
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -128,6 +129,25 @@ class Settings(BaseSettings):
     )
     watch_offsets: bool = Field(False, description="load (not activate) checkpoints that appear under offsets_root")
     watch_interval_s: Seconds = Field(2.0, description="how often watch_offsets looks")
+    fleet_store: str | None = Field(
+        None,
+        description="several servers with one set of offsets: file (the state folder, which all of them share), or "
+        "redis://HOST:PORT/DB; default: this server is by itself",
+    )
+    fleet_password: SecretStr | None = Field(None, description="of the Redis that fleet_store names")
+    fleet_name: str = Field(
+        "deltaserve", pattern=r"^[A-Za-z0-9._:-]{1,64}$", description="prefix of the fleet's keys in Redis"
+    )
+    fleet_replica: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="name of this replica; default: host name and port",
+    )
+    fleet_poll_s: Seconds = Field(0.5, description="how often a replica asks the store, which also tells it of changes")
+    fleet_fence_s: Seconds = Field(
+        10.0, description="how long a replica may answer with the old offset once it has seen that another is active"
+    )
+    fleet_contact_s: Seconds = Field(30.0, description="how long a replica may answer without contact with the store")
     tail: Literal["impute", "truncate"] = "impute"
     allow_blind: bool = Field(
         False,
@@ -304,6 +324,21 @@ class Settings(BaseSettings):
             raise ValueError("admin_port must be another port than port: each has a server of its own")
         if self.watch_offsets and self.offsets_root is None:
             raise ValueError("watch_offsets needs an offsets_root to watch")
+        return self
+
+    @field_validator("fleet_store")
+    @classmethod
+    def _names_a_store(cls, value: str | None) -> str | None:
+        if value is not None and _STORE.fullmatch(value) is None:
+            raise ValueError("it is file, or redis://HOST[:PORT][/DB] (rediss, valkey, valkeys); see fleet_password")
+        return value
+
+    @model_validator(mode="after")
+    def _fleet_has_a_store(self) -> "Settings":
+        if self.fleet_password is not None and self.fleet_store in (None, "file"):
+            raise ValueError("fleet_password is of no use without a Redis in fleet_store")
+        if self.fleet_store is not None and 3 * self.fleet_poll_s > self.fleet_contact_s:
+            raise ValueError("fleet_contact_s must be at least three times fleet_poll_s: one lost answer is no fence")
         return self
 
     @model_validator(mode="after")

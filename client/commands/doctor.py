@@ -59,6 +59,10 @@ def doctor(as_json: shared.AsJson = False, **values: Any) -> None:
     raise typer.Exit(findings.status)
 
 
+# Nothing is written down, and no fleet is joined.
+_BY_ITSELF: Final = {"state_folder": None, "admin_key": None, "watch_offsets": False, "fleet_store": None}
+
+
 async def examine(settings: Settings) -> Findings:
     """Tries everything that a start needs, without starting. The registry's state is not touched."""
     findings = Findings()
@@ -76,7 +80,7 @@ async def examine(settings: Settings) -> Findings:
         findings.problem(NOT_PROBED)
         return findings
     async with AsyncExitStack() as stack:
-        registry = await _offset(settings.model_copy(update={"state_folder": None}), stack, findings)
+        registry = await _offset(settings.model_copy(update=_BY_ITSELF), stack, findings)
         if registry is not None and not wrong_upstream:
             await _upstream(settings, registry, stack, findings)
     return findings

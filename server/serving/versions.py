@@ -13,6 +13,7 @@ from deltaserve.errors import BadCheckpoint
 if TYPE_CHECKING:
     from deltaserve.offset_models.checkpoints.checkpoint import Checkpoint
     from deltaserve.offset_models.engine.settings import EngineSettings
+    from deltaserve.offset_models.registry.journal import Writes
     from deltaserve.offset_models.registry.registry import Registry
 
 _LONGEST_CONTEXT = 4096  # of one stream in the pair, where neither the operator nor the base says less
@@ -26,6 +27,7 @@ async def open_versions(
     served: str,
     base: Path | None = None,
     folder: Path | None = None,
+    writes: "Writes | None" = None,
     target: Mapping[str, Any] | None = None,
 ) -> AsyncIterator["Registry"]:
     """A running engine and its registry, which still has to be started. Imports torch. The rest is as `Registry` says.
@@ -42,7 +44,7 @@ async def open_versions(
     try:
         bases = {} if base is None else _OneBase(base)
         pool = WeightsPool(PairEngine(engine), root, bases, accept=lambda new: _refuse_other_ids(new, registry))
-        registry = Registry(pool, root=root, served=served, folder=folder, target=target)
+        registry = Registry(pool, root=root, served=served, folder=folder, writes=writes, target=target)
         try:
             yield registry
         finally:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/admin", route_class=JsonRoute)
 MAX_PAGE: Final = 1000
+Quorum = Annotated[int | None, Query(ge=1, le=10_000)]  # replicas that are enough; None: all that are alive
 
 
 @router.get("/offsets")
@@ -49,15 +50,15 @@ async def add_offset(body: OffsetOrder, request: Request, wait: bool = False) ->
 
 
 @router.post("/offsets/rollback")
-async def rollback(request: Request) -> Json:
+async def rollback(request: Request, quorum: Quorum = None) -> Json:
     """Back to the version that was active before."""
-    return await _offsets(request).rollback(actor=_actor(request))
+    return await _offsets(request).rollback(quorum=quorum, actor=_actor(request))
 
 
 @router.post("/offsets/{name}/activate")
-async def activate(name: str, request: Request) -> Json:
-    """The next request uses it; running ones keep theirs."""
-    return await _offsets(request).activate(name, actor=_actor(request))
+async def activate(name: str, request: Request, quorum: Quorum = None) -> Json:
+    """The next request uses it; running ones keep theirs. In a fleet the answer says which replicas hold it."""
+    return await _offsets(request).activate(name, quorum=quorum, actor=_actor(request))
 
 
 @router.patch("/offsets/{name}")
@@ -91,6 +92,12 @@ async def upstream(request: Request) -> Json:
         "fault": serving.upstream_trouble,
         "members": serving.upstream_members,
     }
+
+
+@router.get("/fleet")
+async def fleet(request: Request) -> Json:
+    """Each replica: what it holds, how far it is behind, and the streams on each version."""
+    return await _offsets(request).fleet()
 
 
 @router.get("/audit")

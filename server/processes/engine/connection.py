@@ -31,6 +31,7 @@ ASKED: Final = frozenset(
         "set_strength",
         "unload",
         "audit",
+        "fleet",
     }
 )
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=str).encode

@@ -117,11 +117,11 @@ class RemoteRegistry:
     async def sum(self, name: str, parts: Mapping[str, float | None], *, activate: bool, actor: "Actor") -> Json:
         return await self._json("sum", name=name, parts=dict(parts), activate=activate, actor=asdict(actor))
 
-    async def activate(self, name: str, *, actor: "Actor") -> Json:
-        return await self._json("activate", name=name, actor=asdict(actor))
+    async def activate(self, name: str, *, quorum: int | None = None, actor: "Actor") -> Json:
+        return await self._json("activate", name=name, quorum=quorum, actor=asdict(actor))
 
-    async def rollback(self, *, actor: "Actor") -> Json:
-        return await self._json("rollback", actor=asdict(actor))
+    async def rollback(self, *, quorum: int | None = None, actor: "Actor") -> Json:
+        return await self._json("rollback", quorum=quorum, actor=asdict(actor))
 
     async def set_strength(self, name: str, strength: float, *, actor: "Actor") -> Json:
         return await self._json("set_strength", name=name, strength=strength, actor=asdict(actor))
@@ -131,6 +131,9 @@ class RemoteRegistry:
 
     async def audit(self, limit: int, before: int | None) -> Json:
         return await self._json("audit", limit=limit, before=before)
+
+    async def fleet(self) -> Json:
+        return await self._json("fleet")
 
     async def _json(self, method: str, /, **arguments: Any) -> Json:
         shown: Json = await self._ask(method, Json, **arguments)
