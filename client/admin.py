@@ -22,11 +22,11 @@ class AdminClient(Client):
     def add_up(self, name: str, parts: Mapping[str, float | None], activate: bool = False) -> Offset:
         return self._run(calls.add_up(name, parts, activate))
 
-    def activate(self, name: str) -> Activated:
-        return self._run(calls.activate(name))
+    def activate(self, name: str, quorum: int | None = None) -> Activated:
+        return self._run(calls.activate(name, quorum))
 
-    def rollback(self) -> Activated:
-        return self._run(calls.rollback())
+    def rollback(self, quorum: int | None = None) -> Activated:
+        return self._run(calls.rollback(quorum))
 
     def set_strength(self, name: str, strength: float) -> Offset:
         return self._run(calls.set_strength(name, strength))
@@ -36,6 +36,9 @@ class AdminClient(Client):
 
     def upstream(self) -> Mapping[str, Any]:
         return self._run(calls.upstream())
+
+    def fleet(self) -> Mapping[str, Any]:
+        return self._run(calls.fleet())
 
     def audit(self, limit: int = 100, before: int | None = None) -> AuditPage:
         return self._run(calls.audit(limit, before))
@@ -55,11 +58,11 @@ class AsyncAdminClient(AsyncClient):
     async def add_up(self, name: str, parts: Mapping[str, float | None], activate: bool = False) -> Offset:
         return await self._run(calls.add_up(name, parts, activate))
 
-    async def activate(self, name: str) -> Activated:
-        return await self._run(calls.activate(name))
+    async def activate(self, name: str, quorum: int | None = None) -> Activated:
+        return await self._run(calls.activate(name, quorum))
 
-    async def rollback(self) -> Activated:
-        return await self._run(calls.rollback())
+    async def rollback(self, quorum: int | None = None) -> Activated:
+        return await self._run(calls.rollback(quorum))
 
     async def set_strength(self, name: str, strength: float) -> Offset:
         return await self._run(calls.set_strength(name, strength))
@@ -69,6 +72,9 @@ class AsyncAdminClient(AsyncClient):
 
     async def upstream(self) -> Mapping[str, Any]:
         return await self._run(calls.upstream())
+
+    async def fleet(self) -> Mapping[str, Any]:
+        return await self._run(calls.fleet())
 
     async def audit(self, limit: int = 100, before: int | None = None) -> AuditPage:
         return await self._run(calls.audit(limit, before))

@@ -30,12 +30,14 @@ def add_up(name: str, parts: Mapping[str, float | None], activate: bool = False)
     return Call("POST", "/admin/offsets", Offset.read, {"name": name, "sum": terms, "activate": activate})
 
 
-def activate(name: str) -> Call[Activated]:
-    return Call("POST", f"{_path(name)}/activate", Activated.read)
+def activate(name: str, quorum: int | None = None) -> Call[Activated]:
+    """In a fleet: once all live replicas, or `quorum` of them, have it loaded."""
+    return Call("POST", f"{_path(name)}/activate{_asking(quorum)}", Activated.read)
 
 
-def rollback() -> Call[Activated]:
-    return Call("POST", "/admin/offsets/rollback", Activated.read)
+def rollback(quorum: int | None = None) -> Call[Activated]:
+    """As `activate`."""
+    return Call("POST", f"/admin/offsets/rollback{_asking(quorum)}", Activated.read)
 
 
 def set_strength(name: str, strength: float) -> Call[Offset]:
@@ -53,6 +55,14 @@ def upstream() -> Call[Mapping[str, Any]]:
 def audit(limit: int = 100, before: int | None = None) -> Call[AuditPage]:
     older = "" if before is None else f"&before={before}"
     return Call("GET", f"/admin/audit?limit={limit}{older}", AuditPage.read)
+
+
+def fleet() -> Call[Mapping[str, Any]]:
+    return Call("GET", "/admin/fleet", dict)
+
+
+def _asking(quorum: int | None) -> str:
+    return "" if quorum is None else f"?quorum={quorum}"
 
 
 def _path(name: str) -> str:

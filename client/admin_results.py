@@ -30,15 +30,30 @@ class Offset:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Which replicas of a fleet answer with the generation that a change made; those that are fenced answer nothing."""
+
+    generation: int
+    holds: tuple[str, ...]
+    fenced: tuple[str, ...]
+
+    @classmethod
+    def read(cls, body: Json) -> Self:
+        return cls(int(body["generation"]), tuple(body["holds"]), tuple(body["fenced"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Activated:
     """The version that answers now, and the name of the one that did before."""
 
     active: Offset
     previous: str | None
+    fleet: Held | None = None  # None: a server by itself
 
     @classmethod
     def read(cls, body: Json) -> Self:
-        return cls(Offset.read(body["active"]), body["previous"])
+        fleet = body.get("fleet")
+        return cls(Offset.read(body["active"]), body["previous"], None if fleet is None else Held.read(fleet))
 
 
 @dataclass(frozen=True, slots=True)

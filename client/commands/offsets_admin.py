@@ -1,4 +1,4 @@
-"""deltaserve offsets list|load|activate|rollback|strength|unload|sum|audit: offsets of a running server."""
+"""deltaserve offsets list|status|load|activate|rollback|strength|unload|sum|audit: offsets of a running server."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from deltaserve.client.address import ADMIN_KEY_VARIABLE, URL_VARIABLE, resolve
 from deltaserve.client.admin import AdminClient
 from deltaserve.client.admin_results import Activated, Offset
 from deltaserve.client.console import shared
+from deltaserve.client.console.fleet import say_status
 from deltaserve.client.console.tables import say_table
 from deltaserve.client.console.terminal import Status, Stop, note, say, say_json
 
@@ -25,6 +26,10 @@ AdminKey = Annotated[
     typer.Option(
         "--admin-key", help=f"Admin key of this server; else {ADMIN_KEY_VARIABLE}, which goes to {URL_VARIABLE} only."
     ),
+]
+Quorum = Annotated[
+    int | None,
+    typer.Option(min=1, help="In a fleet: so many replicas with it loaded are enough; default: all that are alive."),
 ]
 Name = Annotated[str, typer.Argument(help="The offset's name on the server.")]
 
@@ -59,16 +64,36 @@ def load(
         _say_offset(client.load(name, path, strength, activate, wait), as_json)
 
 
-def activate(name: Name, server: Server = None, admin_key: AdminKey = None, as_json: shared.AsJson = False) -> None:
-    """Let new requests use an offset; running ones keep theirs."""
+def status(server: Server = None, admin_key: AdminKey = None, as_json: shared.AsJson = False) -> None:
+    """Show every replica of a fleet: what it holds, how far it is behind, and the streams on each version."""
     with _client(server, admin_key) as client:
-        _say_activated(client.activate(name), as_json)
+        fleet = client.fleet()
+    if as_json:
+        say_json(fleet)
+    else:
+        say_status(fleet)
 
 
-def rollback(server: Server = None, admin_key: AdminKey = None, as_json: shared.AsJson = False) -> None:
+def activate(
+    name: Name,
+    quorum: Quorum = None,
+    server: Server = None,
+    admin_key: AdminKey = None,
+    as_json: shared.AsJson = False,
+) -> None:
+    """Let new requests use an offset; running ones keep theirs. In a fleet it returns when no replica answers on the
+    offset that was active before.
+    """
+    with _client(server, admin_key) as client:
+        _say_activated(client.activate(name, quorum), as_json)
+
+
+def rollback(
+    quorum: Quorum = None, server: Server = None, admin_key: AdminKey = None, as_json: shared.AsJson = False
+) -> None:
     """Go back to the offset that was active before."""
     with _client(server, admin_key) as client:
-        _say_activated(client.rollback(), as_json)
+        _say_activated(client.rollback(quorum), as_json)
 
 
 def strength(
@@ -135,6 +160,7 @@ def add_to(app: typer.Typer) -> None:
 
 COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "list": list_offsets,
+    "status": status,
     "load": load,
     "activate": activate,
     "rollback": rollback,
@@ -192,6 +218,9 @@ def _say_activated(done: Activated, as_json: bool) -> None:
     else:
         before = f" (before: {done.previous})" if done.previous else ""
         say(f"{done.active.name}: active, {done.active.fingerprint}{before}")
+        if done.fleet is not None:
+            fenced = f"; answering nothing until they do: {', '.join(done.fleet.fenced)}" if done.fleet.fenced else ""
+            say(f"generation {done.fleet.generation}, held by {', '.join(done.fleet.holds)}{fenced}")
 
 
 def _row(offset: Offset) -> tuple[str, ...]:
