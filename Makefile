@@ -20,7 +20,7 @@ define venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool golden-tofu table-tofu table-training table-training-real table-about table-schemas report-demo clean
+.PHONY: help setup demo check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool drill-fleet golden-tofu table-tofu table-training table-training-real table-about table-schemas report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,11 @@ drill-processes: setup ## front-ends, engine and parent killed under load; build
 
 drill-pool: setup ## three black boxes of one model killed in turn under load, and one that answers 429; build/bench/pool.json
 	$(BIN)/python -m benchmarks.drill_pool $(ARGS)
+
+drill-fleet: setup ## three replicas over Redis (redis-server, pip install redis): swaps, and each of them cut off or killed; build/bench/fleet.json
+	@command -v redis-server >/dev/null || { echo "There is no redis-server on PATH: apt-get install redis-server"; exit 2; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[redis]'
+	$(BIN)/python -m benchmarks.drill_fleet $(ARGS)
 
 e2e-browser: setup ## the playground in chromium (CHROMIUM names its command); pictures in build/playground
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { echo "There is no chromium on PATH: apt-get install chromium, or make e2e-browser CHROMIUM=…"; exit 2; }

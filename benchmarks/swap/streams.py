@@ -39,6 +39,7 @@ class Got:
     """What came of it."""
 
     ask: Ask
+    began: float = field(default_factory=time.perf_counter)
     ids: list[int] = field(default_factory=list)
     arrivals: list[float] = field(default_factory=list)  # of each token, seconds
     fingerprints: set[str] = field(default_factory=set)

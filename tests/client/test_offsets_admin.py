@@ -47,6 +47,8 @@ def test_an_offset_is_loaded_activated_changed_added_up_rolled_back_and_unloaded
 def test_people_get_lines_and_tables(at_home: Command, admin: Administered) -> None:
     assert at_home("offsets", "list").stdout.splitlines()[1].split()[:2] == ["a", "active"]
     assert at_home("offsets", "activate", "a").stdout == f"a: active, {admin.fingerprints()['toy']} (before: a)\n"
+    status = at_home("offsets", "status").stdout.splitlines()
+    assert status[0] == "a server by itself; active: a" and status[2].split()[:3] == ["this", "server", "answers"]
     shown = at_home("offsets", "audit", "--limit", "1").stdout
     assert "key_id" in shown and "older ones: --before" in shown
 

@@ -162,6 +162,21 @@ def test_what_does_not_fit_the_upstreams_is_refused_with_a_sentence(given: dict[
         load_settings(**given)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"fleet_store": "redis://user:pass@host"}, "fleet_password"),
+        ({"fleet_store": "/state"}, "fleet_store: it is file, or redis://"),
+        ({"fleet_store": "file", "fleet_password": "p"}, "of no use"),
+        ({"fleet_store": "file", "fleet_poll_s": 5.0, "fleet_contact_s": 10.0}, "at least three times"),
+    ],
+)
+def test_what_is_no_fleet_is_refused_with_a_sentence(given: dict[str, object], words: str) -> None:
+    with pytest.raises(SettingsError, match=words) as caught:
+        load_settings(**given)
+    assert "user" not in str(caught.value)
+
+
 def test_keys_of_upstreams_are_in_no_error_and_no_text() -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(upstream_url=TWO, upstream_key="secret-1,secret-2,secret-3")

@@ -236,6 +236,10 @@ async def test_operators_see_and_change_what_the_engine_process_holds(site: Site
         assert (newest["action"], newest["key_id"], newest["request_id"]) == ("unload", "key", "req-1")
         with pytest.raises(Conflict):
             await remote.unload("a", actor=WHO)
+        alone = await remote.fleet()
+        assert (alone["store"], alone["active"], len(alone["replicas"])) == (None, "a", 1)
+        with pytest.raises(BadRequest, match="not a replica of a fleet"):
+            await remote.activate("b", quorum=2, actor=WHO)
 
 
 async def test_places_are_those_of_all_front_ends_together(site: Site) -> None:

@@ -271,6 +271,14 @@ def test_the_audit_log_names_key_and_request_never_the_key_and_comes_in_pages(ad
     assert admin.call("GET", f"/audit?before={10**30}").status_code == 400
 
 
+def test_a_server_by_itself_is_a_fleet_of_one_and_takes_no_quorum(admin: Administered) -> None:
+    shown = admin.call("GET", "/fleet").json()
+    assert (shown["store"], shown["generation"], len(shown["replicas"])) == (None, None, 1)
+    assert shown["replicas"][0]["active"] == shown["active"]
+    for path in ("/offsets/a/activate?quorum=1", "/offsets/rollback?quorum=1", "/offsets/a/activate?quorum=0"):
+        assert admin.call("POST", path).status_code == 400
+
+
 def test_state_and_log_survive_a_restart(root: Path) -> None:
     with administered(root) as first:
         first.load("b", strength=0.5)
