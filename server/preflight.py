@@ -114,6 +114,9 @@ def opened_store(settings: Settings) -> "Store":
 
 async def check_state_unchanged(settings: Settings) -> None:
     """Checks the state folder without making it or a file in it."""
+    if settings.fleet_store not in (None, FOLDER):
+        opened_store(settings)
+        return
     folder = state_folder(settings)
     if folder is None:
         return

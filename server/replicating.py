@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from deltaserve.offset_models.files.locks import locked
 from deltaserve.server.fleet.joining import Joining, Seed, kept_in
 from deltaserve.server.fleet.journal import FleetJournal
-from deltaserve.server.fleet.offsets import FleetOffsets
+from deltaserve.server.fleet.offsets import READY_WITHIN_S, FleetOffsets
+from deltaserve.server.fleet.presence import PATIENCE
 from deltaserve.server.fleet.replica import Replica, Terms
 from deltaserve.server.fleet.stores.opening import FOLDER
 from deltaserve.server.opening import open_engine, report, watch
@@ -36,7 +37,7 @@ async def open_replica(settings: Settings, stack: AsyncExitStack) -> FleetOffset
     replica = Replica(registry, journal, store, terms, logger())
     stack.push_async_callback(replica.leave)
     _in_background(replica.run(), stack)
-    offsets = FleetOffsets(registry, replica)
+    offsets = FleetOffsets(registry, replica, READY_WITHIN_S + PATIENCE * terms.contact_s)
     await _join(settings, stack, replica, registry, _kept(settings, folder))
     if settings.watch_offsets:
         watch(offsets, place(settings)[0], settings, stack)

@@ -34,7 +34,7 @@ async def stopped_replica(replicas: Sequence[Running], short: Ask) -> Fault:
     lost = replicas[-1]
     os.kill(lost.pid, signal.SIGSTOP)
     try:
-        fingerprint, took_s = await _activated(replicas[0], NAMES[0])
+        fingerprint, took_s = await _activated_another(replicas[0])
     finally:
         os.kill(lost.pid, signal.SIGCONT)
     answers = await _until_answered(lost, short)
@@ -44,16 +44,16 @@ async def stopped_replica(replicas: Sequence[Running], short: Ask) -> Fault:
 async def killed_replica(replicas: Sequence[Running], short: Ask) -> Fault:
     """The others' activation is answered once the dead one is surely fenced."""
     os.kill(replicas[-1].pid, signal.SIGKILL)
-    fingerprint, took_s = await _activated(replicas[0], NAMES[1])
+    fingerprint, took_s = await _activated_another(replicas[0])
     answers = [got for replica in replicas[:-1] for got in await _until_answered(replica, short)]
     return Fault(_older(answers, fingerprint), took_s)
 
 
 async def killed_store(replicas: Sequence[Running], store: RedisServer, short: Ask, contact_s: float) -> Fault:
     """Changes are refused, answers go on until the fence; a store that is back empty gets the record again."""
-    fingerprint, _ = await _activated(replicas[0], NAMES[2])
+    fingerprint, _ = await _activated_another(replicas[0])
     store.kill()
-    refused = await _refuses(replicas[0], NAMES[0])
+    refused = await _refuses(replicas[0])
     before = await _ask(replicas[0], short)
     await asyncio.sleep(contact_s + 1.0)
     fenced = [await _ask(replica, short) for replica in replicas]
@@ -65,17 +65,19 @@ async def killed_store(replicas: Sequence[Running], store: RedisServer, short: A
     return Fault(_older([before, *answers], fingerprint), took_s, as_told)
 
 
-async def _activated(replica: Running, name: str) -> tuple[str, float]:
-    began = time.monotonic()
+async def _activated_another(replica: Running) -> tuple[str, float]:
+    """The fingerprint of an offset that was not active, and the seconds of its activation."""
     async with AsyncAdminClient(replica.url, api_key=ADMIN_KEY) as admin:
-        done = await admin.activate(name)
+        active = (await admin.fleet())["active"]
+        began = time.monotonic()
+        done = await admin.activate(next(name for name in NAMES if name != active))
     return str(done.active.fingerprint), time.monotonic() - began
 
 
-async def _refuses(replica: Running, name: str) -> bool:
+async def _refuses(replica: Running) -> bool:
     async with AsyncAdminClient(replica.url, api_key=ADMIN_KEY) as admin:
         try:
-            await admin.activate(name)
+            await admin.activate(NAMES[0])
         except ClientError:
             return True
     return False

@@ -82,17 +82,17 @@ def sealed(state: RegistryState) -> bytes:
     return orjson.dumps({"state": body, "sha256": digest_of(body)}, option=orjson.OPT_INDENT_2) + b"\n"
 
 
-def unsealed(raw: bytes) -> dict[str, Any]:
+def unsealed(raw: bytes, name: str = STATE_FILE) -> dict[str, Any]:
     """The fields of a sealed state, of whatever format. Raises CorruptState for anything that `sealed` did not make."""
     try:
         outer = orjson.loads(raw)
         body, digest = outer["state"], outer["sha256"]
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise CorruptState(f"{STATE_FILE} is torn: it is not the JSON that this program writes. {REMEDY}") from error
+        raise CorruptState(f"{name} is torn: it is not the JSON that this program writes. {REMEDY}") from error
     if digest_of(body) != digest:
-        raise CorruptState(f"{STATE_FILE} was changed or is damaged: its digest does not fit. {REMEDY}")
+        raise CorruptState(f"{name} was changed or is damaged: its digest does not fit. {REMEDY}")
     if not isinstance(body, dict):
-        raise CorruptState(f"{STATE_FILE} does not hold a registry's state. {REMEDY}")
+        raise CorruptState(f"{name} does not hold a registry's state. {REMEDY}")
     return body
 
 

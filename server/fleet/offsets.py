@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from deltaserve.errors import Conflict
+from deltaserve.errors import Conflict, StoreUnreachable
 from deltaserve.offset_models.registry.audit import Event
 from deltaserve.server.fleet.presence import PATIENCE, Presence, failures, holders, unready
 from deltaserve.server.fleet.replica import Replica
@@ -155,12 +155,18 @@ class FleetOffsets(LocalRegistry):
         """
         generation, fence_s = self.replica.journal.known.generation, self.replica.journal.known.fence_s
         until = time.monotonic() + PATIENCE * self.replica.terms.contact_s + fence_s + _SPARE_S
-        await self.replica.contact()
-        while True:
-            alive = await self.replica.present()
-            if all(one.settled(generation) for one in alive) or time.monotonic() > until:
-                return {"fleet": holders(generation, alive)}
-            await asyncio.sleep(_LOOKS_S)
+        try:
+            await self.replica.contact()
+            while True:
+                alive = await self.replica.present()
+                if all(one.settled(generation) for one in alive) or time.monotonic() > until:
+                    return {"fleet": holders(generation, alive)}
+                await asyncio.sleep(_LOOKS_S)
+        except StoreUnreachable as error:
+            raise StoreUnreachable(
+                f"The change is made, as generation {generation} of the fleet's record, but the store does not answer "
+                "any more: who holds it is not known. Look at the fleet's status once it does."
+            ) from error
 
 
 def _not_ready(name: str, replicas: int, waiting: Mapping[str, str]) -> str:

@@ -35,7 +35,7 @@ def encode(record: Record) -> bytes:
 
 def decode(raw: bytes) -> Record:
     """Also of a single server's state file, which is the first generation. Raises CorruptState."""
-    body = unsealed(raw)
+    body = unsealed(raw, "The fleet's record")
     if body.get("format") == STATE_FORMAT:
         # A single server writes an empty state before its first change: nobody has chosen anything then.
         body = {**body, "format": FLEET_FORMAT, "generation": 1 if body.get("versions") else 0}

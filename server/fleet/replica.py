@@ -157,8 +157,8 @@ class Replica:
         silent = self.standing.silent_s(began)
         if silent is not None and silent > self.terms.contact_s:
             # Taken for dead by others, who may forget that row at any moment: this replica comes back as another one.
-            gone, self._presence = self._presence, self._new_presence()
-            await asyncio.to_thread(self.store.leave, gone)
+            await asyncio.to_thread(self.store.leave, self._presence)
+            self._presence = self._new_presence()
         self._presence = self._described()
         stored = await asyncio.to_thread(self.store.contact, self._presence)
         stored = await self._mended(stored)
@@ -265,7 +265,8 @@ class Replica:
         if (reason is None) == (self._told is None):
             return
         if reason is not None:
-            self._log.error("fenced", reason=reason)
+            say = self._log.info if self.standing.holds is None else self._log.error  # each one is at its start
+            say("fenced", reason=reason)
         else:
             self._log.info("not fenced any more", generation=self.standing.holds)
         self._told = reason

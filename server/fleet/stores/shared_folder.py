@@ -35,8 +35,6 @@ class SharedFolder:
         self._folder = folder
         self._path = folder / STATE_FILE
         self._looked_at: tuple[int, int] | None = None  # the record's file, before it was last read for a contact
-        with _reachable(folder):
-            (folder / PRESENT).mkdir(parents=True, exist_ok=True)
 
     @property
     def where(self) -> str:
@@ -60,6 +58,7 @@ class SharedFolder:
 
     def contact(self, presence: Presence) -> Stored:
         with _reachable(self._folder):
+            (self._folder / PRESENT).mkdir(parents=True, exist_ok=True)
             _write_quickly(self._row(presence.id), msgspec.json.encode(presence))
         self._looked_at = self._signature()
         return self.read()
@@ -78,6 +77,8 @@ class SharedFolder:
 
     def append(self, event: Event) -> None:
         with _reachable(self._folder), self._alone():
+            if not self._path.exists():  # a log without a record means that the record was lost
+                write_atomically(self._path, encode(Record()))
             AuditLog(self._folder).append(event)
 
     def page(self, limit: int, before: int | None = None) -> Page:
@@ -109,6 +110,7 @@ class SharedFolder:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """The only writer. A replica that is stopped while it writes holds up changes, and nothing else."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / WRITING).open("ab") as file:
             until = time.monotonic() + _LOCKED_WITHIN_S
             while True:

