@@ -75,9 +75,8 @@ class FleetOffsets(LocalRegistry):
         return {"name": name, "state": "unloaded"} | await self._settled()
 
     async def fleet(self) -> Json:
-        await self.replica.present()
+        listed = await self.replica.listed()
         known, terms = self.replica.journal.known, self.replica.terms
-        listed = await asyncio.to_thread(self.replica.store.present)
         return {
             "store": self.replica.store.where,
             "generation": known.generation,
@@ -85,27 +84,7 @@ class FleetOffsets(LocalRegistry):
             "fence_s": known.fence_s,
             "contact_s": terms.contact_s,
             "asked": terms.replica,
-            "replicas": [self._row(one, known.generation) for one in listed],
-        }
-
-    def _row(self, one: Presence, generation: int) -> Json:
-        silent, alive = self.replica.silence(one)
-        return {
-            "replica": one.replica,
-            "alive": alive,
-            "silent_s": round(silent, 1),
-            "fenced": one.fenced if alive else "it has made no contact with the store",
-            "generation": one.holds,
-            "seen": one.seen,
-            "ready": one.ready,
-            "behind": generation - (one.holds or 0),
-            "behind_s": round(one.behind_s, 1),
-            "active": one.active,
-            "digest": one.digest,
-            "failed": dict(one.failed),
-            "streams": [
-                {"name": row.name, "digest": row.digest, "state": row.state, "streams": row.streams} for row in one.rows
-            ],
+            "replicas": [_row(one, silent_s, alive, known.generation) for one, silent_s, alive in listed],
         }
 
     async def _loaded(
@@ -154,12 +133,13 @@ class FleetOffsets(LocalRegistry):
         Where a replica is cut off that takes as long as its fence (see the package's text).
         """
         generation, fence_s = self.replica.journal.known.generation, self.replica.journal.known.fence_s
-        until = time.monotonic() + PATIENCE * self.replica.terms.contact_s + fence_s + _SPARE_S
+        began = time.monotonic()
         try:
             await self.replica.contact()
             while True:
                 alive = await self.replica.present()
-                if all(one.settled(generation) for one in alive) or time.monotonic() > until:
+                longest_s = PATIENCE * max((one.contact_s for one in alive), default=0.0) + fence_s + _SPARE_S
+                if all(one.settled(generation) for one in alive) or time.monotonic() - began > longest_s:
                     return {"fleet": holders(generation, alive)}
                 await asyncio.sleep(_LOOKS_S)
         except StoreUnreachable as error:
@@ -175,3 +155,23 @@ def _not_ready(name: str, replicas: int, waiting: Mapping[str, str]) -> str:
         f"Not enough of the {replicas} live replicas can answer with {name!r} yet ({why}). Nothing was changed: repeat "
         "this later, or name a quorum."
     )
+
+
+def _row(one: Presence, silent_s: float, alive: bool, generation: int) -> Json:
+    return {
+        "replica": one.replica,
+        "alive": alive,
+        "silent_s": round(silent_s, 1),
+        "fenced": one.fenced if alive else "it has made no contact with the store",
+        "generation": one.holds,
+        "seen": one.seen,
+        "ready": one.ready,
+        "behind": generation - (one.holds or 0),
+        "behind_s": round(one.behind_s, 1),
+        "active": one.active,
+        "digest": one.digest,
+        "failed": dict(one.failed),
+        "streams": [
+            {"name": row.name, "digest": row.digest, "state": row.state, "streams": row.streams} for row in one.rows
+        ],
+    }

@@ -107,15 +107,17 @@ class Replica:
 
     async def present(self) -> list[Presence]:
         """Every replica that is alive, as far as this one has watched. Raises StoreUnreachable."""
-        listed = await asyncio.to_thread(self.store.present)
-        now = self._clock()
-        self.watcher.saw(now, listed)
-        return [one for one in listed if self.watcher.alive(one, now)]
+        return [one for one, _, alive in await self.listed() if alive]
 
-    def silence(self, one: Presence) -> tuple[float, bool]:
-        """Seconds since its last contact, as far as this replica has watched; and whether it is alive."""
-        now = self._clock()
-        return self.watcher.silent_s(one, now), self.watcher.alive(one, now)
+    async def listed(self) -> list[tuple[Presence, float, bool]]:
+        """(replica, seconds since its last contact as far as this one has watched, whether it is alive).
+
+        Silent for how long is known as of the question: the list may be old by the time it arrives.
+        """
+        asked = self._clock()
+        found = await asyncio.to_thread(self.store.present)
+        self.watcher.saw(self._clock(), found)
+        return [(one, max(self.watcher.silent_s(one, asked), 0.0), self.watcher.alive(one, asked)) for one in found]
 
     # The loop
 
@@ -164,7 +166,9 @@ class Replica:
         stored = await self._mended(stored)
         self.journal.learn(stored.record)
         known = self.journal.known
-        self.standing = self.standing.heard(began, known.generation, known.fence_s)
+        silent = self.standing.silent_s(self._clock())  # until now: a contact that took long may have come too late
+        before = self.standing if silent is None or silent <= self.terms.contact_s else self.standing.lapsed()
+        self.standing = before.heard(began, known.generation, known.fence_s)
         self.reached.set()
 
     async def _mended(self, stored: Stored) -> Stored:
@@ -205,14 +209,12 @@ class Replica:
 
     async def _watch(self) -> None:
         """The other replicas, often enough to know the dead; rows of the long dead go."""
-        now = self._clock()
-        if now - self._watched_at < self.terms.contact_s / _WATCHES_PER_CONTACT:
+        asked = self._clock()
+        if asked - self._watched_at < self.terms.contact_s / _WATCHES_PER_CONTACT:
             return
-        self._watched_at = now
-        listed = await asyncio.to_thread(self.store.present)
-        self.watcher.saw(self._clock(), listed)
-        for one in listed:
-            if self.watcher.forgettable(one, self._clock()):
+        self._watched_at = asked
+        for one, _, _ in await self.listed():
+            if self.watcher.forgettable(one, asked):
                 await asyncio.to_thread(self.store.leave, one)
 
     # What it tells

@@ -1,5 +1,6 @@
 """May this replica answer? A pure state machine over what it has seen, held and heard, on its own clock alone."""
 
+import math
 from dataclasses import dataclass, replace
 
 
@@ -17,10 +18,16 @@ class Standing:
         now = replace(self, heard_at=began_at, seen=max(self.seen, generation))
         if now.behind == 0:
             return replace(now, must_hold_by=None)
-        deadline = began_at + fence_s
-        if generation <= self.seen and self.must_hold_by is not None:
+        if self.must_hold_by is not None:
             return now
-        return replace(now, must_hold_by=min(deadline, self.must_hold_by or deadline))
+        return replace(now, must_hold_by=began_at + fence_s)
+
+    def lapsed(self) -> "Standing":
+        """It was silent for too long, so others may have been told that it answers nothing: it begins anew.
+
+        Whatever it holds is not enough until it is the newest generation that the next contact reads.
+        """
+        return replace(self, holds=None, must_hold_by=-math.inf)
 
     def converged(self, generation: int) -> "Standing":
         """The active offset of `generation` answers from now on."""

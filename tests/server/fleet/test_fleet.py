@@ -133,6 +133,21 @@ async def test_a_replica_that_is_cut_off_stops_answering_before_the_activation_i
         assert len(fleet.shelf.present) == 3  # its old row is gone
 
 
+async def test_one_that_was_cut_off_has_no_grace_when_it_is_back(root: Path, tmp_path: Path) -> None:
+    lacking = Path(shutil.copytree(root, tmp_path / "offsets"))
+    shutil.rmtree(lacking / "b")
+    async with fleet_of(root, 1) as fleet:
+        lost = await fleet.add(root=lacking)
+        lost.view.cut = True
+        await fleet.members[0].offsets.add("b", "b", strength=None, activate=False, wait=True, actor=WHO)
+        await fleet.pass_time(CONTACT_S * 1.6)
+        assert (await activated(fleet.members[0], "b"))["holds"] == ["r1"]
+        lost.view.cut = False
+        await until(lambda: lost.replica.standing.seen == 3)
+        with pytest.raises(ReplicaFenced, match="has not loaded"):
+            await lost.answers()
+
+
 async def test_a_killed_replica_holds_up_activations_until_it_is_surely_fenced(root: Path) -> None:
     async with fleet_of(root, 2) as fleet:
         await loaded_everywhere(fleet, "b")

@@ -12,7 +12,10 @@ def after(*events: tuple[str, float, int]) -> Standing:
     """Each event: what, when, which generation."""
     standing = Standing()
     for what, at, generation in events:
-        standing = standing.heard(at, generation, FENCE_S) if what == "heard" else standing.converged(generation)
+        if what == "lapsed":
+            standing = standing.lapsed()
+        else:
+            standing = standing.heard(at, generation, FENCE_S) if what == "heard" else standing.converged(generation)
     return standing
 
 
@@ -36,6 +39,11 @@ JOINED = (("heard", 0.0, 1), ("holds", 0.0, 1))
         # holding an older one than is due is not enough
         ((*JOINED, ("heard", 5.0, 3), ("holds", 6.0, 2)), 15.1, "holds generation 2"),
         ((*JOINED, ("heard", 5.0, 2), ("heard", 20.0, 2), ("holds", 21.0, 2)), 25.0, None),
+        # one that was silent for too long answers nothing before it holds the newest: no grace, no older one
+        ((*JOINED, ("lapsed", 40.0, 0), ("heard", 40.0, 2)), 40.1, "has not loaded"),
+        ((*JOINED, ("lapsed", 40.0, 0), ("heard", 40.0, 2), ("holds", 40.0, 1)), 40.1, "holds generation 1"),
+        ((*JOINED, ("lapsed", 40.0, 0), ("heard", 40.0, 2), ("holds", 40.0, 2)), 40.1, None),
+        ((*JOINED, ("lapsed", 40.0, 0), ("heard", 40.0, 1), ("holds", 40.0, 1)), 40.1, None),
     ],
 )
 def test_the_fence(events: tuple[tuple[str, float, int], ...], now: float, sentence: str | None) -> None:
