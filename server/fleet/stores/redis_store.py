@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 import orjson
@@ -13,9 +13,6 @@ from deltaserve.offset_models.registry.audit import Event, Page, fields_of
 from deltaserve.server.fleet.presence import Presence
 from deltaserve.server.fleet.record import Record, decode, encode
 from deltaserve.server.fleet.stores.ports import Stored
-
-if TYPE_CHECKING:
-    import redis
 
 ANSWERS_WITHIN_S: Final = 2.0
 
@@ -43,7 +40,7 @@ class RedisStore:
     forgetful = True
 
     def __init__(self, url: str, prefix: str, password: str | None = None) -> None:
-        self._redis = connect(url, password)
+        self._redis: Any = connect(url, password)  # its answers are typed as those of both its clients
         self._url = url
         self._record, self._audit, self._present, self._channel = (
             f"{prefix}:{name}" for name in ("record", "audit", "replicas", "changes")
@@ -73,7 +70,7 @@ class RedisStore:
 
     def present(self) -> Sequence[Presence]:
         with _reachable(self._url):
-            rows = cast(dict[bytes, bytes], self._redis.hgetall(self._present))
+            rows: dict[bytes, bytes] = self._redis.hgetall(self._present)
         try:
             return [msgspec.json.decode(rows[id], type=Presence) for id in sorted(rows)]
         except msgspec.MsgspecError as error:
@@ -90,10 +87,10 @@ class RedisStore:
     def page(self, limit: int, before: int | None = None) -> Page:
         """Records are numbered by their place in the list, from 1."""
         with _reachable(self._url):
-            count = cast(int, self._redis.llen(self._audit))
+            count: int = self._redis.llen(self._audit)
             end = count if before is None else min(count, before - 1)
             start = max(end - limit, 0)
-            lines = cast(list[bytes], self._redis.lrange(self._audit, start, end - 1)) if end > start else []
+            lines: list[bytes] = self._redis.lrange(self._audit, start, end - 1) if end > start else []
         records = [{"seq": start + place, **orjson.loads(line)} for place, line in enumerate(lines, start=1)]
         return Page(tuple(reversed(records)), start + 1 if start else None, 0)
 
@@ -113,7 +110,7 @@ class RedisStore:
             time.sleep(max(until - time.monotonic(), 0.0))
 
 
-def connect(url: str, password: str | None) -> "redis.Redis":
+def connect(url: str, password: str | None) -> Any:
     """Raises NotConfigured where the client is not installed. Nothing is sent yet."""
     try:
         import redis
