@@ -16,7 +16,7 @@ from deltaserve.offset_models.tokenizer.fingerprint import TokenizerFingerprint,
 from deltaserve.offset_models.tokenizer.generation_config import recommended_sampling
 from deltaserve.offset_models.tokenizer.special_tokens import declared_ends, listed_tokens, named_tokens, optional_json
 from deltaserve.offset_models.tokenizer.token_bytes import spelling_of
-from deltaserve.offset_models.tokenizer.written import Texts, Veil, encode_veiled
+from deltaserve.offset_models.tokenizer.written import Covering, Texts, Veil, encode_veiled
 from deltaserve.server.decoding.constraints.compiling import GrammarCompiler
 from deltaserve.server.decoding.output.text import ByteDetokenizer, IncrementalDetokenizer, PlacedDetokenizer
 
@@ -81,7 +81,7 @@ class Tokenizer:
         """Covers the special tokens that are written in the texts of a JSON value; None where none is."""
         return Veil(self._special_texts) if self._specials.stand_in(value) else None
 
-    def encode_chat(self, text: str, veil: Veil, add_special: bool = False) -> list[int]:
+    def encode_chat(self, text: str, veil: Covering, add_special: bool = False) -> list[int]:
         """Ids of a rendered chat whose words are under the veil: what stands there is text. Raises BadRequest."""
         before, behind = self._around if add_special else ([], [])
         return [*before, *encode_veiled(text, veil, self.backend, self._plain, self._added), *behind]

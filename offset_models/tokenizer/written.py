@@ -8,7 +8,7 @@ in the rendered text are the template's own tokens.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from secrets import token_hex
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
@@ -20,6 +20,12 @@ REFUSED: Final = (
     "A message holds the text of one of the model's special tokens, and this tokenizer cannot write it as text: "
     "leave it out, or let the operator set message_special_tokens = true."
 )
+
+
+class Covering(Protocol):
+    """What a veil is for: it can be taken off."""
+
+    def off(self, text: str) -> str: ...
 
 
 class Veil:
@@ -80,7 +86,7 @@ def parts_of(text: str, added: Mapping[int, AddedToken]) -> Iterator[int | str]:
 
 
 def encode_veiled(
-    text: str, veil: Veil, backend: Backend, plain: Backend, added: Mapping[int, AddedToken]
+    text: str, veil: Covering, backend: Backend, plain: Backend, added: Mapping[int, AddedToken]
 ) -> list[int]:
     """Ids of a rendered chat whose words are veiled. `plain` reads special tokens as text.
 
