@@ -1,6 +1,8 @@
 """Stricter servers, paces and faults, over real HTTP."""
 
 import json
+import math
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +30,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def strict(model: Path) -> Iterator[BlackBoxProcess]:
-    refusals = ["--string-tokens-only", "--no-id-prompts", "--no-prompt-lists", "--no-prompt-logprobs"]
-    others = ["--processed-logprobs", "--api-key", "one", "--api-key", "two", "--tokens-per-chunk", "4"]
+    refusals = ["--string-tokens-only", "--no-id-prompts", "--no-prompt-lists", "--no-prompt-logprobs", "--no-grammars"]
+    others = [
+        "--processed-logprobs",
+        "--api-key",
+        "one",
+        "--api-key",
+        "two",
+        "--tokens-per-chunk",
+        "4",
+        "--no-grammars",
+    ]
     with blackbox(model, *refusals, *others) as running:
         running.client.headers["authorization"] = "Bearer two"
         yield running
@@ -51,7 +62,7 @@ def greedy_by_default(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def greedy(greedy_by_default: Path) -> Iterator[BlackBoxProcess]:
-    with blackbox(greedy_by_default) as running:
+    with blackbox(greedy_by_default, "--unmasked-grammars") as running:
         yield running
 
 
@@ -124,6 +135,61 @@ def test_processed_logprobs_include_temperature_and_masks(strict: BlackBoxProces
     assert max(first(temperature=0.3).values()) > max(first(temperature=3).values())
     assert -9999.0 in first(temperature=1, top_k=1).values()
     assert max(first(temperature=0, logit_bias={"200": 100}).values()) == pytest.approx(0, abs=1e-4)
+
+
+def listed(running: BlackBoxProcess, **body: Any) -> tuple[str, list[dict[str, float]]]:
+    """A greedy answer's text and what is possible of its lists."""
+    choice = running.complete(PROMPT, temperature=0, max_tokens=12, logprobs=5, **body)["choices"][0]
+    tables = choice["logprobs"]["top_logprobs"]
+    return choice["text"], [{name: value for name, value in table.items() if value > -9999} for table in tables]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"structured_outputs": {"choice": ["yes", "yet"]}},
+        {"structured_outputs": {"regex": "ye[st]"}},
+        {"structured_outputs": {"grammar": 'root ::= "ye" ("s" | "t")'}},
+        {"structured_outputs": {"json": {"enum": ["s", "t"]}}},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"enum": ["s", "t"]}}}},
+    ],
+    ids=str,
+)
+def test_under_a_grammar_lists_are_masked_as_in_vllm_unless_they_are_to_be_the_models_own(
+    paced: BlackBoxProcess, greedy: BlackBoxProcess, form: dict[str, Any]
+) -> None:
+    (text, masked), (same, unmasked) = listed(paced, **form), listed(greedy, **form)
+    _, free = listed(paced)
+    assert text == same and text in {"yes", "yet", '"s"', '"t"'}
+    assert unmasked[0].items() >= free[0].items()  # and the drawn token
+    for table in masked:
+        assert len(table) <= 2 and sum(map(math.exp, table.values())) == pytest.approx(1, abs=1e-4)
+
+
+def test_several_answers_go_their_own_ways_through_a_grammar(paced: BlackBoxProcess) -> None:
+    answer = paced.complete(PROMPT, n=8, seed=1, max_tokens=8, structured_outputs={"regex": "[a-z]{3}[0-9]"})
+    texts = [choice["text"] for choice in answer["choices"]]
+    assert len(set(texts)) > 4 and all(re.fullmatch("[a-z]{3}[0-9]", text) for text in texts)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"structured_outputs": {"json": {}, "regex": "a"}},
+        {"structured_outputs": {"structural_tag": "{}"}},
+        {"structured_outputs": {"regex": "(("}},
+        {"structured_outputs": {"grammar": "start: b"}},
+        {"response_format": {"type": "xml"}},
+    ],
+    ids=str,
+)
+def test_a_grammar_that_cannot_be_is_refused(paced: BlackBoxProcess, form: dict[str, Any]) -> None:
+    refusal = paced.post(COMPLETIONS, prompt=PROMPT, **form)
+    assert (refusal.status_code, refusal.json()["error"]["type"]) == (400, "BadRequestError")
+
+
+def test_a_server_without_grammars_says_so(strict: BlackBoxProcess) -> None:
+    assert strict.post(COMPLETIONS, prompt="a", structured_outputs={"regex": "a"}).status_code == 400
 
 
 def test_several_tokens_travel_in_a_chunk(strict: BlackBoxProcess) -> None:
