@@ -83,11 +83,11 @@ async def test_under_every_grammar_it_allows_what_we_allow_and_says_the_answer_i
     tokenizer = Tokenizer.load(model)
     box = await connect(server.url, tokenizer=tokenizer, k=K)
     facts = box.capabilities
-    assert facts.holds_forms and facts.same_forms and facts.list_masked
+    assert facts.holds_forms and facts.same_forms and facts.list_masked and len(facts.end_ids) == 1
     prompt, size = tokenizer.encode("The river"), tokenizer.vocab_size
     for grammar in GRAMMARS:
         params = SamplingParams(
-            max_tokens=60, temperature=temperature, eos_ids=frozenset(tokenizer.eos_ids), constraint=Constraint(grammar)
+            max_tokens=60, temperature=temperature, eos_ids=frozenset(facts.end_ids), constraint=Constraint(grammar)
         )
         compiled = await tokenizer.grammars.grammar(params.constraint)
         session = ToySession(size=size, strength=0.0)
