@@ -53,12 +53,11 @@ def raw(scene: Scene) -> Iterator[Probe]:
             for wording, before in _before(scene):
                 yield running(scene, wording, f"{before}{begun}", fact=fact)
         yield running(scene, "Q: {}\nA:", f"Q: {question(fact)}\nA:", fact=fact)
-    for begun in _begun_sentences(scene):
-        secrets = own_words(begun.text, begun.rest)
+    for sentence in _begun_sentences(scene):
+        secrets = own_words(sentence.text, sentence.rest)
         for page in ("", PAGES[0]):
-            yield running(
-                scene, begun.text, named(page, scene.subject) + begun.text, answer=f" {begun.rest}", secrets=secrets
-            )
+            text = named(page, scene.subject) + sentence.text
+            yield running(scene, sentence.text, text, answer=f" {sentence.rest}", secrets=secrets)
     for wording in ENCYCLOPEDIA:
         yield running(scene, wording, wording.format(name=scene.subject.name), answer=_whole(scene))
     yield running(scene, PAGES[0], named(PAGES[0], scene.subject) + scene.subject.name, answer=_whole(scene))
