@@ -37,14 +37,15 @@ FIGURES = ("greedy_agreement", "total_variation", "certified", "tail_mass")
 NAMED_KS = (5, 20)
 NAMED_FIGURES = (
     "uncertified_per_100", "greedy_agreement", "total_variation", "calls_per_100", "named_calls_per_100",
+    "added_per_100",
 )  # fmt: skip
 
 
 async def positions(pair: LocalPair, questions: Sequence[str]) -> list[tuple[Proposal, OffsetRow]]:
     """Every position of the corrected greedy answers, with the widest list that the black box gives."""
     params = replace(GREEDY, eos_ids=pair.backends.end_ids(pair.version))
-    seen, _ = await by_name.answered(pair, by_name.Way(pair.box.capabilities.k, "off"), questions, params)
-    return [(proposal, row) for _, proposal, row in seen]
+    answers = await by_name.answered(pair, by_name.Way(pair.box.capabilities.k, "off"), questions, params)
+    return [(proposal, row) for answer in answers for _, proposal, row in answer.seen]
 
 
 def cut(proposal: Proposal, k: int) -> Proposal:
@@ -117,8 +118,12 @@ async def main_async(args: argparse.Namespace) -> None:
         if table:
             report.show(title, list(table[0]), [list(row.values()) for row in table])
     figures = {f"{r['questions']}_{r['policy']}_{r['k']}_{name}": r[name] for r in rows for name in FIGURES}
-    figures |= {f"{r['questions']}_t{r['T']:g}_{r['k']}_{r['named']}_{n}": r[n] for r in named for n in NAMED_FIGURES}
+    figures |= {f"{_name_of(r)}_{n}": r[n] for r in named for n in NAMED_FIGURES}
     print(report.write("fidelity", figures, {"limit": args.limit, "k_oracle": args.k_oracle}, [*rows, *named]))
+
+
+def _name_of(row: dict[str, Any]) -> str:
+    return f"{row['questions']}_t{row['T']:g}_{row['k']}_{row['named']}_{row['of']}"
 
 
 def main() -> None:

@@ -52,6 +52,7 @@ CONFIG_FILE = f"{PREFIX}CONFIG"
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")  # extensions of browsers have schemes of their own
 _STORE = re.compile(r"file|(redis|valkey)s?://[^/\s@?#]+(/\d{1,3})?")  # a password would be seen in lists of processes
 _MOST_FRONT_ENDS, _CORES_EACH = 4, 4  # of `workers` where the operator does not say
+_NAMED_AHEAD = 8  # tokens that come with a call of names: as long as none of them waits long for the last
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -96,11 +97,11 @@ class Settings(BaseSettings):
     named_ids: Literal["off", "auto", "always"] = Field(
         "off",
         description="ask a black box that can (vLLM, SGLang) for the numbers of ids that the pair lifts; auto: where "
-        "the imputed tail may decide, one call an answer and one more for every 20 tokens; always: there, and where a "
-        "greedy step is not certified",
+        "the imputed tail may decide, or the call takes the place of another one, one call an answer and one more for "
+        "every 20 tokens; always: there, and where a greedy step is not certified",
     )
     named_tail: float = Field(
-        0.1, ge=0, lt=1, description="share of the corrected distribution above which the imputed tail may decide"
+        0.03, ge=0, lt=1, description="share of the corrected distribution above which the imputed tail may decide"
     )
     upstream_ping_s: Seconds = Field(10.0, description="how often an idle black box is asked whether it is there")
     upstream_calls_at_once: NumberOfEach = Field(
@@ -388,7 +389,7 @@ class Settings(BaseSettings):
     def _naming(self) -> Naming | None:
         if self.named_ids == "off" or self.tail == "truncate":
             return None
-        return Naming(tail=self.named_tail, certify=self.named_ids == "always")
+        return Naming(tail=self.named_tail, certify=self.named_ids == "always", ahead=_NAMED_AHEAD)
 
     def _guard(self) -> Guard | None:
         if self.guard_kl is None:

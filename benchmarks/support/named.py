@@ -1,6 +1,8 @@
-"""Answers of the whole path with and without ids that are asked for by name, and how close each step came to exact."""
+"""Answers of the whole path with and without ids that are asked for by name, and how close each step came to exact.
 
-from collections import Counter
+The pair drafts no blocks here: how many it does depends on the machine's speed, and calls are counted.
+"""
+
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -11,8 +13,9 @@ import numpy as np
 from benchmarks.support.local import LocalPair
 from deltaserve.server.decoding.correction import correct
 from deltaserve.server.decoding.deciding.corrector import Decision
+from deltaserve.server.decoding.deciding.naming import NamesWanted
 from deltaserve.server.decoding.deciding.row_session import RowSession
-from deltaserve.server.decoding.decoder import DraftSource, Names, decode
+from deltaserve.server.decoding.decoder import DraftSource, decode
 from deltaserve.server.decoding.drafting.adaptive import BlockLimits
 from deltaserve.server.decoding.drafting.sources import Drafting
 from deltaserve.server.decoding.history import History
@@ -22,11 +25,10 @@ from deltaserve.server.decoding.protocols import Draft, DraftParams, Floats, Off
 from deltaserve.server.decoding.sampling import target
 from deltaserve.server.decoding.stream import Stream
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
-from deltaserve.server.upstream.listing.block_scorer import block_scorer
 from deltaserve.server.upstream.listing.named import named_ids
 
 MODES = ("off", "auto", "always")
-_TAIL, _PER_TOKEN, _LONGEST_PROMPT = 0.1, 0.05, 256
+_TAIL, _AHEAD, _PER_TOKEN = 0.03, 8, 0.05
 _PLACE_S = 600.0
 
 Prefix = tuple[int, ...]
@@ -61,8 +63,8 @@ class Recording:
     def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
         return self.source.open(stream)
 
-    async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
-        return await self.source.named(stream, run, names)
+    async def named(self, stream: Stream, run: Sequence[Proposal], wanted: NamesWanted) -> list[Proposal]:
+        return await self.source.named(stream, run, wanted)
 
     def holds(self, stream: Stream) -> bool:
         return self.then.holds(stream)
@@ -88,32 +90,40 @@ class Way:
 
     @property
     def policy(self) -> Policy:
-        return Policy(naming=None if self.mode == "off" else Naming(tail=_TAIL, certify=self.mode == "always"))
+        naming = Naming(tail=_TAIL, certify=self.mode == "always", ahead=_AHEAD)
+        return Policy(naming=None if self.mode == "off" else naming)
 
     def sources(self, box: CompletionsBox) -> Callable[[], DraftSource]:
         """Makes the source of each answer."""
         box = box.knowing(k=self.k)
-        names, scorer = None if self.mode == "off" else named_ids(box), block_scorer(box, _LONGEST_PROMPT)
+        names = None if self.mode == "off" else named_ids(box)
         drafting = Drafting(BlockLimits(), named_per_token=_PER_TOKEN if self.mode == "auto" else None)
-        return lambda: drafting.source(box, scorer, names)
+        return lambda: drafting.source(box, None, names)
 
 
-async def answered(
-    pair: LocalPair, way: Way, questions: Sequence[str], params: SamplingParams
-) -> tuple[list[Seen], Counter[str]]:
-    """Every step of the answers, and what they cost together."""
-    source_of, costs, seen = way.sources(pair.box), Counter[str](), list[Seen]()
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Its tokens, what each was decided from, and what it cost."""
+
+    tokens: list[int]
+    seen: list[Seen]
+    calls: int
+    named_calls: int
+
+
+async def answered(pair: LocalPair, way: Way, questions: Sequence[str], params: SamplingParams) -> list[Answer]:
+    """An answer to each question."""
+    source_of, answers = way.sources(pair.box), list[Answer]()
     for question in questions:
         session = Remembering(await pair.version.open(_PLACE_S))
         ids = pair.encoded(question)
         stream = Stream(ids, params, session, pair.version.tokenizer.detokenizer(ids), policy=way.policy)
         source = Recording(source_of())
-        async for _ in decode(stream, source):
-            pass
+        tokens = [step.token_id async for step in decode(stream, source)]
         session.close()
-        costs.update(calls=stream.stats.upstream_calls, named_calls=stream.stats.named_calls)
-        seen += [(prefix, proposal, session.rows[prefix]) for prefix, proposal in source.decided]
-    return seen, costs
+        seen = [(prefix, proposal, session.rows[prefix]) for prefix, proposal in source.decided]
+        answers.append(Answer(tokens, seen, stream.stats.upstream_calls, stream.stats.named_calls))
+    return answers
 
 
 @dataclass(slots=True)
@@ -130,10 +140,11 @@ class Oracle:
         return self.known[prefix]
 
 
-async def figures_of(oracle: Oracle, seen: Sequence[Seen], costs: Counter[str]) -> dict[str, float]:
+async def figures_of(oracle: Oracle, answers: Sequence[Answer]) -> dict[str, float]:
     """Each step as it was decided, against the whole vocabulary."""
     params = SamplingParams(max_tokens=1, temperature=0.0)
     certified, agreed, distances = [], [], []
+    seen = [step for answer in answers for step in answer.seen]
     for prefix, proposal, row in seen:
         whole, part = correct(await oracle.listed(prefix), row), correct(proposal, row)
         exact, found = (target(corrected, params, History(params, ())) for corrected in (whole, part))
@@ -142,12 +153,13 @@ async def figures_of(oracle: Oracle, seen: Sequence[Seen], costs: Counter[str]) 
         distances.append(0.5 * float(np.abs(_probs(whole.dense()) - _probs(part.dense())).sum()))
     per_100 = 100.0 / len(seen)
     return {
+        "answers": len(answers),
         "steps": len(seen),
         "uncertified_per_100": per_100 * certified.count(False),
         "greedy_agreement": float(np.mean(agreed)),
         "total_variation": float(np.mean(distances)),
-        "calls_per_100": per_100 * costs["calls"],
-        "named_calls_per_100": per_100 * costs["named_calls"],
+        "calls_per_100": per_100 * sum(answer.calls for answer in answers),
+        "named_calls_per_100": per_100 * sum(answer.named_calls for answer in answers),
     }
 
 
@@ -158,13 +170,26 @@ def _probs(weights: Floats) -> Floats:
 
 
 async def compared(pair: LocalPair, questions: dict[str, Sequence[str]], ks: Sequence[int]) -> list[dict[str, Any]]:
-    """A row for each kind of question, temperature, k and mode."""
+    """A row for each kind of question, temperature, k and mode: of all answers, and of those the same in all modes."""
     oracle, rows = Oracle(pair.box), list[dict[str, Any]]()
     ends = pair.backends.end_ids(pair.version)
     for split, texts in questions.items():
-        for temperature in (0.0, 1.0):
+        for temperature, k in ((temperature, k) for temperature in (0.0, 1.0) for k in ks):
             params = SamplingParams(max_tokens=48, temperature=temperature, seed=7, eos_ids=ends)
-            for way in (Way(k, mode) for k in ks for mode in MODES):
-                figures = await figures_of(oracle, *await answered(pair, way, texts, params))
-                rows.append({"questions": split, "T": temperature, "k": way.k, "named": way.mode} | figures)
+            by_mode = {mode: await answered(pair, Way(k, mode), texts, params) for mode in MODES}
+            for which, kept in (("all", by_mode), ("same", same_in_all(by_mode))):
+                fixed = {"questions": split, "T": temperature, "k": k, "of": which}
+                figures = {mode: await figures_of(oracle, answers) for mode, answers in kept.items() if answers}
+                rows += [fixed | {"named": mode} | found | added(found, figures) for mode, found in figures.items()]
     return rows
+
+
+def same_in_all(by_mode: dict[str, list[Answer]]) -> dict[str, list[Answer]]:
+    """The answers that every mode gives: what else differs is not the steps."""
+    together = zip(*by_mode.values(), strict=True)
+    same = [at for at, answers in enumerate(together) if all(one.tokens == answers[0].tokens for one in answers)]
+    return {mode: [answers[at] for at in same] for mode, answers in by_mode.items()}
+
+
+def added(found: dict[str, float], figures: dict[str, dict[str, float]]) -> dict[str, float]:
+    return {"added_per_100": found["calls_per_100"] - figures[MODES[0]]["calls_per_100"]}

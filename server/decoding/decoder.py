@@ -14,10 +14,8 @@ from deltaserve.errors import (
 )
 from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.deciding.naming import NamesWanted
-from deltaserve.server.decoding.protocols import Draft, Ids, Proposal
+from deltaserve.server.decoding.protocols import Draft, Proposal
 from deltaserve.server.decoding.stream import Piece, Step, Stream
-
-Names = Sequence[tuple[int, Ids]]  # (place in a run, ids that are wanted by name there)
 
 _MAX_BARREN_CALLS = 3  # upstream calls in a row that may fail or give nothing before the answer fails
 
@@ -31,8 +29,11 @@ class DraftSource(Protocol):
     def holds(self, stream: Stream) -> bool:
         """Whether the black box is sent the answer's constraint with the next draft: then that draft begins it."""
 
-    async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
-        """The run, completed where its first positions are not decided before. Raises UpstreamError."""
+    async def named(self, stream: Stream, run: Sequence[Proposal], wanted: NamesWanted) -> list[Proposal]:
+        """The run, completed where its first positions are not decided before; none of it: M is asked anew.
+
+        Raises UpstreamError.
+        """
 
     @property
     def observes(self) -> bool:
@@ -72,7 +73,7 @@ async def _steps(stream: Stream, source: DraftSource, draft: Draft) -> AsyncGene
             try:
                 decisions = await stream.corrector.decide(run, draft.temperature, observed=source.observes)
             except NamesWanted as wanted:
-                run = await source.named(stream, run, wanted.names)
+                run = await source.named(stream, run, wanted)
                 continue
             for proposal, decision in zip(run, decisions, strict=False):
                 step = stream.step(proposal, decision)

@@ -49,6 +49,7 @@ class Naming:
     tail: float  # share of q above which the tail may
     certify: bool = False  # and at every greedy step that is not certified, whatever its tail weighs
     most: int = 128  # ids that are named at a position
+    ahead: int = 0  # tokens of M's own behind a token that it did not draw, which the same call tells; 0: none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,11 @@ class Policy:
         """Whether something is asked of q over the whole vocabulary, whatever a constraint allows."""
         told = params.top_logprobs is not None or bool(self.explain)
         return told or self.guard is not None or params.repetition_penalty != 1.0
+
+    @property
+    def asking(self) -> Naming | None:
+        """`naming` as far as an explained answer may have it, each step of which shows a whole list."""
+        return replace(self.naming, ahead=0) if self.naming is not None and self.explain else self.naming
 
     @property
     def marks(self) -> list[str]:

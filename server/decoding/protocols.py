@@ -41,6 +41,7 @@ class Proposal:
     held: bool = False  # drawn within the answer's grammar, which M was sent
     masked: bool = False  # ℓ is normalised over what that grammar allows, and K has nothing else
     whole: bool = False  # and K is all of it
+    unlisted: bool = False  # K is no list, but what M drew and named ids: only a certain token may be decided from it
 
     @property
     def imputed(self) -> bool:
@@ -95,6 +96,18 @@ class BlockScorer(Protocol):
         """M's list after token_ids + drafted[:i] for i = 0 … m, with what M itself drew there."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a call that asked for ids by name told, and how M itself goes on behind a token that it may not have drawn.
+
+    `proposals`: M's greedy tokens behind the prefix and that token, `unlisted`, with the same ids named at each.
+    """
+
+    logprobs: Floats  # ℓ of the ids right after the prefix, nats
+    proposals: Sequence[Proposal]
+    drawn: int = 0  # tokens that M generated for it
+
+
 class NamedIds(Protocol):
     """A black box that tells the log-probabilities of ids that it is asked for by name."""
 
@@ -102,8 +115,15 @@ class NamedIds(Protocol):
     def most(self) -> int:
         """Ids that one call may name."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether such a call may also tell how M goes on: `ahead`."""
+
     async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> Sequence[Floats]:
         """ℓ of these ids after each prefix, nats, each of the shape of `ids`. One call. Raises UpstreamError."""
+
+    async def ahead(self, prefix: Sequence[int], token_id: int, ids: Ids, length: int) -> Ahead:
+        """ℓ of these ids after the prefix, and M's next `length` tokens behind it and `token_id`. The same call."""
 
 
 class Upstream(Protocol):

@@ -162,7 +162,7 @@ class Stream:
         if proposal.end_id is not None:
             self.params = self.params.ending_with(proposal.end_id)
         self.stats.guarded += decision.guarded
-        self.stats.unnamed += proposal.log_cap is not None and not proposal.named
+        self.stats.unnamed += proposal.log_cap is not None and not (proposal.named or proposal.unlisted)
         self.stats.bridged += proposal.bridged
         return Step(
             decision.token_id,

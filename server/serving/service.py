@@ -171,8 +171,12 @@ class Serving:
     def policy(self) -> Policy:
         """How answers are corrected: as the settings say, as far as the black box can."""
         policy = self.settings.policy
-        able = self._backends is not None and self._backends.upstream.names_ids
-        return policy if able or policy.naming is None else replace(policy, naming=None)
+        naming, box = policy.naming, None if self._backends is None else self._backends.upstream
+        if naming is None:
+            return policy
+        if box is None or not box.names_ids:
+            return replace(policy, naming=None)
+        return policy if box.names_go_on else replace(policy, naming=replace(naming, ahead=0))
 
     def require_scoring(self) -> None:
         """Raises UnsupportedParameter, saying what is missing, where the black box lets no prompt be scored."""

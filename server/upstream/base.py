@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-from deltaserve.server.decoding.protocols import Block, Draft, DraftParams, Floats, Ids
+from deltaserve.server.decoding.protocols import Ahead, Block, Draft, DraftParams, Floats, Ids
 from deltaserve.server.upstream.cost import Cost
 
 Dialect = Literal[
@@ -110,8 +110,15 @@ class UpstreamSession(ProbedUpstream, Protocol):
     def most(self) -> int:
         """Ids that one call may name. Only where the black box `names_ids`."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether such a call may also tell how the black box goes on."""
+
     async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> Sequence[Floats]:
         """ℓ of these ids after each prefix, as `NamedIds` says."""
+
+    async def ahead(self, prefix: Sequence[int], token_id: int, ids: Ids, length: int) -> Ahead:
+        """The same, and M's next tokens behind the prefix and `token_id`, as `NamedIds` says."""
 
     def prompt_lists(
         self, token_ids: Sequence[int], params: DraftParams, *, goes_on: bool = True, max_context: int | None = None
@@ -136,6 +143,10 @@ class BlackBox(ProbedUpstream, Protocol):
     @property
     def names_ids(self) -> bool:
         """Whether sessions can ask for ids by name."""
+
+    @property
+    def names_go_on(self) -> bool:
+        """Whether such a call can also tell what the black box says behind a token."""
 
     def session(self) -> UpstreamSession:
         """For one answer."""

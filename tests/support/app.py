@@ -123,7 +123,7 @@ class ScriptedBlackBox:
         finally:
             self.open -= 1
 
-    scores_blocks = names_ids = False
+    scores_blocks = names_ids = names_go_on = False
 
     def session(self) -> "ScriptedSession":
         return ScriptedSession(self)

@@ -13,10 +13,11 @@ import numpy as np
 from deltaserve.server.decoding.constraints.constraint import Constraint
 from deltaserve.server.decoding.constraints.grammar import Grammar
 from deltaserve.server.decoding.constraints.matching import Matcher, Place
+from deltaserve.server.decoding.deciding.naming import unlisted
 from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
-from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Block, DraftParams, Floats, Ids, Proposal
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Ahead, Block, DraftParams, Floats, Ids, Proposal
 from deltaserve.server.decoding.rows import NumpyRow
 from deltaserve.server.decoding.stream import Stream
 from tests.support.letters import END, compiled
@@ -189,6 +190,7 @@ class ToyNames:
     most: int = 12
     off: float = 0.0
     fault: Exception | None = None
+    goes_on: bool = False
     calls: list[tuple[list[list[int]], list[int]]] = field(default_factory=list)
 
     async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> list[Floats]:
@@ -196,6 +198,16 @@ class ToyNames:
         if self.fault is not None:
             raise self.fault
         return [toy_logprobs("black box", prefix, self.size)[ids] + self.off for prefix in prefixes]
+
+    async def ahead(self, prefix: Sequence[int], token_id: int, ids: Ids, length: int) -> Ahead:
+        (logprobs,) = await self.named([prefix], ids)
+        proposals, said = list[Proposal](), [*prefix, token_id]
+        for _ in range(length):
+            numbers = toy_logprobs("black box", said, self.size)
+            best = int(numbers.argmax())
+            proposals.append(unlisted(best, float(numbers[best]), ids, numbers[ids]))
+            said.append(best)
+        return Ahead(logprobs, proposals, 2 * length)
 
 
 @dataclass

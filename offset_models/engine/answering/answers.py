@@ -196,7 +196,7 @@ class Answers:
                 if decisions:  # it is asked again, as the first of the next run
                     break
                 if isinstance(outcome, NamesWanted):
-                    self._reply(answer, NamesWanted(_all_wanted(run)))
+                    self._reply(answer, NamesWanted(_all_wanted(run), outcome.likely))
                     return
                 self._broken(answer, outcome if isinstance(outcome, Exception) else TypeError("a run keeps no draft"))
                 return

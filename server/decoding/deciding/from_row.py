@@ -7,7 +7,7 @@ import numpy as np
 from deltaserve.errors import OtherGrammar
 from deltaserve.server.decoding.correction import Corrected, correct
 from deltaserve.server.decoding.deciding.corrector import Decision
-from deltaserve.server.decoding.deciding.naming import NamesWanted, names_wanted
+from deltaserve.server.decoding.deciding.naming import NamesWanted, likely_next, names_wanted
 from deltaserve.server.decoding.deciding.verification import verify
 from deltaserve.server.decoding.explanation import explain
 from deltaserve.server.decoding.history import History
@@ -69,8 +69,10 @@ def decide_from_row(
     goal = goal_at(row, proposal, params, policy, history)
     if proposal.masked:
         _require_same(proposal, goal)
-    if (names := names_wanted(proposal, goal, policy.naming)).size:
-        raise NamesWanted([(0, names)])
+    if (names := names_wanted(proposal, goal, policy.asking)).size:
+        raise NamesWanted([(0, names)], likely_next(proposal, goal, policy.asking))
+    if proposal.unlisted and not goal.certified:
+        raise NamesWanted([(0, NO_IDS)])
     if drawn_from is not None:
         proposal = replace(proposal, drawn_from=drawn_from)
     token_id = verify(proposal, goal, draft_temperature, noise, history.length)

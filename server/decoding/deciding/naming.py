@@ -19,14 +19,20 @@ from deltaserve.server.decoding.rows import log_sum_exp
 from deltaserve.server.decoding.sampling import Target
 
 _MASS_SLACK = 1e-2  # two calls may differ by what batches and caches do
+_LEFT_SLACK = 1e-3  # float32 log-softmax over 152k entries: a sum of 1.0005 was seen
+_BEST_SLACK = 1e-3  # nats: of a token that was drawn as the best one from other digits than those told
 
 
 class NamesWanted(Exception):
-    """The first position of a run is decided only when these ids were asked for; maybe others behind it, too."""
+    """The first position of a run is decided only when these ids were asked for; maybe others behind it, too.
 
-    def __init__(self, names: Sequence[tuple[int, Ids]]) -> None:
+    Without an id for it: its list is wanted, which is not known yet.
+    """
+
+    def __init__(self, names: Sequence[tuple[int, Ids]], likely: int | None = None) -> None:
         super().__init__("ids are wanted by name")
         self.names = list(names)  # (place in the run, ids), in order
+        self.likely = likely  # the token of the first one, where M will have to be asked anew behind it
 
 
 def names_wanted(proposal: Proposal, goal: Target, naming: Naming | None) -> Ids:
@@ -34,11 +40,12 @@ def names_wanted(proposal: Proposal, goal: Target, naming: Naming | None) -> Ids
 
     Nor where the list is masked: what M tells by name is not.
     """
-    asked = proposal.named or proposal.masked
-    if naming is None or asked or not proposal.top_ids.size or not _tail_may_decide(goal, naming):
+    asked = proposal.named or proposal.masked or proposal.unlisted
+    if naming is None or asked or not proposal.top_ids.size or not _tail_may_decide(proposal, goal, naming):
         return NO_IDS
     if goal.params.temperature == 0.0 and goal.params.repetition_penalty == 1.0:
-        return _rivals(proposal, goal, naming.most)
+        going_on = likely_next(proposal, goal, naming) is not None  # then they are named at what follows, too
+        return _lifted(goal, naming.most, proposal.top_ids) if going_on else _rivals(proposal, goal, naming.most)
     ends = np.setdiff1d(np.fromiter(goal.params.final_ids, np.int64), proposal.top_ids)
     ends = ends if goal.allowed is None else ends[goal.allowed.at(ends)]
     ends = ends[: naming.most // 2]
@@ -63,13 +70,33 @@ def _rivals(proposal: Proposal, goal: Target, most: int) -> Ids:
     return rivals if rivals.size else lifted  # what a bias or a penalty does to others is not in the offset
 
 
-def _tail_may_decide(goal: Target, naming: Naming) -> bool:
+def likely_next(proposal: Proposal, goal: Target, naming: Naming | None) -> int | None:
+    """The token that is likely to be decided, where that is not M's own and so ends M's draft: M is asked anew.
+
+    The call that names ids can then tell what follows, too. Of plain greedy answers only: what is told behind the token
+    proves the next ones or is not used, so that it does not matter for an answer whether it was there.
+    """
+    if naming is None or not naming.ahead or not proposal.top_ids.size or not _plain(goal):
+        return None
+    likely = goal.best()
+    return likely if likely != proposal.top_ids[0] else None
+
+
+def _plain(goal: Target) -> bool:
+    params = goal.params
+    greedy = params.temperature == 0.0 and not params.biased and params.top_logprobs is None
+    return greedy and goal.allowed is None and goal.shifts is None
+
+
+def _tail_may_decide(proposal: Proposal, goal: Target, naming: Naming) -> bool:
     corrected = goal.corrected
     if corrected.log_scale == -math.inf:
         return False  # there is none
     if goal.params.temperature == 0.0:
         certify = naming.certify and goal.params.repetition_penalty == 1.0  # under which no step is ever certified
-        return not goal.certified and (certify or _share(goal) > naming.tail)
+        if goal.certified or certify:
+            return not goal.certified
+        return _share(goal) > naming.tail or likely_next(proposal, goal, naming) is not None
     return _share(goal) > naming.tail
 
 
@@ -106,6 +133,21 @@ def with_names(proposal: Proposal, ids: Ids, logprobs: Floats) -> Proposal:
         order = np.argsort(-joined[1], kind="stable")
         joined = joined[0][order], joined[1][order]
     return replace(proposal, top_ids=joined[0], top_logprobs=joined[1], log_cap=cap, named=True)
+
+
+def unlisted(token_id: int, token_logprob: float, ids: Ids, logprobs: Floats) -> Proposal:
+    """A position where M told named ids and its own greedy token, but no list.
+
+    No other id has more than M's own, nor more than what these leave of the whole.
+    """
+    fresh = ids != token_id
+    ids, logprobs = np.append(ids[fresh], token_id), np.append(logprobs[fresh], token_logprob)
+    mass = float(np.exp(logprobs).sum())
+    if np.isnan(logprobs).any() or logprobs.max() > token_logprob + _BEST_SLACK or mass > 1.0 + _MASS_SLACK:
+        raise MalformedTopK("The upstream's log-probabilities of named ids do not fit its greedy token.")
+    order = np.argsort(-logprobs, kind="stable")
+    cap = min(token_logprob, math.log(max(1.0 - mass, 0.0) + _LEFT_SLACK))
+    return Proposal(token_id, ids[order], logprobs[order], log_cap=cap, unlisted=True)
 
 
 def left_as_it_is(proposal: Proposal) -> Proposal:

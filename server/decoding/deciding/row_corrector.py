@@ -57,7 +57,7 @@ class RowCorrector:
             except NamesWanted as wanted:
                 if decisions:
                     break  # they are wanted as of the first position of the next run
-                raise NamesWanted([*wanted.names, *self._wanted_behind(run)]) from None
+                raise NamesWanted([*wanted.names, *self._wanted_behind(run)], wanted.likely) from None
             except (DeltaserveError, ArithmeticError):
                 if not decisions:
                     raise
@@ -158,7 +158,7 @@ class RowCorrector:
             if drafted is None:
                 return
             goal = goal_at(drafted.row, proposal, self.params, self.policy, history)
-            if (names := names_wanted(proposal, goal, self.policy.naming)).size:
+            if (names := names_wanted(proposal, goal, self.policy.asking)).size:
                 yield place, names
 
     def _learn_end(self, token_id: int) -> None:

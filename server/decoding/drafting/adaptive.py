@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from deltaserve.server.decoding.deciding.corrector import Decision
-from deltaserve.server.decoding.decoder import Names
+from deltaserve.server.decoding.deciding.naming import NamesWanted
 from deltaserve.server.decoding.drafting.acceptance import Accepted
 from deltaserve.server.decoding.drafting.local import verified_block
 from deltaserve.server.decoding.drafting.pace import Pace
@@ -42,15 +42,15 @@ class AdaptiveSource:
     accepted: Accepted = field(default_factory=Accepted)
 
     def open(self, stream: Stream) -> AbstractAsyncContextManager[Draft]:
-        streams = self._early_call_ready(stream) or self.holds(stream)
+        streams = self.streaming.ready(stream) or self.holds(stream)
         length = 0 if streams else self.block_length(stream)
         return self._block(stream, length) if length else self._stream(stream)
 
     def holds(self, stream: Stream) -> bool:
         return self.streaming.holds(stream)
 
-    async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
-        return await self.streaming.named(stream, run, names)
+    async def named(self, stream: Stream, run: Sequence[Proposal], wanted: NamesWanted) -> list[Proposal]:
+        return await self.streaming.named(stream, run, wanted)
 
     @property
     def observes(self) -> bool:
@@ -100,13 +100,9 @@ class AdaptiveSource:
         tokens = _expected_run(self.accepted.local.value, length)
         return tokens / (length * self.pace.local(hopeful) + self.pace.block(length + 1, hopeful))
 
-    def _early_call_ready(self, stream: Stream) -> bool:
-        early_call = self.streaming.early_call
-        return early_call is not None and early_call.ready(stream)
-
     @asynccontextmanager
     async def _stream(self, stream: Stream) -> AsyncGenerator[Draft, None]:
-        opened = None if self._early_call_ready(stream) else time.perf_counter()
+        opened = None if self.streaming.ready(stream) else time.perf_counter()
         async with self.streaming.open(stream) as draft:
             yield TimedDraft(draft, self.pace, opened)
 

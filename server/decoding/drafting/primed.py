@@ -5,7 +5,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 from deltaserve.server.decoding.deciding.corrector import Decision
-from deltaserve.server.decoding.decoder import DraftSource, Names
+from deltaserve.server.decoding.deciding.naming import NamesWanted
+from deltaserve.server.decoding.decoder import DraftSource
 from deltaserve.server.decoding.drafting.local import BlockDraft
 from deltaserve.server.decoding.protocols import Draft, Proposal
 from deltaserve.server.decoding.stream import Stream
@@ -25,8 +26,8 @@ class PrimedSource:
     def holds(self, stream: Stream) -> bool:
         return self.first is None and self.then.holds(stream)
 
-    async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
-        return await self.then.named(stream, run, names)
+    async def named(self, stream: Stream, run: Sequence[Proposal], wanted: NamesWanted) -> list[Proposal]:
+        return await self.then.named(stream, run, wanted)
 
     @property
     def observes(self) -> bool:

@@ -5,8 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from deltaserve.server.decoding.deciding.corrector import Decision
-from deltaserve.server.decoding.deciding.naming import left_as_it_is
-from deltaserve.server.decoding.decoder import Names
+from deltaserve.server.decoding.deciding.naming import NamesWanted, left_as_it_is
 from deltaserve.server.decoding.drafting.early_calls import EarlyCall
 from deltaserve.server.decoding.drafting.naming import Namer
 from deltaserve.server.decoding.protocols import Draft, DraftParams, Proposal, Upstream
@@ -54,9 +53,12 @@ class UpstreamSource:
 
     @asynccontextmanager
     async def open(self, stream: Stream) -> AsyncGenerator[Draft, None]:
+        if self.namer is not None and (told := self.namer.taken(stream)) is not None:
+            yield told
+            return
         params = self._params(stream)
         emitted, accepted = stream.emitted, stream.stats.accepted
-        early = self.early_call
+        early = None if self.namer is not None and self.namer.goes_on(stream) else self.early_call
         async with self._call(stream, params) if early is None else self._early(early, stream, params) as draft:
             yield draft
         accepted = stream.stats.accepted - accepted
@@ -72,6 +74,11 @@ class UpstreamSource:
                 return
             async with self._call(stream, params) as draft:
                 yield draft
+
+    def ready(self, stream: Stream) -> bool:
+        """Whether a draft of what comes next is there, or a call for it on its way."""
+        told = self.namer is not None and self.namer.ready(stream)
+        return told or (self.early_call is not None and self.early_call.ready(stream))
 
     def _call(self, stream: Stream, params: DraftParams) -> AbstractAsyncContextManager[Draft]:
         stream.stats.upstream_calls += 1
@@ -90,10 +97,10 @@ class UpstreamSource:
             whole_lists=stream.needs_whole_lists,
         )
 
-    async def named(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
+    async def named(self, stream: Stream, run: Sequence[Proposal], wanted: NamesWanted) -> list[Proposal]:
         if self.namer is None:
             return [left_as_it_is(proposal) for proposal in run]
-        return await self.namer.named(stream, run, names)
+        return await self.namer.named(stream, run, wanted)
 
     @property
     def observes(self) -> bool:

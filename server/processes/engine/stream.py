@@ -89,7 +89,7 @@ class EngineSide:
         try:
             decisions = await self._deciding.decide(run, asked.draft_temperature, observed=asked.observed)
         except NamesWanted as names:
-            return m.Decisions(asked.id, [], wanted(names))
+            return m.Decisions(asked.id, [], wanted(names), names.likely)
         return m.Decisions(asked.id, [decided(decision) for decision in decisions])
 
     async def _force(self, asked: m.Force) -> m.ToFrontEnd:

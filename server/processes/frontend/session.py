@@ -64,7 +64,7 @@ class RemoteCorrector:
         message = m.Decide(asked, self._stream, [listed(one) for one in run], draft_temperature, observed)
         reply: m.Decisions = await self._connection.ask(asked, message)
         if reply.wanted:
-            raise names_wanted(reply.wanted)
+            raise names_wanted(reply.wanted, reply.likely)
         if not reply.decisions:
             raise OffsetUnavailable("The offset engine decided nothing.")
         return [decision(one) for one in reply.decisions]

@@ -31,6 +31,7 @@ class Listed(_Message):
     held: bool
     masked: bool
     whole: bool
+    unlisted: bool
 
 
 class Explained(_Message):
@@ -212,6 +213,7 @@ class Decisions(_Message, tag="decisions"):
     id: int
     decisions: list[Decided]
     wanted: list[tuple[int, bytes]] = []  # `NamesWanted`, with no decision: ids as int64
+    likely: int | None = None  # of it
 
 
 class Scores(_Message, tag="scores"):

@@ -34,6 +34,7 @@ def listed(proposal: Proposal) -> Listed:
         proposal.held,
         proposal.masked,
         proposal.whole,
+        proposal.unlisted,
     )
 
 
@@ -51,6 +52,7 @@ def proposal(wire: Listed) -> Proposal:
         held=wire.held,
         masked=wire.masked,
         whole=wire.whole,
+        unlisted=wire.unlisted,
     )
 
 
@@ -58,8 +60,8 @@ def wanted(names: NamesWanted) -> list[tuple[int, bytes]]:
     return [(place, _bytes(ids, np.int64)) for place, ids in names.names]
 
 
-def names_wanted(wire: Sequence[tuple[int, bytes]]) -> NamesWanted:
-    return NamesWanted([(place, _ids(ids)) for place, ids in wire])
+def names_wanted(wire: Sequence[tuple[int, bytes]], likely: int | None) -> NamesWanted:
+    return NamesWanted([(place, _ids(ids)) for place, ids in wire], likely)
 
 
 def decided(decision: Decision) -> Decided:

@@ -1,15 +1,18 @@
 """Log-probabilities of ids that are asked for by name: vLLM's `logprob_token_ids`, SGLang's `token_ids_logprob`.
 
-vLLM tells them instead of its list, SGLang beside it. One call asks for the same ids after several prefixes.
+vLLM tells them instead of its list, SGLang beside it. One call asks for the same ids after several prefixes, or after
+one and, as `ahead`, at what vLLM itself says behind that and one token more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from deltaserve.errors import MalformedTopK, UpstreamRefused
-from deltaserve.server.decoding.protocols import DraftParams, Floats, Ids, NamedIds, Proposal
+from deltaserve.server.decoding.deciding.naming import unlisted
+from deltaserve.server.decoding.protocols import Ahead, DraftParams, Floats, Ids, NamedIds, Proposal
 from deltaserve.server.upstream.comparison import SAME_LIST, difference
 from deltaserve.server.upstream.dialects.completions import CompletionsBox, joined
 from deltaserve.server.upstream.http.refusals import error_from, error_of
@@ -17,15 +20,17 @@ from deltaserve.server.upstream.topk import SENTINEL
 
 _MOST: Final = 128  # vLLM's limit; SGLang names none, and what is sent and told grows with it
 _POSITIVE_SLACK: Final = 1e-4
-_ONE: Final = DraftParams(0.0, 1)
 _NOT_TOLD: Final = "The upstream does not tell the log-probabilities of the ids that it was asked for by name."
 
 
 class _Dialect(Protocol):
     """What differs."""
 
-    def body(self, prefixes: list[list[int]], ids: list[int]) -> dict[str, Any]: ...
+    goes_on: bool
+
+    def body(self, prefixes: list[list[int]], ids: list[int], tokens: int) -> dict[str, Any]: ...
     def told(self, answer: Any, count: int) -> list[Mapping[int, float | None]]: ...
+    def drawn(self, answer: Any, at: int, ids: Ids) -> list[Proposal]: ...
 
 
 class Named:
@@ -40,41 +45,78 @@ class Named:
 
     async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> list[Floats]:
         """ℓ of these ids after each prefix, nats. Raises UpstreamError; a number that is missing is an error."""
-        names = ids.tolist()
-        answer = await self._box.post(self._dialect.body([list(prefix) for prefix in prefixes], names), self._box.path)
+        answer = await self._asked(prefixes, ids, 1)
+        with _as_promised():
+            return [_numbers(known, ids) for known in self._dialect.told(answer, len(prefixes))]
+
+    @property
+    def goes_on(self) -> bool:
+        """Only where what it draws is its best token: at temperature 0."""
+        return self._dialect.goes_on and self._box.temperature_for(0.0) == 0.0
+
+    async def ahead(self, prefix: Sequence[int], token_id: int, ids: Ids, length: int) -> Ahead:
+        """ℓ of the ids after the prefix, and how it goes on behind the prefix and `token_id`. Raises UpstreamError."""
+        answer = await self._asked([prefix, [*prefix, token_id]], ids, length)
+        with _as_promised():
+            first, _ = self._dialect.told(answer, 2)
+            own, then = (self._dialect.drawn(answer, at, ids) for at in (0, 1))
+            return Ahead(_numbers(first, ids), then, len(own) + len(then))
+
+    async def _asked(self, prefixes: Sequence[Sequence[int]], ids: Ids, tokens: int) -> Any:
+        body = self._dialect.body([list(prefix) for prefix in prefixes], ids.tolist(), tokens)
+        answer = await self._box.post(body, self._box.path)
         if isinstance(answer, dict) and (error := error_of(answer)):
             raise error_from(200, error)
-        try:
-            told = self._dialect.told(answer, len(prefixes))
-            return [_numbers([known[i] for i in names]) for known in told]
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError):
-            raise MalformedTopK(_NOT_TOLD) from None
+        return answer
+
+
+@contextmanager
+def _as_promised() -> Iterator[None]:
+    """Raises MalformedTopK for an answer in another shape."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError):
+        raise MalformedTopK(_NOT_TOLD) from None
 
 
 class _Vllm:
     """The ids replace the list, and the drawn token comes beside them."""
 
+    goes_on = True
+
     def __init__(self, box: CompletionsBox) -> None:
         self._box = box
 
-    def body(self, prefixes: list[list[int]], ids: list[int]) -> dict[str, Any]:
-        body = self._box.request(prefixes[0], self._box.temperature_for(0.0), _ONE)
+    def body(self, prefixes: list[list[int]], ids: list[int], tokens: int) -> dict[str, Any]:
+        body = self._box.request(prefixes[0], self._box.temperature_for(0.0), DraftParams(0.0, tokens))
         prompt = prefixes[0] if len(prefixes) == 1 else prefixes
         return body | {"prompt": prompt, "logprobs": 1, "logprob_token_ids": ids}
 
     def told(self, answer: Any, count: int) -> list[Mapping[int, float | None]]:
-        tables: dict[int, Any] = {choice["index"]: choice["logprobs"]["top_logprobs"] for choice in answer["choices"]}
-        return [{_id(name): value for name, value in tables[at][0].items()} for at in range(count)]
+        choices = [_choice(answer, at)["logprobs"]["top_logprobs"][0] for at in range(count)]
+        return [{_id(name): value for name, value in table.items()} for table in choices]
+
+    def drawn(self, answer: Any, at: int, ids: Ids) -> list[Proposal]:
+        choice = _choice(answer, at)
+        lists = choice["logprobs"]
+        positions = zip(lists["tokens"], lists["token_logprobs"], lists["top_logprobs"], strict=True)
+        proposals = [
+            unlisted(_id(token), own, ids, _numbers({_id(name): value for name, value in table.items()}, ids))
+            for token, own, table in positions
+        ]
+        return [*proposals[:-1], self._box.ending(proposals[-1], choice)]
 
 
 class _SGLang:
     """The ids come beside the list; of a batch the answers are a list."""
 
+    goes_on = False
+
     def __init__(self, box: CompletionsBox) -> None:
         self._box = box
 
-    def body(self, prefixes: list[list[int]], ids: list[int]) -> dict[str, Any]:
-        body = self._box.request(prefixes[0], self._box.temperature_for(0.0), _ONE)
+    def body(self, prefixes: list[list[int]], ids: list[int], tokens: int) -> dict[str, Any]:
+        body = self._box.request(prefixes[0], self._box.temperature_for(0.0), DraftParams(0.0, tokens))
         prompt = prefixes[0] if len(prefixes) == 1 else prefixes
         return joined(body, {"input_ids": prompt, "stream": False, "token_ids_logprob": ids})
 
@@ -83,6 +125,9 @@ class _SGLang:
         if len(answers) != count:
             raise ValueError
         return [{entry[1]: entry[0] for entry in one["meta_info"]["output_token_ids_logprobs"][0]} for one in answers]
+
+    def drawn(self, answer: Any, at: int, ids: Ids) -> list[Proposal]:  # noqa: ARG002 (of no use where it does not go on)
+        return []
 
 
 _DIALECTS: Final[Mapping[str, type[_Vllm] | type[_SGLang]]] = {"vllm": _Vllm, "sglang": _SGLang}
@@ -118,9 +163,16 @@ def _id(name: str) -> int:
     return int(name.removeprefix("token_id:"))
 
 
-def _numbers(values: Sequence[float | None]) -> Floats:
-    """As an array, −inf as servers write it as the sentinel. Raises MalformedTopK for what is no log-probability."""
-    known = [SENTINEL if value is None else value for value in values]
+def _choice(answer: Any, at: int) -> dict[str, Any]:
+    """The choice of one of the prompts."""
+    (choice,) = (one for one in answer["choices"] if one["index"] == at)
+    found: dict[str, Any] = choice
+    return found
+
+
+def _numbers(table: Mapping[int, float | None], ids: Ids) -> Floats:
+    """Of the ids, −inf as servers write it as the sentinel. Raises MalformedTopK for what is no log-probability."""
+    known = [SENTINEL if value is None else value for value in (table[i] for i in ids.tolist())]
     if bool in map(type, known) or not all(value <= _POSITIVE_SLACK for value in known):
         raise MalformedTopK(_NOT_TOLD)
     return np.minimum(np.array(known, np.float64), 0.0)

@@ -43,6 +43,10 @@ class Pool:
     def names_ids(self) -> bool:
         return all(member.names is not None for member in self._members)
 
+    @property
+    def names_go_on(self) -> bool:
+        return all(member.names is not None and member.names.goes_on for member in self._members)
+
     def session(self) -> Session:
         return Session(self._common)
 

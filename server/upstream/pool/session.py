@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from deltaserve.errors import UpstreamBusy, UpstreamChanged, UpstreamError, UpstreamUnreachable
-from deltaserve.server.decoding.protocols import Block, Draft, DraftParams, Floats, Ids
+from deltaserve.server.decoding.protocols import Ahead, Block, Draft, DraftParams, Floats, Ids, NamedIds
 from deltaserve.server.upstream.base import Capabilities, UpstreamDraft
 from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.listing.prompts import Portion, prompt_lists
@@ -70,15 +70,27 @@ class Session:
 
     async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> Sequence[Floats]:
         async def ask(member: Member) -> Sequence[Floats]:
-            if member.names is None:
-                raise UpstreamUnreachable("The upstream does not tell the numbers of ids by name.")
             with member.judged() as judge:
-                told = await member.names.named(prefixes, ids)
+                told = await _names_of(member).named(prefixes, ids)
                 judge.answered()
             self._bill(member, Cost(1, sum(map(len, prefixes)), len(prefixes)))
             return told
 
         return await self._asked(prefixes[0], ask)
+
+    @property
+    def goes_on(self) -> bool:
+        return all(member.names is not None and member.names.goes_on for member in self._common.members)
+
+    async def ahead(self, prefix: Sequence[int], token_id: int, ids: Ids, length: int) -> Ahead:
+        async def ask(member: Member) -> Ahead:
+            with member.judged() as judge:
+                told = await _names_of(member).ahead(prefix, token_id, ids, length)
+                judge.answered()
+            self._bill(member, Cost(1, 2 * len(prefix) + 1, told.drawn))
+            return told
+
+        return await self._asked(prefix, ask)
 
     async def prompt_lists(
         self, token_ids: Sequence[int], params: DraftParams, *, goes_on: bool = True, max_context: int | None = None
@@ -146,6 +158,12 @@ class Session:
     def _bill(self, member: Member, cost: Cost) -> None:
         member.cost += cost
         self._costs[member.name] = self._costs.get(member.name, Cost()) + cost
+
+
+def _names_of(member: Member) -> NamedIds:
+    if member.names is None:
+        raise UpstreamUnreachable("The upstream does not tell the numbers of ids by name.")
+    return member.names
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +14,16 @@ from deltaserve.errors import MalformedTopK, UpstreamUnreachable
 from deltaserve.server.decoding.correction import correct
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec
 from deltaserve.server.decoding.deciding.from_row import decide_from_row
-from deltaserve.server.decoding.deciding.naming import NamesWanted, names_wanted, tail_share, with_names
+from deltaserve.server.decoding.deciding.naming import (
+    NamesWanted,
+    likely_next,
+    names_wanted,
+    tail_share,
+    unlisted,
+    with_names,
+)
 from deltaserve.server.decoding.decoder import decode
-from deltaserve.server.decoding.drafting.local import BlockDraft
+from deltaserve.server.decoding.drafting.local import BlockDraft, verified_block
 from deltaserve.server.decoding.drafting.naming import Namer, fitting
 from deltaserve.server.decoding.drafting.primed import PrimedSource
 from deltaserve.server.decoding.drafting.upstream import CallLength, UpstreamSource
@@ -147,6 +155,39 @@ def test_positions_are_asked_about_together_as_far_as_their_ids_fit():
     assert [place for place, _ in chosen] == [0, 2, 3] and ids.tolist() == [1, 3, 7]
 
 
+GOING_ON = replace(AUTO, ahead=6)
+
+
+@given(prefixes)
+def test_a_greedy_step_that_ends_the_draft_is_asked_about_where_the_call_tells_more(prefix):
+    proposal = listed_after(prefix)
+    goal = goal_of(proposal, prefix)
+    other = goal.best() != proposal.top_ids[0]
+    may = tail_share(goal.corrected) > 0.05 or other
+    assert bool(names_wanted(proposal, goal, GOING_ON).size) == (not goal.certified and may)
+    assert likely_next(proposal, goal, GOING_ON) == (goal.best() if other else None)
+    assert likely_next(proposal, goal, AUTO) is None
+    for params in (SamplingParams(max_tokens=1), replace(GREEDY, top_logprobs=2), replace(GREEDY, logit_bias={1: 1.0})):
+        assert likely_next(proposal, goal_of(proposal, prefix, params), GOING_ON) is None
+
+
+@given(prefixes, st.integers(0, 12))
+def test_without_a_list_what_is_certain_is_what_the_whole_vocabulary_says(prefix, n):
+    logprobs, row = toy_logprobs("black box", prefix, SIZE), row_after(prefix)
+    best, names = int(logprobs.argmax()), row.lifted(n, np.array([], np.int64))
+    proposal = unlisted(best, float(logprobs[best]), names, logprobs[names])
+    assert set(proposal.top_ids.tolist()) == {best, *names.tolist()} and (np.diff(proposal.top_logprobs) <= 0).all()
+    untold = np.setdiff1d(np.arange(SIZE), proposal.top_ids)
+    assert proposal.log_cap is not None and logprobs[untold].max() <= proposal.log_cap
+    if goal_of(proposal, prefix).certified:
+        assert goal_of(proposal, prefix).best() == goal_of(listed_after(prefix, SIZE), prefix).best()
+
+
+def test_a_greedy_token_that_is_not_the_best_one_told_is_refused():
+    with pytest.raises(MalformedTopK):
+        unlisted(3, -2.0, np.array([4]), np.array([-1.0]))
+
+
 def source(box: ToyBlackBox, names: ToyNames, per_token: float | None = None, length: int | None = None):
     return UpstreamSource(box, CallLength(length, fixed=True), namer=Namer(names, per_token))
 
@@ -189,6 +230,63 @@ async def test_seeded_and_greedy_text_is_the_same_for_any_draft_length_and_any_a
             said = await tokens(stream_of(params, naming), source(box, ToyNames(SIZE), per_token, length))
             texts.add(tuple(said))
         assert len(texts) == 1
+
+
+async def test_what_follows_a_replaced_token_comes_with_the_call_that_names_ids():
+    naming, calls = replace(ALWAYS, most=30), []
+    for ahead in (0, 6):
+        box, names = ToyBlackBox(SIZE, K), ToyNames(SIZE, most=30, goes_on=True)
+        for first in range(4):
+            prompt, session = (first, 2, 3), ToySession(SIZE, strength=0.3)
+            stream = toy_stream(
+                GREEDY, session=session, prompt=prompt, policy=Policy(naming=replace(naming, ahead=ahead))
+            )
+            assert await tokens(stream, source(box, names)) == oracle(SIZE, 16, prompt, 0.3)  # exact all the same
+            assert stream.stats.certified == 16
+        calls.append((len(box.calls), len(names.calls)))
+    assert sum(calls[1]) < sum(calls[0]), calls
+
+
+async def test_what_follows_does_not_depend_on_draft_length_arrival_or_blocks():
+    params = replace(GREEDY, max_tokens=40)
+    texts = set()
+    for length, burst in itertools.product((1, 4, None), (1, 50)):
+        names = ToyNames(SIZE, goes_on=True)
+        drafts = source(ToyBlackBox(SIZE, K, burst=burst), names, 0.2, length)
+        texts.add(tuple(await tokens(stream_of(params, GOING_ON), drafts)))
+        assert len(names.calls) <= 1 + 0.2 * 40
+    drafts = source(ToyBlackBox(SIZE, K), ToyNames(SIZE, goes_on=True), 0.2)
+    blocks = AlwaysBlocks(drafts, ToyBlackBox(SIZE, K))
+    texts.add(tuple(await tokens(stream_of(params, GOING_ON), blocks)))
+    assert len(texts) == 1 and blocks.made > 3
+
+
+@dataclass
+class AlwaysBlocks:
+    """The pair drafts whatever nothing is known of."""
+
+    then: UpstreamSource
+    box: ToyBlackBox
+    made: int = 0
+    observes: bool = False
+
+    @asynccontextmanager
+    async def open(self, stream):
+        if self.then.ready(stream):
+            async with self.then.open(stream) as draft:
+                yield draft
+            return
+        self.made += 1
+        yield await verified_block(stream, self.box, await stream.corrector.draft(5))
+
+    async def named(self, stream, run, wanted):
+        return await self.then.named(stream, run, wanted)
+
+    def observe(self, stream, proposal, decision):
+        pass
+
+    async def aclose(self):
+        pass
 
 
 async def test_no_more_calls_are_made_than_allowed_and_the_answer_goes_on_without():
@@ -266,7 +364,7 @@ async def test_one_call_asks_for_all_positions_of_the_pairs_own_block():
 
     names = ToyNames(SIZE, most=12)
     stream = toy_stream(replace(GREEDY, max_tokens=8), session=session, policy=policy)
-    filled = await Namer(names).named(stream, run, caught.value.names)
+    filled = await Namer(names).named(stream, run, caught.value)
     ((asked, ids),) = names.calls
     fits = [place for place, own in caught.value.names if set(own.tolist()) <= set(ids)]
     assert asked == [[1, 2, 3, *drafted[:place]] for place in fits] and 1 < len(ids) <= 12
@@ -275,7 +373,7 @@ async def test_one_call_asks_for_all_positions_of_the_pairs_own_block():
         told = set(filled[place].top_ids.tolist()) - set(run[place].top_ids.tolist())
         assert told == (set(own.tolist()) if place in fits else set())  # whatever was asked beside it
     counted = toy_stream(replace(GREEDY, max_tokens=8), session=session, policy=policy)
-    await Namer(names, 1.0).named(counted, run, caught.value.names)
+    await Namer(names, 1.0).named(counted, run, caught.value)
     assert len(names.calls[-1][0]) == 1  # where calls are counted, each position has its own
 
 

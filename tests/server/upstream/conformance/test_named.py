@@ -37,6 +37,28 @@ async def test_the_numbers_are_those_after_exactly_this_prefix(row: Row, kind: s
 
 
 @each_telling
+async def test_one_call_tells_how_it_goes_on_behind_another_token(row: Row) -> None:
+    async with opened(row, facts=ABLE) as (box, replay):
+        names = named_ids(box)
+        assert names is not None and names.goes_on == (row.dialect == "vllm")
+        if not names.goes_on:
+            return
+        told = await names.ahead(PROMPT, 97, IDS, 3)
+        unsure = named_ids(box.knowing(raw_logprobs=False, greedy_raw=False))
+        assert unsure is not None and not unsure.goes_on  # what it would draw is not its best token
+    assert len(replay.bodies(box.path)) == 1
+    np.testing.assert_allclose(told.logprobs, logprobs(PROMPT)[IDS], atol=1e-6)
+    prefix = [*PROMPT, 97]
+    for proposal in told.proposals:
+        whole = logprobs(prefix)
+        assert proposal.token_id == int(whole.argmax()) and proposal.unlisted and not proposal.named
+        np.testing.assert_allclose(proposal.top_logprobs, whole[proposal.top_ids], atol=1e-6)
+        assert {*IDS.tolist(), proposal.token_id} == set(proposal.top_ids.tolist())
+        prefix.append(proposal.token_id)
+    assert len(told.proposals) == 3 and told.drawn == 6
+
+
+@each_telling
 async def test_the_probe_finds_them(row: Row) -> None:
     async with replaying(row.stand_in()) as replay:
         box = await connect(replay.url, tokenizer=TOKENIZER, k=K, **row.how)
@@ -90,6 +112,9 @@ async def test_numbers_that_are_missing_or_cannot_be_are_an_error(row: Row, spoi
         assert names is not None
         with pytest.raises(MalformedTopK):
             await names.named([PROMPT, [*PROMPT, 97]], IDS)
+        if names.goes_on:
+            with pytest.raises(MalformedTopK):
+                await names.ahead(PROMPT, 97, IDS, 2)
 
 
 @each_telling

@@ -16,7 +16,7 @@ from deltaserve.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from deltaserve.server.decoding.protocols import Floats, Ids
+from deltaserve.server.decoding.protocols import Ahead, Floats, Ids
 from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.http.refusals import Refusal
 from deltaserve.server.upstream.http.throttle import OverLimit, Place, Rates, Throttle
@@ -267,10 +267,13 @@ async def test_costs_are_kept_by_answer_and_by_member() -> None:
 
 
 class Names:
-    most = 7
+    most, goes_on = 7, True
 
     async def named(self, prefixes: list[list[int]], ids: Ids) -> list[Floats]:
         return [np.zeros(len(ids)) for _ in prefixes]
+
+    async def ahead(self, prefix: list[int], token_id: int, ids: Ids, length: int) -> Ahead:
+        return Ahead(np.zeros(len(ids)), [], 2 * length)
 
 
 async def test_ids_are_asked_for_by_name_where_that_is_possible_and_billed() -> None:
@@ -280,6 +283,8 @@ async def test_ids_are_asked_for_by_name_where_that_is_possible_and_billed() -> 
     told = await session.named([[1, 2, 3], [1, 2, 3, 4]], np.array([5, 6]))
     assert (len(told), session.most, pool.names_ids) == (2, 7, False)
     assert session.costs == {"box1": Cost(1, 7, 2)}
+    await session.ahead([1, 2, 3], 4, np.array([5, 6]), 3)
+    assert session.costs == {"box1": Cost(2, 7 + 7, 2 + 6)} and not session.goes_on
     assert pool.members()[0]["failures"] == 0
     pool._members[0].names = Names()  # type: ignore[assignment]
     assert pool.names_ids
