@@ -1,5 +1,6 @@
 """What can be set for each of several upstreams: written with commas, or once for all of them."""
 
+import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
@@ -24,13 +25,27 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",")) if "," in text else (text,)
 
 
+def _keys(value: object) -> object:
+    """A list is taken as it is, so that a key may have a comma; in the environment it is written as JSON."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError('a list of keys is written ["one", "other"]') from None
+    if isinstance(value, list | tuple):
+        if not all(isinstance(one, str | SecretStr) for one in value):
+            raise ValueError("a list of keys holds texts only")
+        return tuple(value)
+    return _parts(value)
+
+
 def _addresses(value: object) -> object:
     parts = _parts(value)
     return tuple(part.strip() for part in parts if part.strip()) if isinstance(parts, tuple) else parts
 
 
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_addresses)]
-KeyOfEach = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_parts)]
+KeyOfEach = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_keys)]
 NumberOfEach = Annotated[tuple[Annotated[int, Field(ge=0)], ...], NoDecode, BeforeValidator(_parts)]
 LIMITS: Final = ("upstream_calls_at_once", "upstream_calls_per_minute", "upstream_tokens_per_minute")
 
@@ -83,4 +98,5 @@ def check_each(urls: tuple[str, ...], named: dict[str, tuple[Any, ...]]) -> None
         try:
             for_each(values, len(urls))
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+            hint = '; a key that has a comma is written in a list: ["a,b"]' if name == "upstream_key" else ""
+            raise ValueError(f"{name}: {error}{hint}") from None

@@ -57,7 +57,10 @@ async def connect_upstream(settings: Settings, registry: Registry) -> Backends:
         tokenizer = version.tokenizer
     applicants = [_applicant(settings, upstream, tokenizer) for upstream in settings.upstreams]
     limits = PoolLimits(
-        settings.upstream_patience_s, settings.local_draft_scored_prompt, join_every_s=settings.connect_timeout_s
+        settings.upstream_patience_s,
+        settings.local_draft_scored_prompt,
+        join_every_s=settings.connect_timeout_s,
+        names_ids=settings.policy.naming is not None,
     )
     pool = await open_pool(applicants, limits)
     served = settings.served_name or pool.capabilities.model

@@ -137,6 +137,19 @@ def test_each_of_several_upstreams_has_what_is_set_for_it_or_for_all() -> None:
     assert [one.key for one in shared] == ["all", "all"]
 
 
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        ('["a,b"]', ["a,b", "a,b"]),
+        ('["a,b", "c"]', ["a,b", "c"]),
+        (["a,b"], ["a,b", "a,b"]),
+        ("a,b", ["a", "b"]),
+    ],
+)
+def test_a_key_with_a_comma_is_written_in_a_list(given: str | list[str], keys: list[str]) -> None:
+    assert [one.key for one in load_settings(upstream_url=TWO, upstream_key=given).upstreams] == keys
+
+
 def test_upstreams_may_be_a_list_or_given_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "settings.toml"
     file.write_text('upstream_url = ["http://a", "http://b"]\nupstream_calls_per_minute = [1, 2]\n')
@@ -152,6 +165,8 @@ def test_upstreams_may_be_a_list_or_given_one_by_one(tmp_path: Path, monkeypatch
         ({"upstream_url": "http://a,http://a"}, "twice"),
         ({"upstream_url": "http://a,http://a/v1/"}, "twice"),
         ({"upstream_url": TWO, "upstream_key": "a,b,c"}, "upstream_key: give one for all upstreams, or 2"),
+        ({"upstream_url": TWO, "upstream_key": "[a,b"}, "a list of keys is written"),
+        ({"upstream_url": TWO, "upstream_key": "[1]"}, "texts only"),
         ({"upstream_url": TWO, "upstream_tokens_per_minute": "1,2,3"}, "upstream_tokens_per_minute"),
         ({"upstream_url": TWO, "upstream_calls_at_once": "many"}, "upstream_calls_at_once"),
         ({"upstream_url": TWO, "upstream_calls_at_once": "-1"}, "greater than or equal to 0"),

@@ -18,6 +18,7 @@ from deltaserve.server.upstream.probing.identity import Identity, same_weights
 
 _MOST_TURNS: Final = 16  # between two tries to let an upstream join that was refused
 _ALIKE: Final = {"k": "alternatives listed at a position", "ids_in": "token ids as prompts", "vocab_size": "vocabulary"}
+_NAMES: Final = {"named_ids": "number of ids that a call may name (setting named_ids)"}
 
 Connected = tuple[CompletionsBox, Identity]
 Known = tuple[Capabilities, Identity]  # as it was when the pool was opened: the box may be probed anew
@@ -43,6 +44,8 @@ class PoolLimits:
     patience_s: float = 10.0  # one call may wait so long for an upstream that can be asked
     scored_prompt: int = SCORED_PROMPT
     join_every_s: float = 5.0
+    late_s: float = 10.0  # that others may take longer to answer than the first one, before a start goes on without
+    names_ids: bool = False  # ids are to be asked for by name, if the first one that answers tells them
 
 
 async def open_pool(applicants: Sequence[Applicant], limits: PoolLimits) -> Pool:
@@ -51,9 +54,9 @@ async def open_pool(applicants: Sequence[Applicant], limits: PoolLimits) -> Pool
     Raises UncorrectableUpstream where one of them cannot be corrected or is another model than the first that answers,
     and what keeps the first one away where none answers.
     """
-    joined = await _connected(applicants)
+    joined = await _connected(applicants, limits.late_s)
     try:
-        _refuse_strangers(joined)
+        _refuse_strangers(joined, limits)
     except BaseException:
         await _close(joined)
         raise
@@ -72,10 +75,13 @@ def _known(connected: Connected) -> Known:
     return connected[0].capabilities, connected[1]
 
 
-def unlike(reference: Known, candidate: Connected) -> str | None:
-    """Why answers could not go on at the candidate that began at the reference; None where they can."""
+def unlike(reference: Known, candidate: Connected, *, names_ids: bool = False) -> str | None:
+    """Why answers could not go on at the candidate that began at the reference; None where they can.
+
+    `names_ids`: ids are asked for by name, so that answers depend on whether they are told.
+    """
     known, facts = reference[0], candidate[0].capabilities
-    for name, meaning in _ALIKE.items():
+    for name, meaning in (_ALIKE | _NAMES if names_ids else _ALIKE).items():
         one, other = getattr(known, name), getattr(facts, name)
         if one != other and None not in (one, other):
             advice = f" Set upstream_k to {min(one, other)}." if name == "k" else ""
@@ -87,12 +93,16 @@ def unlike(reference: Known, candidate: Connected) -> str | None:
     return None
 
 
-async def _connected(applicants: Sequence[Applicant]) -> dict[str, Connected]:
+async def _connected(applicants: Sequence[Applicant], late_s: float) -> dict[str, Connected]:
     """By name, in the applicants' order. Raises what no waiting can mend, or the first fault where nobody answers."""
     named = len(applicants) > 1
     tasks = [asyncio.create_task(_one(applicant, named=named)) for applicant in applicants]
     try:
-        heard = await asyncio.gather(*tasks)
+        await _in_time(tasks, late_s)
+        heard = [None if task.cancelled() else task.result() for task in tasks]
+        for applicant, one in zip(applicants, heard, strict=True):
+            if one is None:
+                applicant.reason = f"It has not answered {late_s:g} s after another one did; it joins when it does."
     except BaseException:
         for task in tasks:
             task.cancel()
@@ -103,6 +113,25 @@ async def _connected(applicants: Sequence[Applicant]) -> dict[str, Connected]:
     if not joined:
         raise next(error for error in heard if isinstance(error, DeltaserveError))
     return joined
+
+
+async def _in_time(tasks: Sequence["asyncio.Task[Connected | DeltaserveError]"], late_s: float) -> None:
+    """Until all have ended, or for a while after the first of them has connected: the others are cancelled then.
+
+    One that raises ends the wait: a start must not go on then.
+    """
+    waiting, until = set[Any](tasks), None
+    loop = asyncio.get_running_loop()
+    while waiting and (until is None or loop.time() < until):
+        left = None if until is None else until - loop.time()
+        ended, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if any(task.exception() is not None for task in ended):
+            break
+        if until is None and any(isinstance(task.result(), tuple) for task in ended):
+            until = loop.time() + late_s
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def _one(applicant: Applicant, *, named: bool) -> Connected | DeltaserveError:
@@ -118,10 +147,10 @@ async def _one(applicant: Applicant, *, named: bool) -> Connected | DeltaserveEr
         return error
 
 
-def _refuse_strangers(joined: dict[str, Connected]) -> None:
+def _refuse_strangers(joined: dict[str, Connected], limits: PoolLimits) -> None:
     first, *others = joined
     for name in others:
-        if (reason := unlike(_known(joined[first]), joined[name])) is not None:
+        if (reason := unlike(_known(joined[first]), joined[name], names_ids=limits.names_ids)) is not None:
             raise UncorrectableUpstream(f"{name} cannot stand beside {first}: {reason}")
 
 
@@ -150,7 +179,7 @@ async def _join(pool: Pool, applicant: Applicant, reference: Known, limits: Pool
         applicant.reached, reason = True, f"Its pages or answers are not understood ({type(error).__name__})."
     else:
         applicant.reached = True
-        if (stranger := unlike(reference, (box, identity))) is None:
+        if (stranger := unlike(reference, (box, identity), names_ids=limits.names_ids)) is None:
             pool.join(_member(applicant.name, box, limits, several=True))
             log.info("upstream_joined", upstream=applicant.name)
             return True

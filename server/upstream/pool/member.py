@@ -100,6 +100,7 @@ class Judge:
 
     member: Member
     trial: bool  # the breaker waits for it
+    excused: UpstreamError | None = None  # an error of another call, which was made while this one went on
     _answered: bool = False
     _failed: bool = False
 
@@ -115,7 +116,7 @@ class Judge:
         So does a wrong list where there is no other server: some prompts lead to one, and leaving the only server alone
         would make all other answers wait.
         """
-        if not is_fault(error):
+        if error is self.excused or not is_fault(error):
             return
         self.member.failures += 1
         if isinstance(error, MalformedTopK) and self.member.held_to_k is None:

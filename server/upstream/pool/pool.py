@@ -1,6 +1,7 @@
 """The black box that requests are answered by: one upstream, or several of one model."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
@@ -55,8 +56,13 @@ class Pool:
         return self.session().draft(token_ids, params)
 
     def problem(self) -> str | None:
-        problems = [member.problem for member in self._members]
-        return problems[0] if all(problems) else None
+        working = [member for member in self._members if member.problem is None]
+        if not working:
+            return self._members[0].problem
+        pause_s = min(member.box.throttle.pause_s for member in working)
+        if pause_s <= self._common.patience_s:
+            return None  # else requests end at once
+        return f"The upstream asked not to be called for a while: it is expected back in {math.ceil(pause_s)} s."
 
     def members(self) -> list[dict[str, Any]]:
         return [*(member.describe() for member in self._members), *self._absent()]

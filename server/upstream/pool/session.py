@@ -12,7 +12,7 @@ from deltaserve.server.upstream.base import Capabilities, UpstreamDraft
 from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.listing.prompts import Portion, prompt_lists
 from deltaserve.server.upstream.pool.choosing import Choosing
-from deltaserve.server.upstream.pool.member import Member, is_fault
+from deltaserve.server.upstream.pool.member import Judge, Member, is_fault
 
 T = TypeVar("T")
 _ROUNDS: Final = 3  # times that all members may be tried for one call, where there are several
@@ -36,6 +36,7 @@ class Session:
         self._common = common
         self._member: Member | None = None  # who took the last call
         self._costs: dict[str, Cost] = {}
+        self._raised: UpstreamError | None = None  # what kept the last call from being answered by anybody
 
     @property
     def capabilities(self) -> Capabilities:
@@ -121,24 +122,32 @@ class Session:
                 judge = stack.enter_context(member.judged())
                 draft = await stack.enter_async_context(member.box.draft(token_ids, params))
                 judge.answered()
-                return _Opened(member, draft, stack.pop_all())
+                return _Opened(member, draft, judge, stack.pop_all())
 
         opened = await self._asked(token_ids, ask)
         async with opened.stack:
             try:
                 yield opened.draft
+            except UpstreamError as error:
+                if error is self._raised:  # of a call beside this one, which whoever took it was judged for
+                    opened.judge.excused = error
+                raise
             finally:
                 self._bill(opened.member, opened.draft.cost)
 
     async def _asked(self, token_ids: Sequence[int], ask: Callable[[Member], Awaitable[T]]) -> T:
         """What the first member gives that can. Raises UpstreamError: what kept the last one from it."""
         attempts = _Attempts(self._common, self._member)
-        while True:
-            member = await self._next(token_ids, attempts)
-            try:
-                return await ask(member)
-            except UpstreamError as error:
-                await attempts.failed(member, error)
+        try:
+            while True:
+                member = await self._next(token_ids, attempts)
+                try:
+                    return await ask(member)
+                except UpstreamError as error:
+                    await attempts.failed(member, error)
+        except UpstreamError as error:
+            self._raised = error
+            raise
 
     async def _next(self, token_ids: Sequence[int], attempts: "_Attempts") -> Member:
         member = await attempts.next(token_ids)
@@ -172,6 +181,7 @@ class _Opened:
 
     member: Member
     draft: UpstreamDraft
+    judge: Judge
     stack: AsyncExitStack
 
 

@@ -121,6 +121,10 @@ KINDS: dict[str, tuple[SamplingParams, Policy]] = {
     ),
     "guarded and explained": (params(**SEEDED), Policy(guard=Guard(kl_nats=0.01, temperature=0.0), explain=4)),
     "greedy, named": (params(temperature=0.0), Policy(naming=Naming(tail=0.1, certify=True, most=5))),
+    "going on, named": (
+        params(temperature=0.0),
+        Policy(naming=Naming(tail=0.1, certify=True, most=5, ahead=3)),
+    ),
     "seeded, named": (params(**SEEDED), Policy(naming=Naming(tail=0.1, most=5))),
     "held to a grammar": (params(**SEEDED, constraint=regex("a(bcd|[e-k]*)a"), eos_ids=frozenset({END})), Policy()),
     "held to one later": (
@@ -137,7 +141,7 @@ KINDS: dict[str, tuple[SamplingParams, Policy]] = {
 
 async def steps_of(stream: Stream, box: ToyBlackBox) -> list[Step]:
     early_call = None if stream.policy.naming else EarlyCall(box, Records())  # it draws, at times of its own
-    source = UpstreamSource(box, early_call=early_call, namer=Namer(ToyNames()))
+    source = UpstreamSource(box, early_call=early_call, namer=Namer(ToyNames(goes_on=True)))
     async with aclosing(decode(stream, source)) as steps:
         return [step async for step in steps]
 

@@ -128,6 +128,38 @@ async def test_where_none_is_there_the_first_one_s_absence_is_told() -> None:
         await open_pool([applicant(f"http://127.0.0.1:{free_port()}", f"box{at}") for at in range(2)], EAGER)
 
 
+async def never() -> Connected:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def test_one_that_hangs_does_not_hold_up_the_others_and_is_told_to_be_absent() -> None:
+    async with replaying(FakeUpstream("vllm")) as first:
+        applicants = [Applicant("hung", never), applicant(first.url, "box1")]
+        pool = await open_pool(applicants, replace(EAGER, late_s=0.05))
+        shown = {one["name"]: (one["state"], one["fault"]) for one in pool.members()}
+        await pool.aclose()
+    assert shown["box1"] == ("serving", None) and shown["hung"][0] == "absent"
+    assert "joins when it does" in str(shown["hung"][1])
+
+
+async def test_one_that_cannot_be_corrected_ends_the_wait_for_others() -> None:
+    async def refused() -> Connected:
+        raise UncorrectableUpstream("It lists nothing.")
+
+    with pytest.raises(UncorrectableUpstream, match="bad: It lists nothing"):
+        await open_pool([Applicant("hung", never), Applicant("bad", refused)], EAGER)
+
+
+async def test_who_names_ids_matters_where_ids_are_asked_for_by_name() -> None:
+    async with pool_in_front_of(FakeUpstream("vllm", names=True), FakeUpstream("vllm")) as (pool, _):
+        assert not pool.names_ids
+    async with replaying(FakeUpstream("vllm", names=True)) as one, replaying(FakeUpstream("vllm")) as other:
+        applicants = [applicant(one.url, "box0"), applicant(other.url, "box1")]
+        with pytest.raises(UncorrectableUpstream, match=r"box1 cannot stand beside box0: .*named_ids"):
+            await open_pool(applicants, replace(EAGER, names_ids=True))
+
+
 async def comes_true(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110  (what others do)

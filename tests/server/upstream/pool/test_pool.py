@@ -290,6 +290,38 @@ async def test_ids_are_asked_for_by_name_where_that_is_possible_and_billed() -> 
     assert pool.names_ids
 
 
+class FailingNames(Names):
+    async def named(self, prefixes: list[list[int]], ids: Ids) -> list[Floats]:
+        raise GONE
+
+
+async def test_a_call_of_names_that_fails_is_no_fault_of_the_draft_beside_it() -> None:
+    pool = pool_of(StubBox())
+    (member,) = pool._members
+    member.names = FailingNames()  # type: ignore[assignment]
+    session = pool.session()
+    with pytest.raises(UpstreamUnreachable):
+        async with session.draft([1, 2, 3], PARAMS):
+            await session.named([[1, 2, 3]], np.array([5]))
+    assert member.failures == 1  # of the call itself
+    with pytest.raises(UpstreamUnreachable):
+        async with session.draft([1, 2, 3], PARAMS):
+            raise UpstreamUnreachable("It broke off.")
+    assert member.failures == 2
+
+
+async def test_a_pause_that_no_call_waits_for_is_a_problem_that_says_when_it_is_over() -> None:
+    one, other = StubBox(), StubBox()
+    pool = pool_of(one, other, patience_s=5.0)
+    await paused(one, 90.0)
+    assert pool.problem() is None  # the other one answers
+    await paused(other, 60.0)
+    assert "expected back in 60 s" in str(pool.problem())
+    soon = StubBox()
+    await paused(soon, 4.0)
+    assert pool_of(one, soon, patience_s=5.0).problem() is None  # calls wait for it
+
+
 async def test_a_call_that_was_never_answered_costs_nothing() -> None:
     session = pool_of(StubBox(faults=[GONE]), StubBox(faults=[GONE])).session()
     await call(session)
