@@ -113,8 +113,12 @@ async def main_async(args: argparse.Namespace) -> None:
         async with LocalPair.open(url, args.root, args.offset, k=args.k_oracle) as pair:
             rows = await run(pair, args.limit, questions) if args.part != "named" else []
             few = {split: texts[: args.limit] for split, texts in questions.items()}
-            named = await by_name.compared(pair, few, NAMED_KS) if args.part != "lists" else []
-    for title, table in (("against the widest list", rows), ("with ids that are asked for by name", named)):
+            named, bounds = await by_name.compared(pair, few, NAMED_KS) if args.part != "lists" else ([], [])
+    for title, table in (
+        ("against the widest list", rows),
+        ("with ids that are asked for by name", named),
+        ("asking where the tail weighs more than named_tail", bounds),
+    ):
         if table:
             report.show(title, list(table[0]), [list(row.values()) for row in table])
     figures = {f"{r['questions']}_{r['policy']}_{r['k']}_{name}": r[name] for r in rows for name in FIGURES}

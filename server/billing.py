@@ -15,6 +15,7 @@ class Item:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     wasted_tokens: int = 0  # of the completion tokens, those that the answer does not have from there
+    cached_tokens: int = 0  # of the prompt tokens, those that the upstream says it had in its cache
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class Bill:
         for name, cost in costs.items():
             share = round(wasted * cost.generated_tokens / generated) if generated else 0
             wasted, generated = wasted - share, generated - cost.generated_tokens
-            items[name] = Item(cost.calls, cost.prompt_tokens, cost.generated_tokens, share)
+            items[name] = Item(cost.calls, cost.prompt_tokens, cost.generated_tokens, share, cost.cached_tokens)
         return cls(items)
 
     def add(self, other: "Bill") -> None:
@@ -41,6 +42,7 @@ class Bill:
             mine.prompt_tokens += item.prompt_tokens
             mine.completion_tokens += item.completion_tokens
             mine.wasted_tokens += item.wasted_tokens
+            mine.cached_tokens += item.cached_tokens
 
     @property
     def total(self) -> Item:
@@ -51,4 +53,5 @@ class Bill:
             sum(item.prompt_tokens for item in items),
             sum(item.completion_tokens for item in items),
             sum(item.wasted_tokens for item in items),
+            sum(item.cached_tokens for item in items),
         )

@@ -23,6 +23,7 @@ _REQUEST_S = (0.1, 0.3, 0.6, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0,
 
 _BILLED: Final = {
     "prompt_tokens": "Prompt tokens of answered calls, by upstream.",
+    "cached_tokens": "Of these, tokens that the black box says it had in its cache.",
     "completion_tokens": "Tokens that the black box generated, by upstream.",
     "wasted_tokens": "Of these, tokens that no answer has.",
 }

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.support.local import LocalPair
 from deltaserve.server.decoding.correction import correct
 from deltaserve.server.decoding.deciding.corrector import Decision
-from deltaserve.server.decoding.deciding.naming import NamesWanted
+from deltaserve.server.decoding.deciding.naming import NamesWanted, names_wanted, with_names
 from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.decoder import DraftSource, decode
 from deltaserve.server.decoding.drafting.adaptive import BlockLimits
@@ -28,6 +28,7 @@ from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.listing.named import named_ids
 
 MODES = ("off", "auto", "always")
+TAILS = (1.0, 0.1, 0.05, 0.03, 0.01, 0.003)
 _TAIL, _AHEAD, _PER_TOKEN = 0.03, 8, 0.05
 _PLACE_S = 600.0
 
@@ -169,19 +170,51 @@ def _probs(weights: Floats) -> Floats:
     return share
 
 
-async def compared(pair: LocalPair, questions: dict[str, Sequence[str]], ks: Sequence[int]) -> list[dict[str, Any]]:
-    """A row for each kind of question, temperature, k and mode: of all answers, and of those the same in all modes."""
-    oracle, rows = Oracle(pair.box), list[dict[str, Any]]()
+async def by_tail(oracle: Oracle, answers: Sequence[Answer], params: SamplingParams) -> list[dict[str, float]]:
+    """A row for each `named_tail`: what asking above it costs and brings, on the steps of answers without names."""
+    steps = [
+        (await oracle.listed(prefix), proposal, row) for answer in answers for prefix, proposal, row in answer.seen
+    ]
+    return [{"named_tail": tail} | _above(tail, steps, params) for tail in TAILS]
+
+
+def _above(
+    tail: float, steps: Sequence[tuple[Proposal, Proposal, OffsetRow]], params: SamplingParams
+) -> dict[str, float]:
+    asked, uncertified, distance = 0, 0, 0.0
+    for whole, proposal, row in steps:
+        goal = target(correct(proposal, row), params, History(params, ()))
+        ids = names_wanted(proposal, goal, Naming(tail=tail))
+        if ids.size:
+            numbers = dict(zip(whole.top_ids.tolist(), whole.top_logprobs.tolist(), strict=True))
+            told = with_names(proposal, ids, np.array([numbers[i] for i in ids.tolist()]))
+            goal = target(correct(told, row), params, History(params, ()))
+        asked, uncertified = asked + bool(ids.size), uncertified + (not goal.certified)
+        distance += 0.5 * float(np.abs(_probs(correct(whole, row).dense()) - _probs(goal.corrected.dense())).sum())
+    figures = {"asked": 100.0 * asked, "uncertified": 100.0 * uncertified, "total_variation": distance}
+    return {name: figure / len(steps) for name, figure in figures.items()}
+
+
+async def compared(
+    pair: LocalPair, questions: dict[str, Sequence[str]], ks: Sequence[int]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A row for each kind of question, temperature, k and mode: of all answers, and of those the same in all modes.
+
+    And rows of what each bound `named_tail` costs and brings.
+    """
+    oracle, rows, bounds = Oracle(pair.box), list[dict[str, Any]](), list[dict[str, Any]]()
     ends = pair.backends.end_ids(pair.version)
     for split, texts in questions.items():
         for temperature, k in ((temperature, k) for temperature in (0.0, 1.0) for k in ks):
             params = SamplingParams(max_tokens=48, temperature=temperature, seed=7, eos_ids=ends)
             by_mode = {mode: await answered(pair, Way(k, mode), texts, params) for mode in MODES}
+            tried = await by_tail(oracle, by_mode["off"], params)
+            bounds += [{"questions": split, "T": temperature, "k": k} | row for row in tried]
             for which, kept in (("all", by_mode), ("same", same_in_all(by_mode))):
                 fixed = {"questions": split, "T": temperature, "k": k, "of": which}
                 figures = {mode: await figures_of(oracle, answers) for mode, answers in kept.items() if answers}
                 rows += [fixed | {"named": mode} | found | added(found, figures) for mode, found in figures.items()]
-    return rows
+    return rows, bounds
 
 
 def same_in_all(by_mode: dict[str, list[Answer]]) -> dict[str, list[Answer]]:

@@ -21,6 +21,7 @@ class Ledger:
     positions: int = 0  # shown with their lists
     drawn: int | None = None  # tokens the upstream says it drew, hidden ones included
     read: int | None = None  # tokens of the prompt, as the upstream counts them
+    cached: int = 0  # of these, those that it says it had in its cache
     finish: str | None = None
     loose_text: bool = False  # text came at the end without a list: it may be a hidden token's
     _prompt: int = 0  # the first token's text offset, where it may be other than 0
@@ -37,6 +38,7 @@ class Ledger:
         self.drawn = drawn
         read = usage.get("prompt_tokens")
         self.read = read if type(read) is int and read >= 0 else None
+        self.cached = min(_cached(usage), self.read or 0)
 
     def only(self, choices: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         """The choice of a chunk; None where it has none."""
@@ -113,3 +115,10 @@ class Ledger:
 
 def _has_tokens(choice: dict[str, Any]) -> bool:
     return bool(choice.get("text") or choice.get("token_ids"))
+
+
+def _cached(usage: dict[str, Any]) -> int:
+    """Prompt tokens from the cache, in OpenAI's shape or DeepSeek's; 0 where nothing is said."""
+    details = usage.get("prompt_tokens_details")
+    said = details.get("cached_tokens") if isinstance(details, dict) else usage.get("prompt_cache_hit_tokens")
+    return said if type(said) is int and said > 0 else 0

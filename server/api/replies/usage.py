@@ -35,7 +35,8 @@ class Usage:
         total, cost = self.prompt_tokens + self.completion_tokens, self.bill.total
         return (
             b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d%b,"deltaserve":{"upstream_calls":%d,'
-            b'"upstream_prompt_tokens":%d,"upstream_completion_tokens":%d,"upstream_wasted_tokens":%d}}'
+            b'"upstream_prompt_tokens":%d,"upstream_cached_tokens":%d,"upstream_completion_tokens":%d,'
+            b'"upstream_wasted_tokens":%d}}'
         ) % (
             self.prompt_tokens,
             self.completion_tokens,
@@ -43,6 +44,7 @@ class Usage:
             self._details,
             cost.calls,
             cost.prompt_tokens,
+            cost.cached_tokens,
             cost.completion_tokens,
             cost.wasted_tokens,
         )

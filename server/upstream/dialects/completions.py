@@ -322,7 +322,7 @@ class CompletionDraft:
         drawn = shown if self._ledger.drawn is None else self._ledger.drawn
         again = self._asked_again
         read = (self._sent if self._ledger.read is None else self._ledger.read) + again * len(self._prefix)
-        return Cost(1 + again, read, drawn + again)
+        return Cost(1 + again, read, drawn + again, self._ledger.cached)
 
     def arrived(self) -> list[Proposal]:
         """What can be had without waiting. One whose token was not shown is left to be iterated."""

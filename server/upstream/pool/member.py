@@ -90,6 +90,7 @@ class Member:
             "pause_s": round(throttle.pause_s, 3),
             "calls": self.cost.calls,
             "prompt_tokens": self.cost.prompt_tokens,
+            "cached_tokens": self.cost.cached_tokens,
             "completion_tokens": self.cost.generated_tokens,
         }
 

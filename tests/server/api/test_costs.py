@@ -36,7 +36,7 @@ def ask(app: RunningApp, **body: Any) -> httpx.Response:
 
 def cost(calls: int, prompt: int, completion: int, wasted: int) -> dict[str, int]:
     return {
-        "upstream_calls": calls, "upstream_prompt_tokens": prompt,
+        "upstream_calls": calls, "upstream_prompt_tokens": prompt, "upstream_cached_tokens": 0,
         "upstream_completion_tokens": completion, "upstream_wasted_tokens": wasted,
     }  # fmt: skip
 

@@ -38,7 +38,7 @@ def lists(answer: dict[str, Any], index: int = 0) -> dict[str, list[Any]]:
 
 def billed(*, calls: int, prompt: int, completion: int, wasted: int) -> dict[str, int]:
     return {
-        "upstream_calls": calls, "upstream_prompt_tokens": prompt,
+        "upstream_calls": calls, "upstream_prompt_tokens": prompt, "upstream_cached_tokens": 0,
         "upstream_completion_tokens": completion, "upstream_wasted_tokens": wasted,
     }  # fmt: skip
 
