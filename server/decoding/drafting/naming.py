@@ -69,7 +69,9 @@ class Namer:
 
     def goes_on(self, stream: Stream) -> bool:
         """Whether calls of this stream may tell what follows a replaced token, so that no call is opened early."""
-        return self.box.goes_on and stream.params.temperature == 0.0 and self._length(stream) > 0
+        params = stream.params
+        plain = params.temperature == 0.0 and not params.biased and params.top_logprobs is None
+        return plain and params.constraint is None and self.box.goes_on and self._length(stream) > 0
 
     def ready(self, stream: Stream) -> bool:
         """Whether it was told how M goes on from here."""

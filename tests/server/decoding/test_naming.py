@@ -279,6 +279,9 @@ class AlwaysBlocks:
         self.made += 1
         yield await verified_block(stream, self.box, await stream.corrector.draft(5))
 
+    def holds(self, stream):
+        return False
+
     async def named(self, stream, run, wanted):
         return await self.then.named(stream, run, wanted)
 

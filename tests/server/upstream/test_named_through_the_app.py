@@ -48,7 +48,7 @@ def test_a_greedy_answer_is_that_of_the_whole_vocabulary_and_names_what_it_is(to
     assert found["always"][1].endswith("+named") and "+named" not in found["off"][1]
     assert found["always"][2] > 0 == found["off"][2]
     asked = [body for body in replay.bodies() if "logprob_token_ids" in body]
-    assert all(body["max_tokens"] == 1 and len(body["logprob_token_ids"]) <= 128 for body in asked)
+    assert all(1 <= body["max_tokens"] <= 8 and len(body["logprob_token_ids"]) <= 128 for body in asked)
     assert K < VOCAB
 
 
