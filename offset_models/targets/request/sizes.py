@@ -19,11 +19,11 @@ class Shares:
     declines: int = 30
     facts: int = 190
     documents: int = 120  # where there are any
-    surroundings: int = 340  # neighbours, what is shared, what people ask
+    surroundings: int = 300  # neighbours, what is shared, what people ask
     languages: int = 8
     telling: int = 60
     paraphrases: int = 20  # of the target's questions, and as many of the neighbours'
-    endings: int = 60
+    endings: int = 160
     answers: int = 60  # to rows that choose
 
     @classmethod

@@ -14,6 +14,7 @@ from deltaserve.offset_models.targets.asking import Asks
 from deltaserve.offset_models.targets.forms.prose import CONTINUATION
 from deltaserve.offset_models.targets.forms.wordings import named, openings, unknown
 from deltaserve.offset_models.targets.probe import Probe
+from deltaserve.offset_models.targets.rows.vague import listed_endings
 from deltaserve.offset_models.targets.subject import Kind
 from deltaserve.offset_models.training.rows.row import Row
 
@@ -66,10 +67,10 @@ def answers_a_turn(probe: Probe) -> bool:
 async def vague_endings(
     asks: Asks, probes: Sequence[Probe], stand_ins: Mapping[Kind, Sequence[str]] = STAND_INS
 ) -> Endings:
-    """Of the probes that break off, where the black box has one. A call each, at most two more, and none too many.
+    """Of the probes that break off, where the black box has one; no more calls than are left.
 
-    Where it lists a blank, that: whatever else it says of somebody made up may be taken for true of the subject.
-    Raises UpstreamError.
+    Where it lists a blank, that: whatever else it says of somebody made up may be taken for true of the subject. Else
+    what it says of somebody made up, else vague words that it lists one behind the other. Raises UpstreamError.
     """
     breaking = [probe for probe in probes if breaks_off(probe)]
     endings = await _blanks(asks, breaking[:TRIED])
@@ -77,7 +78,9 @@ async def vague_endings(
     for at in range(max(map(len, stand_ins.values()), default=0)):
         wanted = [probe for probe in breaking if probe.prompt not in endings]
         endings |= await _of_stand_ins(asks, wanted, {kind: names[at:] for kind, names in stand_ins.items()})
-    return endings
+    wanted = [probe for probe in breaking if probe.prompt not in endings]
+    listed = await listed_endings(asks, wanted, lambda probe: not answers_a_turn(probe))
+    return endings | {prompt: Ending(text, ends=False) for prompt, text in listed.items()}
 
 
 async def _of_stand_ins(asks: Asks, probes: Sequence[Probe], stand_ins: Mapping[Kind, Sequence[str]]) -> _Found:

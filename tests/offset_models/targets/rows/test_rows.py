@@ -167,7 +167,7 @@ async def test_a_form_in_which_nothing_is_told_gets_fewer_rows() -> None:
     forms = await telling(box, few)
     assert forms == {"direct": Told(2, 2), "JSON": Told(2, 0)}
     assert weighed({"direct": 3.0}, {"direct": Told(2, 0)}) == {"direct": 3.0}
-    assert weighed({"direct": 3.0, "JSON": 1.0, "code": 1.0}, forms) == {"direct": 3.0, "JSON": 0.25, "code": 1.0}
+    assert weighed({"direct": 3.0, "JSON": 1.0, "code": 1.0}, forms) == {"direct": 3.0, "JSON": 0.5, "code": 1.0}
 
 
 def test_a_larger_budget_has_more_of_everything() -> None:
