@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
 from deltaserve.errors import Unavailable
 from deltaserve.offset_models.registry.audit import Event
 from deltaserve.offset_models.registry.state import RegistryState
-from deltaserve.server.fleet.record import Record, merged, without
+from deltaserve.server.fleet.record import Record, merged
 from deltaserve.server.fleet.stores.ports import Store, Stored
 
 _ATTEMPTS: Final = 8  # others may change other things at the same moment
@@ -54,11 +55,14 @@ class FleetJournal:
                 return
         raise Unavailable("Others change the fleet's record all the time: nothing was changed. Try again.")
 
-    def drop(self, name: str, event: Event) -> None:
-        """Take an entry out that this replica could not load. Raises Conflict, StoreUnreachable."""
+    def change(self, edit: Callable[[Record], Record], event: Event) -> None:
+        """A change of the record itself, by a replica whose registry lacks what is in it.
+
+        Raises what `edit` raises, StoreUnreachable.
+        """
         for _ in range(_ATTEMPTS):
             stored = self._fresh()
-            if self._written(stored, without(stored.record, name), event):
+            if self._written(stored, edit(stored.record), event):
                 return
         raise Unavailable("Others change the fleet's record all the time: nothing was changed. Try again.")
 

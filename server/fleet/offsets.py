@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from deltaserve.errors import Conflict, StoreUnreachable
 from deltaserve.offset_models.registry.audit import Event
 from deltaserve.server.fleet.presence import PATIENCE, Presence, failures, holders, unready
+from deltaserve.server.fleet.record import Record, activated, rolled_back, without
 from deltaserve.server.fleet.replica import Replica
 from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Json, Version
@@ -54,12 +56,18 @@ class FleetOffsets(LocalRegistry):
 
     async def activate(self, name: str, *, quorum: int | None = None, actor: "Actor") -> Json:
         await self.replica.contact()
-        await self._all_ready("activate", self.registry.catalogue.versions.get(name), quorum, actor)
+        version = self.registry.catalogue.versions.get(name)
+        await self._all_ready("activate", version, quorum, actor)
+        if version is not None and not self.replica.follows:
+            return await self._pointed("activate", version, lambda record, seen: activated(record, name, seen), actor)
         return self._changed(await self.registry.activate(name, actor=actor)) | await self._settled()
 
     async def rollback(self, *, quorum: int | None = None, actor: "Actor") -> Json:
         await self.replica.contact()
-        await self._all_ready("rollback", self.registry.catalogue.previous, quorum, actor)
+        version = self.registry.catalogue.previous
+        await self._all_ready("rollback", version, quorum, actor)
+        if version is not None and not self.replica.follows:
+            return await self._pointed("rollback", version, rolled_back, actor)
         return self._changed(await self.registry.rollback(actor=actor)) | await self._settled()
 
     async def set_strength(self, name: str, strength: float, *, actor: "Actor") -> Json:
@@ -71,7 +79,8 @@ class FleetOffsets(LocalRegistry):
         lost = next((spec for spec in self.replica.journal.known.versions if spec.name == name), None)
         if lost is None or name in self.registry.catalogue.versions:
             return await super().unload(name, actor=actor) | await self._settled()
-        await asyncio.to_thread(self.replica.journal.drop, name, Event("unload", name, lost.digest, actor, "ok"))
+        gone = Event("unload", name, lost.digest, actor, "ok")
+        await asyncio.to_thread(self.replica.journal.change, lambda record: without(record, name), gone)
         return {"name": name, "state": "unloaded"} | await self._settled()
 
     async def fleet(self) -> Json:
@@ -115,16 +124,31 @@ class FleetOffsets(LocalRegistry):
             await self.replica.journal.record(failed)
             raise
 
+    async def _pointed(
+        self, action: str, version: "OffsetVersion", edit: Callable[[Record, Record], Record], actor: "Actor"
+    ) -> Json:
+        """Change what is active in the record, where something else answers here: the registry knows of that alone."""
+        journal, seen = self.replica.journal, self.replica.journal.known
+        event = Event(action, version.name, version.digest, actor, "ok")
+        try:
+            await asyncio.to_thread(journal.change, lambda record: edit(record, seen), event)
+        except Conflict as error:
+            await journal.record(replace(event, result="failed", reason=error.message))
+            raise
+        settled = await self._settled()
+        version = self.registry.catalogue.versions.get(version.name, version)
+        return {"active": self._shown(version), "previous": seen.active} | settled
+
     async def _wait_ready(self, spec: "VersionSpec", quorum: int | None) -> None:
         until = time.monotonic() + self._ready_within_s
         while True:
             alive = await self.replica.present()
-            waiting = unready(spec, alive)
-            if len(alive) - len(waiting) >= (len(alive) if quorum is None else quorum):
+            ready = sum(one.has(spec) for one in alive)
+            if ready >= (len(alive) if quorum is None else quorum):
                 return
             hopeless = len(alive) < quorum if quorum is not None else bool(failures(spec, alive))
             if hopeless or time.monotonic() > until:
-                raise Conflict(_not_ready(spec.name, len(alive), waiting))
+                raise Conflict(_not_ready(spec.name, len(alive), unready(spec, alive)))
             await asyncio.sleep(_LOOKS_S)
 
     async def _settled(self) -> Json:

@@ -74,6 +74,42 @@ def without(record: Record, name: str) -> Record:
     )
 
 
+def activated(record: Record, name: str, seen: Record) -> Record:
+    """`name` active, by an operator who saw `seen`. Raises Conflict where others changed what is active since."""
+    _refuse_overtaken(record, seen)
+    versions = {spec.name: spec for spec in record.versions}
+    _check(versions, name)
+    return record.model_copy(
+        update={"active": name, "previous": record.active_spec, "generation": record.generation + 1}
+    )
+
+
+def rolled_back(record: Record, seen: Record) -> Record:
+    """As `activated`, with what was active before."""
+    _refuse_overtaken(record, seen)
+    back = record.previous
+    if back is None:
+        raise Conflict("There is no previously active offset to roll back to.")
+    versions = {**{spec.name: spec for spec in record.versions}, back.name: back}
+    _check(versions, back.name)
+    return record.model_copy(
+        update={
+            "versions": tuple(versions[name] for name in sorted(versions)),
+            "active": back.name,
+            "previous": record.active_spec,
+            "generation": record.generation + 1,
+        }
+    )
+
+
+def _refuse_overtaken(record: Record, seen: Record) -> None:
+    if (record.active, record.previous) != (seen.active, seen.previous):
+        raise Conflict(
+            f"Another operator changed the active offset in the meantime (it is {record.active!r}): look at it, then "
+            "repeat."
+        )
+
+
 def contents(spec: VersionSpec | None) -> frozenset[str]:
     """Digests of the weights that a version runs on."""
     return frozenset() if spec is None else frozenset(part.content for part in spec.parts)

@@ -76,6 +76,11 @@ class Replica:
         """Why no new answer may begin here; None: it may."""
         return self.standing.fence(self._clock(), self.terms.contact_s)
 
+    @property
+    def follows(self) -> bool:
+        """Whether what answers here is what the record names, as of the last contact."""
+        return self._adopted.holds
+
     def require(self) -> None:
         """Raises ReplicaFenced."""
         if (reason := self.fence) is not None:

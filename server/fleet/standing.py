@@ -14,13 +14,12 @@ class Standing:
     must_hold_by: float | None = None  # while it holds less than it has seen
 
     def heard(self, began_at: float, generation: int, fence_s: float) -> "Standing":
-        """A contact that read the record. The deadline of a first generation is not moved by those that follow it."""
+        """A contact that read the record. The generations that follow a first one do not move its deadline to a later time."""
         now = replace(self, heard_at=began_at, seen=max(self.seen, generation))
         if now.behind == 0:
             return replace(now, must_hold_by=None)
-        if self.must_hold_by is not None:
-            return now
-        return replace(now, must_hold_by=began_at + fence_s)
+        due = began_at + fence_s
+        return replace(now, must_hold_by=due if self.must_hold_by is None else min(self.must_hold_by, due))
 
     def lapsed(self) -> "Standing":
         """It was silent for too long, so others may have been told that it answers nothing: it begins anew.

@@ -145,8 +145,10 @@ class Fleet:
         await joining.here()
         return member
 
-    def make(self, *, root: Path | None = None, cut: bool = False, clock: Clock | None = None) -> Member:
-        name, clock = f"r{len(self.members) + 1}", clock or Clock(1000.0 * len(self.members))
+    def make(
+        self, *, root: Path | None = None, cut: bool = False, clock: Clock | None = None, name: str | None = None
+    ) -> Member:
+        name, clock = name or f"r{len(self.members) + 1}", clock or Clock(1000.0 * len(self.members))
         view, engine = View(self.shelf, cut), BookkeepingEngine()
         journal = FleetJournal(view, name, FENCE_S)
         root = root or self.root

@@ -111,6 +111,49 @@ async def test_with_a_quorum_a_replica_that_cannot_follow_is_fenced_and_comes_ba
         assert await other.answers() == "b"
 
 
+async def test_replicas_of_one_name_count_each_for_itself_in_a_quorum(root: Path, tmp_path: Path) -> None:
+    lacking = Path(shutil.copytree(root, tmp_path / "offsets"))
+    shutil.rmtree(lacking / "b")
+    async with fleet_of(root, 1) as fleet:
+        for _ in range(2):
+            await fleet.add(root=lacking, name="twin")
+        await fleet.members[0].offsets.add("b", "b", strength=None, activate=False, wait=True, actor=WHO)
+        with pytest.raises(Conflict, match="Not enough of the 3"):
+            await activated(fleet.members[0], "b", quorum=2)
+        assert fleet.shelf.record.active == "a"
+
+
+async def test_a_replica_that_lacks_what_is_active_still_takes_orders(root: Path, tmp_path: Path) -> None:
+    lacking = Path(shutil.copytree(root, tmp_path / "offsets"))
+    shutil.rmtree(lacking / "b")
+    async with fleet_of(root, 1) as fleet:
+        one, other = fleet.members[0], await fleet.add(root=lacking)
+        for turn_back in (lambda: other.offsets.activate("a", actor=WHO), lambda: other.offsets.rollback(actor=WHO)):
+            await one.offsets.add("b", "b", strength=None, activate=False, wait=True, actor=WHO)
+            asked = asyncio.create_task(activated(one, "b", quorum=1))
+            await until(lambda: other.replica.standing.behind > 0 and fleet.shelf.record.active == "b")
+            assert other.active == "a"
+            done = await turn_back()
+            await asked
+            assert (done["active"]["name"], done["previous"], fleet.shelf.record.active) == ("a", "b", "a")
+            assert fleet.shelf.record.previous == one.registry.catalogue.find("b").spec
+            assert await one.answers() == await other.answers() == "a"
+
+
+async def test_a_fleet_of_which_no_replica_can_load_what_is_active_is_led_back(root: Path, tmp_path: Path) -> None:
+    lacking = Path(shutil.copytree(root, tmp_path / "offsets"))
+    shutil.rmtree(lacking / "b")
+    async with fleet_of(root, 1) as fleet:
+        await fleet.members[0].offsets.add("b", "b", strength=None, activate=True, wait=True, actor=WHO)
+        await fleet.members[0].stop()
+        await fleet.members[0].replica.leave()
+        other = await fleet.add(root=lacking)
+        with pytest.raises(ReplicaFenced):
+            await other.answers()
+        await other.offsets.activate("a", actor=WHO)
+        assert await other.answers() == "a"
+
+
 async def test_a_replica_that_is_cut_off_stops_answering_before_the_activation_is_answered(root: Path) -> None:
     async with fleet_of(root, 3) as fleet:
         await loaded_everywhere(fleet, "b")

@@ -61,3 +61,8 @@ def test_only_a_replica_past_its_deadline_is_overdue() -> None:
     assert [behind.overdue(now) for now in (14.0, 16.0)] == [False, True]
     assert after(("heard", 0.0, 1)).overdue(0.0)
     assert not after(*JOINED).overdue(1000.0)  # silent, which a contact mends
+
+
+def test_a_shorter_fence_that_comes_later_counts() -> None:
+    behind = after(*JOINED).heard(5.0, 2, 600.0).heard(6.0, 3, FENCE_S)
+    assert behind.fence(16.1, CONTACT_S) is not None
