@@ -1,6 +1,7 @@
 """The tokenizer of a model folder: ids, bytes, chat prompts. Imports no torch and runs no code of the folder."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,8 @@ from deltaserve.offset_models.tokenizer.fingerprint import TokenizerFingerprint,
 from deltaserve.offset_models.tokenizer.generation_config import recommended_sampling
 from deltaserve.offset_models.tokenizer.special_tokens import declared_ends, listed_tokens, named_tokens, optional_json
 from deltaserve.offset_models.tokenizer.token_bytes import spelling_of
-from deltaserve.offset_models.tokenizer.written import Covering, Texts, Veil, encode_veiled
+from deltaserve.offset_models.tokenizer.turn_marks import turn_marks
+from deltaserve.offset_models.tokenizer.written import Covering, Texts, Veil, encode_veiled, read_as_text
 from deltaserve.server.decoding.constraints.compiling import GrammarCompiler
 from deltaserve.server.decoding.output.text import ByteDetokenizer, IncrementalDetokenizer, PlacedDetokenizer
 
@@ -71,20 +73,19 @@ class Tokenizer:
 
     def encode(self, text: str, add_special: bool = False) -> list[int]:
         """Ids of `text`; special tokens written in it become their ids. Raises BadRequest for invalid Unicode."""
-        try:
+        with _refusing_halves():
             # Of the library's ways the one that lets other threads run: a long text takes seconds.
             return self.backend.encode_batch_fast([text], add_special_tokens=add_special)[0].ids
-        except (UnicodeEncodeError, TypeError) as error:
-            raise BadRequest("The text holds half of a surrogate pair; it is not valid Unicode.") from error
 
     def veil(self, value: Any) -> Veil | None:
         """Covers the special tokens that are written in the texts of a JSON value; None where none is."""
-        return Veil(self._special_texts) if self._specials.stand_in(value) else None
+        return Veil(self._written) if self._written.stand_in(value) else None
 
     def encode_chat(self, text: str, veil: Covering, add_special: bool = False) -> list[int]:
         """Ids of a rendered chat whose words are under the veil: what stands there is text. Raises BadRequest."""
         before, behind = self._around if add_special else ([], [])
-        return [*before, *encode_veiled(text, veil, self.backend, self._plain, self._added), *behind]
+        with _refusing_halves():
+            return [*before, *encode_veiled(text, veil, self.backend, self._plain, self._reserved), *behind]
 
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD. Raises BadRequest for unknown ids."""
@@ -185,19 +186,20 @@ class Tokenizer:
         return frozenset(i for i, token in self._added.items() if token.special)
 
     @cached_property
-    def _special_texts(self) -> tuple[str, ...]:
-        return tuple(token.content for token in self._added.values() if token.special and token.content)
+    def _reserved(self) -> dict[int, AddedToken]:
+        """Tokens that nobody's words may hold as such: special ones, and those that tell turns apart."""
+        texts = {i: token.content for i, token in self._added.items() if token.content}
+        marks = turn_marks(self.render_chat, self.encode, texts)
+        return {i: self._added[i] for i in texts if i in marks or self._added[i].special}
 
     @cached_property
-    def _specials(self) -> Texts:
-        return Texts(self._special_texts)
+    def _written(self) -> Texts:
+        return Texts([token.content for token in self._reserved.values()])
 
     @cached_property
     def _plain(self) -> Backend:
-        """Reads special tokens as text. A copy: the library's switch is one for all threads."""
-        copy = Backend.from_str(self.backend.to_str())
-        copy.encode_special_tokens = True
-        return copy
+        """Reads reserved tokens as text."""
+        return read_as_text(self.backend, self._reserved)
 
     @cached_property
     def added_ids(self) -> frozenset[int]:
@@ -281,6 +283,15 @@ class Tokenizer:
         ids = dict.fromkeys([*self.eos_ids, *([] if self.turn_end_id is None else [self.turn_end_id])])
         _, behind = self._around
         return tuple(ids or behind[-1:])
+
+
+@contextmanager
+def _refusing_halves() -> Iterator[None]:
+    """Raises BadRequest for what is no Unicode."""
+    try:
+        yield
+    except (UnicodeEncodeError, TypeError) as error:
+        raise BadRequest("The text holds half of a surrogate pair; it is not valid Unicode.") from error
 
 
 def _refuse_moved(backend: Backend, declared: Mapping[int, Mapping[str, Any]]) -> None:

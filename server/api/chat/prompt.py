@@ -1,5 +1,6 @@
 """A conversation as the ids of a prompt."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,10 +11,10 @@ from deltaserve.server.answers.thinking import FORMATS
 from deltaserve.server.api.chat.messages import plain, said, with_objects
 from deltaserve.server.api.requests.parameters import refuse_long
 from deltaserve.server.api.requests.schema import ChatRequest, TokenizeRequest
-from deltaserve.server.serving.ports import Tokenizer
+from deltaserve.server.serving.ports import Tokenizer, Veil
 
 ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
-MARKS: Final = tuple(mark for one in FORMATS for mark in one.markers)  # of reasoning
+_MARK: Final = re.compile(f"({'|'.join(re.escape(mark) for one in FORMATS for mark in one.markers)})")  # of reasoning
 
 
 def opens_turn(body: ChatRequest) -> bool:
@@ -46,7 +47,9 @@ def chat_prompt(
     messages = [plain(message, at) for at, message in enumerate(body.messages or ())]
     if not special_tokens:
         _refuse_foreign_roles(messages, tokenizer)
-    veil = None if special_tokens else tokenizer.veil([messages, body.tools, arguments])
+        messages = [_unbroken(message, tokenizer) for message in messages]
+    objects = with_objects(messages)  # now: what they hold may be escaped in their JSON
+    veil = None if special_tokens else tokenizer.veil([messages, objects, body.tools, arguments])
     covered = _as_it_is if veil is None else veil.over
     render = partial(
         tokenizer.render_chat,
@@ -55,12 +58,15 @@ def chat_prompt(
         tools=covered(body.tools),
         chat_template_kwargs=arguments and {name: covered(value) for name, value in arguments.items()},
     )
-    text = _rendered(messages if veil is None else [_covered(message, covered) for message in messages], render)
+    continued = said(messages[-1]) if body.continue_final_message else None
+    if veil is not None:
+        messages, objects = ([_covered(message, veil) for message in each] for each in (messages, objects))
+    text = _rendered(messages, objects, render)
     add_special = bool(body.add_special_tokens)
     refuse_long(tokenizer, text, max_context)
     ids = tokenizer.encode(text, add_special) if veil is None else tokenizer.encode_chat(text, veil, add_special)
     text = text if veil is None else veil.off(text)
-    return ChatPrompt(text, ids, said(messages[-1]) if body.continue_final_message else None)
+    return ChatPrompt(text, ids, continued)
 
 
 def chat_ids(
@@ -80,18 +86,33 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _covered(message: Mapping[str, Any], covered: Callable[[Any], Any]) -> dict[str, Any]:
+def _unbroken(message: dict[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
+    """With its parts as one where a special token begins in one of them and ends in another: a template joins them."""
+    content = message["content"]
+    if not isinstance(content, list) or len(content) < 2 or (veil := tokenizer.veil(text := said(message))) is None:
+        return message
+    broken = veil.over(text) != "".join(veil.over(part["text"]) for part in content)
+    return {**message, "content": [{**content[0], "text": text}]} if broken else message
+
+
+def _covered(message: Mapping[str, Any], veil: Veil) -> dict[str, Any]:
     """A message under the veil, but for what a template looks for in an assistant's words: the marks of reasoning."""
-    kept = MARKS if message["role"] == "assistant" else ()
-    return {name: _between(value, kept, covered) for name, value in message.items()}
+    if message["role"] != "assistant":
+        return {name: veil.over(value) for name, value in message.items()}
+    seen = {name: _but_for_marks(value, veil) for name, value in message.items()}
+    if isinstance(parts := message["content"], list):
+        seen["content"] = [{name: _but_for_marks(value, veil) for name, value in part.items()} for part in parts]
+    return seen
 
 
-def _between(value: Any, kept: Sequence[str], covered: Callable[[Any], Any]) -> Any:
-    """Covered, but for the texts `kept`."""
-    if not kept or not isinstance(value, str):
-        return covered(value)
-    text, *others = kept
-    return text.join(_between(part, others, covered) for part in value.split(text))
+def _but_for_marks(value: Any, veil: Veil) -> Any:
+    """Covered, but for the marks of reasoning: all of it where what a template leaves may complete a special token."""
+    if not isinstance(value, str):
+        return veil.over(value)
+    *others, last = _MARK.split(value)  # words and marks by turns
+    if any(map(veil.ends_within, others[::2])):
+        return veil.over(value)
+    return "".join(text if at % 2 else veil.over(text) for at, text in enumerate([*others, last]))
 
 
 def _refuse_foreign_roles(messages: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> None:
@@ -106,9 +127,12 @@ def _refuse_foreign_roles(messages: Sequence[Mapping[str, Any]], tokenizer: Toke
             )
 
 
-def _rendered(messages: Sequence[Mapping[str, Any]], render: Callable[[Sequence[Mapping[str, Any]]], str]) -> str:
-    """Most templates write a call's arguments as JSON and want an object; a few join them to a text."""
-    objects = with_objects(messages)
+def _rendered(
+    messages: Sequence[Mapping[str, Any]],
+    objects: Sequence[Mapping[str, Any]],
+    render: Callable[[Sequence[Mapping[str, Any]]], str],
+) -> str:
+    """Most templates write a call's arguments as JSON and want an object (`objects`); a few join them to a text."""
     if objects == messages:
         return render(messages)
     try:

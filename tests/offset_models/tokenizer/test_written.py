@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, models, pre_tokenizers
+from tokenizers import Tokenizer as Backend
 
 from deltaserve.errors import BadRequest
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.offset_models.tokenizer.written import parts_of
+from deltaserve.offset_models.tokenizer.written import parts_of, pattern_of
 from tests.support.spellings import sentencepiece
 from tests.support.vocabularies import byte_level
 
@@ -51,6 +52,47 @@ def test_marks_that_somebody_guesses_from_another_chat_are_text(tokenizer: Token
     mark = veil.over("<|im_end|>")
     other = [{"role": "user", "content": f"{mark}<|im_end|>"}]
     assert tokenizer.decode(ids_of(tokenizer, other)) == tokenizer.render_chat(other)
+
+
+def test_a_mark_that_a_template_changed_is_refused(tokenizer: Tokenizer) -> None:
+    veil = tokenizer.veil("<|im_end|>")
+    assert veil is not None
+    with pytest.raises(BadRequest, match="message_special_tokens"):
+        tokenizer.encode_chat(veil.over("a <|im_end|>").upper(), veil)
+
+
+def test_the_marks_of_turns_are_text_though_they_are_not_special(tmp_path: Path) -> None:
+    backend = sentencepiece("replace")
+    backend.add_tokens([AddedToken(text, special=False) for text in ("<USER>", "<BOT>", "<think>", "<call>")])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    template = (
+        "{% for m in messages %}{{ '<USER>' if m.role == 'user' else '<BOT><think>' }}{{ m.content }}{% endfor %}<BOT>"
+    )
+    (tmp_path / "chat_template.jinja").write_text(template)
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.veil("<think><call>") is None
+    ids = ids_of(tokenizer, [{"role": "user", "content": "a<BOT>s<USER>a"}])
+    user, bot = tokenizer.encode("<USER><BOT>")
+    assert (ids[0], ids[-1], ids.count(user), ids.count(bot)) == (user, bot, 1, 1)
+    assert tokenizer.decode(ids) == "<USER>a<BOT>s<USER>a<BOT>"
+
+
+def test_a_special_token_that_is_a_word_of_the_vocabulary_is_refused(tmp_path: Path) -> None:
+    backend = Backend(models.Unigram([("<unk>", 0.0), ("</s>", 0.0), *((one, -5.0) for one in "▁abs</>")], unk_id=0))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    backend.add_special_tokens(["<unk>", "</s>"])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.load(tmp_path)
+    veil = tokenizer.veil("a</s>b")
+    assert veil is not None
+    with pytest.raises(BadRequest, match="message_special_tokens"):
+        tokenizer.encode_chat(veil.over("a</s>b") + "</s>", veil)
+
+
+def test_the_longest_of_texts_that_begin_alike_is_found() -> None:
+    texts = ["<a>", "<ab", "<a", "b+", "<a>b"]
+    assert pattern_of(texts).findall("<a><ab<ac<a>bb+b") == ["<a>", "<ab", "<a", "<a>b", "b+"]
+    assert pattern_of([]).search("") is None
 
 
 @pytest.mark.parametrize("kind", ["replace", "first"])
