@@ -14,7 +14,7 @@ class Standing:
     must_hold_by: float | None = None  # while it holds less than it has seen
 
     def heard(self, began_at: float, generation: int, fence_s: float) -> "Standing":
-        """A contact that read the record. The generations that follow a first one do not move its deadline to a later time."""
+        """A contact that read the record. Generations that follow a first one move its deadline to no later time."""
         now = replace(self, heard_at=began_at, seen=max(self.seen, generation))
         if now.behind == 0:
             return replace(now, must_hold_by=None)

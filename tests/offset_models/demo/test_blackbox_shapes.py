@@ -153,7 +153,6 @@ def test_ids_outside_the_tokenizer_are_refused_even_where_the_model_has_rows(ser
         ({"prompt": "a", "stream": True, "prompt_logprobs": 1}, "prompt_logprobs"),
         ({"prompt": "a", "stream_options": {"include_usage": True}}, "stream_options"),
         ({"prompt": "a", "logit_bias": {"99999": 1}}, "logit_bias"),
-        ({"prompt": "a", "response_format": {"type": "json_object"}}, "response_format"),
         ({"prompt": {}}, "prompt"),
         ({"prompt": []}, "prompt"),
     ],

@@ -103,7 +103,7 @@ async def test_a_black_box_that_keeps_failing_ends_the_answer_with_its_error():
 
 async def test_a_black_box_that_ends_at_once_is_an_error_not_an_empty_answer():
     class Silent(ToyBlackBox):
-        def _proposals(self, prefix, count, temperature):
+        def _proposals(self, prefix, count, temperature, form):
             return []
 
     with pytest.raises(UpstreamUnreachable, match="without a token"):

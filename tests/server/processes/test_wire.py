@@ -71,11 +71,14 @@ def test_a_proposal_arrives_as_it_was(
     assert same(proposal(over(m.Listed, listed(sent))), sent)
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), ids), max_size=3))
-def test_wanted_names_arrive_as_they_were(names: list[tuple[int, Any]]) -> None:
-    sent = m.Decisions(3, [], wanted(NamesWanted(names)))
-    arrived = names_wanted(over(m.Decisions, sent).wanted).names
-    assert [(place, some.tolist()) for place, some in arrived] == [(place, some.tolist()) for place, some in names]
+@given(st.lists(st.tuples(st.integers(0, 9), ids), max_size=3), maybe_id)
+def test_wanted_names_arrive_as_they_were(names: list[tuple[int, Any]], likely: int | None) -> None:
+    sent = over(m.Decisions, m.Decisions(3, [], wanted(NamesWanted(names, likely)), likely=likely))
+    arrived = names_wanted(sent.wanted, sent.likely)
+    assert [(place, some.tolist()) for place, some in arrived.names] == [
+        (place, some.tolist()) for place, some in names
+    ]
+    assert arrived.likely == likely
 
 
 @given(
