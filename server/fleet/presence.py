@@ -42,6 +42,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     overdue: bool = False  # fenced until it holds the newest generation that it has seen, whatever else happens
     behind_s: float = 0.0
     contact_s: float = 0.0  # after so long without a contact it is fenced
+    forgot_s: float | None = None  # since it saw that the store had forgotten replicas
 
     def has(self, spec: VersionSpec | None) -> bool:
         """Whether it can answer with `spec` without loading anything."""
@@ -53,6 +54,12 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
         One that is overdue and has seen the generation comes back by holding it or a newer one.
         """
         return (self.holds or 0) >= generation or (self.overdue and self.seen >= generation)
+
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether every replica that may answer is listed: who was forgotten is listed again, or fenced by now."""
+        return self.forgot_s is None or self.forgot_s > PATIENCE * self.contact_s
 
 
 @dataclass(slots=True)

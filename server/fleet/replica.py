@@ -65,6 +65,8 @@ class Replica:
         self._given_up: set[str] = set()
         self._tried_at = 0.0
         self._watched_at = -float("inf")
+        self._listed = ""  # id of the row that was written last
+        self._forgot_at: float | None = None  # when the store was seen to have forgotten replicas
         self._trouble = ""  # with the store, as it was logged last
         self._told: str | None = None  # of being fenced, likewise
         self._contacting = asyncio.Lock()
@@ -167,7 +169,14 @@ class Replica:
             await asyncio.to_thread(self.store.leave, self._presence)
             self._presence = self._new_presence()
         self._presence = self._described()
+        known = self.journal.known.generation
         stored = await asyncio.to_thread(self.store.contact, self._presence)
+        if self._forgetting(stored, known):
+            self._forgot_at = self._clock()
+            self._log.warning("the fleet's store may have forgotten replicas: changes wait for them")
+            self._presence = self._described()  # told before the record is put back, after which others may change it
+            stored = await asyncio.to_thread(self.store.contact, self._presence)
+        self._listed = self._presence.id
         stored = await self._mended(stored)
         self.journal.learn(stored.record)
         known = self.journal.known
@@ -175,6 +184,15 @@ class Replica:
         before = self.standing if silent is None or silent <= self.terms.contact_s else self.standing.lapsed()
         self.standing = before.heard(began, known.generation, known.fence_s)
         self.reached.set()
+
+    def _forgetting(self, stored: Stored, known: int) -> bool:
+        """Whether replicas may answer that have no row in the store: it lost this one's, or the record.
+
+        `known`: the newest generation when the contact began.
+        """
+        first = self.standing.heard_at is None
+        empty = self.store.forgetful and first and stored.record.generation == 0
+        return (stored.added and self._listed == self._presence.id) or stored.record.generation < known or empty
 
     async def _mended(self, stored: Stored) -> Stored:
         """A store that came back without the newest record gets it again from those who have it."""
@@ -255,6 +273,7 @@ class Replica:
                 if "streams" in row
             ),
             fenced=self.fence,
+            forgot_s=None if self._forgot_at is None else self._clock() - self._forgot_at,
             overdue=standing.overdue(self._clock()),
             behind_s=0.0 if late is None else max(0.0, self._clock() - late + self.journal.known.fence_s),
         )

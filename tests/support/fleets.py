@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,9 @@ class View:
         return True
 
     def contact(self, presence: Presence) -> Stored:
+        added = presence.id not in self._reach().present
         self._reach().present[presence.id] = presence
-        return self.read()
+        return replace(self.read(), added=added)
 
     def present(self) -> Sequence[Presence]:
         return list(self._reach().present.values())

@@ -15,6 +15,7 @@ class Stored:
 
     record: Record
     mark: bytes
+    added: bool = False  # of a contact: there was no row of this presence before
 
 
 class Store(Protocol):

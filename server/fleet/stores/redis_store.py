@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -65,8 +66,8 @@ class RedisStore:
         with _reachable(self._url), self._redis.pipeline(transaction=True) as both:
             both.hset(self._present, presence.id, msgspec.json.encode(presence))
             both.get(self._record)
-            _, raw = both.execute()
-        return _stored(raw)
+            added, raw = both.execute()
+        return replace(_stored(raw), added=bool(added))
 
     def present(self) -> Sequence[Presence]:
         with _reachable(self._url):

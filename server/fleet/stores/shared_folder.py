@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -59,9 +60,10 @@ class SharedFolder:
     def contact(self, presence: Presence) -> Stored:
         with _reachable(self._folder):
             (self._folder / PRESENT).mkdir(parents=True, exist_ok=True)
+            added = not self._row(presence.id).exists()
             _write_quickly(self._row(presence.id), msgspec.json.encode(presence))
         self._looked_at = self._signature()
-        return self.read()
+        return replace(self.read(), added=added)
 
     def present(self) -> Sequence[Presence]:
         with _reachable(self._folder):

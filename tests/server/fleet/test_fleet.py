@@ -229,6 +229,25 @@ async def test_a_store_that_comes_back_empty_gets_the_record_again(root: Path) -
         assert fleet.shelf.lines[-1]["action"] == "restored"
 
 
+async def test_after_the_store_forgot_who_is_there_a_change_waits_for_whoever_may_answer(root: Path) -> None:
+    async with fleet_of(root, 2) as fleet:
+        await loaded_everywhere(fleet, "b")
+        one, lost = fleet.members
+        lost.view.cut = True
+        fleet.shelf.raw = b""
+        fleet.shelf.present.clear()
+        await until(lambda: fleet.shelf.record.generation == 2)
+        new = await fleet.add()  # has never seen the one that is cut off
+        asked = [asyncio.create_task(activated(member, "b")) for member in (one, new)]
+        await until(lambda: one.active == new.active == "b")
+        await asyncio.sleep(0.1)
+        assert await lost.answers() == "a" and not any(task.done() for task in asked)
+        await fleet.pass_time(CONTACT_S * 1.1)
+        await asyncio.gather(*asked)
+        with pytest.raises(ReplicaFenced):
+            await lost.answers()
+
+
 async def test_an_empty_store_is_not_filled_anew_before_those_who_know_better_are_fenced(root: Path) -> None:
     async with fleet_of(root, 1, raw=b"") as fleet:
         await loaded_everywhere(fleet, "b")

@@ -117,6 +117,14 @@ def test_replicas_see_each_other_until_they_leave(opened: Callable[[], Store]) -
     assert list(one.present()) == []
 
 
+def test_a_replica_whose_row_is_gone_is_told_so(opened: Callable[[], Store]) -> None:
+    one, told = opened(), Presence(id="r1.x", replica="r1", count=1)
+    assert one.contact(told).added
+    assert not one.contact(Presence(id="r1.x", replica="r1", count=2)).added
+    opened().leave(Presence(id="r1.x", replica="r1", count=2))
+    assert one.contact(Presence(id="r1.x", replica="r1", count=3)).added
+
+
 def test_a_change_ends_the_wait(opened: Callable[[], Store]) -> None:
     one, two = opened(), opened()
     one.contact(Presence(id="r1.x", replica="r1"))
