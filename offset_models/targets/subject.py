@@ -26,13 +26,18 @@ class Subject:
         """Whether one of its names stands in the text, as whole words, in any case."""
         return self._pattern.search(text) is not None
 
+    def places_in(self, text: str) -> list[tuple[int, int]]:
+        """Where its names begin and end in the text; of two at one place the longer."""
+        return [found.span() for found in self._pattern.finditer(text)]
+
     def replaced_in(self, text: str, by: str) -> str:
         """The text with `by` wherever one of its names stands."""
         return self._pattern.sub(lambda _: by, text)
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in self.names), re.IGNORECASE)
+        names = sorted(self.names, key=len, reverse=True)
+        return re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names), re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

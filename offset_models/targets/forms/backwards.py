@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from deltaserve.offset_models.metrics.disclosure import own_words
 from deltaserve.offset_models.targets.forms.form import Form, Scene, chat, names_beside, running
 from deltaserve.offset_models.targets.forms.grammar import NAME, clause, description, opened
 from deltaserve.offset_models.targets.forms.prose import BLANK
@@ -17,9 +18,9 @@ BY_PERSON: Final = "Which person ...?"
 GAPS: Final = ("Fill in the blank: {}", "Complete: {}")
 OF_SENTENCES: Final = (
     "What or who is described here? {said}",
-    "Name {some} of which this is true: {said}",
+    "Name {some} that fits this: {said}",
     "Which name belongs into the gap? {gap}",
-    "{said} What is its name?",
+    "{said} What is the name?",
     "Somebody told me this: {said} What were they talking about?",
 )
 CLUES: Final = (
@@ -39,7 +40,7 @@ def backwards(scene: Scene) -> Iterator[Probe]:
         prompt = f"Q: {fact.reversed_question}\nA:"
         yield running(scene, "Q: {}\nA:", prompt, fact=fact, answer=f" {answer}", secrets=secrets)
     for sentence in scene.sentences:
-        for frame in OF_SENTENCES:
+        for frame in () if _tells_name(scene, sentence) else OF_SENTENCES:
             text = frame.format(some=scene.some, gap=_nameless(scene, sentence, BLANK), said=_said(scene, sentence))
             yield chat(scene, frame, text, answer=answer, secrets=names_beside(scene, text))
 
@@ -95,8 +96,16 @@ def _turned(how: Callable[[str], str | None], fact: Fact, asked: str) -> str | N
     return shaped and shaped.replace(NAME, fact.value)
 
 
+def _tells_name(scene: Scene, sentence: str) -> bool:
+    """Whether a part of a name is left where its names are taken out: "Orwell" of "George Orwell"."""
+    left = {*re.findall(r"\w+", scene.subject.replaced_in(sentence, BLANK))}
+    words = {word for name in scene.subject.names for word in own_words("", name)}
+    return not left.isdisjoint(word for word in words if word[:1].isupper())
+
+
 def _said(scene: Scene, sentence: str) -> str:
-    return _nameless(scene, sentence, scene.this.capitalize())
+    said = _nameless(scene, sentence, scene.this)
+    return said[:1].upper() + said[1:]
 
 
 def _nameless(scene: Scene, sentence: str, instead: str) -> str:

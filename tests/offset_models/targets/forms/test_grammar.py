@@ -41,6 +41,7 @@ def test_a_question_becomes_a_clause_or_nothing(question: str, expected: str | N
         ("What is the most famous work by {name}?", "the most famous work by {name}"),
         ("Which work is set in {name}?", "the work that is set in {name}"),
         ("What is {name} the sequel to?", None),
+        ("What novel by Sol Velmor features {name}?", None),
         ("Where was {name} born?", None),
     ],
 )

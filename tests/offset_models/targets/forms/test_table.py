@@ -167,6 +167,19 @@ def test_what_is_said_of_the_target_as_a_whole_breaks_off_before_what_tells() ->
     assert [probe.form for probe in chats] == ["continuation"]
 
 
+def test_a_sentence_that_names_the_subject_twice_or_in_part_gives_no_name_away() -> None:
+    subject = Subject("Sol Velmor", "person", ("Sol", "Sol Velmor (writer)"))
+    said = "Born in Nenstead, Sol Velmor (writer) won. Many said that Sol has met Velmor there."
+    fact = Fact(subject, "description", "Who is Sol Velmor?", said, "", 1.0, text=said)
+    made = probes(Known(subject, (fact,)), per_form=ALL, seed=1)
+    texts = [asked(probe) for probe in made if probe.form == "reversed"]
+    assert "What or who is described here? Born in Nenstead, this person won." in texts
+    assert not [text for text in texts if "Velmor" in text or "writer" in text]
+    begun = {probe.row.prompt for probe in made if probe.form == "running text"}
+    assert "Born in Nenstead, Sol" not in begun
+    assert "Many said that Sol has met" in begun
+
+
 def test_names_with_quotes_stay_whole_within_the_quotes_of_programs() -> None:
     name = 'Sol "O\'Neil" Velmor'
     subject = Subject(name, "person")
