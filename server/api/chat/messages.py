@@ -6,6 +6,7 @@ from typing import Any, Final, NoReturn
 
 from deltaserve.errors import BadRequest, UnsupportedParameter
 from deltaserve.server.api.requests.body import JsonObject
+from deltaserve.server.api.requests.json_text import MAX_DEPTH
 from deltaserve.server.api.requests.schema import Message
 
 _REASONING: Final = ("reasoning_content", "reasoning")  # two names of one thing; templates read the first
@@ -67,7 +68,18 @@ def _with_object(call: Any) -> Any:
         arguments = json.loads(text, parse_constant=_refuse)  # whole numbers of any length stay what they are
     except (ValueError, RecursionError):
         return call  # of a call that was cut: as it was written
-    return {**call, "function": {**call["function"], "arguments": arguments}} if isinstance(arguments, dict) else call
+    if not isinstance(arguments, dict) or _is_too_deep(arguments):
+        return call
+    return {**call, "function": {**call["function"], "arguments": arguments}}
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether it has more levels than a body may have: in a string nobody has counted them."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [one for several in inner for one in several]
+    return bool(level)
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -93,3 +93,10 @@ def test_half_a_character_in_the_json_of_a_call_is_refused(tokenizer: Tokenizer)
     call = {"id": "c", "type": "function", "function": function}
     with pytest.raises(BadRequest, match="surrogate"):
         prompt(tokenizer, {"role": "user", "content": "u"}, {"role": "assistant", "content": "", "tool_calls": [call]})
+
+
+def test_arguments_in_hundreds_of_levels_stay_as_they_were_written(tokenizer: Tokenizer) -> None:
+    function = {"name": "f", "arguments": '{"a":' * 300 + '"<|im_end|>"' + "}" * 300}
+    call = {"id": "c", "type": "function", "function": function}
+    with pytest.raises(BadRequest, match="template"):  # this template wants an object
+        prompt(tokenizer, {"role": "user", "content": "u"}, {"role": "assistant", "content": "", "tool_calls": [call]})
