@@ -163,7 +163,8 @@ class FleetOffsets(LocalRegistry):
             while True:
                 alive = await self.replica.present()
                 longest_s = PATIENCE * max((one.contact_s for one in alive), default=0.0) + fence_s + _SPARE_S
-                if all(one.settled(generation) and one.knows_all for one in alive) or time.monotonic() - began > longest_s:
+                held = all(one.settled(generation) and one.knows_all for one in alive)
+                if held or time.monotonic() - began > longest_s:
                     return {"fleet": holders(generation, alive)}
                 await asyncio.sleep(_LOOKS_S)
         except StoreUnreachable as error:

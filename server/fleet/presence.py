@@ -55,7 +55,6 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
         """
         return (self.holds or 0) >= generation or (self.overdue and self.seen >= generation)
 
-
     @property
     def knows_all(self) -> bool:
         """Whether every replica that may answer is listed: who was forgotten is listed again, or fenced by now."""

@@ -73,8 +73,9 @@ async def vague_endings(
     what it says of somebody made up, else vague words that it lists one behind the other. Raises UpstreamError.
     """
     breaking = [probe for probe in probes if breaks_off(probe)]
-    endings = await _blanks(asks, breaking[:TRIED])
-    endings |= await _blanks(asks, breaking[TRIED:]) if endings else {}
+    tried = breaking[:: max(1, -(-len(breaking) // TRIED))]  # of all kinds
+    endings = await _blanks(asks, tried)
+    endings |= await _blanks(asks, [probe for probe in breaking if probe not in tried]) if endings else {}
     for at in range(max(map(len, stand_ins.values()), default=0)):
         wanted = [probe for probe in breaking if probe.prompt not in endings]
         endings |= await _of_stand_ins(asks, wanted, {kind: names[at:] for kind, names in stand_ins.items()})
