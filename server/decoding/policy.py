@@ -63,8 +63,11 @@ class Policy:
     explain: int = 0  # candidates to explain at each position; 0: none, as for everybody without the admin key
 
     def needs_whole_lists(self, params: SamplingParams) -> bool:
-        """Whether something is asked of q over the whole vocabulary, whatever a constraint allows."""
-        told = params.top_logprobs is not None or bool(self.explain)
+        """Whether something is asked of q over the whole vocabulary, whatever a constraint allows.
+
+        So it is of a seeded answer: its text must not depend on whether a call with the grammar failed.
+        """
+        told = params.top_logprobs is not None or bool(self.explain) or params.seed is not None
         return told or self.guard is not None or params.repetition_penalty != 1.0
 
     @property

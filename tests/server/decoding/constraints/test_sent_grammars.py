@@ -101,6 +101,7 @@ async def test_what_the_black_box_could_not_keep_to_or_needs_not_is_not_sent(mor
         (replace(GREEDY, logit_bias={3: 2.0}, presence_penalty=0.5, top_p=0.5), Policy(), False),
         (replace(GREEDY, top_logprobs=0), Policy(), True),
         (replace(GREEDY, repetition_penalty=1.2), Policy(), True),
+        (replace(SAMPLED, seed=7), Policy(), True),
         (GREEDY, Policy(explain=1), True),
         (GREEDY, Policy(guard=Guard(kl_nats=1.0)), True),
     ],
