@@ -36,7 +36,7 @@ class FleetJournal:
     def learn(self, record: Record) -> None:
         """What the store holds. An older one is no news: a change was written while it was read."""
         with self._lock:
-            if record.generation >= self._known.generation:
+            if record.foreign(self._known) or record.generation >= self._known.generation:
                 self._known = record
 
     def saved(self) -> RegistryState | None:

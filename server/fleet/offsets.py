@@ -156,16 +156,17 @@ class FleetOffsets(LocalRegistry):
 
         Where a replica is cut off that takes as long as its fence (see the package's text).
         """
-        generation, fence_s = self.replica.journal.known.generation, self.replica.journal.known.fence_s
+        known = self.replica.journal.known
+        generation, lineage, fence_s = known.generation, known.lineage, known.fence_s
         began = time.monotonic()
         try:
             await self.replica.contact()
             while True:
                 alive = await self.replica.present()
                 longest_s = PATIENCE * max((one.contact_s for one in alive), default=0.0) + fence_s + _SPARE_S
-                held = all(one.settled(generation) and one.knows_all for one in alive)
+                held = all(one.settled(generation, lineage) and one.knows_all for one in alive)
                 if held or time.monotonic() - began > longest_s:
-                    return {"fleet": holders(generation, alive)}
+                    return {"fleet": holders(generation, lineage, alive)}
                 await asyncio.sleep(_LOOKS_S)
         except StoreUnreachable as error:
             raise StoreUnreachable(

@@ -30,6 +30,7 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     replica: str  # its name, for people
     count: int = 0  # of contacts
+    lineage: str = ""  # of the record that it follows; generations of another one say nothing
     seen: int = 0
     holds: int | None = None
     ready: int | None = None  # newest generation all of whose entries are loaded
@@ -48,12 +49,13 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it can answer with `spec` without loading anything."""
         return contents(spec) <= frozenset(self.contents)
 
-    def settled(self, generation: int) -> bool:
+    def settled(self, generation: int, lineage: str) -> bool:
         """Whether no answer begins here on anything older than `generation`, now or later.
 
         One that is overdue and has seen the generation comes back by holding it or a newer one.
         """
-        return (self.holds or 0) >= generation or (self.overdue and self.seen >= generation)
+        reached = (self.holds or 0) >= generation or (self.overdue and self.seen >= generation)
+        return reached and self.lineage == lineage
 
     @property
     def knows_all(self) -> bool:
@@ -101,11 +103,15 @@ def failures(spec: VersionSpec | None, alive: Iterable[Presence]) -> list[str]:
     return [one.replica for one in alive if spec is not None and not one.has(spec) and spec.name in one.failed]
 
 
-def holders(generation: int, present: Iterable[Presence]) -> dict[str, Any]:
+def holders(generation: int, lineage: str, present: Iterable[Presence]) -> dict[str, Any]:
     """Who answers with `generation` or a newer one, and who does not answer."""
-    listed = list(present)
+    listed = [(one.replica, _answers(one, generation, lineage)) for one in present]
     return {
         "generation": generation,
-        "holds": sorted(one.replica for one in listed if (one.holds or 0) >= generation and not one.fenced),
-        "fenced": sorted(one.replica for one in listed if (one.holds or 0) < generation or one.fenced),
+        "holds": sorted(name for name, answers in listed if answers),
+        "fenced": sorted(name for name, answers in listed if not answers),
     }
+
+
+def _answers(one: Presence, generation: int, lineage: str) -> bool:
+    return (one.holds or 0) >= generation and one.lineage == lineage and not one.fenced

@@ -1,7 +1,8 @@
 """The fleet's record: what is loaded and which offset answers, with a generation that grows by each change."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from secrets import token_hex
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
@@ -23,6 +24,16 @@ class Record(RegistryState):
     format: int = FLEET_FORMAT
     generation: Annotated[int, Field(ge=0)] = 0
     fence_s: Annotated[float, Field(gt=0)] = 10.0  # from when a replica sees this generation to when it must hold it
+
+    lineage: str = ""  # made with the first change: a record that was begun anew has another one
+
+    def foreign(self, other: "Record") -> bool:
+        """Whether neither came out of the other: then their generations cannot be compared."""
+        return bool(self.lineage and other.lineage) and self.lineage != other.lineage
+
+    def next(self, **changes: Any) -> "Record":
+        lineage = self.lineage or token_hex(8)
+        return self.model_copy(update={"generation": self.generation + 1, "lineage": lineage, **changes})
 
     @property
     def active_spec(self) -> VersionSpec | None:
@@ -61,7 +72,7 @@ def merged(record: Record, old: RegistryState, new: RegistryState, fence_s: floa
     previous = record.previous if _same(old.previous, new.previous) else new.previous
     _check(versions, active)
     listed = tuple(versions[name] for name in sorted(versions))
-    return Record(versions=listed, active=active, previous=previous, generation=record.generation + 1, fence_s=fence_s)
+    return record.next(versions=listed, active=active, previous=previous, fence_s=fence_s)
 
 
 def without(record: Record, name: str) -> Record:
@@ -69,9 +80,7 @@ def without(record: Record, name: str) -> Record:
     versions = {spec.name: spec for spec in record.versions if spec.name != name}
     _check(versions, record.active)
     previous = None if record.previous is not None and record.previous.name == name else record.previous
-    return record.model_copy(
-        update={"versions": tuple(versions.values()), "previous": previous, "generation": record.generation + 1}
-    )
+    return record.next(versions=tuple(versions.values()), previous=previous)
 
 
 def activated(record: Record, name: str, seen: Record) -> Record:
@@ -79,9 +88,7 @@ def activated(record: Record, name: str, seen: Record) -> Record:
     _refuse_overtaken(record, seen)
     versions = {spec.name: spec for spec in record.versions}
     _check(versions, name)
-    return record.model_copy(
-        update={"active": name, "previous": record.active_spec, "generation": record.generation + 1}
-    )
+    return record.next(active=name, previous=record.active_spec)
 
 
 def rolled_back(record: Record, seen: Record) -> Record:
@@ -92,14 +99,8 @@ def rolled_back(record: Record, seen: Record) -> Record:
         raise Conflict("There is no previously active offset to roll back to.")
     versions = {**{spec.name: spec for spec in record.versions}, back.name: back}
     _check(versions, back.name)
-    return record.model_copy(
-        update={
-            "versions": tuple(versions[name] for name in sorted(versions)),
-            "active": back.name,
-            "previous": record.active_spec,
-            "generation": record.generation + 1,
-        }
-    )
+    listed = tuple(versions[name] for name in sorted(versions))
+    return record.next(versions=listed, active=back.name, previous=record.active_spec)
 
 
 def _refuse_overtaken(record: Record, seen: Record) -> None:

@@ -14,7 +14,7 @@ from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.server.fleet.following import Adopted, Following, load_all
 from deltaserve.server.fleet.journal import FleetJournal
 from deltaserve.server.fleet.presence import Presence, Row, Watcher
-from deltaserve.server.fleet.record import contents
+from deltaserve.server.fleet.record import Record, contents
 from deltaserve.server.fleet.standing import Standing
 from deltaserve.server.fleet.stores.ports import Store, Stored
 
@@ -109,7 +109,10 @@ class Replica:
             await self._contact()
             told = self._presence
             await self._follow()
-            if self._described().settled(self.journal.known.generation) != told.settled(self.journal.known.generation):
+            known = self.journal.known
+            if self._described().settled(known.generation, known.lineage) != told.settled(
+                known.generation, known.lineage
+            ):
                 await self._contact()
 
     async def present(self) -> list[Presence]:
@@ -169,7 +172,7 @@ class Replica:
             await asyncio.to_thread(self.store.leave, self._presence)
             self._presence = self._new_presence()
         self._presence = self._described()
-        known = self.journal.known.generation
+        known = self.journal.known
         stored = await asyncio.to_thread(self.store.contact, self._presence)
         if self._forgetting(stored, known):
             self._forgot_at = self._clock()
@@ -178,6 +181,8 @@ class Replica:
             stored = await asyncio.to_thread(self.store.contact, self._presence)
         self._listed = self._presence.id
         stored = await self._mended(stored)
+        if stored.record.foreign(self.journal.known):
+            self._begin_anew(stored.record)
         self.journal.learn(stored.record)
         known = self.journal.known
         silent = self.standing.silent_s(self._clock())  # until now: a contact that took long may have come too late
@@ -185,18 +190,24 @@ class Replica:
         self.standing = before.heard(began, known.generation, known.fence_s)
         self.reached.set()
 
-    def _forgetting(self, stored: Stored, known: int) -> bool:
+    def _forgetting(self, stored: Stored, known: Record) -> bool:
         """Whether replicas may answer that have no row in the store: it lost this one's, or the record.
 
-        `known`: the newest generation when the contact began.
+        `known`: the newest record when the contact began.
         """
-        first = self.standing.heard_at is None
+        first, older = self.standing.heard_at is None, stored.record.generation < known.generation
         empty = self.store.forgetful and first and stored.record.generation == 0
-        return (stored.added and self._listed == self._presence.id) or stored.record.generation < known or empty
+        return (
+            (stored.added and self._listed == self._presence.id)
+            or (older and not stored.record.foreign(known))
+            or empty
+        )
 
     async def _mended(self, stored: Stored) -> Stored:
         """A store that came back without the newest record gets it again from those who have it."""
         known = self.journal.known
+        if stored.record.foreign(known):
+            return stored  # others began anew and changes of it were answered: what is known here holds no more
         if stored.record.generation >= known.generation:
             if stored.record.generation == known.generation > 0 and stored.record != known:
                 self._log.error("the fleet's store lost a change", generation=known.generation)
@@ -207,6 +218,13 @@ class Replica:
             has = stored.record.generation
             self._log.error("the fleet's store had lost a change", has=has, restored=known.generation)
         return await asyncio.to_thread(self.store.read)
+
+    def _begin_anew(self, record: Record) -> None:
+        """Nothing that was seen or held of the record before counts."""
+        known = self.journal.known
+        self._log.error("the fleet's record was begun anew", before=known.generation, now=record.generation)
+        self.standing = Standing().lapsed()
+        self._adopted = Adopted(0, False, ())
 
     async def _follow(self) -> None:
         self._took(await self._following.adopt())
@@ -260,6 +278,7 @@ class Replica:
             replica=before.replica,
             count=before.count + 1,
             contact_s=before.contact_s,
+            lineage=self.journal.known.lineage,
             seen=standing.seen,
             holds=standing.holds,
             ready=self._adopted.generation if complete else before.ready,

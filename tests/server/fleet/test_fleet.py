@@ -263,6 +263,27 @@ async def test_an_empty_store_is_not_filled_anew_before_those_who_know_better_ar
         assert await new.answers() == "b"
 
 
+async def test_one_that_was_away_while_the_record_was_begun_anew_brings_nothing_back(root: Path) -> None:
+    async with fleet_of(root, 2, forgetful=False) as fleet:
+        await loaded_everywhere(fleet, "b")
+        one, old = fleet.members
+        for name in ("b", "a"):
+            await activated(one, name)
+        await until(lambda: old.replica.standing.holds == 4)
+        for member in (old, one):
+            await member.stop()
+        fleet.shelf.raw = b""
+        fleet.shelf.present.clear()
+        old.clock.now += 10 * CONTACT_S
+        new = await fleet.add()
+        await new.offsets.add("b", "b", strength=None, activate=True, wait=True, actor=WHO)
+        old.start()
+        await until(lambda: old.replica.fence is None)
+        assert (await old.answers(), await new.answers()) == ("b", "b")
+        assert (fleet.shelf.record.active, fleet.shelf.record.generation) == ("b", 3)
+        assert (await activated(old, "a"))["holds"] == ["r2", "r3"]
+
+
 async def test_two_operators_at_once_both_get_their_way_or_one_is_told_so(root: Path) -> None:
     async with fleet_of(root, 2) as fleet:
         for name in ("b", "c"):

@@ -17,6 +17,7 @@ def present(count: int = 1, **more: object) -> Presence:
         (present(seen=5, holds=5), True),
         (present(seen=6, holds=6), True),
         (present(seen=5, holds=4), False),
+        (present(seen=9, holds=9, lineage="of before"), False),  # of a record that others began anew
         (present(seen=5, holds=4, fenced="…", overdue=True), True),
         # fenced by an older generation: it may hold that one, and answer, before it sees this one
         (present(seen=4, holds=3, fenced="…", overdue=True), False),
@@ -25,7 +26,7 @@ def present(count: int = 1, **more: object) -> Presence:
     ],
 )
 def test_a_replica_has_settled_when_no_older_answer_can_begin(told: Presence, settled: bool) -> None:
-    assert told.settled(5) is settled
+    assert told.settled(5, "") is settled
 
 
 def test_the_dead_are_known_by_counts_that_stand_still_while_somebody_watches() -> None:

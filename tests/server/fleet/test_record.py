@@ -19,7 +19,9 @@ def state(names: str, active: str | None = "a", previous: str | None = None, **s
 
 def record(names: str, active: str | None = "a", previous: str | None = None, **strengths: float) -> Record:
     there = state(names, active, previous, **strengths)
-    return Record(versions=there.versions, active=active, previous=there.previous, generation=7, fence_s=10.0)
+    return Record(
+        versions=there.versions, active=active, previous=there.previous, generation=7, fence_s=10.0, lineage="one"
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,11 @@ def test_a_single_servers_state_is_the_first_generation() -> None:
     assert (taken.versions, taken.active, taken.previous) == (kept.versions, kept.active, kept.previous)
     assert (taken.generation, taken.format) == (1, 2)
     assert decode(sealed(RegistryState())).generation == 0
+
+
+def test_records_that_were_begun_apart_know_each_other() -> None:
+    one, other = (merged(Record(), RegistryState(), state("a"), 10.0) for _ in range(2))
+    assert one.foreign(other) and not one.foreign(one.next(active=None)) and not one.foreign(Record())
 
 
 def test_a_record_comes_back_as_it_was_and_a_damaged_one_is_refused() -> None:
