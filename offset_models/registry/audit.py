@@ -58,13 +58,15 @@ class AuditPages(Protocol):
 class AuditLog:
     """The log in `folder`, of one process. Threads may append and read at any moment."""
 
-    def __init__(self, folder: Path, rotate_bytes: int = ROTATE_BYTES) -> None:
+    def __init__(self, folder: Path, rotate_bytes: int = ROTATE_BYTES, *, reads_only: bool = False) -> None:
+        """`reads_only`: another process may be writing a line this moment, which nobody must end for it."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._rotate_bytes = rotate_bytes
         self._lock = threading.Lock()
         self._next = next((record["seq"] for record in self._newest_first([0])), 0) + 1
-        self._end_torn_line()
+        if not reads_only:
+            self._end_torn_line()
 
     @property
     def empty(self) -> bool:

@@ -85,7 +85,7 @@ class SharedFolder:
 
     def page(self, limit: int, before: int | None = None) -> Page:
         with _reachable(self._folder):
-            return AuditLog(self._folder).page(limit, before)
+            return AuditLog(self._folder, reads_only=True).page(limit, before)
 
     def wait(self, timeout_s: float) -> None:
         until = time.monotonic() + timeout_s

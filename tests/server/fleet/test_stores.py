@@ -151,6 +151,16 @@ def test_a_single_servers_folder_becomes_a_fleets_with_its_log(tmp_path: Path) -
         StateFile(tmp_path).read()
 
 
+def test_who_reads_the_log_does_not_end_a_line_that_another_is_writing(tmp_path: Path) -> None:
+    store = SharedFolder(tmp_path)
+    store.append(EVENT)
+    (path,) = tmp_path.glob("audit-*.jsonl")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    assert store.page(10).torn == 1
+    assert path.read_bytes() == whole[:-9]
+
+
 def test_a_failure_before_the_first_record_is_logged_and_no_sign_of_a_loss(tmp_path: Path) -> None:
     store = SharedFolder(tmp_path)
     store.append(EVENT)
