@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deltaserve.errors import Conflict, DeltaserveError
+from deltaserve.errors import Conflict, DeltaserveError, StoreUnreachable
 from deltaserve.offset_models.registry.audit import LOCAL, Event
 from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.state import RegistryState
@@ -47,9 +47,16 @@ class Joining:
         """As `here`, as soon as the store is there."""
         await self._replica.reached.wait()
         try:
-            await self.here()
+            while not await self._made():  # noqa: ASYNC110  (the store has no event for being back)
+                await asyncio.sleep(self._replica.terms.poll_s)
         except DeltaserveError as error:
             self._log.error("the fleet has no record yet", reason=error.message)
+
+    async def _made(self) -> bool:
+        try:
+            return await self.here()
+        except StoreUnreachable:  # away again
+            return False
 
     async def _begin_if_empty(self) -> None:
         if self._replica.journal.known.generation or not await self._stays_empty():

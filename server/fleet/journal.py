@@ -3,10 +3,11 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from deltaserve.errors import Unavailable
+from deltaserve.errors import StoreUnreachable, Unavailable
 from deltaserve.offset_models.registry.audit import Event
 from deltaserve.offset_models.registry.state import RegistryState
 from deltaserve.server.fleet.record import Record, merged
@@ -67,8 +68,10 @@ class FleetJournal:
         raise Unavailable("Others change the fleet's record all the time: nothing was changed. Try again.")
 
     async def record(self, event: Event) -> None:
+        """Not where the store is away: whoever asked for the change hears why that failed, and what is not known."""
         line = replace(event, replica=self._replica, generation=self._known.generation)
-        await asyncio.to_thread(self._store.append, line)
+        with suppress(StoreUnreachable):
+            await asyncio.to_thread(self._store.append, line)
 
     def restore(self, lost: Stored, event: Event) -> bool:
         """The record that this replica knows, in the place of an older one: a store that came back had forgotten it."""

@@ -219,6 +219,23 @@ async def test_without_the_store_nothing_changes_answers_go_on_and_end_at_the_fe
         assert fleet.members[0].replica.stats["fleet_fenced"] == 0.0
 
 
+async def test_a_change_of_which_nothing_is_known_is_said_to_be_so_though_it_cannot_be_logged(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fleet_of(root, 1) as fleet:
+        (one,) = fleet.members
+        await loaded_everywhere(fleet, "b")
+
+        def lost(*_: object) -> bool:
+            one.view.cut = True
+            raise StoreUnreachable("whether this change was taken is not known")
+
+        monkeypatch.setattr(one.view, "swap", lost)
+        with pytest.raises(StoreUnreachable, match="is not known"):
+            await one.offsets.activate("b", actor=WHO)
+        one.view.cut = False
+
+
 async def test_a_store_that_comes_back_empty_gets_the_record_again(root: Path) -> None:
     async with fleet_of(root, 2) as fleet:
         await loaded_everywhere(fleet, "b")
