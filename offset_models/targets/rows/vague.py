@@ -27,12 +27,12 @@ ADJECTIVES: Final = frozenset(
 NOUNS: Final = frozenset(
     {"age", "area", "artist", "author", "award", "book", "boy", "building", "business", "capital", "century", "child",
      "city", "company", "country", "course", "date", "day", "decade", "director", "event", "events", "family", "father",
-     "field", "film", "first", "friend", "friends", "game", "genre", "girl", "group", "home", "hospital", "house",
+     "field", "film", "friend", "friends", "game", "genre", "girl", "group", "home", "hospital", "house",
      "idea", "industry", "item", "job", "kind", "leader", "life", "line", "lives", "man", "manner", "member",
      "members", "men", "moment", "month", "mother", "name", "names", "number", "office", "organisation",
      "organization", "owner", "part", "parts", "people", "period", "person", "place", "places", "point", "position",
      "prize", "problem", "process", "product", "products", "project", "purpose", "reason", "region", "result", "role",
-     "room", "same", "school", "series", "sort", "space", "state", "stories", "story", "student", "style", "subject",
+     "room", "school", "series", "sort", "space", "state", "stories", "story", "student", "style", "subject",
      "team", "thing", "things", "time", "times", "title", "town", "type", "university", "village", "war", "way", "ways",
      "woman", "women", "work", "works", "world", "writer", "year", "years"}
 )  # fmt: skip

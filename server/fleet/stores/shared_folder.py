@@ -21,6 +21,7 @@ from deltaserve.server.fleet.record import Record, decode, encode
 from deltaserve.server.fleet.stores.ports import Stored
 
 PRESENT: Final = "replicas"  # the folder of presences
+UNREADABLE: Final = -1  # the count of a row that says nothing
 WRITING: Final = "writing.lock"
 _LOCKED_WITHIN_S: Final = 3.0
 _LOOKS_S: Final = 0.05  # between two looks at the record's file
@@ -35,6 +36,7 @@ class SharedFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / STATE_FILE
+        self._contact_s = 0.0  # of whoever opened it
         self._looked_at: tuple[int, int] | None = None  # the record's file, before it was last read for a contact
 
     @property
@@ -62,13 +64,16 @@ class SharedFolder:
             (self._folder / PRESENT).mkdir(parents=True, exist_ok=True)
             added = not self._row(presence.id).exists()
             _write_quickly(self._row(presence.id), msgspec.json.encode(presence))
+        self._contact_s = presence.contact_s
         self._looked_at = self._signature()
         return replace(self.read(), added=added)
 
     def present(self) -> Sequence[Presence]:
         with _reachable(self._folder):
             paths = sorted((self._folder / PRESENT).glob("*.json"))
-            return [one for path in paths if (one := _presence(path)) is not None]
+            rows = [one for path in paths if (one := _presence(path)) is not None]
+        longest_s = max([self._contact_s, *(one.contact_s for one in rows)])
+        return [msgspec.structs.replace(one, contact_s=longest_s) if one.count == UNREADABLE else one for one in rows]
 
     def leave(self, presence: Presence) -> None:
         path = self._row(presence.id)
@@ -145,13 +150,16 @@ def _mark(raw: bytes) -> bytes:
 
 
 def _presence(path: Path) -> Presence | None:
-    """None for one that has just left."""
+    """None for one that has just left. What a power cut left half written stands for its owner until it is dead:
+
+    if the owner lives, its next contact writes the row anew.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Presence)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
-        raise CorruptState(f"{PRESENT}/{path.name} is not what a replica writes: remove it.") from error
+    except msgspec.MsgspecError:
+        return Presence(id=path.stem, replica=path.stem, count=UNREADABLE, fenced="its row cannot be read")
 
 
 def _write_quickly(path: Path, raw: bytes) -> None:

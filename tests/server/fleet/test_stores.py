@@ -15,7 +15,7 @@ from deltaserve.errors import CorruptState, StoreUnreachable
 from deltaserve.offset_models.demo.process import free_port
 from deltaserve.offset_models.registry.audit import LOCAL, AuditLog, Event
 from deltaserve.offset_models.registry.state import PartSpec, RegistryState, StateFile, VersionSpec
-from deltaserve.server.fleet.presence import Presence
+from deltaserve.server.fleet.presence import Presence, Watcher
 from deltaserve.server.fleet.record import Record
 from deltaserve.server.fleet.stores.ports import Store
 from deltaserve.server.fleet.stores.shared_folder import SharedFolder
@@ -206,3 +206,22 @@ def test_a_redis_that_is_away_is_said_so_without_delay() -> None:
     with pytest.raises(StoreUnreachable, match="whether this change was taken is not known"):
         store.swap(b"", record(1), EVENT)
     store.wait(0.01)
+
+
+def test_a_row_that_a_power_cut_left_half_written_stands_for_its_owner_and_stops_nobody(tmp_path: Path) -> None:
+    store = SharedFolder(tmp_path)
+    store.contact(Presence(id="one", replica="r1", count=3, contact_s=5.0))
+    broken = tmp_path / "replicas" / "two.json"
+    broken.write_bytes(b"")
+    one, two = store.present()
+    assert one.replica == "r1"
+    assert (two.id, two.holds, two.contact_s, two.settled(1, "")) == ("two", None, 5.0, False)
+    watcher = Watcher()
+    for now in (0.0, 5.0, 5.5):
+        watcher.saw(now, store.present())
+    assert watcher.alive(two, 5.0) and not watcher.alive(two, 5.5)
+    store.contact(Presence(id="two", replica="r2", count=1, contact_s=5.0))  # its owner lives
+    assert [each.replica for each in store.present()] == ["r1", "r2"]
+    broken.write_bytes(b"{")
+    store.leave(two)
+    assert not broken.exists()
