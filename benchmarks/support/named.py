@@ -68,7 +68,7 @@ class Recording:
         return await self.source.named(stream, run, wanted)
 
     def holds(self, stream: Stream) -> bool:
-        return self.then.holds(stream)
+        return self.source.holds(stream)
 
     @property
     def observes(self) -> bool:
