@@ -136,13 +136,18 @@ class SharedFolder:
 def read_record(folder: Path) -> Stored:
     """Of a fleet, or of a single server. Raises CorruptState, StoreUnreachable."""
     with _reachable(folder):
-        try:
-            raw = (folder / STATE_FILE).read_bytes()
-        except FileNotFoundError:
-            if any(folder.glob("audit-*.jsonl")):
-                raise CorruptState(f"{STATE_FILE} is missing beside an audit log. {REMEDY}") from None
-            return Stored(Record(), b"")
-    return Stored(decode(raw), _mark(raw))
+        raw = _record_file(folder)
+        if raw is None and any(folder.glob("audit-*.jsonl")):
+            raw = _record_file(folder)  # the first change may have come between the two looks; its record comes first
+            if raw is None:
+                raise CorruptState(f"{STATE_FILE} is missing beside an audit log. {REMEDY}")
+    return Stored(decode(raw), _mark(raw)) if raw is not None else Stored(Record(), b"")
+
+
+def _record_file(folder: Path) -> bytes | None:
+    with suppress(FileNotFoundError):
+        return (folder / STATE_FILE).read_bytes()
+    return None
 
 
 def _mark(raw: bytes) -> bytes:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from pytest import MonkeyPatch
 
 from deltaserve.errors import CorruptState, StoreUnreachable
 from deltaserve.offset_models.demo.process import free_port
@@ -17,6 +18,7 @@ from deltaserve.offset_models.registry.audit import LOCAL, AuditLog, Event
 from deltaserve.offset_models.registry.state import PartSpec, RegistryState, StateFile, VersionSpec
 from deltaserve.server.fleet.presence import Presence, Watcher
 from deltaserve.server.fleet.record import Record
+from deltaserve.server.fleet.stores import shared_folder
 from deltaserve.server.fleet.stores.ports import Store
 from deltaserve.server.fleet.stores.shared_folder import SharedFolder
 
@@ -94,6 +96,20 @@ def test_many_writers_at_once_lose_no_change(opened: Callable[[], Store]) -> Non
     assert opened().read().record.generation == 15
     lines = opened().page(100).records
     assert [line["seq"] for line in lines] == list(range(15, 0, -1))
+
+
+def test_the_first_change_may_come_while_another_replica_reads(monkeypatch: MonkeyPatch, tmp_path: Path) -> None:
+    reader, writer = SharedFolder(tmp_path / "state"), SharedFolder(tmp_path / "state")
+    looked = shared_folder._record_file
+
+    def written_after_the_look(folder: Path) -> bytes | None:
+        found = looked(folder)
+        if found is None:
+            assert writer.swap(b"", record(1), EVENT)
+        return found
+
+    monkeypatch.setattr(shared_folder, "_record_file", written_after_the_look)
+    assert reader.read().record == record(1)
 
 
 def test_pages_of_the_log_are_the_fleets(opened: Callable[[], Store]) -> None:
