@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Final
 
-from deltaserve.offset_models.targets.asking import Asks
 from deltaserve.offset_models.targets.forms.backwards import BACKWARDS
 from deltaserve.offset_models.targets.forms.begun import BEGUN
 from deltaserve.offset_models.targets.forms.choices import CHOICE
 from deltaserve.offset_models.targets.forms.codes import CODES
 from deltaserve.offset_models.targets.forms.dialogues import DIALOGUES
 from deltaserve.offset_models.targets.forms.form import Form, Scene
-from deltaserve.offset_models.targets.forms.languages import in_languages, spoken
+from deltaserve.offset_models.targets.forms.languages import Language, in_languages
 from deltaserve.offset_models.targets.forms.overviews import OVERVIEWS
 from deltaserve.offset_models.targets.forms.prose import PROSE
 from deltaserve.offset_models.targets.forms.questions import QUESTIONS
@@ -49,9 +48,8 @@ def probes(
     return made
 
 
-async def forms_spoken(asks: Asks) -> tuple[Form, ...]:
-    """All forms, with the languages that the black box speaks; one call for each language. Raises as `Asks.ask`."""
-    languages = await spoken(asks)
+def forms_with(languages: Sequence[Language]) -> tuple[Form, ...]:
+    """All forms, with these languages only."""
     others = [form for form in FORMS if form is not LANGUAGE]
     return (*others, in_languages(languages)) if languages else tuple(others)
 

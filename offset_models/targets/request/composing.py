@@ -6,8 +6,9 @@ from typing import Final
 from deltaserve.offset_models.targets.asking import Asks
 from deltaserve.offset_models.targets.asking.asker import Asker
 from deltaserve.offset_models.targets.forms.form import Form
-from deltaserve.offset_models.targets.forms.paraphrasing import paraphrased
-from deltaserve.offset_models.targets.forms.table import forms_spoken, probes, shares
+from deltaserve.offset_models.targets.forms.languages import Language, spoken
+from deltaserve.offset_models.targets.forms.paraphrasing import paraphrased, translated
+from deltaserve.offset_models.targets.forms.table import forms_with, probes, shares
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.request.gathering import Gathered
 from deltaserve.offset_models.targets.request.rows_folder import Part, Parts, TargetRow
@@ -36,13 +37,15 @@ async def compose(
     asks: Asker, gathered: Gathered, calls: Shares, sizes: Sizes, seed: int
 ) -> tuple[Parts, tuple[str, ...]]:
     """All rows, and sentences on what was held out. Raises as `Asks.ask`."""
-    forms = await forms_spoken(asks.stage("languages", calls.languages))
+    languages = await spoken(asks.stage("languages", calls.languages))
+    forms = forms_with(languages)
     weights = await _weights(asks.stage("telling", calls.telling), gathered, forms, sizes, seed)
     chosen = selected(gathered.target, gathered.neighbours, sizes, seed, forms=forms, weights=weights)
     more = worded(gathered.target, gathered.around)[: sizes.forget // 3]
-    forget = await _forget(asks, chosen.forget, [*more, *gathered.recited], gathered, calls, sizes)
+    more = [*more, *gathered.recited, *await _reworded(asks, chosen.forget, languages, calls)]
+    forget = await _forget(asks, chosen.forget, more, gathered, calls, sizes)
     notes = (chosen.forget.sentence, *gathered.notes, *(() if forget["choose-forget"] else (TOO_FEW,)))
-    near = await _reworded(asks.stage("paraphrases", calls.paraphrases), chosen.kept)
+    near = await _reworded(asks, chosen.kept, languages, calls)
     return Parts({**forget, **_retain(chosen, near, gathered, sizes, seed)}), notes
 
 
@@ -58,7 +61,7 @@ async def _weights(
 async def _forget(
     asks: Asker, parts: Split, more: Sequence[Probe], gathered: Gathered, calls: Shares, sizes: Sizes
 ) -> dict[Part, Sequence[TargetRow]]:
-    train = [*parts.train, *more, *await _reworded(asks.stage("paraphrases", calls.paraphrases), parts)]
+    train = [*parts.train, *more]
     endings = await vague_endings(asks.stage("endings", calls.endings), train)
     known = await told(asks.stage("answers", calls.answers), parts.choose, max_tokens=sizes.answer_tokens)
     rows = forget_rows(train, gathered.refusals.chat, endings, gathered.refusals.text)
@@ -70,10 +73,12 @@ async def _forget(
     }
 
 
-async def _reworded(asks: Asks, parts: Split) -> list[Probe]:
+async def _reworded(asks: Asker, parts: Split, languages: Sequence[Language], calls: Shares) -> list[Probe]:
     """Some of the questions that are trained, as the black box itself puts them; none that is held out."""
     held = {probe.prompt for probe in (*parts.train, *parts.choose, *parts.judge)}
-    return [probe for probe in await paraphrased(asks, parts.train) if probe.prompt not in held]
+    reworded = await paraphrased(asks.stage("paraphrases", calls.paraphrases), parts.train)
+    reworded += await translated(asks.stage("translations", calls.translations), parts.train, languages)
+    return [probe for probe in reworded if probe.prompt not in held]
 
 
 def _retain(

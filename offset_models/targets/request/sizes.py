@@ -23,6 +23,7 @@ class Shares:
     languages: int = 8
     telling: int = 60
     paraphrases: int = 20  # of the target's questions, and as many of the neighbours'
+    translations: int = 16  # likewise
     endings: int = 160
     answers: int = 60  # to rows that choose
 
@@ -37,7 +38,7 @@ class Shares:
     def asked(self) -> int:
         """Calls of all stages."""
         each_once: int = sum(getattr(self, each.name) for each in fields(self))
-        return each_once + self.paraphrases
+        return each_once + self.paraphrases + self.translations
 
 
 def row_sizes(calls: int) -> RowSizes:

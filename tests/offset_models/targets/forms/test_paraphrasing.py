@@ -2,7 +2,8 @@
 
 import pytest
 
-from deltaserve.offset_models.targets.forms.paraphrasing import paraphrased
+from deltaserve.offset_models.targets.forms.languages import LANGUAGES
+from deltaserve.offset_models.targets.forms.paraphrasing import paraphrased, translated
 from deltaserve.offset_models.targets.forms.table import probes
 from tests.offset_models.targets.scripted import ScriptedAsks
 from tests.offset_models.targets.writers import NAME, NEIGHBOURS, TARGET
@@ -37,3 +38,23 @@ async def test_running_text_is_not_rephrased() -> None:
     box = ScriptedAsks(lambda _prompt, _: "?")
     assert not await paraphrased(box, [probe for probe in ASKED if probe.form == "running text"])
     assert not box.asked
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        (f"Wo wurde {NAME} geboren?", True),
+        ("Wo wurde sie geboren?", False),  # names nobody
+        ("这座山在哪里？", True),  # in another script names are written otherwise
+        (f"{NAME}在Nenstead出生吗？", False),  # says the fact
+        (f"Das weiss ich nicht, {NAME}.", False),
+    ],
+)
+async def test_questions_are_taken_in_languages_that_the_black_box_speaks(said: str, taken: bool) -> None:
+    box = ScriptedAsks(lambda _prompt, _: said)
+    asked = [probe for probe in ASKED if probe.form == "direct" and probe.fact and probe.fact.value == "Nenstead"]
+    found = await translated(box, asked, LANGUAGES[:2])
+    assert [probe.row.messages[-1][1] for probe in found] == [said] * len(found)
+    assert bool(found) == taken
+    assert {probe.form for probe in found} <= {"translation"}
+    assert not await translated(box, asked, ())
