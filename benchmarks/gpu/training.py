@@ -17,6 +17,7 @@ from benchmarks.support.processes import WEIGHTS
 from benchmarks.support.training_rows import Bench
 from deltaserve.offset_models.demo.pipeline.scales import FULL
 from deltaserve.offset_models.demo.register.erasure import Amounts
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.learning.batches import TrainingData
 from deltaserve.offset_models.training.learning.fabric import Fabric
 from deltaserve.offset_models.training.learning.run_folder import RunFolder
@@ -67,7 +68,7 @@ def _demo_data(setup: Setup, settings: TrainingSettings) -> TrainingData:
     amounts, asked = (TINY_AMOUNTS, TINY_ASKED) if setup.tiny else (AMOUNTS, ASKED)
     wanted = request("gpu", split(people[:1], people), amounts, asked)
     gathered = Bench(setup.box().url + "/v1", setup.folder / "training").collected(wanted, FULL.top_k)
-    return training_data(gathered.train, gathered.validation, settings)
+    return training_data(gathered.train, gathered.validation, settings, Tokenizer.load(WEIGHTS / "base"))
 
 
 def step_time(setup: Setup, record: Record) -> None:

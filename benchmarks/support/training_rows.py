@@ -85,7 +85,7 @@ def offset_again(bench: Bench, request: Request, settings: TrainingSettings, nam
 
 def _offset(bench: Bench, request: Request, settings: TrainingSettings, name: str, k: int) -> dict[str, Any]:
     gathered, validation = bench.collected(request, k)
-    root, data = bench.row(name), training_data(gathered, validation, settings)
+    root, data = bench.row(name), training_data(gathered, validation, settings, Tokenizer.load(BASE))
     trained = trained_on(BASE, data, settings, root / "run", name)
     if trained.kept_step:  # else no step was better than none, and there is nothing to serve
         trained = _by_answers(bench, trained, packing_of(bench, name, trained, gathered), data, k)
@@ -107,7 +107,7 @@ def direct(bench: Bench, request: Request, settings: TrainingSettings, name: str
     """The same objective on the black box's own weights, which only the demo can do."""
     gathered, validation = bench.collected(request, 20)
     settings = replace(settings, strength=1.0, extrapolate=1.0, gate_nats=0.0)  # q is the tuned model itself
-    blind = training_data(_without_lists(gathered), _without_lists(validation), settings)
+    blind = training_data(_without_lists(gathered), _without_lists(validation), settings, Tokenizer.load(BASE))
     root = fresh(bench.row(name))
     trained = trained_on(BLACK_BOX, blind, settings, root / "run", name)
     _merge(trained, root / TUNED)

@@ -59,7 +59,7 @@ def make_offset(bench: Bench, objective: str) -> None:
     options = OPTIONS.get(objective, {})
     settings = TrainingSettings(objective=objective, options=options, seed=SEED, **_looked_at(bench.scale.offset))
     gathered = _gathered(bench)
-    trained = _trained(base, training_data(gathered, None, settings), settings, work)
+    trained = _trained(base, training_data(gathered, None, settings, Tokenizer.load(base)), settings, work)
     if not trained.kept_step:
         raise TrainingFailed(" ".join(filter(None, (trained.state.stopped, NOTHING_BETTER))))
     rmtree(out, ignore_errors=True)
@@ -81,7 +81,7 @@ def make_direct(bench: Bench, objective: str) -> None:
     """The black box with its own weights tuned by the objective: q is the tuned model itself."""
     source, out = bench.model("blackbox"), bench.model(f"direct-{objective}")
     settings = TrainingSettings(objective=objective, seed=SEED, strength=1.0, **_looked_at(bench.scale.direct))
-    data = training_data(_without_lists(_gathered(bench)), None, settings)
+    data = training_data(_without_lists(_gathered(bench)), None, settings, Tokenizer.load(source))
     trained = _trained(source, data, settings, bench.work / "training" / f"direct-{objective}")
     trained.student.save(out, source.name)
     copy_tokenizer(source, out)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 app = new_app()
 ABOUT_MINUTES: Final = 30.0
+ABOUT_OBJECTIVE: Final = "idk_generic"  # a name's rows break off in few places: their own answers teach the others
 
 
 @app.command()
@@ -139,6 +140,8 @@ def forget(
     admin = admin_at(admin_url, admin_key) if activate and not review else None
     if about is not None and minutes is None and values.get("steps") is None:
         minutes = ABOUT_MINUTES
+    if about is not None and values.get("objective") is None:
+        values["objective"] = ABOUT_OBJECTIVE
     settings = options.read_settings(values, option, target)
     source = Source(address.root, model or "", k, concurrency, api_key=address.key)
     if about is None:

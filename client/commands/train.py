@@ -74,7 +74,7 @@ def train(
         return read_collected(folder, given.data(answers, 1), tokenizer, skip_bad=skip_bad)
 
     held = None if judged is None else read(judged, held_out_cache or cache, alone=True)
-    data = training_data(read(rows, cache, alone=False), held, settings)
+    data = training_data(read(rows, cache, alone=False), held, settings, tokenizer)
     fabric = Fabric.find(device)
     with ExitStack() as stack:
         bar = stack.enter_context(Progress(visible=fabric.main))

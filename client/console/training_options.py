@@ -119,7 +119,7 @@ def answers_needed(
     `judged`: the training rows are those of the evaluations too. `open_choice`: an objective that needs both may be
     tried after the one that is named.
     """
-    wanted = {*settings.chosen.answers, *(["reference"] if judged or open_choice else [])}
+    wanted = {*settings.chosen.collected, *(["reference"] if judged or open_choice else [])}
     if len(wanted) == 2:
         return "both"
     return "refusal" if "refusal" in wanted else "reference"

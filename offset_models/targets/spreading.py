@@ -1,5 +1,6 @@
 """Some of many probes, so that every fact, every wording and every form has its part."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -10,19 +11,17 @@ from deltaserve.offset_models.targets.probe import Probe
 
 @dataclass(slots=True)
 class Uses:
-    """How often facts and wordings were taken."""
+    """How often facts, facts in a form, and wordings were taken."""
 
-    facts: dict[object, int] = field(default_factory=dict)
-    wordings: dict[object, int] = field(default_factory=dict)
+    taken: Counter[object] = field(default_factory=Counter)
 
-    def of(self, probe: Probe) -> tuple[int, int]:
-        """Less is better."""
-        return self.facts.get(_about(probe), 0), self.wordings.get((probe.form, probe.wording), 0)
+    def of(self, probe: Probe) -> tuple[int, int, int]:
+        """Less is better: a form with many rows has each fact before any comes again in it."""
+        fact, form, wording = _counted(probe)
+        return self.taken[form], self.taken[fact], self.taken[wording]
 
     def take(self, probe: Probe) -> Probe:
-        about, wording = _about(probe), (probe.form, probe.wording)
-        self.facts[about] = self.facts.get(about, 0) + 1
-        self.wordings[wording] = self.wordings.get(wording, 0) + 1
+        self.taken.update(_counted(probe))
         return probe
 
 
@@ -64,6 +63,12 @@ def _quotas(available: Mapping[str, int], count: int, shares: Mapping[str, float
             break
         given[least] += 1
     return given
+
+
+def _counted(probe: Probe) -> tuple[object, object, object]:
+    """The fact, the fact in this form, and the wording."""
+    about = _about(probe)
+    return ("fact", about), ("form", probe.form, about), ("wording", probe.form, probe.wording)
 
 
 def _about(probe: Probe) -> object:

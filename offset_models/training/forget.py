@@ -98,9 +98,10 @@ class CollectedRows:
 
     collected: Collected
     held: Collected | None
+    tokenizer: Tokenizer
 
     def data(self, settings: TrainingSettings) -> TrainingData:
-        return training_data(self.collected, self.held, settings)
+        return training_data(self.collected, self.held, settings, self.tokenizer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def collected_rows(plan: Plan, progress: Stages, announce: Announce) -> Collecte
     collected = _collected(plan, plan.data, "train", progress, announce)
     held = None if plan.held is None else _collected(plan, plan.held, "held-out", progress, announce)
     _refuse_long_rows(plan, [collected, *([held] if held else [])])
-    return CollectedRows(collected, held)
+    return CollectedRows(collected, held, Tokenizer.load(plan.base))
 
 
 def trained_on(

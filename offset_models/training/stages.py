@@ -33,6 +33,7 @@ from deltaserve.offset_models.training.learning.calibration import (
 )
 from deltaserve.offset_models.training.learning.fabric import Fabric
 from deltaserve.offset_models.training.learning.held_out import Figures, Outcome, evaluate
+from deltaserve.offset_models.training.learning.objective import Answer
 from deltaserve.offset_models.training.learning.passes.initial import InitialStates
 from deltaserve.offset_models.training.learning.passes.precision import half, with_precision
 from deltaserve.offset_models.training.learning.reporting import Report
@@ -40,6 +41,7 @@ from deltaserve.offset_models.training.learning.run_folder import Calibration, R
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student, new_student
 from deltaserve.offset_models.training.learning.trainer import Trainer
+from deltaserve.offset_models.training.rows.generic import generic
 from deltaserve.offset_models.training.rows.scored import Scored
 from deltaserve.server.serving.versions import json_object
 
@@ -63,18 +65,24 @@ class Trained:
         return self.state.step if self.state.best_step is None else self.state.best_step
 
 
-def training_data(collected: Collected, held: Collected | None, settings: TrainingSettings) -> TrainingData:
+def training_data(
+    collected: Collected, held: Collected | None, settings: TrainingSettings, tokenizer: Tokenizer
+) -> TrainingData:
     """What the objective needs of what was collected. Without `held`, evaluations look at training rows.
 
     Raises BadRequest when the answers that the objective trains on were not collected.
     """
-    answers = {"reference": collected.forget, "refusal": collected.refused}
-    for answer in settings.chosen.answers:
+    answers: dict[Answer, Sequence[Scored]] = {"reference": collected.forget, "refusal": collected.refused}
+    for answer in settings.chosen.collected:
         if not answers[answer]:
             raise BadRequest(f"{settings.objective} trains on {answer} answers, which were not collected.")
-    seen = held or collected
+    seen, wanted = held or collected, settings.chosen.answers
+    forget: dict[Answer, Sequence[Scored]] = {answer: answers[answer] for answer in answers if answer in wanted}
+    if "generic" in wanted:
+        pairs = zip(collected.forget, collected.refused, strict=True)
+        forget["generic"] = [generic(*pair, tokenizer) for pair in pairs]
     return TrainingData(
-        {answer: answers[answer] for answer in settings.chosen.answers},
+        forget,
         collected.retain,
         seen.forget,
         seen.retain,

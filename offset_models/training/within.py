@@ -45,6 +45,7 @@ from deltaserve.offset_models.training.schedule import (
 from deltaserve.offset_models.training.stages import rehearse
 
 DECIDED: Final = "decided.json"
+FIRST: Final = ("idk", "idk_generic")  # the objectives that are taken where none is named
 REHEARSED: Final = 2  # steps: the first one also pays for what is new
 BETTER: Final = 0.01  # of balance on held-out rows, that another objective must have more than the first
 LATE: Final = 1.25  # of the time for training: a machine that became slower stops there
@@ -198,7 +199,7 @@ class _Request:
     def _why_alone(self, first: Run) -> str | None:
         """Why no other objective can be tried; None where one can."""
         name = self.plan.settings.objective
-        if name != "idk":
+        if name not in FIRST:
             return f"{name} was named, so no other objective was tried."
         if not first.data.held_out:
             return "No other objective was tried: without held-out rows nothing tells which one is better."

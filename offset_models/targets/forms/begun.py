@@ -27,8 +27,14 @@ def begun(scene: Scene) -> Iterator[Probe]:
         for opener in OPENERS:
             yield chat(scene, opener, question(fact), fact=fact, answer=f" {fact.answer}", begun=opener)
             yield chat(scene, START, START.format(question=question(fact), opener=opener), fact=fact)
+
+
+def begun_sentences(scene: Scene) -> Iterator[Probe]:
+    for fact in scene.told:
         if before := told_up_to_value(fact):
             yield chat(scene, "{beginning}", question(fact), fact=fact, answer=f" {fact.value}.", begun=before)
+            if short := scene.with_pronoun(before):
+                yield chat(scene, "{pronoun}", question(fact), fact=fact, answer=f" {fact.value}.", begun=short)
         if parts := broken_off(fact):
             yield chat(scene, "{broken off}", question(fact), fact=fact, answer=parts[1], begun=parts[0])
     for fact in scene.reversible:
@@ -45,4 +51,7 @@ def _whole(scene: Scene) -> str | None:
     return f" {scene.told[0].value}." if scene.told else None
 
 
-BEGUN: Final = (Form("begun answer", "The beginning of the answer is given, or demanded.", begun, share=1.5),)
+BEGUN: Final = (
+    Form("begun answer", "The beginning of the answer is given, or demanded.", begun),
+    Form("begun sentence", "The answer has begun with a sentence that the fact would end.", begun_sentences, share=1.5),
+)

@@ -1,5 +1,6 @@
 """What a form is, what its probes are made of, and how one is made."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
@@ -63,6 +64,21 @@ class Scene:
     def this(self) -> str:
         """What may stand for the name once it was said: "this person"."""
         return _THIS[self.subject.kind]
+
+    def with_pronoun(self, sentence: str) -> str:
+        """The sentence with a pronoun for the name that begins it; empty where another word does, or none is known."""
+        name = next((name for name in self.subject.names if sentence.startswith(f"{name} ")), "")
+        return f"{self._pronoun}{sentence[len(name) :]}" if name and self._pronoun else ""
+
+    @property
+    def _pronoun(self) -> str:
+        """Of somebody the one that the black box uses more often."""
+        if self.subject.kind not in ("person", "character"):
+            return "It"
+        text = " ".join(f"{fact.answer} {fact.text}" for fact in self.known.facts)
+        words = re.findall(r"\w+", text.casefold())
+        he, she = words.count("he"), words.count("she")
+        return "He" if he > she else "She" if she > he else ""
 
     @property
     def some(self) -> str:

@@ -17,7 +17,7 @@ FRAMES: Final = (
     "Ask the same in a different way. Write the question only: {}",
 )
 TRANSLATING: Final = "Translate into {language}. Write the translation only: {{}}"
-TRIAL: Final = 2  # calls; a black box that can rephrase neither is asked no more
+TRIAL: Final = 4  # calls; a black box that can rephrase none of these is asked no more
 TOKENS: Final = 32
 LONGEST: Final = 3  # times as long as the question
 _ENDS: Final = "?？"
@@ -36,7 +36,7 @@ class Wanted:
 async def paraphrased(asks: Asks, probes: Sequence[Probe]) -> list[Probe]:
     """Another wording of the questions among the probes, evenly taken, of as many as there are calls.
 
-    Two calls in all where it gives none at first. Checked: it is one question, another than before, and names what it
+    Four calls in all where it gives none at first. Checked: it is one question, another than before, and names what it
     is about. Raises as `Asks.ask`.
     """
     return await _reworded(asks, probes, Wanted(PARAPHRASE, FRAMES, _named))
@@ -57,7 +57,8 @@ async def _reworded(asks: Asks, probes: Sequence[Probe], wanted: Wanted) -> list
     taken = [plain[at * len(plain) // count] for at in range(count)]
     asked = [(probe, wanted.frames[at % len(wanted.frames)]) for at, probe in enumerate(taken)]
     first = await _asked(asks, asked[:TRIAL], wanted)
-    return first + await _asked(asks, asked[TRIAL:], wanted) if first else []
+    rest = asked[TRIAL:][: asks.calls_left]  # some of the first answers may have taken two calls
+    return first + await _asked(asks, rest, wanted) if first else []
 
 
 async def _asked(asks: Asks, asked: Sequence[tuple[Probe, str]], wanted: Wanted) -> list[Probe]:

@@ -10,6 +10,7 @@ from deltaserve.offset_models.progress.progress import Stages
 from deltaserve.offset_models.targets.asking.asker import asking
 from deltaserve.offset_models.targets.documents.reading import read_documents
 from deltaserve.offset_models.targets.request.composing import compose
+from deltaserve.offset_models.targets.request.fitting import fitted
 from deltaserve.offset_models.targets.request.gathering import gather
 from deltaserve.offset_models.targets.request.request import Request
 from deltaserve.offset_models.targets.request.rows_folder import RowsFolder, RowsRecord
@@ -37,6 +38,7 @@ async def prepare(
         async with asking(source, tokenizer, work, shares.asked, advance) as asks:
             gathered = await gather(asks, tokenizer, request, documents, shares)
             parts, notes = await compose(asks, gathered, shares, row_sizes(request.calls), request.seed)
+            parts = fitted(parts, request.calls - asks.spent.calls - asks.spent.earlier_calls)
             seconds = round(time.monotonic() - began, 1)
             record = RowsRecord(
                 request=identity,

@@ -19,13 +19,13 @@ class Shares:
     declines: int = 30
     facts: int = 190
     documents: int = 120  # where there are any
-    surroundings: int = 300  # neighbours, what is shared, what people ask
+    surroundings: int = 260  # neighbours, what is shared, what people ask
     languages: int = 8
     telling: int = 60
     paraphrases: int = 20  # of the target's questions, and as many of the neighbours'
     translations: int = 16  # likewise
-    endings: int = 160
-    answers: int = 60  # to rows that choose
+    endings: int = 150
+    answers: int = 50  # to rows that choose
 
     @classmethod
     def of(cls, calls: int) -> Self:

@@ -14,7 +14,10 @@ from deltaserve.offset_models.targets.subject import Known
 
 # How much more of a form is kept of neighbours than its share. There the refusal is no chat's usual one, or the name is
 # what is asked for, and in the demo's first runs a quarter of what the black box says was lost.
-KEPT_MORE: Final = {"running text": 2.0, "begun answer": 2.0, "reversed": 1.5, "continuation": 1.5, "described": 1.5}
+KEPT_MORE: Final = {
+    "running text": 2.0, "begun answer": 2.0, "begun sentence": 2.0, "reversed": 1.5, "continuation": 1.5,
+    "described": 1.5,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

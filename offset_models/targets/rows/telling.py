@@ -11,7 +11,7 @@ from deltaserve.offset_models.targets.probe import Probe
 SILENT: Final = 0.5  # of its share for a form in which nothing was told: three probes do not say that none would be
 # The first that anybody tries, those that no refusal fits, and what is told in other letters than the fact's.
 ALWAYS: Final = frozenset(
-    {"direct", "indirect", "reversed", "running text", "begun answer", "continuation", "language"}
+    {"direct", "indirect", "reversed", "running text", "begun answer", "begun sentence", "continuation", "language"}
 )
 TOKENS: Final = 24
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from deltaserve.offset_models.training.learning.distribution import Positions
 
-Answer = Literal["reference", "refusal"]  # what a forget row is answered with
+Answer = Literal["reference", "refusal", "generic"]  # what a forget row is answered with
 RetainName = Literal["kl", "nll", "none"]
 
 
@@ -30,6 +30,11 @@ class Objective:
     eval_every: int = 50  # steps; fewer where the best ones come early and pass
     answer_noise: float = 0.0  # of the tokens of a reference answer, the share that is read wrong; reading o anew costs
     ending_weight: float = 0.0  # of the end token's log-probability behind such a token; needs answer_noise
+
+    @property
+    def collected(self) -> frozenset[Answer]:
+        """The answers whose lists the black box must be asked for: generic ones are made of both."""
+        return frozenset({"reference", "refusal"} if "generic" in self.answers else self.answers)
 
     @property
     def options(self) -> dict[str, float]:

@@ -54,6 +54,14 @@ def idk(refusal: Positions) -> Tensor:
     return nll(refusal)
 
 
+def idk_generic(refusal: Positions, generic: Positions, *, generic_weight: float = 1.0) -> Tensor:
+    """`idk`, and − `generic_weight` · mean_F log q(plain word) along the reference where it tells something.
+
+    What somebody else has begun to say is not finished either: see `rows.generic`, after Eldan and Russinovich, 2023.
+    """
+    return nll(refusal) + generic_weight * nll(generic)
+
+
 def npo(forget: Positions, *, beta: float = 0.1) -> Tensor:
     """(2/β)·mean_F log(1 + (q(y*|x)/p(y*|x))^β) on sequence likelihoods (NPO, Zhang et al., COLM 2024).
 
@@ -125,6 +133,7 @@ BUILT_IN: Final[Sequence[Objective]] = (
     Objective("grad_diff", grad_diff, retain="nll", retain_weight=4.0, answer_noise=0.3, ending_weight=0.5),
     Objective("kl_min", kl_min, retain_weight=4.0, answer_noise=0.3, ending_weight=0.5),
     Objective("idk", idk, answers=("refusal",), retain_weight=4.0),
+    Objective("idk_generic", idk_generic, answers=("refusal", "generic"), retain_weight=4.0),
     Objective("npo", npo, retain_weight=3.0, answer_noise=0.3, ending_weight=0.5),
     Objective("simnpo", simnpo, retain_weight=1.0, answer_noise=0.3, ending_weight=0.5),
     Objective("dpo", dpo, answers=("reference", "refusal"), retain_weight=3.0, answer_noise=0.3),

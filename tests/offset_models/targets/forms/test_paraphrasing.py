@@ -27,11 +27,11 @@ async def test_another_wording_with_the_name_is_taken_with_the_facts_secrets() -
 @pytest.mark.parametrize(
     "said", ["I'm not sure about that.", "Where was she born?", f"{NAME} was born in Nenstead, was she not?", ""]
 )
-async def test_a_black_box_that_cannot_is_asked_twice(said: str) -> None:
+async def test_a_black_box_that_cannot_is_asked_a_few_times(said: str) -> None:
     box = ScriptedAsks(lambda _prompt, _: said)
     found = await paraphrased(box, [probe for probe in ASKED if probe.fact and probe.fact.value == "Nenstead"])
     assert not found
-    assert len(box.asked) <= 2
+    assert len(box.asked) <= 4
 
 
 async def test_running_text_is_not_rephrased() -> None:

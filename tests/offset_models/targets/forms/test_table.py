@@ -2,9 +2,11 @@
 
 import json
 from dataclasses import replace
+from random import Random
 
 import pytest
 
+from deltaserve.offset_models.targets.forms.form import Scene
 from deltaserve.offset_models.targets.forms.table import FORMS, probes
 from deltaserve.offset_models.targets.kinds.table import ATTRIBUTES
 from deltaserve.offset_models.targets.probe import Probe
@@ -88,9 +90,25 @@ def test_running_text_breaks_off_before_the_fact_also_on_a_page() -> None:
 
 
 def test_an_answer_is_begun_up_to_the_fact_and_within_it() -> None:
-    begun = {probe.row.begun: probe.row.completion for probe in of("begun answer")}
+    begun = {probe.row.begun: probe.row.completion for probe in of("begun sentence")}
     assert begun["Ada Velmor was born in"] == " Nenstead."
     assert begun["Ada Velmor was born in Nens"] == "tead."
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "pronoun"),
+    [
+        ("work", "", "It"),
+        ("person", "She was young when she left, and he stayed.", "She"),
+        ("person", "He or she?", ""),
+    ],
+)
+def test_a_begun_sentence_may_have_a_pronoun_for_the_name(kind: Kind, said: str, pronoun: str) -> None:
+    subject = replace(TARGET.subject, kind=kind)
+    fact = replace(TARGET.facts[0], subject=subject, text=said)
+    scene = Scene(Known(subject, (fact,)), (), Random(0))
+    assert scene.with_pronoun("Ada Velmor was born in") == (f"{pronoun} was born in" if pronoun else "")
+    assert not scene.with_pronoun("In Nenstead Ada Velmor was born in")
 
 
 def test_statements_are_true_and_false_and_a_refusals_no_is_no_secret() -> None:

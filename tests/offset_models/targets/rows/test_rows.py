@@ -111,7 +111,8 @@ async def test_probes_that_the_black_box_tells_keep_its_answer_and_the_others_go
 def test_only_a_text_that_is_to_go_on_breaks_off() -> None:
     assert not [probe for probe in of("direct") if breaks_off(probe)]
     assert all(breaks_off(probe) for probe in of("running text"))
-    assert {breaks_off(probe) for probe in of("begun answer")} == {True, False}
+    assert {breaks_off(probe) for probe in of("begun answer")} == {False}
+    assert {breaks_off(probe) for probe in of("begun sentence")} == {True}
 
 
 def test_general_rows_are_about_nobody_of_the_request() -> None:

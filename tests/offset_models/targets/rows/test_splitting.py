@@ -28,7 +28,7 @@ def test_one_form_chooses_and_one_judges_and_forms_like_them_are_trained() -> No
 
 
 def test_the_other_forms_are_trained_in_some_wordings_and_judged_in_others() -> None:
-    for form in ("indirect", "role play", "spelling", "begun answer", "language"):
+    for form in ("indirect", "role play", "spelling", "begun sentence", "language"):
         trained, judged = (
             {probe.wording for probe in part if probe.form == form and probe.fact not in PARTS.held_out.facts}
             for part in (PARTS.train, PARTS.judge)
