@@ -1,0 +1,84 @@
+"""P(x): the probability that a pair's text goes on with the bytes x, from the rows at the nodes of x.
+
+    P(x) = Σ over nodes n of x:  m(n) · Σ_{w begins with what n leaves of x} p(w | n)
+
+m(n) is the probability of the node's own path, the product of its tokens' probabilities. Everything is float64 and
+of all members of the pair at once: they share nodes, not numbers. Sums are over the places themselves: differences of
+cumulative sums would lose the digits of rare bytes.
+Source: docs/bridge.md; covers of a string as in Phan et al. and Hayase et al., arXiv 2410.09303 and 2506.14123.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from deltaserve.offset_models.bridge.neighbours import Path
+from deltaserve.offset_models.bridge.tree import ByteTree
+from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
+
+TINY: Final = 1e-300  # stands for a probability that float64 rounds to 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """The next token's probabilities at one node, for each member of the pair."""
+
+    probabilities: Tensor  # [members, T] float64, in the order of the tokens' bytes
+    ends: Tensor  # [members] float64: of all tokens that end an answer
+
+    def of(self, vocabulary: ByteVocabulary, token_id: int) -> Tensor:
+        """Probability of one token, [members]."""
+        return self.probabilities[:, vocabulary.place[token_id]]
+
+
+Rows = Mapping[Path, NodeRow]
+
+
+def node_row(logits: Tensor, vocabulary: ByteVocabulary, ends: Iterable[int]) -> NodeRow:
+    """From logits [members, V]; ids that are no token must be −inf there."""
+    probabilities = torch.softmax(logits.double(), dim=-1)
+    order = vocabulary.order.to(logits.device)
+    return NodeRow(probabilities.index_select(-1, order), probabilities[:, list(ends)].sum(-1))
+
+
+def path_mass(tree: ByteTree, rows: Rows, path: Path) -> Tensor:
+    """m(path): the product of its tokens' probabilities, [members]."""
+    mass = torch.ones_like(rows[()].ends)
+    for depth, token_id in enumerate(path):
+        mass = mass * rows[path[:depth]].of(tree.vocabulary, token_id)
+    return mass
+
+
+def begins_with(tree: ByteTree, rows: Rows, settled: Path, x: bytes) -> Tensor:
+    """P(x) behind the settled tokens, [members]; 1 for no bytes, 0 where the tokenizer cannot write x there.
+
+    `rows` holds the row of every node of x. Raises KeyError for one that it lacks.
+    """
+    if not x:
+        return torch.ones_like(rows[()].ends)
+    total = torch.zeros_like(rows[()].ends)
+    for node in tree.nodes(settled, x):
+        first, end = tree.vocabulary.interval(node.rest)
+        total = total + path_mass(tree, rows, node.path) * rows[node.path].probabilities[:, first:end].sum(-1)
+    return total
+
+
+def ends_after(tree: ByteTree, rows: Rows, settled: Path, x: bytes) -> Tensor:
+    """Probability that the pair's text goes on with x and ends there, [members]. Ends are events, not bytes."""
+    total = torch.zeros_like(rows[()].ends)
+    for path in tree.whole(settled, x):
+        total = total + path_mass(tree, rows, path) * rows[path].ends
+    return total
+
+
+def log_offset(after: Tensor, before: Tensor) -> Tensor:
+    """δ = log P_u(s)/P_u(t) − log P_o(s)/P_o(t), nats, from P(s) and P(t) [..., (o, u)].
+
+    0 where neither member can write s: the black box answers for itself there.
+    """
+    conditional = after.clamp(min=TINY).log() - before.clamp(min=TINY).log()
+    offset = conditional[..., 1] - conditional[..., 0]
+    return offset.masked_fill((after == 0).all(-1), 0.0)
