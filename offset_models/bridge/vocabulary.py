@@ -1,6 +1,6 @@
 """A tokenizer's tokens in the order of their bytes: those that begin with the same bytes stand side by side."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -35,8 +35,8 @@ class ByteVocabulary:
 
     def interval(self, x: bytes) -> tuple[int, int]:
         """(first, end) of the places whose tokens begin with `x`; for no bytes, all of them."""
-        first = bisect_left(self.words, x)
-        return first, bisect_right(self.words, x, lo=first, key=lambda word: word[: len(x)])
+        first, behind = bisect_left(self.words, x), _behind(x)
+        return first, len(self.words) if behind is None else bisect_left(self.words, behind, first)
 
     def spelling(self, token_id: int) -> bytes:
         """The bytes of an id that is text."""
@@ -51,3 +51,9 @@ class ByteVocabulary:
         """Ids whose bytes are `x`."""
         first, end = self._places.get(x, (0, 0))
         return self.ids[first:end]
+
+
+def _behind(x: bytes) -> bytes | None:
+    """The least bytes that come after all that begin with `x`; None where nothing does."""
+    head = x.rstrip(b"\xff")
+    return head[:-1] + bytes([head[-1] + 1]) if head else None

@@ -87,6 +87,11 @@ class Tokenizer:
         with _refusing_halves():
             return [*before, *encode_veiled(text, veil, self.backend, self._plain, self._reserved), *behind]
 
+    def encode_words(self, text: str) -> list[int]:
+        """Ids of text that is nothing but words: what looks like a special token in it is none. Raises BadRequest."""
+        with _refusing_halves():
+            return self._plain.encode(text, add_special_tokens=False).ids
+
     def decode(self, ids: Sequence[int], skip_special: bool = False) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD. Raises BadRequest for unknown ids."""
         self.check_ids(ids)
@@ -184,6 +189,11 @@ class Tokenizer:
     def special_ids(self) -> frozenset[int]:
         """Ids that `skip_special` leaves out of text."""
         return frozenset(i for i, token in self._added.items() if token.special)
+
+    @cached_property
+    def reserved_ids(self) -> frozenset[int]:
+        """Tokens that are never words: special ones, and those that tell turns apart."""
+        return frozenset(self._reserved)
 
     @cached_property
     def _reserved(self) -> dict[int, AddedToken]:
