@@ -62,7 +62,7 @@ class Spelled:
 
 
 def spelled(tokenizer: Tokenizer, whose: str) -> Spelled:
-    """`whose`: "The pair's" or "The black box's". Raises BadCheckpoint for a tokenizer whose bytes cannot be bridged."""
+    """`whose`: "The pair's" or "The black box's". Raises BadCheckpoint where its bytes cannot be bridged."""
     if not tokenizer.joins:
         raise BadCheckpoint(f"{whose} tokenizer cannot be bridged: its tokens' bytes do not join to the text.")
     if (kind := type(tokenizer.backend.model).__name__) != "BPE":

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deltaserve.offset_models.bridge.neighbours import Path, WrittenNeighbours
+from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.probabilities import NodeRow
 from deltaserve.offset_models.bridge.tree import ByteTree
 from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
@@ -118,3 +119,16 @@ def covers(bpe: TinyBPE, x: bytes, path: Path = ()) -> Iterator[Path]:
             yield (*path, token_id)
         elif x.startswith(word):
             yield from covers(bpe, x[len(word) :], (*path, token_id))
+
+
+def position(bpe: TinyBPE, settled: Path = ()) -> Position:
+    return Position(bpe.tree(), bpe.encode, list(settled))
+
+
+def run_plan(at: Position, pair: RandomPair, candidates: Iterable[bytes] = ()) -> int:
+    """Computes what the plan asks for; returns how many rows that were."""
+    plan = at.plan(candidates)
+    for run in plan:
+        for depth in run.wanted:
+            at.rows[run.path[:depth]] = pair.rows(tuple(at.settled))[run.path[:depth]]
+    return sum(len(run.wanted) for run in plan)

@@ -1,0 +1,119 @@
+"""One answer's place in the pair's tokens: what is settled, what is not, and the rows that tell of what comes next.
+
+A token is settled once every way to write the emitted bytes goes through it. Dividing both probabilities of an offset
+by a settled token's changes nothing, so it becomes part of the context, and its row is dropped.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from torch import Tensor
+
+from deltaserve.errors import OffsetUnavailable
+from deltaserve.offset_models.bridge.neighbours import Path
+from deltaserve.offset_models.bridge.probabilities import NodeRow, begins_with, ends_after, path_mass
+from deltaserve.offset_models.bridge.row import OpenNode
+from deltaserve.offset_models.bridge.tree import ByteTree, Node
+
+UNWRITABLE: Final = "The pair's tokenizer cannot write what the black box wrote: the offset cannot be computed here."
+_LOOK_BACK: Final = 8  # tokens: more than a character has bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Tokens behind what is settled, in a row, and behind how many of them a row is wanted: 0 is the root."""
+
+    path: Path
+    wanted: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Position:
+    """`rows` are by path behind `settled`; whoever runs the plan puts them there."""
+
+    tree: ByteTree
+    encode: Callable[[bytes], Sequence[int] | None]  # what the pair's tokenizer writes for bytes inside a text
+    settled: list[int]
+    unsettled: bytes = b""
+    rows: dict[Path, NodeRow] = field(default_factory=dict)
+    breaks: int = 0  # how often the tokenizer would not have written what came
+
+    def __post_init__(self) -> None:
+        self._settle()
+
+    def go_on(self, text: bytes) -> None:
+        """These bytes were emitted. Raises OffsetUnavailable where no token of the pair spells them."""
+        self.unsettled += text
+        self._settle()
+
+    def plan(self, candidates: Iterable[bytes] = ()) -> list[Run]:
+        """The rows that are missing for what is open and for the bytes of these candidates."""
+        paths = {node.path for node in self._open()}
+        for text in candidates:
+            paths |= {node.path for node in self._nodes(self.unsettled + text)}
+        return runs(paths.difference(self.rows))
+
+    def open_nodes(self) -> list[OpenNode]:
+        """With their rows. Raises KeyError where the plan has not been run."""
+        return [
+            OpenNode(path_mass(self.tree, self.rows, node.path), node.rest, self.rows[node.path])
+            for node in self._open()
+        ]
+
+    def reach(self, text: bytes = b"") -> Tensor:
+        """P(t + text), [members]."""
+        return begins_with(self.tree, self.rows, self._tail, self.unsettled + text)
+
+    def ending(self) -> Tensor:
+        """Probability that the answer ends here, [members]; over `reach()` it is that of the end."""
+        return ends_after(self.tree, self.rows, self._tail, self.unsettled)
+
+    @property
+    def _tail(self) -> Path:
+        """What the tree needs to know of the settled tokens."""
+        return self.tree.neighbours.reach(tuple(self.settled[-_LOOK_BACK:]))
+
+    def _nodes(self, text: bytes) -> Iterable[Node]:
+        return self.tree.nodes(self._tail, text)
+
+    def _open(self) -> list[Node]:
+        """The nodes of t, and the paths that spell it."""
+        nodes = list(self._nodes(self.unsettled)) if self.unsettled else []
+        return nodes + [Node(path, b"") for path in self.tree.whole(self._tail, self.unsettled)]
+
+    def _settle(self) -> None:
+        if not self._open():
+            self._break()
+        while (token_id := self._certain()) is not None:
+            self.settled.append(token_id)
+            self.unsettled = self.unsettled[len(self.tree.vocabulary.spelling(token_id)) :]
+            self.rows = {path[1:]: row for path, row in self.rows.items() if path[:1] == (token_id,)}
+        still = {node.path for node in self._open()}
+        self.rows = {path: row for path, row in self.rows.items() if path in still}
+
+    def _certain(self) -> int | None:
+        """The first token of every way to go on; None while there are several, or none yet."""
+        first, end = self.tree.vocabulary.interval(self.unsettled)
+        if end > first:
+            return None  # a longer token may come instead
+        begun = {node.path[0] for node in self._open() if node.path}
+        return begun.pop() if len(begun) == 1 else None
+
+    def _break(self) -> None:
+        """The bytes came in a way that the tokenizer would not write: it goes on behind how it writes them itself."""
+        written = self.encode(self.unsettled)
+        if written is None or b"".join(map(self.tree.vocabulary.spelling, written)) != self.unsettled:
+            raise OffsetUnavailable(UNWRITABLE)
+        self.settled.extend(written)
+        self.unsettled, self.rows = b"", {}
+        self.breaks += 1
+
+
+def runs(paths: Iterable[Path]) -> list[Run]:
+    """The fewest rows of tokens that pass all these paths: a path that begins another is passed with it."""
+    planned: dict[Path, set[int]] = {}
+    for path in sorted(paths, key=len, reverse=True):
+        longer = next((other for other in planned if other[: len(path)] == path), path)
+        planned.setdefault(longer, set()).add(len(path))
+    return [Run(path, tuple(sorted(wanted))) for path, wanted in planned.items()]

@@ -1,0 +1,155 @@
+"""The pair's rows as one offset row of the black box's vocabulary.
+
+Ids that are asked for are exact: they had the rows of all their nodes. The others are read from the rows that are
+there: the sum at the open nodes, without what a pair needs more tokens for. So their offset has no bound, and no
+step is certified that depends on one. An id that the open nodes tell nothing of has no weight in an imputed tail.
+
+The shape of that tail, log p_o, is a distribution: a text counts for the longest of the black box's tokens that
+begins it. (P itself counts it for all of them.)
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deltaserve.offset_models.bridge.probabilities import TINY, NodeRow
+from deltaserve.offset_models.bridge.tables import IntervalTables
+from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
+from deltaserve.server.decoding.protocols import Ids
+from deltaserve.server.decoding.rows import Array, NumpyRow, NumpyTail
+
+UNTOLD: Final = -800.0  # log p_o of an id that the pair tells nothing of: no weight, and yet a token
+
+
+@dataclass(frozen=True, slots=True)
+class OpenNode:
+    """A node of the bytes that are not settled, or a path that spells them."""
+
+    mass: Tensor  # [members]
+    rest: bytes  # what it leaves of them
+    row: NodeRow
+
+
+class Reader:
+    """Reads the black box's vocabulary from open nodes."""
+
+    def __init__(self, box: ByteVocabulary, pair: ByteVocabulary, tables: IntervalTables, ends: Sequence[int]) -> None:
+        """`ends`: the black box's ids that end an answer."""
+        self.box, self.pair = box, pair
+        self.size = len(box.spellings)
+        self._first, self._end = tables.first.long(), tables.end.long()
+        self._single = self._end - self._first == 1
+        self._child = (tables.parent >= 0).nonzero()[:, 0]
+        self._parent = tables.parent[self._child].long()
+        self.ends = list(ends)
+        self._ends = torch.tensor(self.ends, dtype=torch.long)
+        self._behind = lru_cache(64)(self._pieces)
+
+    def reach(self, nodes: Sequence[OpenNode]) -> Tensor:
+        """What the open nodes tell of P(t + bytes(v)) for every id v of the black box, [members, V]; ends included."""
+        total = torch.zeros(len(nodes[0].mass), self.size, dtype=torch.float64)
+        for node in nodes:
+            if node.rest:
+                ids, places = self._behind(node.rest)
+                total.index_add_(1, ids, node.row.probabilities[:, places] * node.mass[:, None])
+            else:
+                total += self._by_interval(node.row.probabilities) * node.mass[:, None]
+        total[:, self._ends] = _ending(nodes)[:, None]
+        return total
+
+    def shape(self, reach: Tensor) -> Tensor:
+        """log of the distribution over the black box's tokens that one member's `reach` [V] amounts to, [V]."""
+        mass = reach.clone()
+        mass.index_add_(0, self._parent, reach[self._child], alpha=-1.0)
+        mass[self._ends] /= max(1, len(self._ends))
+        mass.clamp_(min=0.0)
+        return (mass / mass.sum().clamp(min=TINY)).log().clamp_(min=UNTOLD)
+
+    def _by_interval(self, probabilities: Tensor) -> Tensor:
+        """Σ of each id's interval, [members, V]. Intervals of one token are not subtracted: they keep all digits."""
+        sums = torch.nn.functional.pad(probabilities.cumsum(-1), (1, 0))
+        masses = (sums[:, self._end] - sums[:, self._first]).clamp_(min=0.0)
+        masses[:, self._single] = probabilities[:, self._first[self._single]]
+        return masses
+
+    def _pieces(self, rest: bytes) -> tuple[Tensor, Tensor]:
+        """(id, place) of every token of the pair that begins with the rest and then with that id's bytes."""
+        found = list(self._piece_pairs(rest))
+        return torch.tensor([i for i, _ in found], dtype=torch.long), torch.tensor(
+            [place for _, place in found], dtype=torch.long
+        )
+
+    def _piece_pairs(self, rest: bytes) -> Iterator[tuple[int, int]]:
+        first, end = self.pair.interval(rest)
+        for place in range(first, end):
+            more = self.pair.words[place][len(rest) :]
+            for token_id in (*self.box.prefixes(more), *self.box.spelled(more)):
+                yield token_id, place
+
+
+def _ending(nodes: Sequence[OpenNode]) -> Tensor:
+    """Probability that the answer ends right here, [members]."""
+    whole = [node.mass * node.row.ends for node in nodes if not node.rest]
+    return torch.stack(whole).sum(0) if whole else torch.zeros_like(nodes[0].mass)
+
+
+class BridgedTail(NumpyTail):
+    """A tail whose offsets are bounded only where all of them are exact."""
+
+    def __init__(self, row: "BridgedRow", explicit: Ids, log_scale: float, log_cap: float) -> None:
+        super().__init__(row, explicit, log_scale, log_cap)
+        inexact = row.inexact.copy()
+        inexact[explicit] = False
+        self._bounded = not inexact.any()
+
+    def max_offset(self) -> float:
+        return super().max_offset() if self._bounded else math.inf
+
+
+class BridgedRow(NumpyRow):
+    """`OffsetRow` of the black box's vocabulary. `inexact` [V] bool: ids whose offset is no more than a reading."""
+
+    def __init__(self, log_base: Array, log_offset: Array, inexact: Array) -> None:
+        super().__init__(log_base, log_offset)
+        self.inexact = inexact & self.known
+        if self.inexact.any():
+            self.max_offset = math.inf
+
+    def tail(self, explicit: Ids, log_scale: float, log_cap: float) -> BridgedTail:
+        return BridgedTail(self, explicit, log_scale, log_cap)
+
+
+def bridged_row(
+    reader: Reader,
+    nodes: Sequence[OpenNode],
+    before: Tensor,
+    exact: Mapping[int, Tensor],
+    masked: Sequence[int] = (),
+    strength: float = 1.0,
+) -> BridgedRow:
+    """The row behind t, members (o, u).
+
+    `before` [2]: P(t). `exact`: P(t + bytes(v)) [2] of the ids v that had the rows of all their nodes. `masked`: ids
+    that the black box's tokenizer does not have. Raises OffsetUnavailable where the rows are not finite.
+    """
+    reach = reader.reach(nodes)
+    log_base = reader.shape(reach[0])
+    log_base[list(masked)] = -math.inf
+    if exact:
+        reach[:, list(exact)] = torch.stack(list(exact.values()), dim=1)
+    offset = _offsets(reach, before) * strength
+    inexact = np.ones(reader.size, bool)
+    inexact[[*exact, *reader.ends]] = False
+    return BridgedRow(log_base.numpy(), offset.numpy(), inexact)
+
+
+def _offsets(reach: Tensor, before: Tensor) -> Tensor:
+    """δ of every id, [V]; 0 where neither member can go on so."""
+    logs = reach.clamp(min=TINY).log() - before.clamp(min=TINY).log()[:, None]
+    return (logs[1] - logs[0]).masked_fill_((reach == 0).all(0), 0.0)

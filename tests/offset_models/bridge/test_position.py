@@ -1,0 +1,99 @@
+"""A place in an answer that a black box of one tokenizer writes, as a pair of another one follows it."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deltaserve.errors import OffsetUnavailable
+from deltaserve.offset_models.bridge.position import Position, Run, runs
+from deltaserve.offset_models.bridge.probabilities import begins_with, ends_after, log_offset
+from tests.support.bridging import RandomPair, TinyBPE, position, random_bpe, run_plan
+
+bpes = st.builds(random_bpe, st.integers(0, 999), st.just(b"ab"), st.integers(6, 12))
+seeds = st.integers(0, 999)
+few = settings(max_examples=20, deadline=None)
+
+
+def answer(box: TinyBPE, seed: int, length: int = 6) -> list[bytes]:
+    """The texts of some of the black box's tokens."""
+    return random.Random(seed).choices(box.words[1:], k=length)
+
+
+@few
+@given(bpes, bpes, seeds)
+def test_settling_tokens_changes_no_offset(mine, box, seed):
+    pair = RandomPair(mine, seed)
+    tree, whole, at, said = mine.tree(), pair.rows(()), position(mine), b""
+    for emitted in answer(box, seed, 4):
+        run_plan(at, pair, box.words[1:])
+        for word in box.words[1:]:
+            slow = log_offset(begins_with(tree, whole, (), said + word), begins_with(tree, whole, (), said))
+            assert float(log_offset(at.reach(word), at.reach())) == pytest.approx(float(slow), abs=1e-9)
+        slow = log_offset(ends_after(tree, whole, (), said), begins_with(tree, whole, (), said))
+        assert float(log_offset(at.ending(), at.reach())) == pytest.approx(float(slow), abs=1e-9)
+        at.go_on(emitted)
+        said += emitted
+
+
+@few
+@given(bpes, bpes, seeds)
+def test_offsets_of_an_answer_add_up_to_that_of_its_text(mine, box, seed):
+    pair, at, total, words = RandomPair(mine, seed), position(mine), 0.0, answer(box, seed)
+    for word in words:
+        run_plan(at, pair, [word])
+        total += float(log_offset(at.reach(word), at.reach()))
+        at.go_on(word)
+    if not at.breaks:
+        whole = begins_with(mine.tree(), pair.rows(()), (), b"".join(words)).log()
+        assert total == pytest.approx(float(whole[1] - whole[0]), abs=1e-9)
+
+
+@few
+@given(bpes, bpes, seeds)
+def test_what_is_settled_and_what_is_not_are_the_emitted_bytes(mine, box, seed):
+    at, said = position(mine), b""
+    for word in answer(box, seed):
+        at.go_on(word)
+        said += word
+        assert mine.spell(at.settled) + at.unsettled == said
+        assert len(at.unsettled) <= 2 * at.tree.vocabulary.longest
+
+
+def test_rows_of_an_accepted_path_are_not_computed_again():
+    mine = TinyBPE(b"abc", ((b"a", b"b"), (b"ab", b"c")))
+    pair, at = RandomPair(mine, 1), position(mine)
+    assert run_plan(at, pair, [b"abba"]) == 3  # the root, behind "ab", and behind "abb"
+    at.go_on(b"abb")
+    assert mine.spell(at.settled) == b"ab"
+    assert at.plan() == []  # the row behind "ab" is the root now, that behind "b" was computed as the candidate's
+    assert run_plan(at, pair, [b"c"]) == 0
+
+
+def test_an_end_is_an_event_of_paths_that_spell_what_is_not_settled():
+    mine = TinyBPE(b"ab", ((b"a", b"b"),))
+    pair, at = RandomPair(mine, 1), position(mine)
+    at.go_on(b"a")
+    run_plan(at, pair)
+    behind_a = pair.rows(())[(1,)]
+    assert at.ending().tolist() == (pair.rows(())[()].probabilities[:, 0] * behind_a.ends).tolist()
+
+
+def test_text_that_the_tokenizer_would_not_write_goes_on_behind_how_it_writes_it():
+    mine = TinyBPE(b"ab", ((b"a", b"b"),))
+    at = Position(mine.tree(), mine.encode, settled=[1])  # "a": a "b" would have been joined to it
+    at.go_on(b"b")
+    assert (at.settled, at.unsettled, at.breaks) == ([1, 2], b"", 1)
+
+
+def test_bytes_that_no_token_spells_end_the_offset():
+    mine = TinyBPE(b"ab", ())
+    at = Position(mine.tree(), lambda text: None, settled=[1])
+    with pytest.raises(OffsetUnavailable, match="cannot write"):
+        at.go_on(b"z")
+
+
+def test_a_plan_passes_every_path_in_the_fewest_rows():
+    assert runs([(), (1,), (1, 2), (3,), (1, 2, 4)]) == [Run((1, 2, 4), (0, 1, 2, 3)), Run((3,), (1,))]
+    assert runs([]) == []
