@@ -8,16 +8,18 @@ cumulative sums would lose the digits of rare bytes.
 Source: docs/bridge.md; covers of a string as in Phan et al. and Hayase et al., arXiv 2410.09303 and 2506.14123.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.tree import ByteTree
 from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
+from deltaserve.server.decoding.protocols import Ids, OffsetRow
 
 TINY: Final = 1e-300  # stands for a probability that float64 rounds to 0
 
@@ -37,11 +39,15 @@ class NodeRow:
 Rows = Mapping[Path, NodeRow]
 
 
-def node_row(logits: Tensor, vocabulary: ByteVocabulary, ends: Iterable[int]) -> NodeRow:
-    """From logits [members, V]; ids that are no token must be −inf there."""
-    probabilities = torch.softmax(logits.double(), dim=-1)
-    order = vocabulary.order.to(logits.device)
-    return NodeRow(probabilities.index_select(-1, order), probabilities[:, list(ends)].sum(-1))
+def node_row(row: OffsetRow, vocabulary: ByteVocabulary, ends: Ids) -> NodeRow:
+    """From a row of the pair's own vocabulary at strength 1; where its gate is closed both members are the initial."""
+    return NodeRow(_members(row, vocabulary.order.numpy()), _members(row, ends).sum(-1))
+
+
+def _members(row: OffsetRow, ids: Ids) -> Tensor:
+    """Probabilities of some ids, [2, n]: p_o and p_u."""
+    base = row.base(ids)
+    return torch.from_numpy(np.exp(np.stack((base, base + row.offset(ids)))))
 
 
 def path_mass(tree: ByteTree, rows: Rows, path: Path) -> Tensor:

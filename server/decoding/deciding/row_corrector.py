@@ -123,7 +123,7 @@ class RowCorrector:
         drafted = self._block.get(len(self.ids)) if proposal.local else None
         if drafted is not None:
             proposal = replace(proposal, drawn_from=drafted.drawn_from)
-        row = await self._session.row(self.ids) if drafted is None else drafted.row
+        row = await self._row_at(proposal, None if drafted is None else drafted.row)
         decision, goal = decide_from_row(
             row, proposal, self.params, self.policy, self.history, self.noise, draft_temperature
         )
@@ -131,6 +131,10 @@ class RowCorrector:
             return decision
         agreement = self._agreement(goal, proposal, decision.token_id, draft_temperature)
         return replace(decision, agreement=agreement)
+
+    async def _row_at(self, proposal: Proposal, drafted: OffsetRow | None) -> OffsetRow:  # noqa: ARG002
+        """The row that a proposal is decided from; `drafted`: the one that the pair drafted it from."""
+        return await self._session.row(self.ids) if drafted is None else drafted
 
     def _agreement(self, goal: Target, proposal: Proposal, emitted: int, draft_temperature: float | None) -> Agreement:
         """Of both sources, also the one that was not asked.

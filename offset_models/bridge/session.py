@@ -1,0 +1,146 @@
+"""One stream of a black box whose tokenizer is not the pair's: rows of its vocabulary, from rows of the pair's."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from deltaserve.errors import BadRequest, OffsetUnavailable
+from deltaserve.offset_models.bridge.bridge import Bridge
+from deltaserve.offset_models.bridge.position import Position
+from deltaserve.offset_models.bridge.probabilities import node_row
+from deltaserve.offset_models.bridge.row import BridgedRow, bridged_row
+from deltaserve.server.decoding.correction import TailPolicy
+from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Corrector
+from deltaserve.server.decoding.deciding.row_corrector import RowCorrector
+from deltaserve.server.decoding.deciding.row_session import RowSession
+from deltaserve.server.decoding.protocols import OffsetRow, OffsetSession, Proposal
+from deltaserve.server.decoding.scoring import ScoredToken, score_tokens
+
+_KEPT: Final = 8  # places of the last positions, with their rows: a block of drafts is looked at twice
+
+
+class BridgedSession(RowSession):
+    """Belongs to one event loop. `inner` gives rows of the pair's own vocabulary at strength 1."""
+
+    def __init__(self, inner: OffsetSession, bridge: Bridge, strength: float) -> None:
+        self._inner = inner
+        self._bridge = bridge
+        self._strength = strength
+        self._ids: list[int] = []  # of the black box, behind which the latest place is
+        self._places: dict[int, Position] = {}  # by number of those ids, ascending; the first is the prompt's
+        self._asking = asyncio.Lock()  # the inner session follows one path at a time
+        self.rows = 0  # of the pair, asked for so far
+
+    def corrector(self, answer: AnswerSpec) -> Corrector:
+        return BridgedCorrector(self, answer)
+
+    def prefetch(self, token_ids: Sequence[int]) -> None:
+        """Starts with the first row that is missing; a fault is raised by who asks for the row."""
+        if self._asking.locked() or not token_ids:
+            return
+        with suppress(BadRequest, OffsetUnavailable):
+            at = self._place(token_ids)
+            for run in at.plan()[:1]:
+                self._inner.prefetch([*at.settled, *run.path])
+
+    async def row(self, token_ids: Sequence[int]) -> OffsetRow:
+        return await self.row_of(token_ids, ())
+
+    async def row_of(self, token_ids: Sequence[int], listed: Iterable[int]) -> BridgedRow:
+        """The row behind these ids, exact at the listed ones. Raises OffsetUnavailable, BadRequest for the prompt."""
+        if not token_ids:
+            raise BadRequest("The prompt must have at least one token.")
+        async with self._asking:
+            at = self._place(token_ids)
+            words = self._words(listed)
+            await self._compute(at, words.values())
+            exact = {token_id: at.reach(word) for token_id, word in words.items()}
+            bridge = self._bridge
+            return bridged_row(bridge.reader, at.open_nodes(), at.reach(), exact, bridge.masked, self._strength)
+
+    async def scores(
+        self, token_ids: Sequence[int], start: int, proposals: Sequence[Proposal], tail: TailPolicy, top: int
+    ) -> list[ScoredToken]:
+        given = token_ids[start : start + len(proposals)]
+        rows = [
+            await self.row_of(token_ids[: start + i], (*proposals[i].top_ids.tolist(), given[i]))
+            for i in range(len(given))
+        ]
+        return await asyncio.to_thread(score_tokens, given, proposals, rows, tail, top)
+
+    def close(self) -> None:
+        self._places.clear()
+        self._inner.close()
+
+    def _words(self, listed: Iterable[int]) -> dict[int, bytes]:
+        """Bytes of the listed ids that are text."""
+        spellings = self._bridge.box.vocabulary.spellings
+        known = {i: spellings[i] for i in listed if 0 <= i < len(spellings)}
+        return {token_id: word for token_id, word in known.items() if word}
+
+    def _place(self, token_ids: Sequence[int]) -> Position:
+        """The place behind these ids; it goes on from the nearest one before. Its rows may be missing."""
+        self._follow(token_ids)
+        n = len(token_ids)
+        if n not in self._places:
+            before = max((m for m in self._places if m < n), default=None)
+            self._places[n] = self._bridge.begin(token_ids) if before is None else self._gone_on(token_ids, before)
+            self._forget(n)
+        return self._places[n]
+
+    def _follow(self, token_ids: Sequence[int]) -> None:
+        """Drops the places behind other ids; those behind more of the same ids stay."""
+        kept = _common(self._ids, token_ids)
+        if kept < min(len(self._ids), len(token_ids)):
+            self._places = {n: at for n, at in self._places.items() if n <= kept}
+        if kept < len(token_ids):
+            self._ids = list(token_ids)
+
+    def _gone_on(self, token_ids: Sequence[int], known: int) -> Position:
+        before = self._places[known]
+        at = replace(before, settled=list(before.settled), rows=dict(before.rows))
+        for token_id in token_ids[known:]:
+            at.go_on(self._bridge.said(token_id))
+        return at
+
+    def _forget(self, current: int) -> None:
+        """Beside the last few places only the first stays, which is the prompt's, without its rows."""
+        first, *others = sorted(self._places)
+        for n in others[:-_KEPT]:
+            if n != current:
+                del self._places[n]
+        if len(others) > _KEPT and first != current:
+            self._places[first].rows.clear()
+
+    async def _compute(self, at: Position, words: Iterable[bytes]) -> None:
+        """The rows that are missing, in chunks of tokens that stand in a row."""
+        for run in at.plan(words):
+            ids, before = [*at.settled, *run.path], len(at.settled)
+            for place, depth in enumerate(run.wanted):
+                row = await self._inner.row(ids[: before + depth])
+                at.rows[run.path[:depth]] = node_row(row, self._bridge.pair.vocabulary, self._bridge.ends)
+                self.rows += 1
+                if place == 0 and len(run.wanted) > 1:
+                    self._inner.prefetch(ids)
+
+
+class BridgedCorrector(RowCorrector):
+    """Listed tokens are corrected exactly."""
+
+    def __init__(self, session: BridgedSession, answer: AnswerSpec) -> None:
+        super().__init__(session, answer)
+        self._bridged = session
+
+    async def _row_at(self, proposal: Proposal, drafted: OffsetRow | None) -> OffsetRow:  # noqa: ARG002
+        drawn = () if proposal.token_id is None else (proposal.token_id,)
+        return await self._bridged.row_of(self.ids, (*proposal.top_ids.tolist(), *drawn))
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    shorter = min(len(a), len(b))
+    if list(a[:shorter]) == list(b[:shorter]):
+        return shorter
+    return next(n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)

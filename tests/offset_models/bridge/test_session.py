@@ -1,0 +1,170 @@
+"""A stream of the real engine, whose pair is byte-level BPE behind a black box with byte fallback."""
+
+import asyncio
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from deltaserve.errors import BadRequest, OffsetUnavailable
+from deltaserve.offset_models.bridge.bridge import Bridge
+from deltaserve.offset_models.bridge.position import Position
+from deltaserve.offset_models.bridge.probabilities import NodeRow
+from deltaserve.offset_models.bridge.session import BridgedSession
+from deltaserve.offset_models.engine.pair import FullModel, Pair
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.server.decoding.deciding.corrector import AnswerSpec
+from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.protocols import Proposal
+from tests.offset_models.engine.tiny_engine import running
+from tests.support.models import plain_logits, tiny_llama
+from tests.support.vocabularies import byte_level, sentencepiece_like
+
+pytestmark = pytest.mark.anyio
+PROMPT = "Who wrote the book? "
+
+
+@pytest.fixture(scope="module")
+def bridge(tmp_path_factory) -> Bridge:
+    box = Tokenizer.load(sentencepiece_like(tmp_path_factory.mktemp("box")))
+    return Bridge(box, Tokenizer.load(byte_level(tmp_path_factory.mktemp("pair"))))
+
+
+def models(bridge: Bridge):
+    """Both members, made anew: the engine changes how those that it runs attend."""
+    size = bridge.pair.tokenizer.vocab_size
+    return [partial(tiny_llama, seed, vocab_size=size) for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def members(bridge):
+    return [make() for make in models(bridge)]
+
+
+@pytest.fixture
+async def opened(bridge):
+    o, u = models(bridge)
+    pair = Pair(FullModel("o", o), FullModel("u", u), bridge.pair.tokenizer.vocab_size)
+    async with running(pair) as (engine, (handle,)):
+
+        async def session(strength: float = 1.0) -> BridgedSession:
+            return BridgedSession(await engine.open([(handle, 1.0)], timeout_s=5), bridge, strength)
+
+        yield session
+
+
+def box_ids(bridge: Bridge, text: str) -> list[int]:
+    """The text in the black box's tokens, none of which begins a text."""
+    return list(bridge.box.encode(text.encode()))
+
+
+def reach(at: Position, members, bridge: Bridge) -> torch.Tensor:
+    """P of what is not settled there, from plain forwards of both models."""
+    for run in at.plan():
+        for depth in run.wanted:
+            ids = [*at.settled, *run.path[:depth]]
+            p = torch.stack([plain_logits(model, ids)[-1].double().softmax(-1) for model in members])
+            at.rows[run.path[:depth]] = NodeRow(p[:, bridge.pair.vocabulary.order], p[:, bridge.ends].sum(-1))
+    return at.reach()
+
+
+def log_probability(model, ids: list[int], start: int) -> float:
+    """Σ log p of tokens from one of them on."""
+    logs = plain_logits(model, ids).double().log_softmax(-1)
+    return float(sum(logs[n - 1, ids[n]] for n in range(start, len(ids))))
+
+
+async def test_offsets_add_up_to_the_ratio_of_what_both_models_give_the_text(opened, bridge, members):
+    answer = "I'm not sure. — 東京 ab\n"
+    ids, session, total = box_ids(bridge, PROMPT), await opened(), 0.0
+    begin, end = bridge.begin(ids), bridge.begin(ids)
+    for token_id in box_ids(bridge, answer):
+        row = await session.row_of(ids, [token_id])
+        total += float(row.offset(np.array([token_id]))[0])
+        ids.append(token_id)
+        end.go_on(bridge.said(token_id))
+    assert end.settled == list(bridge.pair.encode((PROMPT + answer).encode()))[: len(end.settled)]
+    assert end.breaks == 0
+    assert len(end.settled) >= len(begin.settled) + 10
+    logs = [log_probability(model, end.settled, len(begin.settled)) for model in members]
+    ratio = reach(end, members, bridge).log() - reach(begin, members, bridge).log() + torch.tensor(logs)
+    assert total == pytest.approx(float(ratio[1] - ratio[0]), abs=1e-3)  # the engine computes in float32
+
+
+async def test_streams_side_by_side_and_drafts_looked_at_twice_get_the_same_rows(opened, bridge):
+    ids = box_ids(bridge, PROMPT + "I'm not")
+    whole = len(box_ids(bridge, PROMPT))
+
+    async def rows(session, lengths):
+        return [(await session.row_of(ids[:n], [34])).log_offset for n in lengths]
+
+    ahead = [*range(whole, len(ids)), *range(whole, len(ids))]
+    a, b = await asyncio.gather(rows(await opened(), ahead), rows(await opened(), range(whole, len(ids))))
+    for one, again, other in zip(a, a[len(b) :], b, strict=False):
+        np.testing.assert_allclose(one, other, atol=2e-3)
+        np.testing.assert_array_equal(one, again)
+
+
+async def test_rows_of_the_accepted_path_are_asked_for_once(opened, bridge):
+    session, ids = await opened(), box_ids(bridge, PROMPT)
+    answer = box_ids(bridge, "not sure")
+    for token_id in answer:
+        await session.row_of(ids, [token_id])
+        ids.append(token_id)
+    computed = session.rows
+    await session.row(ids[: len(ids) - 3])
+    await session.row_of(ids[:-1], [ids[-1]])
+    assert session.rows == computed
+
+
+async def test_a_corrector_decides_in_the_black_boxes_tokens(opened, bridge):
+    session, ids = await opened(), box_ids(bridge, PROMPT)
+    answer = AnswerSpec(ids, SamplingParams(max_tokens=4, temperature=0.0, eos_ids=frozenset(bridge.box.ends)))
+    corrector = session.corrector(answer)
+    listed = np.array(box_ids(bridge, "abc")[:2])
+    proposal = Proposal(int(listed[0]), listed, np.log([0.6, 0.3]))
+    (decision,) = await corrector.decide([proposal], 0.0)
+    row = await session.row_of(ids, listed.tolist())
+    weights = proposal.top_logprobs + row.offset(listed)
+    tail = row.tail(listed, row.tail_scale(listed, 0.1, np.log(0.3)), np.log(0.3)).best()
+    assert decision.token_id == (listed[weights.argmax()] if weights.max() >= tail[1] else tail[0])
+    assert decision.certified is False
+
+
+async def test_the_strength_scales_every_offset(opened, bridge):
+    ids = box_ids(bridge, PROMPT)
+    one, half = [await (await opened(strength)).row_of(ids, [5]) for strength in (1.0, 0.5)]
+    np.testing.assert_allclose(half.log_offset, 0.5 * one.log_offset, atol=1e-4)
+
+
+async def test_special_tokens_have_no_bytes(opened, bridge):
+    session, mark = await opened(), bridge.box.ends[0]
+    with pytest.raises(BadRequest, match="/v1/completions"):
+        await session.row([5, mark, 6])
+    other, ids = await opened(), box_ids(bridge, PROMPT)
+    await other.row(ids)
+    with pytest.raises(OffsetUnavailable, match="special token"):
+        await other.row([*ids, mark])
+
+
+async def test_a_closed_session_gives_no_rows(opened, bridge):
+    session, ids = await opened(), box_ids(bridge, PROMPT)
+    await session.row(ids)
+    session.close()
+    with pytest.raises(OffsetUnavailable):
+        await session.row(ids)
+
+
+def test_a_prompt_that_ends_inside_a_character_goes_on_with_its_bytes(bridge):
+    ids = box_ids(bridge, "book 東")
+    at = bridge.begin(ids[:-1])
+    for n, _ in pairwise(range(2)):
+        at.go_on(bridge.said(ids[-1 - n]))
+    assert bridge.pair.tokenizer.decode(at.settled).encode() + at.unsettled == "book 東".encode()
+
+
+def test_the_end_of_an_answer_is_the_pairs_own(bridge):
+    assert bridge.ends.tolist() == sorted({*bridge.pair.tokenizer.eos_ids})
+    assert torch.isin(torch.tensor(bridge.reader.ends), torch.tensor(bridge.box.ends)).all()
