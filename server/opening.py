@@ -32,6 +32,7 @@ async def open_engine(
         folder=folder,
         writes=writes,
         target={"tail": settings.tail, "k": settings.upstream_k},
+        tokenizer=settings.upstream_tokenizer,
     )
     registry = await stack.enter_async_context(versions)
     # What was imported stays: a collection, which stops every thread, then only looks at the models (0.25 s otherwise).

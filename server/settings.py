@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     upstream_key: KeyOfEach = Field(
         (), description="its API key, sent to upstream_url only; of several: one for all, or one for each"
     )
+    upstream_tokenizer: Path | None = Field(
+        None,
+        description="folder of the black box's tokenizer, where the offset's is another one (docs/bridge.md)",
+    )
     upstream_dialect: Literal["auto", Dialect] = "auto"
     upstream_provider: str | None = Field(
         None, description="who has to answer behind a router of many (OpenRouter); no other one is used"

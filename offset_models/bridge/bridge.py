@@ -17,8 +17,8 @@ from deltaserve.server.decoding.protocols import Ids
 
 LOOSE: Final = 4  # of a prompt's last tokens, how many the answer's first bytes may still change
 _MARKED: Final = (
-    "The offset's tokenizer is not the black box's, and this prompt holds special tokens, which have no bytes: "
-    "such a pair answers plain prompts only (/v1/completions)."
+    "The offset's tokenizer is not the black box's, and special tokens have no bytes: send a chat as messages "
+    "(/v1/chat/completions, of a server without --workers), or a prompt without special tokens."
 )
 _UNKNOWN_MARK: Final = "The black box wrote a special token that the pair's tokenizer has no part for."
 
@@ -51,8 +51,8 @@ class Bridge:
         return self._behind(b"".join(word or b"" for word in words[start:]))
 
     def begin_behind(self, pair_ids: Sequence[int]) -> Position:
-        """The place behind a prompt in the pair's own tokens, all of which are settled."""
-        return self._place(list(pair_ids), b"")
+        """The place behind a prompt in the pair's own tokens, all of which are settled: an answer begins anew there."""
+        return Position(self.pair.tree, self.pair.encode, list(pair_ids), begun=len(pair_ids))
 
     def said(self, token_id: int) -> bytes:
         """The bytes of an emitted token. Raises OffsetUnavailable for one that is no text."""

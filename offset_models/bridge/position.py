@@ -37,6 +37,7 @@ class Position:
     settled: list[int]
     unsettled: bytes = b""
     rows: dict[Path, NodeRow] = field(default_factory=dict)
+    begun: int = 0  # settled tokens of a prompt that no answer's token is judged with
     breaks: int = 0  # how often the tokenizer would not have written what came
 
     def __post_init__(self) -> None:
@@ -72,7 +73,7 @@ class Position:
     @property
     def _tail(self) -> Path:
         """What the tree needs to know of the settled tokens."""
-        return self.tree.neighbours.reach(tuple(self.settled[-_LOOK_BACK:]))
+        return self.tree.neighbours.reach(tuple(self.settled[self.begun :][-_LOOK_BACK:]))
 
     def _nodes(self, text: bytes) -> Iterable[Node]:
         return self.tree.nodes(self._tail, text)

@@ -18,26 +18,36 @@ from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.protocols import OffsetRow, OffsetSession, Proposal
 from deltaserve.server.decoding.scoring import ScoredToken, score_tokens
 
+_WITHIN: Final = "The offset's tokenizer is not the black box's: the prompt of such a chat cannot be scored."
 _KEPT: Final = 8  # places of the last positions, with their rows: a block of drafts is looked at twice
 
 
 class BridgedSession(RowSession):
     """Belongs to one event loop. `inner` gives rows of the pair's own vocabulary at strength 1."""
 
-    def __init__(self, inner: OffsetSession, bridge: Bridge, strength: float) -> None:
+    def __init__(
+        self, inner: OffsetSession, bridge: Bridge, strength: float, pair_prompt: Sequence[int] | None = None
+    ) -> None:
+        """`pair_prompt`: the prompt in the pair's own tokens, where the black box's are more than text."""
         self._inner = inner
         self._bridge = bridge
         self._strength = strength
+        self._pair_prompt = pair_prompt
+        self._prompt: list[int] | None = None  # the black box's ids that it stands for, once an answer begins
         self._ids: list[int] = []  # of the black box, behind which the latest place is
         self._places: dict[int, Position] = {}  # by number of those ids, ascending; the first is the prompt's
         self._asking = asyncio.Lock()  # the inner session follows one path at a time
         self.rows = 0  # of the pair, asked for so far
 
     def corrector(self, answer: AnswerSpec) -> Corrector:
+        self._prompt = list(answer.prompt_ids)
         return BridgedCorrector(self, answer)
 
     def prefetch(self, token_ids: Sequence[int]) -> None:
         """Starts with the first row that is missing; a fault is raised by who asks for the row."""
+        if self._pair_prompt is not None and self._prompt is None:
+            self._inner.prefetch(self._pair_prompt)
+            return
         if self._asking.locked() or not token_ids:
             return
         with suppress(BadRequest, OffsetUnavailable):
@@ -86,9 +96,20 @@ class BridgedSession(RowSession):
         n = len(token_ids)
         if n not in self._places:
             before = max((m for m in self._places if m < n), default=None)
-            self._places[n] = self._bridge.begin(token_ids) if before is None else self._gone_on(token_ids, before)
+            self._places[n] = self._begun(token_ids) if before is None else self._gone_on(token_ids, before)
             self._forget(n)
         return self._places[n]
+
+    def _begun(self, token_ids: Sequence[int]) -> Position:
+        """The first place. Without a prompt of the pair's own, all of these ids are one."""
+        if self._pair_prompt is None:
+            return self._bridge.begin(token_ids)
+        if self._prompt is None or list(token_ids[: len(self._prompt)]) != self._prompt:
+            raise BadRequest(_WITHIN)
+        at = self._bridge.begin_behind(self._pair_prompt)
+        for token_id in token_ids[len(self._prompt) :]:
+            at.go_on(self._bridge.said(token_id))
+        return at
 
     def _follow(self, token_ids: Sequence[int]) -> None:
         """Drops the places behind other ids; those behind more of the same ids stay."""

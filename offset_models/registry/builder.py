@@ -3,16 +3,19 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from pydantic import JsonValue, ValidationError
 
-from deltaserve.errors import BadRequest
+from deltaserve.errors import BadCheckpoint, BadRequest
 from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
 from deltaserve.offset_models.checkpoints.manifest import Manifest
 from deltaserve.offset_models.files.safe_files import within
 from deltaserve.offset_models.registry.state import PartSpec, VersionSpec
 from deltaserve.offset_models.registry.version import Version
 from deltaserve.offset_models.registry.weights import Weights, WeightsPool
+
+_NO_SUM: Final = "Offsets whose tokenizer is not the black box's cannot be summed yet: load each by itself."
 
 
 class VersionBuilder:
@@ -51,6 +54,8 @@ class VersionBuilder:
         tokenizers = {weights.tokenizer.fingerprint.ids for term, _ in terms for weights in term.weights}
         if len(tokenizers) > 1:
             raise BadRequest("The offsets of a sum must share one tokenizer.", param="sum")
+        if any(weights.bridge for term, _ in terms for weights in term.weights):
+            raise BadRequest(_NO_SUM, param="sum")
         return self.spec(name, 1.0, tuple(parts))
 
     async def build(self, spec: VersionSpec) -> Version:
@@ -62,6 +67,9 @@ class VersionBuilder:
         except BaseException:
             self.release(weights)
             raise
+        if len(weights) > 1 and any(each.bridge for each in weights):
+            self.release(weights)
+            raise BadCheckpoint(_NO_SUM)
         return Version(spec, weights, self._pool.engine, self._free)
 
     def on_loaded(self, spec: VersionSpec, terms: Sequence[Version]) -> Version:

@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import JsonValue
 
 from deltaserve.errors import Unavailable
+from deltaserve.offset_models.bridge.session import BridgedSession
 from deltaserve.offset_models.registry.state import VersionSpec
-from deltaserve.offset_models.registry.weights import EnginePort, Weights
+from deltaserve.offset_models.registry.weights import EnginePort, Handle, Weights
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.deciding.corrector import PairSession
 
@@ -48,7 +49,14 @@ class Version:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        return self.weights[0].tokenizer
+        """Whose ids requests and answers are in: the black box's."""
+        bridge = self.weights[0].bridge
+        return self.weights[0].tokenizer if bridge is None else bridge.box.tokenizer
+
+    @property
+    def pair_tokenizer(self) -> Tokenizer | None:
+        """The pair's, where it is another one."""
+        return None if self.weights[0].bridge is None else self.weights[0].tokenizer
 
     @property
     def max_context(self) -> int:
@@ -74,19 +82,31 @@ class Version:
         finally:
             self._leave()
 
-    async def open(self, timeout_s: float) -> PairSession:
-        """A place for one stream. Raises RateLimited after `timeout_s`; Unavailable when the version is gone."""
+    async def open(self, timeout_s: float, pair_prompt: Sequence[int] | None = None) -> PairSession:
+        """A place for one stream. Raises RateLimited after `timeout_s`; Unavailable when the version is gone.
+
+        `pair_prompt`: the prompt in the pair's own tokens, where its tokenizer is not the black box's.
+        """
         self._enter()
         try:
             parts = [
                 (w.handle, part.weight * self.strength) for w, part in zip(self.weights, self.spec.parts, strict=True)
             ]
-            session = await self._engine.open(parts, timeout_s)
+            session = await self._opened(parts, timeout_s, pair_prompt)
         except BaseException:
             self._leave()
             raise
         self.streams += 1
         return _Session(session, self._closed)
+
+    async def _opened(
+        self, parts: Sequence[tuple[Handle, float]], timeout_s: float, pair_prompt: Sequence[int] | None
+    ) -> PairSession:
+        bridge = self.weights[0].bridge
+        if bridge is None:
+            return await self._engine.open(parts, timeout_s)
+        ((handle, strength),) = parts
+        return BridgedSession(await self._engine.open([(handle, 1.0)], timeout_s), bridge, strength, pair_prompt)
 
     def describe(self, state: str) -> dict[str, Any]:
         """As plain JSON types, for operators."""

@@ -10,6 +10,8 @@ import numpy as np
 from pydantic import JsonValue
 
 from deltaserve.errors import BadCheckpoint, OffsetUnavailable
+from deltaserve.offset_models.bridge.bridge import Bridge
+from deltaserve.offset_models.bridge.bridges import Bridges
 from deltaserve.offset_models.checkpoints.checkpoint import NO_BASES, Checkpoint, open_checkpoint
 from deltaserve.offset_models.files.library_errors import refusing
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
@@ -58,6 +60,7 @@ class Weights:
     tokenizer: Tokenizer
     memory_bytes: int
     card: Mapping[str, JsonValue]
+    bridge: Bridge | None = None  # to the black box's tokenizer, where that is another one
     users: int = field(default=0)
 
 
@@ -70,11 +73,14 @@ class WeightsPool:
         root: Path,
         bases: Mapping[str, Path] = NO_BASES,
         accept: Callable[[Checkpoint], None] | None = None,
+        bridges: Bridges | None = None,
     ) -> None:
+        """`bridges`: from the black box's tokenizer; without them every pair must have that one."""
         self.engine = engine
         self._root = root
         self._bases = bases
         self._accept = accept
+        self._bridges = bridges
         self._loaded: dict[str, Weights] = {}
         self._unloading: set[asyncio.Task[None]] = set()
 
@@ -123,6 +129,7 @@ class WeightsPool:
         return checkpoint
 
     async def _load(self, checkpoint: Checkpoint) -> Weights:
+        bridge = await asyncio.to_thread(self._bridges.to, checkpoint.tokenizer) if self._bridges else None
         handle = await self.engine.load(checkpoint)
         try:
             await self._check_canary(handle, checkpoint.tokenizer)
@@ -131,7 +138,7 @@ class WeightsPool:
             raise
         card = checkpoint.manifest.card or {}
         content = checkpoint.manifest.content_digest
-        weights = Weights(content, handle, checkpoint.tokenizer, self.engine.memory_bytes(handle), card)
+        weights = Weights(content, handle, checkpoint.tokenizer, self.engine.memory_bytes(handle), card, bridge)
         self._loaded[content] = weights
         return weights
 

@@ -88,8 +88,13 @@ class Version(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
     @property
+    def pair_tokenizer(self) -> Tokenizer | None:
+        """The pair's, where it is not the black box's: its prompts are written for both."""
+
+    @property
     def max_context(self) -> int: ...
-    async def open(self, timeout_s: float) -> CorrectingSession: ...
+    async def open(self, timeout_s: float, pair_prompt: Sequence[int] | None = None) -> CorrectingSession:
+        """A place for one stream. `pair_prompt`: the prompt in the tokens of `pair_tokenizer`."""
 
 
 class Registry(Protocol):

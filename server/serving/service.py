@@ -43,6 +43,7 @@ class Choice:
     scored: bool = False  # the prompt's own log-probabilities are wanted too
     special: bool = False  # special tokens are shown in the text
     wanted: Mapping[int, str] | None = None  # tokens that the answer's parser wants to see; None: no parser reads it
+    pair_prompt: Sequence[int] | None = None  # the prompt for a pair whose tokenizer is not the black box's
 
 
 _NAMED_PER_TOKEN = 0.05  # calls that ask for ids by name, where `named_ids` is auto
@@ -266,7 +267,7 @@ class _Run:
 
     async def _generate(self, choice: Choice) -> None:
         settings = self.serving.settings
-        session = await self.version.open(settings.queue_timeout_s)
+        session = await self.version.open(settings.queue_timeout_s, choice.pair_prompt)
         stats, upstream = StreamStats(), self.serving.backends.upstream.session()
         try:
             if choice.scored:

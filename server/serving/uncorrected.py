@@ -65,7 +65,15 @@ class Uncorrected:
     def max_context(self) -> int:
         return self.version.max_context
 
-    async def open(self, timeout_s: float) -> CorrectingSession:  # noqa: ARG002  (no engine, no waiting)
+    @property
+    def pair_tokenizer(self) -> Tokenizer | None:
+        return None  # no pair is asked
+
+    async def open(
+        self,
+        timeout_s: float,  # noqa: ARG002  (no engine, no waiting)
+        pair_prompt: Sequence[int] | None = None,  # noqa: ARG002
+    ) -> CorrectingSession:
         return ZeroSession(self.tokenizer.vocab_size)
 
     def source(self, upstream: Upstream) -> UpstreamSource:

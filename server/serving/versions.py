@@ -11,6 +11,7 @@ import orjson
 from deltaserve.errors import BadCheckpoint
 
 if TYPE_CHECKING:
+    from deltaserve.offset_models.bridge.bridges import Bridges
     from deltaserve.offset_models.checkpoints.checkpoint import Checkpoint
     from deltaserve.offset_models.engine.settings import EngineSettings
     from deltaserve.offset_models.registry.journal import Writes
@@ -29,21 +30,27 @@ async def open_versions(
     folder: Path | None = None,
     writes: "Writes | None" = None,
     target: Mapping[str, Any] | None = None,
+    tokenizer: Path | None = None,
 ) -> AsyncIterator["Registry"]:
     """A running engine and its registry, which still has to be started. Imports torch. The rest is as `Registry` says.
 
-    `base`: the folder of the base model, for checkpoints that do not bring their own.
+    `base`: the folder of the base model, for checkpoints that do not bring their own. `tokenizer`: the folder of the
+    black box's tokenizer, where the offsets may have another one. Raises BadCheckpoint for one that cannot be read.
     """
     from deltaserve.offset_models.engine.engine import Engine
     from deltaserve.offset_models.engine.pair_engine import PairEngine
     from deltaserve.offset_models.registry.registry import Registry
     from deltaserve.offset_models.registry.weights import WeightsPool
 
+    bridges = None if tokenizer is None else await asyncio.to_thread(_bridges, tokenizer, folder)
+    if bridges is not None:
+        target = {**(target or {}), "tokenizer": bridges.box.fingerprint.ids}
     engine = Engine(engine_settings)
     engine.start()
     try:
         bases = {} if base is None else _OneBase(base)
-        pool = WeightsPool(PairEngine(engine), root, bases, accept=lambda new: _refuse_other_ids(new, registry))
+        accept = None if bridges else (lambda new: _refuse_other_ids(new, registry))
+        pool = WeightsPool(PairEngine(engine), root, bases, accept, bridges)
         registry = Registry(pool, root=root, served=served, folder=folder, writes=writes, target=target)
         try:
             yield registry
@@ -51,6 +58,14 @@ async def open_versions(
             await registry.close()
     finally:
         await asyncio.to_thread(engine.close)
+
+
+def _bridges(tokenizer: Path, folder: Path | None) -> "Bridges":
+    """From the black box's tokenizer to whatever the offsets have; tables are kept where the state is."""
+    from deltaserve.offset_models.bridge.bridges import Bridges
+    from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+
+    return Bridges(Tokenizer.load(tokenizer), folder)
 
 
 def _refuse_other_ids(new: "Checkpoint", registry: "Registry") -> None:

@@ -205,6 +205,7 @@ class FlatVersion:
     sessions: int = 0
     prefetched: int = 0
     row_fault: Exception | None = None
+    pair_tokenizer: Tokenizer | None = None
     flat: NumpyRow = field(default_factory=lambda: NumpyRow(np.full(VOCAB, -math.log(VOCAB)), np.zeros(VOCAB)))
 
     @property
@@ -219,7 +220,7 @@ class FlatVersion:
         finally:
             self.pins -= 1
 
-    async def open(self, timeout_s: float) -> FlatSession:
+    async def open(self, timeout_s: float, pair_prompt: Sequence[int] | None = None) -> FlatSession:
         self.sessions += 1
         return FlatSession(self)
 

@@ -74,6 +74,9 @@ async def prepare_chat(body: ChatRequest, exchange: Exchange, version: Version) 
     constraint = await chat_constraint(body, reading, start, tokenizer, exchange)
     choices = held(plan(body, shape, [prompt.ids], version, serving), constraint)
     parsers = [reading.parser(start) for _ in choices]
+    if version.pair_tokenizer is not None:
+        own = await chat_prompt_of(body, exchange, version.pair_tokenizer, longest, arguments)
+        choices = [replace(choice, pair_prompt=own.ids) for choice in choices]
     if parsers[0] is not None:
         choices = [replace(choice, wanted=reading.wanted) for choice in choices]
     usage = exchange.usage_of(choices)

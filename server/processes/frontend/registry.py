@@ -42,7 +42,11 @@ class RemoteVersion:
     def max_context(self) -> int:
         return self.facts.max_context
 
-    async def open(self, timeout_s: float) -> RemoteSession:
+    @property
+    def pair_tokenizer(self) -> Tokenizer | None:
+        return None  # the engine's process writes for the pair what has bytes, and refuses what has none
+
+    async def open(self, timeout_s: float, pair_prompt: Sequence[int] | None = None) -> RemoteSession:  # noqa: ARG002
         stream = self.connection.new_id()
         try:
             await self.connection.ask(stream, m.Open(stream, self.pin, timeout_s))

@@ -141,7 +141,7 @@ async def test_the_strength_scales_every_offset(opened, bridge):
 
 async def test_special_tokens_have_no_bytes(opened, bridge):
     session, mark = await opened(), bridge.box.ends[0]
-    with pytest.raises(BadRequest, match="/v1/completions"):
+    with pytest.raises(BadRequest, match="send a chat as messages"):
         await session.row([5, mark, 6])
     other, ids = await opened(), box_ids(bridge, PROMPT)
     await other.row(ids)

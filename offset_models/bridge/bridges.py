@@ -1,0 +1,28 @@
+"""The bridges from one black box's tokenizer to those of the pairs that are loaded."""
+
+import threading
+from pathlib import Path
+
+from deltaserve.offset_models.bridge.bridge import Bridge
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+
+
+class Bridges:
+    """One for each tokenizer of a pair, built when its first pair is loaded. Safe to share between threads."""
+
+    def __init__(self, box: Tokenizer, folder: Path | None = None) -> None:
+        """`box`: the black box's tokenizer. `folder` keeps tables from one start to the next."""
+        self.box = box
+        self._folder = folder
+        self._built: dict[str, Bridge] = {}
+        self._building = threading.Lock()
+
+    def to(self, pair: Tokenizer) -> Bridge | None:
+        """None where ids mean the same in both: the pair's own rows are the black box's then. Raises BadCheckpoint."""
+        ids = pair.fingerprint.ids
+        if ids == self.box.fingerprint.ids:
+            return None
+        with self._building:
+            if ids not in self._built:
+                self._built[ids] = Bridge(self.box, pair, self._folder)
+            return self._built[ids]
