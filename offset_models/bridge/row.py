@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deltaserve.offset_models.bridge.probabilities import TINY, NodeRow
@@ -115,7 +116,7 @@ class BridgedTail(NumpyTail):
 class BridgedRow(NumpyRow):
     """`OffsetRow` of the black box's vocabulary. `inexact` [V] bool: ids whose offset is no more than a reading."""
 
-    def __init__(self, log_base: Array, log_offset: Array, inexact: Array) -> None:
+    def __init__(self, log_base: Array, log_offset: Array, inexact: NDArray[np.bool_]) -> None:
         super().__init__(log_base, log_offset)
         self.inexact = inexact & self.known
         if self.inexact.any():

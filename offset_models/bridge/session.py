@@ -148,15 +148,14 @@ class BridgedSession(RowSession):
 
 
 class BridgedCorrector(RowCorrector):
-    """Listed tokens are corrected exactly."""
+    """Listed tokens are corrected exactly; a drawn one beside them is not: the target must not depend on the draw."""
 
     def __init__(self, session: BridgedSession, answer: AnswerSpec) -> None:
         super().__init__(session, answer)
         self._bridged = session
 
     async def _row_at(self, proposal: Proposal, drafted: OffsetRow | None) -> OffsetRow:  # noqa: ARG002
-        drawn = () if proposal.token_id is None else (proposal.token_id,)
-        return await self._bridged.row_of(self.ids, (*proposal.top_ids.tolist(), *drawn))
+        return await self._bridged.row_of(self.ids, proposal.top_ids.tolist())
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
