@@ -49,7 +49,11 @@ async def open_versions(
     engine.start()
     try:
         bases = {} if base is None else _OneBase(base)
-        accept = None if bridges else (lambda new: _refuse_other_ids(new, registry))
+
+        def accept(new: "Checkpoint") -> None:
+            if bridges is None:
+                _refuse_other_ids(new, registry)
+
         pool = WeightsPool(PairEngine(engine), root, bases, accept, bridges)
         registry = Registry(pool, root=root, served=served, folder=folder, writes=writes, target=target)
         try:
