@@ -8,6 +8,7 @@ from typing import Final
 import httpx2 as httpx
 
 from deltaserve.client.errors import BadAddress, BadText
+from deltaserve.server.secret_files import SecretFileError, secret_of
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 URL_VARIABLE: Final = "DELTASERVE_URL"
@@ -61,13 +62,21 @@ def resolve(url: str | None, key: str | None, environment: Mapping[str, str], va
     """What the command line says, else the environment; a key never goes to another server than its own.
 
     A key on the command line goes to the server called. The one in `variable` goes only to the host of DELTASERVE_URL
-    (http://127.0.0.1:8000 when that is not set). Raises BadAddress.
+    (http://127.0.0.1:8000 when that is not set); `variable`_FILE may name a file that holds it. Raises BadAddress,
+    BadText.
     """
     configured = root_of(environment.get(URL_VARIABLE) or DEFAULT_URL)
     root = configured if url is None else root_of(url)
     if key is None and same_origin(root, configured):
-        key = environment.get(variable)
+        key = _key(variable, environment)
     return Address(root, key or None)
+
+
+def _key(variable: str, environment: Mapping[str, str]) -> str | None:
+    try:
+        return secret_of(variable, environment)
+    except SecretFileError as error:
+        raise BadText(str(error)) from None
 
 
 def same_origin(one: str, other: str) -> bool:

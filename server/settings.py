@@ -1,6 +1,7 @@
 """Everything an operator can set, in one frozen object: command line > environment > file > defaults.
 
-The environment is DELTASERVE_<FIELD>; the file is TOML with the same names, given by DELTASERVE_CONFIG.
+The environment is DELTASERVE_<FIELD>; the file is TOML with the same names, given by DELTASERVE_CONFIG. A secret may
+lie in a file of its own, given by DELTASERVE_<FIELD>_FILE.
 """
 
 import ipaddress
@@ -11,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -35,6 +36,7 @@ from deltaserve.server.answers.thinking import thinking_of
 from deltaserve.server.answers.tools.choosing import format_of
 from deltaserve.server.decoding.params import LEAST_TEMPERATURE
 from deltaserve.server.decoding.policy import Guard, Naming, Policy
+from deltaserve.server.secret_files import SUFFIX, SecretFileError, secret_of
 from deltaserve.server.upstream.base import Dialect
 from deltaserve.server.upstream_settings import (
     LIMITS,
@@ -285,7 +287,9 @@ class Settings(BaseSettings):
     @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        """A file of keys may have one on each line."""
+        parts = re.split(r"[,\n]", value) if isinstance(value, str) else None
+        return value if parts is None else tuple(part.strip() for part in parts if part.strip())
 
     @field_validator("playground_examples", mode="before")
     @classmethod
@@ -419,7 +423,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         file = InitSettingsSource(settings_cls, init_kwargs=_read_file(os.environ.get(CONFIG_FILE)))
-        return init_settings, env_settings, file
+        secrets = InitSettingsSource(settings_cls, init_kwargs=_read_secret_files())
+        return init_settings, secrets, env_settings, file
 
 
 def load_settings(**given: Any) -> Settings:
@@ -431,8 +436,31 @@ def load_settings(**given: Any) -> Settings:
         raise SettingsError("\n".join(map(_sentence, error.errors(include_input=False, include_url=False)))) from None
 
 
+def secret_settings() -> list[str]:
+    """The fields of Settings that hold secrets: each may be given in a file."""
+    return [name for name, field in Settings.model_fields.items() if _holds_secrets(field.annotation)]
+
+
+def _holds_secrets(kind: Any) -> bool:
+    return kind is SecretStr or any(map(_holds_secrets, get_args(kind)))
+
+
 def _environment() -> list[str]:
-    return [key for key in os.environ if key.startswith(PREFIX) and key != CONFIG_FILE]
+    files = {_variable(name) + SUFFIX for name in secret_settings()}
+    return [key for key in os.environ if key.startswith(PREFIX) and key not in {CONFIG_FILE, *files}]
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _read_secret_files() -> dict[str, str]:
+    """Those that are given in files; the environment's own are read as all settings are. Raises SettingsError."""
+    try:
+        secrets = {name: secret_of(_variable(name), os.environ) for name in secret_settings()}
+    except SecretFileError as error:
+        raise SettingsError(str(error)) from None
+    return {name: secret for name, secret in secrets.items() if secret and os.environ.get(_variable(name) + SUFFIX)}
 
 
 def _read_file(path: str | None) -> dict[str, Any]:

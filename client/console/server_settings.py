@@ -8,12 +8,14 @@ from pydantic import SecretStr
 from deltaserve.client.address import KEY_VARIABLE, URL_VARIABLE
 from deltaserve.client.console.generated import Flag, default_text_of, given, without_none
 from deltaserve.client.console.terminal import Status, Stop, note
+from deltaserve.server.secret_files import SUFFIX
 from deltaserve.server.settings import CONFIG_FILE, PREFIX, Settings, SettingsError, load_settings
 
 EPILOG: Final = (
     f"Every option is also an environment variable ({PREFIX}UPSTREAM_URL for --upstream-url) and a key of the TOML "
     f"file that --config or {CONFIG_FILE} names; the command line wins, then the environment, then the file. "
-    "Keep keys out of the command line: other users of the machine can read it."
+    "Keep keys out of the command line: other users of the machine can read it. Every key and password may lie in a "
+    f"file: {PREFIX}ADMIN_KEY{SUFFIX} names the one that holds the admin key."
 )
 
 
@@ -37,7 +39,8 @@ def read_settings(values: dict[str, Any]) -> Settings:
 
 def _set_aside_client_variables() -> None:
     """The client's variables may be set in the same shell; the server refuses names that it does not know."""
-    if os.environ.pop(KEY_VARIABLE, None):
+    in_file = os.environ.pop(KEY_VARIABLE + SUFFIX, None)
+    if os.environ.pop(KEY_VARIABLE, None) or in_file:
         note(f"{KEY_VARIABLE} is the key that clients send; the keys that a server accepts are {PREFIX}API_KEYS.")
     os.environ.pop(URL_VARIABLE, None)
 

@@ -9,6 +9,7 @@ import typer
 from deltaserve.client.address import KEY_VARIABLE, URL_VARIABLE, Address, resolve, root_of, same_origin
 from deltaserve.client.console.terminal import Status
 from deltaserve.client.console.terminal import Stop as StopCommand
+from deltaserve.server.secret_files import SecretFileError, secret_of
 
 UPSTREAM_VARIABLE = "DELTASERVE_UPSTREAM_URL"
 UPSTREAM_KEY_VARIABLE = "DELTASERVE_UPSTREAM_KEY"
@@ -69,8 +70,15 @@ def first_upstream() -> str | None:
     return next((url for url, _ in _upstreams()), None)
 
 
+def _upstream_keys() -> str | None:
+    try:
+        return secret_of(UPSTREAM_KEY_VARIABLE, os.environ)
+    except SecretFileError as error:
+        raise StopCommand(str(error), Status.USAGE) from None
+
+
 def _upstreams() -> list[tuple[str, str | None]]:
     """Addresses in the environment, each with its key: one key for all, or one for each, as a server reads them."""
     urls = [url.strip() for url in os.environ.get(UPSTREAM_VARIABLE, "").split(",") if url.strip()]
-    keys = [key.strip() or None for key in os.environ.get(UPSTREAM_KEY_VARIABLE, "").split(",")]
+    keys = [key.strip() or None for key in (_upstream_keys() or "").split(",")]
     return list(zip(urls, keys if len(keys) == len(urls) else keys[:1] * len(urls), strict=True))

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from deltaserve.client.address import Address, resolve, root_of
-from deltaserve.client.errors import BadAddress
+from deltaserve.client.errors import BadAddress, BadText
 
 ENVIRONMENT = {"DELTASERVE_URL": "http://one:8000/v1", "DELTASERVE_API_KEY": "k"}
 
@@ -35,6 +37,15 @@ def test_a_key_without_a_configured_server_goes_to_this_machine_only():
     environment = {"DELTASERVE_API_KEY": "k"}
     assert resolve(None, None, environment) == Address("http://127.0.0.1:8000", "k")
     assert resolve("http://two:8000", None, environment).key is None
+
+
+def test_a_configured_key_may_lie_in_a_file(tmp_path: Path):
+    (tmp_path / "key").write_text("of-file\n")
+    environment = {"DELTASERVE_API_KEY_FILE": str(tmp_path / "key")}
+    assert resolve(None, None, environment) == Address("http://127.0.0.1:8000", "of-file")
+    assert resolve("http://two:8000", None, environment).key is None
+    with pytest.raises(BadText, match="both set"):
+        resolve(None, None, {**environment, "DELTASERVE_API_KEY": "k"})
 
 
 def test_a_key_on_the_command_line_goes_where_the_command_goes():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deltaserve.server.settings import Settings, SettingsError, load_settings
+from deltaserve.server.settings import Settings, SettingsError, load_settings, secret_settings
 
 
 @pytest.fixture(autouse=True)
@@ -197,3 +197,39 @@ def test_keys_of_upstreams_are_in_no_error_and_no_text() -> None:
         load_settings(upstream_url=TWO, upstream_key="secret-1,secret-2,secret-3")
     assert "secret" not in str(caught.value)
     assert "secret" not in repr(load_settings(upstream_url=TWO, upstream_key="secret-1,secret-2"))
+
+
+def test_every_secret_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert secret_settings() == ["upstream_key", "fleet_password", "api_keys", "admin_key"]
+    for name in secret_settings():
+        (tmp_path / name).write_text(f"of-{name}\n")
+        monkeypatch.setenv(f"DELTASERVE_{name.upper()}_FILE", str(tmp_path / name))
+    (tmp_path / "api_keys").write_text("alpha\nbeta, gamma\n")
+    settings = load_settings(upstream_url="http://a", fleet_store="redis://a")
+    assert [key.get_secret_value() for key in settings.api_keys] == ["alpha", "beta", "gamma"]
+    assert settings.upstreams[0].key == "of-upstream_key"
+    assert settings.fleet_password and settings.fleet_password.get_secret_value() == "of-fleet_password"
+    assert settings.admin_key and settings.admin_key.get_secret_value() == "of-admin_key"
+    assert load_settings(admin_key="given", fleet_store="redis://a").admin_key != settings.admin_key
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "says"),
+    [
+        (b"secret", {"DELTASERVE_ADMIN_KEY": "secret"}, "DELTASERVE_ADMIN_KEY and DELTASERVE_ADMIN_KEY_FILE are both"),
+        (b" \n", {}, "is empty"),
+        (b"\xff", {}, "is not UTF-8"),
+        (None, {}, r"cannot be read \(No such file or directory\)"),
+        (b"secret", {"DELTASERVE_PORT_FILE": "secret"}, "unknown environment variable DELTASERVE_PORT_FILE"),
+    ],
+)
+def test_a_file_that_holds_no_secret_is_a_sentence_without_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, more: dict[str, str], says: str
+) -> None:
+    if content is not None:
+        (tmp_path / "key").write_bytes(content)
+    for name, value in {"DELTASERVE_ADMIN_KEY_FILE": str(tmp_path / "key"), **more}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=says) as caught:
+        load_settings()
+    assert "secret" not in str(caught.value)
