@@ -13,7 +13,7 @@ COPY server server
 COPY offset_models offset_models
 COPY client client
 COPY deltaserve deltaserve
-RUN uv pip install --torch-backend="${TORCH_BACKEND}" --constraints constraints.txt . \
+RUN uv pip install --torch-backend="${TORCH_BACKEND}" --constraints constraints.txt ".[redis]" \
     && "${VIRTUAL_ENV}/bin/python" -m compileall -q "${VIRTUAL_ENV}"
 
 FROM python:${PYTHON_VERSION}-slim-bookworm

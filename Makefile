@@ -20,7 +20,7 @@ define venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool drill-fleet golden-tofu table-tofu table-training table-training-real table-about table-schemas report-demo clean
+.PHONY: help setup demo check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool drill-fleet lint-deploy golden-tofu table-tofu table-training table-training-real table-about table-schemas report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,8 +106,8 @@ drill-processes: setup ## front-ends, engine and parent killed under load; build
 drill-pool: setup ## three black boxes of one model killed in turn under load, and one that answers 429; build/bench/pool.json
 	$(BIN)/python -m benchmarks.drill_pool $(ARGS)
 
-drill-fleet: setup ## three replicas over Redis (redis-server, pip install redis): swaps, and each of them cut off or killed; build/bench/fleet.json
-	@command -v redis-server >/dev/null || { echo "There is no redis-server on PATH: apt-get install redis-server"; exit 2; }
+drill-fleet: setup ## three replicas over Redis behind Caddy: swaps under load, and each of them cut off or killed; build/bench/fleet.json
+	@for needed in redis-server caddy; do command -v $$needed >/dev/null || { echo "There is no $$needed on PATH: apt-get install $$needed"; exit 2; }; done
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[redis]'
 	$(BIN)/python -m benchmarks.drill_fleet $(ARGS)
 
@@ -123,6 +123,17 @@ pictures: setup ## README's pictures of the playground, anew: docs/pictures/play
 
 e2e-readme: setup ## every line of README, in order, in a fresh clone with an environment of its own (minutes)
 	$(BIN)/python -m pytest -m readme tests/e2e -s
+
+LINT_DEPLOY := build/lint-deploy
+
+lint-deploy: ## deploy/kubernetes built by kubectl and held against Kubernetes' own schemas; the proxy's configuration by caddy
+	@for needed in kubectl caddy; do command -v $$needed >/dev/null || { echo "There is no $$needed on PATH."; exit 2; }; done
+	@test -x $(LINT_DEPLOY)/bin/kubernetes-validate || { $(PYTHON) -m venv $(LINT_DEPLOY) && $(LINT_DEPLOY)/bin/python -m pip install --quiet 'kubernetes-validate==1.37.*'; }
+	for overlay in deploy/kubernetes/overlays/*; do \
+		kubectl kustomize $$overlay > $(LINT_DEPLOY)/built.yaml && $(LINT_DEPLOY)/bin/kubernetes-validate --strict --quiet $(LINT_DEPLOY)/built.yaml || exit 1; \
+	done
+	caddy fmt deploy/proxy/Caddyfile | diff deploy/proxy/Caddyfile -
+	caddy adapt --adapter caddyfile --config deploy/proxy/Caddyfile > /dev/null
 
 golden-tofu: setup ## the metrics against TOFU's and ULD's published logs: make golden-tofu TOFU=DIR (DIR has golden/)
 	@test -d "$(TOFU)/golden" || { echo "Name a folder with TOFU's files and golden/: make golden-tofu TOFU=DIR"; exit 2; }

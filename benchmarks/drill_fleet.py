@@ -1,17 +1,20 @@
-"""Three replicas over Redis, swapped under load, stopped and killed; writes build/bench/fleet.json. About a minute.
+"""Three replicas over Redis behind Caddy, swapped under load, stopped and killed; writes build/bench/fleet.json.
 
-python -m benchmarks.drill_fleet [--swaps 100] [--clients 24]
+python -m benchmarks.drill_fleet [--swaps 100] [--clients 24]    about a minute
+python -m benchmarks.drill_fleet --direct                        clients ask the replicas themselves; no Caddy
 """
 
 import argparse
 import asyncio
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from benchmarks.replicas.faults import killed_replica, killed_store, stopped_replica
+from benchmarks.replicas.proxy import moved, proxy
 from benchmarks.replicas.store import RedisServer
 from benchmarks.replicas.swaps import swap
 from benchmarks.support import report
@@ -34,7 +37,8 @@ def main() -> None:
             stack.enter_context(_replica(number, site, upstream.url, store, Path(folder), args))
             for number in range(1, args.replicas + 1)
         ]
-        figures, rows = asyncio.run(_drill(replicas, site, store, args))
+        entrances = [] if args.direct else [stack.enter_context(proxy(replicas, Path(folder)))]
+        figures, rows = asyncio.run(_drill(replicas, entrances, site, store, args))
     settings = {name: value for name, value in vars(args).items() if name != "weights"}
     settings["seconds"] = round(time.monotonic() - began)
     report.show("fleet drill", ("figure", "value"), list(figures.items()))
@@ -55,19 +59,21 @@ def _replica(number: int, site: Site, upstream: str, store: RedisServer, folder:
 
 
 async def _drill(
-    replicas: list[Running], site: Site, store: RedisServer, args: argparse.Namespace
+    replicas: list[Running], entrances: Sequence[str], site: Site, store: RedisServer, args: argparse.Namespace
 ) -> tuple[dict[str, float], dict[str, Any]]:
     urls = [replica.url for replica in replicas]
     print("swapping", flush=True)
-    seen = await swap(urls, site, swaps=args.swaps, clients=args.clients, tokens=args.tokens, pause_s=args.pause_s)
+    load = {"swaps": args.swaps, "clients": args.clients, "tokens": args.tokens, "pause_s": args.pause_s}
+    seen = await swap(urls, site, entrances=entrances, **load)
     swap_s = [one.answered - one.asked for one in seen.swaps]
     short = Ask(tuple(site.prompts[0]), 1, 1)
+    wandering = [await moved(entrance, sessions=20, requests=5) for entrance in entrances]
     print("stopping a replica", flush=True)
     stopped = await stopped_replica(replicas, short)
     print("killing the store", flush=True)
     storeless = await killed_store(replicas, store, short, args.contact_s)
     print("killing a replica", flush=True)
-    killed = await killed_replica(replicas, short)
+    killed = await killed_replica(replicas, short, *entrances)
     figures = {
         "torn_streams": seen.torn,
         "wrong_version_streams": seen.wrong,
@@ -78,6 +84,8 @@ async def _drill(
         "activate_s_beside_a_killed_replica": killed.took_s,
         "back_s_after_the_store": storeless.took_s,
         "not_as_told": int(not storeless.refused),
+        "moved_sessions": sum(wandering),
+        "lost_beside_a_killed_replica": killed.lost,
     }
     rows = {
         "swaps": len(seen.swaps),
@@ -94,6 +102,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--clients", type=int, default=24, help="over all replicas")
+    parser.add_argument("--direct", action="store_true", help="no proxy: clients ask the replicas themselves")
     parser.add_argument("--tokens", type=int, default=48, help="of one stream")
     parser.add_argument("--ms-per-token", type=float, default=60.0, help="the black box's pace")
     parser.add_argument("--pause-s", type=float, default=0.3, help="between two swaps")

@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.replicas.proxy import unanswered
 from benchmarks.replicas.store import RedisServer
 from benchmarks.support.processes import Running
-from benchmarks.swap.server import ADMIN_KEY
+from benchmarks.swap.server import ADMIN_KEY, SERVED
 from benchmarks.swap.site import NAMES
 from benchmarks.swap.streams import Ask, Got, stream
 from deltaserve.client.admin import AsyncAdminClient
@@ -17,6 +18,7 @@ from deltaserve.client.errors import ClientError
 from deltaserve.server.upstream.http.transport import Limits, Transport
 
 _LOOK_S = 0.05
+_SESSIONS = 24
 _GIVEN_UP_S = 60.0
 
 
@@ -27,6 +29,7 @@ class Fault:
     old: int
     took_s: float  # the activation, or the way back
     refused: bool = True  # what must be refused was
+    lost: int = 0  # requests through the proxy that got no answer
 
 
 async def stopped_replica(replicas: Sequence[Running], short: Ask) -> Fault:
@@ -41,12 +44,13 @@ async def stopped_replica(replicas: Sequence[Running], short: Ask) -> Fault:
     return Fault(_older(answers, fingerprint), took_s)
 
 
-async def killed_replica(replicas: Sequence[Running], short: Ask) -> Fault:
-    """The others' activation is answered once the dead one is surely fenced."""
+async def killed_replica(replicas: Sequence[Running], short: Ask, entrance: str | None = None) -> Fault:
+    """The others' activation is answered once the dead one is surely fenced. `entrance`: a proxy, asked at once."""
     os.kill(replicas[-1].pid, signal.SIGKILL)
+    lost = await unanswered(entrance, {**short.body(SERVED), "stream": False}, _SESSIONS) if entrance else 0
     fingerprint, took_s = await _activated_another(replicas[0])
     answers = [got for replica in replicas[:-1] for got in await _until_answered(replica, short)]
-    return Fault(_older(answers, fingerprint), took_s)
+    return Fault(_older(answers, fingerprint), took_s, lost=lost)
 
 
 async def killed_store(replicas: Sequence[Running], store: RedisServer, short: Ask, contact_s: float) -> Fault:

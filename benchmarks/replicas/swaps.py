@@ -56,13 +56,23 @@ async def loaded(urls: Sequence[str], wanted: Sequence[Ask]) -> Known:
     return await decoded_alone(urls[-1], wanted, [f"{SERVED}@{name}" for name in NAMES])
 
 
-async def swap(urls: Sequence[str], site: Site, *, swaps: int, clients: int, tokens: int, pause_s: float) -> Swapped:
-    """Each swap is asked of another replica."""
+async def swap(
+    urls: Sequence[str],
+    site: Site,
+    *,
+    swaps: int,
+    clients: int,
+    tokens: int,
+    pause_s: float,
+    entrances: Sequence[str] = (),
+) -> Swapped:
+    """Each swap is asked of another replica, each answer through one of `entrances`, else of the replicas in turn."""
+    doors = entrances or urls
     wanted = asks(site.prompts, 1, tokens)
     seen = Swapped([], await loaded(urls, wanted))
     async with AsyncExitStack() as stack:
         admins = [await stack.enter_async_context(AsyncAdminClient(url, api_key=ADMIN_KEY)) for url in urls]
-        crowds = [await stack.enter_async_context(Crowd(url, wanted, clients // len(urls))) for url in urls]
+        crowds = [await stack.enter_async_context(Crowd(url, wanted, clients // len(doors))) for url in doors]
         for number in range(swaps):
             await asyncio.sleep(pause_s)
             asked = time.perf_counter()
