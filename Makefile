@@ -106,8 +106,8 @@ drill-processes: setup ## front-ends, engine and parent killed under load; build
 drill-pool: setup ## three black boxes of one model killed in turn under load, and one that answers 429; build/bench/pool.json
 	$(BIN)/python -m benchmarks.drill_pool $(ARGS)
 
-drill-fleet: setup ## three replicas over Redis behind Caddy: swaps under load, and each of them cut off or killed; build/bench/fleet.json
-	@for needed in redis-server caddy; do command -v $$needed >/dev/null || { echo "There is no $$needed on PATH: apt-get install $$needed"; exit 2; }; done
+drill-fleet: setup ## three replicas over Redis behind HAProxy: swaps under load, and each of them cut off or killed; build/bench/fleet.json
+	@for needed in redis-server haproxy; do command -v $$needed >/dev/null || { echo "There is no $$needed on PATH: apt-get install $$needed"; exit 2; }; done
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[redis]'
 	$(BIN)/python -m benchmarks.drill_fleet $(ARGS)
 
@@ -126,14 +126,13 @@ e2e-readme: setup ## every line of README, in order, in a fresh clone with an en
 
 LINT_DEPLOY := build/lint-deploy
 
-lint-deploy: ## deploy/kubernetes built by kubectl and held against Kubernetes' own schemas; the proxy's configuration by caddy
-	@for needed in kubectl caddy; do command -v $$needed >/dev/null || { echo "There is no $$needed on PATH."; exit 2; }; done
+lint-deploy: ## deploy/kubernetes built by kubectl and held against Kubernetes' own schemas; the proxy's configuration by haproxy
+	@for needed in kubectl haproxy; do command -v $$needed >/dev/null || { echo "There is no $$needed on PATH."; exit 2; }; done
 	@test -x $(LINT_DEPLOY)/bin/kubernetes-validate || { $(PYTHON) -m venv $(LINT_DEPLOY) && $(LINT_DEPLOY)/bin/python -m pip install --quiet 'kubernetes-validate==1.37.*'; }
 	for overlay in deploy/kubernetes/overlays/*; do \
 		kubectl kustomize $$overlay > $(LINT_DEPLOY)/built.yaml && $(LINT_DEPLOY)/bin/kubernetes-validate --strict --quiet $(LINT_DEPLOY)/built.yaml || exit 1; \
 	done
-	caddy fmt deploy/proxy/Caddyfile | diff deploy/proxy/Caddyfile -
-	caddy adapt --adapter caddyfile --config deploy/proxy/Caddyfile > /dev/null
+	haproxy -c -q -f deploy/proxy/haproxy.cfg
 
 golden-tofu: setup ## the metrics against TOFU's and ULD's published logs: make golden-tofu TOFU=DIR (DIR has golden/)
 	@test -d "$(TOFU)/golden" || { echo "Name a folder with TOFU's files and golden/: make golden-tofu TOFU=DIR"; exit 2; }

@@ -1,7 +1,7 @@
-"""Three replicas over Redis behind Caddy, swapped under load, stopped and killed; writes build/bench/fleet.json.
+"""Three replicas over Redis behind HAProxy, swapped under load, stopped and killed; writes build/bench/fleet.json.
 
 python -m benchmarks.drill_fleet [--swaps 100] [--clients 24]    about a minute
-python -m benchmarks.drill_fleet --direct                        clients ask the replicas themselves; no Caddy
+python -m benchmarks.drill_fleet --direct                        clients ask the replicas themselves; no proxy
 """
 
 import argparse

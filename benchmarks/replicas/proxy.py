@@ -1,7 +1,6 @@
-"""deploy/proxy/Caddyfile as it is, in front of replicas on this machine; and what clients see through it."""
+"""deploy/proxy/haproxy.cfg as it is, in front of replicas on this machine; and what clients see through it."""
 
 import asyncio
-import os
 import re
 import time
 import urllib.request
@@ -15,33 +14,40 @@ import httpx2 as httpx
 from benchmarks.support.processes import Running
 from deltaserve.offset_models.demo.process import HOST, Child, free_port, running
 
-CADDYFILE: Final = Path(__file__).parents[2] / "deploy" / "proxy" / "Caddyfile"
+CONFIGURATION: Final = Path(__file__).parents[2] / "deploy" / "proxy" / "haproxy.cfg"
 SESSION: Final = "X-Session-Id"
 REPLICA: Final = "X-Replica"
+_SERVER = re.compile(r"^    server deltaserve-(\d+) deltaserve-\d+:8000(.*)\n", re.MULTILINE)
 _COMES_WITHIN_S = 20.0
 
 
 @contextmanager
 def proxy(replicas: Sequence[Running], folder: Path) -> Iterator[str]:
-    """The address of a Caddy in front of `replicas`. `folder` is for its configuration."""
-    port, config = free_port(), folder / "Caddyfile"
-    config.write_text(placed(CADDYFILE.read_text("utf-8"), port, [replica.url for replica in replicas]), "utf-8")
-    env = {**os.environ, "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-    command = ("caddy", "run", "--adapter", "caddyfile", "--config", str(config))
-    with running("caddy", *command, env=env, read="both") as child:
+    """The address of a HAProxy in front of `replicas`. `folder` is for its configuration."""
+    port, config = free_port(), folder / "haproxy.cfg"
+    config.write_text(placed(CONFIGURATION.read_text("utf-8"), port, [replica.url for replica in replicas]), "utf-8")
+    with running("haproxy", "haproxy", "-db", "-f", str(config), read="both") as child:
         url = f"http://{HOST}:{port}"
         _wait_ready(url, child)
         yield url
 
 
-def placed(caddyfile: str, port: int, urls: Sequence[str]) -> str:
-    """The same configuration for other addresses. Raises ValueError if it does not name them where it did."""
-    hosts = " ".join(url.removeprefix("http://") for url in urls)
-    for pattern, text in ((r"(?m)^\tto .+$", f"\tto {hosts}"), (r"(?m)^:8080 \{$", f"http://{HOST}:{port} {{")):
-        caddyfile, count = re.subn(pattern, text, caddyfile)
-        if count != 1:
-            raise ValueError(f"{CADDYFILE} has no single line {pattern}")
-    return caddyfile
+def placed(configuration: str, port: int, urls: Sequence[str]) -> str:
+    """The same configuration, listening on loopback, with the servers at `urls` in place of its own.
+
+    Raises ValueError if it is not written as it was.
+    """
+    lines = _SERVER.findall(configuration)
+    if [number for number, _ in lines] != ["1", "2", "1", "2"] or "\n    bind :8080\n" not in configuration:
+        raise ValueError(f"{CONFIGURATION} does not name two servers in two backends, and :8080")
+
+    def servers(found: re.Match[str]) -> str:
+        if found[1] != "1":
+            return ""
+        one = "    server deltaserve-{0} {1}" + found[2].replace("deltaserve-1", "deltaserve-{0}") + "\n"
+        return "".join(one.format(number, url.removeprefix("http://")) for number, url in enumerate(urls, 1))
+
+    return _SERVER.sub(servers, configuration).replace("bind :8080", f"bind {HOST}:{port}")
 
 
 async def moved(url: str, sessions: int, requests: int) -> int:
@@ -77,4 +83,4 @@ def _wait_ready(url: str, child: Child) -> None:
                 return
         except OSError:
             time.sleep(0.1)
-    raise RuntimeError(f"Caddy does not pass requests on: {child.last_lines(3)}")
+    raise RuntimeError(f"HAProxy does not pass requests on: {child.last_lines(3)}")

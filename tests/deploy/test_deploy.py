@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.replicas.proxy import CADDYFILE, placed
+from benchmarks.replicas.proxy import CONFIGURATION, placed
 from deltaserve.server.api.routes.health import health_router, metrics_router
 from deltaserve.server.secret_files import SUFFIX
 from deltaserve.server.settings import PREFIX, Settings, load_settings, secret_settings
@@ -104,7 +104,7 @@ def test_every_route_that_is_asked_exists() -> None:
     probes = [CONTAINER[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")]
     asked = [probe["path"] for probe in probes]
     asked += [end["path"] for end in named("ServiceMonitor")["spec"]["endpoints"]]
-    asked += re.findall(r"health_uri (\S+)", CADDYFILE.read_text("utf-8"))
+    asked += re.findall(r"httpchk GET (\S+)", CONFIGURATION.read_text("utf-8"))
     assert len(asked) == 5
     assert set(asked) <= routes
     assert {probe["port"] for probe in probes} == {"http"}
@@ -181,18 +181,27 @@ def test_the_compose_fleet_is_two_replicas_of_one_fleet(monkeypatch: pytest.Monk
         assert settings.fleet_store and settings.fleet_store.split("//")[1].startswith("store:")
         assert {Path(value).name for key, value in values.items() if key.endswith(SUFFIX)} == set(replica["secrets"])
         assert int(replica["stop_grace_period"].rstrip("s")) >= settings.drain_timeout_s + SLACK_S
-        assert f"{name}:8000" in CADDYFILE.read_text("utf-8")
+        assert f"{name}:8000" in CONFIGURATION.read_text("utf-8")
     assert len(replicas) == 2
     assert {secret for one in services.values() for secret in one.get("secrets", [])} == set(compose["secrets"])
 
 
 def test_the_drill_runs_the_proxys_configuration_but_for_its_addresses() -> None:
-    text = CADDYFILE.read_text("utf-8")
-    moved = placed(text, 4000, ["http://127.0.0.1:1", "http://127.0.0.1:2"])
-    changed = [(a, b) for a, b in zip(text.splitlines(), moved.splitlines(), strict=True) if a != b]
-    assert changed == [
-        ("\tto deltaserve-1:8000 deltaserve-2:8000", "\tto 127.0.0.1:1 127.0.0.1:2"),
-        (":8080 {", "http://127.0.0.1:4000 {"),
+    text = CONFIGURATION.read_text("utf-8")
+    moved = placed(text, 4000, ["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3"])
+    before, after = text.splitlines(), moved.splitlines()
+    assert [line for line in after if line not in before] == [
+        "    bind 127.0.0.1:4000",
+        *(f"    server deltaserve-{n} 127.0.0.1:{n}" for n in (1, 2, 3)),
+        *(f"    server deltaserve-{n} 127.0.0.1:{n} track conversations/deltaserve-{n}" for n in (1, 2, 3)),
     ]
-    with pytest.raises(ValueError, match="no single line"):
+    assert [line for line in before if line not in after and "server" not in line] == ["    bind :8080"]
+    with pytest.raises(ValueError, match="does not name two servers"):
         placed("", 4000, [])
+
+
+def test_the_proxy_is_more_patient_than_the_server_and_asks_nothing_twice() -> None:
+    text = CONFIGURATION.read_text("utf-8")
+    assert re.findall(r"timeout (?:client|server) (\d+)m", text) == ["15", "15"]
+    assert Settings.model_fields["total_timeout_s"].default < 15 * 60
+    assert re.findall(r"retry-on (.+)", text) == ["conn-failure 503"]
