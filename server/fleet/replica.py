@@ -270,7 +270,6 @@ class Replica:
     def _described(self) -> Presence:
         catalogue, standing, before = self._registry.catalogue, self.standing, self._presence
         active = catalogue.active
-        late = standing.must_hold_by
         loaded = {content for version in catalogue.all() for content in contents(version.spec)}
         complete = standing.holds is not None and not self._adopted.missing
         return Presence(
@@ -294,7 +293,7 @@ class Replica:
             fenced=self.fence,
             forgot_s=None if self._forgot_at is None else self._clock() - self._forgot_at,
             overdue=standing.overdue(self._clock()),
-            behind_s=0.0 if late is None else max(0.0, self._clock() - late + self.journal.known.fence_s),
+            behind_s=standing.behind_s(self._clock(), self.journal.known.fence_s, before.contact_s),
         )
 
     def _say_trouble(self, reason: str) -> None:

@@ -42,6 +42,12 @@ class Standing:
         """Since the last contact began; None before the first."""
         return None if self.heard_at is None else now - self.heard_at
 
+    def behind_s(self, now: float, fence_s: float, contact_s: float) -> float:
+        """Since it first saw a generation that it does not hold; of one that was silent nobody knows: `contact_s`."""
+        if self.must_hold_by is None:
+            return 0.0
+        return contact_s if self.must_hold_by == -math.inf else max(0.0, now - self.must_hold_by + fence_s)
+
     def overdue(self, now: float) -> bool:
         """Whether only holding the newest generation that it has seen lets it answer again."""
         return self.holds is None or (self.must_hold_by is not None and now > self.must_hold_by)

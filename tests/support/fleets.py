@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from deltaserve.errors import StoreUnreachable
 from deltaserve.offset_models.registry.audit import Actor, Event, Page, fields_of
 from deltaserve.offset_models.registry.registry import Registry
@@ -72,7 +74,7 @@ class View:
 
     def contact(self, presence: Presence) -> Stored:
         added = presence.id not in self._reach().present
-        self._reach().present[presence.id] = presence
+        self._reach().present[presence.id] = msgspec.json.decode(msgspec.json.encode(presence), type=Presence)
         return replace(self.read(), added=added)
 
     def present(self) -> Sequence[Presence]:

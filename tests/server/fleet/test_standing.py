@@ -66,3 +66,14 @@ def test_only_a_replica_past_its_deadline_is_overdue() -> None:
 def test_a_shorter_fence_that_comes_later_counts() -> None:
     behind = after(*JOINED).heard(5.0, 2, 600.0).heard(6.0, 3, FENCE_S)
     assert behind.fence(16.1, CONTACT_S) is not None
+
+
+def test_how_far_it_is_behind_can_always_be_told_to_others() -> None:
+    """JSON has no infinity: a row that held one could not be read, and stopped every change of the fleet."""
+    joined = Standing().heard(0.0, 1, FENCE_S).converged(1)
+    told = [
+        joined.behind_s(5.0, FENCE_S, CONTACT_S),
+        joined.heard(10.0, 2, FENCE_S).behind_s(13.0, FENCE_S, CONTACT_S),
+        joined.lapsed().heard(40.0, 2, FENCE_S).behind_s(40.0, FENCE_S, CONTACT_S),
+    ]
+    assert told == [0.0, 3.0, CONTACT_S]
