@@ -3,6 +3,7 @@
 python -m benchmarks.fleet                                     1 to 1,000 replicas with one H200 each; a minute
 python -m benchmarks.fleet --costs build/bench/gpu.json        with what bench-gpu (or bench-serving) measured
 python -m benchmarks.fleet --trace bursty --replicas 16 --kill 2 --cut-off 1
+python -m benchmarks.fleet --need 100,1000,10000               how many replicas so many streams need
 python -m benchmarks.fleet --measured                          against 1, 2 and 4 real replicas on this machine
 """
 
@@ -21,6 +22,8 @@ from benchmarks.support import report
 
 COSTS: Final = Path(__file__).parent / "data" / "costs"
 SIZES: Final = (1, 2, 4, 16, 64, 256, 1000)
+PACES_MS: Final = (10, 15, 25, 40)
+_USED: Final = 0.8
 COLUMNS: Final = {
     "replicas": "replicas",
     "boxes": "black boxes",
@@ -93,6 +96,15 @@ def simulated(args: argparse.Namespace, costs: Costs, pace: Pace) -> list[Row]:
     return rows
 
 
+def needs(streams: Sequence[int], costs: Costs) -> list[Row]:
+    """Replicas for so many streams at a time, by the black box's pace; four fifths of what they carry is used."""
+    return [
+        {"ms a token": pace_ms, "one replica carries": costs.carries(1e-3 * pace_ms)}
+        | {f"{n} streams": math.ceil(n / (_USED * costs.carries(1e-3 * pace_ms))) for n in streams}
+        for pace_ms in PACES_MS
+    ]
+
+
 def figures_of(rows: Sequence[Row]) -> dict[str, float]:
     each = [row["replica_s_per_mtok"] for row in rows]
     return {
@@ -111,6 +123,10 @@ def main() -> None:
     args = _arguments()
     pace = Pace(token_s=1e-3 * args.pace_ms, first_s=1e-3 * args.first_ms, slots=args.slots)
     costs = read(args.costs)
+    if args.need:
+        rows = needs(args.need, costs)
+        report.show(f"replicas: {costs.what}", list(rows[0]), [list(row.values()) for row in rows])
+        return
     if args.measured:
         from benchmarks.scaling.measured import compare
 
@@ -152,12 +168,17 @@ def _arguments() -> argparse.Namespace:
     add("--cut-off", type=int, default=0, metavar="N", help="replicas that lose the fleet's store then")
     add("--contact-s", type=float, default=30.0, help="after which these are fenced")
     add("--seed", type=int, default=1)
+    add("--need", type=_counts, metavar="N,N,…", help="only tells how many replicas so many streams need")
     add("--measured", action="store_true", help="real replicas, each on one core, beside the simulation of the same")
     return parser.parse_args()
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
 def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(int(part) for part in text.split(","))
+    sizes = _counts(text)
     if not all(1 <= size <= 1000 for size in sizes):
         raise argparse.ArgumentTypeError("fleets of 1 to 1,000 replicas are simulated")
     return sizes
