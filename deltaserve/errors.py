@@ -5,13 +5,15 @@ DeltaserveError
 │   ├── UnsupportedParameter       400 unsupported_parameter   known to OpenAI or to us, not built or not possible here
 │   └── ContextLengthExceeded      400 context_length_exceeded
 ├── Unauthorized                   401 authentication_error
-├── Forbidden                      403 permission_error        nobody may, as this server is set up
+│   └── KeyExpired                 401
+├── Forbidden                      403 permission_error        nobody may, as this server is set up; or not this key
 ├── ModelNotFound                  404 model_not_found
 ├── RequestTimedOut                408                         the client was too slow in sending its request
 ├── Conflict                       409
 ├── PayloadTooLarge                413
 ├── HeaderTooLarge                 431
 ├── RateLimited                    429 with Retry-After         a queue of ours is full
+│   └── KeyLimited                 429                          the limits of the API key are reached
 ├── Unavailable                    503 with Retry-After         starting, draining, no offset active
 │   ├── OffsetUnavailable          503                          the engine cannot give a row
 │   ├── ReplicaFenced              503                          this replica may be behind its fleet
@@ -74,6 +76,10 @@ class Unauthorized(DeltaserveError):
     code = "invalid_api_key"
 
 
+class KeyExpired(Unauthorized):
+    code = "expired_api_key"
+
+
 class Forbidden(DeltaserveError):
     status = 403
     type = "permission_error"
@@ -122,6 +128,10 @@ class RateLimited(DeltaserveError):
     type = "rate_limit_error"
     code = "too_many_requests"
     retryable = True
+
+
+class KeyLimited(RateLimited):
+    code = "rate_limit_exceeded"
 
 
 class Unavailable(DeltaserveError):

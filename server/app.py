@@ -21,16 +21,17 @@ from deltaserve.server import preflight
 from deltaserve.server.addresses import bound, close
 from deltaserve.server.admin_app import AdminServer, admin_layer
 from deltaserve.server.api import errors
-from deltaserve.server.api.access.auth import Keys, RequireKey
+from deltaserve.server.api.access.auth import KeyRing, RequireKey
 from deltaserve.server.api.access.cors import Cors
 from deltaserve.server.api.access.middleware import BodyLimit, RequestContext
 from deltaserve.server.api.access.privilege import Privilege
+from deltaserve.server.api.access.reloading import KeysFile, ignore_hangups, key_ring
 from deltaserve.server.api.doors.messages import route as messages
 from deltaserve.server.api.doors.responses import route as responses
 from deltaserve.server.api.replies.exchange import Spellings
 from deltaserve.server.api.routes import admin, chat, completions, health, models, playground, uncorrected
 from deltaserve.server.listening import Listener
-from deltaserve.server.serving.admission import Places
+from deltaserve.server.serving.admission.places import Places
 from deltaserve.server.serving.ports import Backends, Registry
 from deltaserve.server.serving.service import Serving
 from deltaserve.server.settings import Settings, load_settings
@@ -59,8 +60,12 @@ class Build:
 def create_app(
     settings: Settings | None = None, *, backends: Backends | None = None, build: Build | None = None
 ) -> FastAPI:
-    """The ASGI app. `backends` is given where they exist already; else they are opened when the app starts."""
+    """The ASGI app. `backends` is given where they exist already; else they are opened when the app starts.
+
+    Raises NotConfigured where the file of keys cannot be used.
+    """
     settings = settings or load_settings()
+    ring = key_ring(settings)
     metrics, log, build = Metrics(), logger(), build or Build()
     serving = Serving(settings, metrics, build.places)
     app = FastAPI(
@@ -69,8 +74,8 @@ def create_app(
         redoc_url=None,
         openapi_url=None,  # `health.document`
         strict_content_type=False,
-        lifespan=_lifespan(serving, backends, build, log),
-        middleware=_layers(settings, serving, log),
+        lifespan=_lifespan(serving, backends, build, ring, log),
+        middleware=_layers(settings, serving, ring, log),
     )
     app.state.settings, app.state.serving, app.state.log = settings, serving, log
     app.state.spellings = Spellings()
@@ -87,6 +92,8 @@ def run(settings: Settings) -> int:
     Raises the DeltaserveError that the start ended with: what can be known without reading a model comes first.
     """
     _end_on_signals()
+    if settings.keys_file is not None:
+        ignore_hangups()
     public, *others = preflight.addresses(settings)
     sockets = bound(*public)
     try:
@@ -182,15 +189,12 @@ class Server(Listener):
         timer.start()
 
 
-def _layers(settings: Settings, serving: Serving, log: Any) -> list[Middleware]:
+def _layers(settings: Settings, serving: Serving, ring: KeyRing | None, log: Any) -> list[Middleware]:
     """Outermost first."""
     layers = [Middleware(Cors, settings.cors_origins)] if settings.cors_origins else []
     layers += [Middleware(PlainStart, log), Middleware(RequestContext, serving, log)]
-    if settings.api_keys:
-        # The admin key is a key to ask with, too: `explain` takes it as the bearer's.
-        known = (*settings.api_keys, *filter(None, [settings.admin_key]))
-        keys = Keys(key.get_secret_value() for key in known)
-        layers.append(Middleware(RequireKey, keys))
+    if ring is not None:
+        layers.append(Middleware(RequireKey, ring, serving))
     if settings.admin_shares_address:
         layers += admin_layer(settings)
     return [*layers, Middleware(BodyLimit, settings.max_body_bytes, settings.body_timeout_s)]
@@ -210,12 +214,14 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         app.include_router(health.metrics_router)
 
 
-def _lifespan(serving: Serving, backends: Backends | None, build: Build, log: Any) -> Any:
+def _lifespan(serving: Serving, backends: Backends | None, build: Build, ring: KeyRing | None, log: Any) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if not serving.settings.api_keys:
-            log.warning("no api_keys: listening on loopback only", host=serving.settings.host)
         async with AsyncExitStack() as stack:
+            if ring is None:
+                log.warning("no api_keys: listening on loopback only", host=serving.settings.host)
+            else:
+                stack.enter_context(KeysFile(serving.settings, ring, serving.metrics, log).heard())
             joiner = None
             if backends is None:
                 joiner = await _unless_told(_open(serving, build, stack, log), serving)

@@ -22,6 +22,7 @@ from deltaserve.errors import (
     UpstreamTimeout,
 )
 from deltaserve.server.fleet.stores.opening import FOLDER, open_store
+from deltaserve.server.serving.admission.keys_file import keys_of
 from deltaserve.server.settings import Settings
 from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
 from deltaserve.server.upstream.probing.detect import detect
@@ -130,6 +131,11 @@ async def check_state_unchanged(settings: Settings) -> None:
         await check_state(settings)
 
 
+async def check_keys(settings: Settings) -> None:
+    """The file of keys. Raises NotConfigured."""
+    keys_of(settings)
+
+
 async def check_upstream(settings: Settings) -> None:
     """Checks each black box's address, key and model by what it says of itself. A retryable error: all are away."""
     if not settings.upstream_url:
@@ -167,7 +173,7 @@ async def _check_one(settings: Settings, upstream: UpstreamSettings) -> None:
         await transport.aclose()
 
 
-CHECKS: Final[tuple[Check, ...]] = (check_state, check_offset, check_upstream)
+CHECKS: Final[tuple[Check, ...]] = (check_keys, check_state, check_offset, check_upstream)
 
 
 def addresses(settings: Settings) -> list[tuple[str, int, str, str]]:

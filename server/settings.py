@@ -193,6 +193,9 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), description="Bearer keys, comma separated")
+    keys_file: Path | None = Field(
+        None, description="TOML file of named keys with limits (`deltaserve keys new`); read anew on SIGHUP"
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="origins of browser applications that may call the public routes, comma separated, or *; never "
@@ -314,9 +317,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _without_keys_only_loopback(self) -> "Settings":
-        if not self.api_keys and not self.loopback:
+        if not self.needs_key and not self.loopback:
             raise ValueError(
-                "without api_keys the server listens on loopback only: set DELTASERVE_API_KEYS, or host to 127.0.0.1"
+                "without api_keys the server listens on loopback only: set DELTASERVE_API_KEYS or "
+                "DELTASERVE_KEYS_FILE, or host to 127.0.0.1"
             )
         return self
 
@@ -370,6 +374,11 @@ class Settings(BaseSettings):
     def upstreams(self) -> list[UpstreamSettings]:
         """Each black box with what is set for it."""
         return each_upstream(self.upstream_url, self.upstream_key, *(getattr(self, name) for name in LIMITS))
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether those who ask need a key."""
+        return bool(self.api_keys) or self.keys_file is not None
 
     @property
     def admin_shares_address(self) -> bool:

@@ -3,20 +3,24 @@
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from deltaserve.server.billing import Bill
+from deltaserve.server.serving.admission.clients import ANYBODY, Client, Standing
 
 LOGGER = "deltaserve"
+BY_KEY: Final = "deltaserve_key_"  # what metrics are called that name clients
 SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported
 
 _LATENCY_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+_QUEUE_S = (0.001, 0.01, 0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _TOKEN_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 4.0)
 _REQUEST_S = (0.1, 0.3, 0.6, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 
@@ -59,6 +63,8 @@ class RequestRecord:
 
     id: str
     started: float = field(default_factory=time.perf_counter)
+    client: Client = ANYBODY
+    standing: Standing = field(default_factory=Standing)  # what is left of the client's limits
     body_bytes: int = 0
     model: str | None = None
     fingerprint: str | None = None
@@ -84,6 +90,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.running = self._gauge("num_requests_running", "Choices being generated.", "livesum")
         self.waiting = self._gauge("num_requests_waiting", "Choices waiting for a place.", "livesum")
+        self.queue_time = self._histogram("queue_time_seconds", "Of a choice, until it had a place.", _QUEUE_S)
         self.ready = self._gauge("ready", "1 when requests are answered.", "livemostrecent")
         self.first_token = self._histogram("time_to_first_token_seconds", "Admission to first token.", _LATENCY_S)
         self.inter_token = self._histogram("inter_token_latency_seconds", "Between two tokens.", _TOKEN_S)
@@ -131,6 +138,13 @@ class Metrics:
         self.responses = Counter(
             "deltaserve_http_responses", "HTTP answers.", labelnames=("status",), registry=self.registry
         )
+        self.key_requests = Counter(
+            f"{BY_KEY}requests", "HTTP answers to named keys.", ("key", "status"), registry=self.registry
+        )
+        self.key_tokens = Counter(f"{BY_KEY}tokens", "Tokens of named keys.", ("key", "kind"), registry=self.registry)
+        self.key_reloads = Counter(
+            "deltaserve_keys_file_reloads", "Times that SIGHUP was heard.", ("outcome",), registry=self.registry
+        )
         self.connections_cut = Counter(
             "deltaserve_connections_cut", "Connections closed past a bound.", ("bound",), registry=self.registry
         )
@@ -176,6 +190,14 @@ class Metrics:
         self.unnamed.inc(stats.unnamed)
         self.bridged.inc(stats.bridged)
 
+    def count_request(self, record: RequestRecord, status: int) -> None:
+        """An answer that has ended, and whose it was."""
+        self.responses.labels(str(status)).inc()
+        if name := record.client.name:
+            self.key_requests.labels(name, str(status)).inc()
+            self.key_tokens.labels(name, "prompt").inc(record.prompt_tokens)
+            self.key_tokens.labels(name, "generated").inc(record.completion_tokens)
+
     def show_engine(self, stats: Mapping[str, float]) -> None:
         """Take over the engine's own counters, as gauges: deltaserve_engine{counter="forward_cpu_s"} and so on."""
         for name, value in stats.items():
@@ -189,12 +211,26 @@ class Metrics:
             for counter in ("answers", "failures", "refusals", "times_ejected", "waiting_calls"):
                 self.upstreams.labels(name, counter).set(member.get(counter, 0))
 
-    def exposition(self) -> bytes:
-        """Prometheus text format."""
+    def exposition(self, *, by_key: bool = True) -> bytes:
+        """Prometheus text format; without `by_key` nothing tells who the clients are."""
         registry = self.registry
         if SHARED in os.environ:
             MultiProcessCollector(registry := CollectorRegistry())  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        if by_key:
+            return generate_latest(registry)
+        shown = CollectorRegistry(auto_describe=False)
+        shown.register(_WithoutKeys(registry))
+        return generate_latest(shown)
+
+
+class _WithoutKeys(Collector):
+    """What a registry holds, but for what is told by key."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        return (family for family in self._registry.collect() if not family.name.startswith(BY_KEY))
 
 
 def logger() -> Any:
@@ -259,6 +295,7 @@ def log_request(log: Any, record: RequestRecord, method: str, route: str, status
         route=route,
         status=status,
         ms=round((time.perf_counter() - record.started) * 1000, 1),
+        key=record.client.name or None,
         model=record.model,
         fingerprint=record.fingerprint,
         error=record.error,

@@ -87,7 +87,12 @@ async def examine(settings: Settings) -> Findings:
 
 
 async def _look(settings: Settings, findings: Findings) -> None:
-    """Checks ports and the state folder. It is no problem when a server with these settings uses them already."""
+    """Checks the file of keys, ports and the state folder.
+
+    It is no problem when a server with these settings uses them already.
+    """
+    for error in await preflight.faults(settings, (preflight.check_keys,)):
+        findings.problem(error.message, status_of(error))
     taken = [*_ports(settings), *await preflight.faults(settings, (preflight.check_state_unchanged,))]
     if taken and await _answers(settings):
         findings.notes.append(f"A deltaserve server answers on port {settings.port} already; another needs another.")

@@ -55,6 +55,7 @@ class Piece:
 class StreamStats:
     """What one choice cost and how exact it was."""
 
+    emitted: int = 0
     upstream_calls: int = 0
     upstream_faults: int = 0
     proposed: int = 0  # by the black box; its own stream and the last token of each block
@@ -78,6 +79,7 @@ class StreamStats:
 
     def count(self, step: Step) -> None:
         """Count one emitted token."""
+        self.emitted += 1
         self.tail_mass_sum += step.tail_mass
         self.certified += bool(step.certified)
         self.blind += step.blind

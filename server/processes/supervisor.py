@@ -115,6 +115,15 @@ class Supervisor:
                 self._selector.register(post.child.channel, selectors.EVENT_READ, post)
 
     def _start(self, role: Role) -> Child:
+        if self.settings.keys_file is None:
+            return self._child(role)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # the process inherits it: see `access.reloading`
+        try:
+            return self._child(role)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+    def _child(self, role: Role) -> Child:
         if role == "engine":
             return Child(self.module, role, Handover(self.settings, self.folder, self.front_ends))
         public, admin = ([one.fileno() for one in sockets] for sockets in (self.public, self.admin))
@@ -171,21 +180,29 @@ class Supervisor:
         post.child = None
 
     def _hear(self, wakeup: Any) -> None:
-        """One signal or several: the first begins the drain, a second one ends it at once."""
-        for _ in wakeup.recv(64):
+        """One signal or several: the first to end begins the drain, a second one ends it at once."""
+        for number in wakeup.recv(64):
+            if number == signal.SIGHUP:
+                self._pass_on(signal.SIGHUP)
+                continue
             self._signals += 1
             within_s = self.settings.drain_timeout_s + _SPARE_S if self._signals == 1 else _END_WITHIN_S
             self._end_by = time.monotonic() + within_s
-            for post in self._posts[1:]:
-                if post.child is not None and self._signals <= 2:
-                    post.child.signal(signal.SIGTERM)
+            if self._signals <= 2:
+                self._pass_on(signal.SIGTERM)
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        """To the front-ends."""
+        for post in self._posts[1:]:
+            if post.child is not None:
+                post.child.signal(number)
 
     @contextmanager
     def _hearing_signals(self) -> Iterator[None]:
         ours, wakeup = socket.socketpair()
         wakeup.setblocking(False)
         before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._heard_signals():
             signal.signal(number, _heard_in_the_loop)
         self._selector.register(ours, selectors.EVENT_READ, None)
         try:
@@ -196,6 +213,10 @@ class Supervisor:
                 signal.signal(number, lambda *_: os._exit(INTERRUPTED))
             ours.close()
             wakeup.close()
+
+    def _heard_signals(self) -> list[signal.Signals]:
+        again = [] if self.settings.keys_file is None else [signal.SIGHUP]
+        return [signal.SIGINT, signal.SIGTERM, *again]
 
     def _kill_all(self) -> None:
         for post in self._posts:

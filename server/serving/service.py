@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from deltaserve.errors import DeltaserveError, Unavailable, UpstreamError, UpstreamTimeout
+from deltaserve.errors import DeltaserveError, Forbidden, Unavailable, UpstreamError, UpstreamTimeout
 from deltaserve.server.billing import Bill
 from deltaserve.server.decoding.deciding.corrector import CorrectingSession
 from deltaserve.server.decoding.decoder import DraftSource, generate
@@ -18,7 +18,9 @@ from deltaserve.server.decoding.drafting.sources import Drafting
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.stream import Piece, Stream, StreamStats
-from deltaserve.server.serving.admission import Gate, LocalPlaces, Places, Ticket
+from deltaserve.server.serving.admission.clients import Client
+from deltaserve.server.serving.admission.gate import Gate, Ticket
+from deltaserve.server.serving.admission.places import LocalPlaces, Places
 from deltaserve.server.serving.outbox import Outbox
 from deltaserve.server.serving.ports import Backends, Registry, Version
 from deltaserve.server.serving.prompt_scoring import PromptScoring
@@ -59,7 +61,8 @@ class Serving:
         self.metrics = metrics
         self.threads = WorkerThreads()
         self._own_places = LocalPlaces(settings.most_streams or 0, settings.max_queue)
-        self._gate = Gate(places or self._own_places, settings.queue_timeout_s, metrics)
+        self.places = places or self._own_places
+        self._gate = Gate(self.places, settings.queue_timeout_s, metrics)
         self.draining = False
         self.failure: str | None = None  # why the backends will never come
         self.heard_from_upstream = -float("inf")
@@ -121,12 +124,18 @@ class Serving:
         return self._backends.upstream.members() if self._backends is not None else []
 
     @asynccontextmanager
-    async def pinned(self, model: str | None) -> AsyncIterator[Version]:
-        """The version that `model` names, held for the whole request. Raises ModelNotFound, Unavailable."""
+    async def pinned(self, model: str | None, client: Client) -> AsyncIterator[Version]:
+        """The version that `model` names, held for the whole request. Raises Forbidden, ModelNotFound, Unavailable."""
         if self.draining:
             raise Unavailable("The server is shutting down.")
+        if not self.may_ask(client, model):
+            raise Forbidden("This API key may not ask this model; GET /v1/models lists those it may.", param="model")
         async with self.backends.registry.pinned(model) as version:
             yield version
+
+    def may_ask(self, client: Client, model: str | None) -> bool:
+        """Whether the client's key is for that model; None: the active one, under the served name."""
+        return client.models is None or (model or self.backends.served_name) in client.models
 
     async def engine_stats(self) -> Mapping[str, float]:
         """The engine's counters; empty before there is one, and where it does not answer."""
@@ -206,7 +215,9 @@ class Serving:
         `source` makes the draft source of each choice, where it is not the usual one.
         """
         outbox = Outbox(len(choices))
-        async with self._gate.reserved(len(choices)) as ticket:
+        prompts = sum(len(choice.prompt_ids) for choice in choices if choice.sample == 0)
+        async with self._gate.reserved(record.client, len(choices), prompts) as ticket:
+            record.standing = ticket.reservation.standing
             run = _Run(self, version, outbox, record, ticket, source or self.source)
             tasks = [asyncio.create_task(run.choice(choice)) for choice in choices]
             try:
@@ -283,6 +294,7 @@ class _Run:
             upstream.close()
             self.serving.metrics.add(stats)
             self.record.add(stats)
+            self.ticket.reservation.spent(stats.emitted)
             self._bill(upstream.costs, stats)
 
     def _bill(self, costs: Mapping[str, Cost], stats: StreamStats) -> None:

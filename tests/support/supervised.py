@@ -29,7 +29,7 @@ def supervise(folder: Path, **settings: Any) -> int:
     os.environ["SUPERVISED"] = str(folder)
     with socket.socket() as public:
         public.bind(("127.0.0.1", 0))
-        given = Settings(**{"drain_timeout_s": 1, **settings})
+        given = Settings(**{"drain_timeout_s": 1, "keys_file": folder / "keys.toml", **settings})
         try:
             return Supervisor(given, 2, [public], [], Log(), "tests.support.supervised").run()
         except DeltaserveError as error:
@@ -50,6 +50,8 @@ def play(role: str, handover: Handover, parent: Parent) -> int:
     while (folder / "held").exists():
         (folder / f"held-{role}-{os.getpid()}").touch()
         time.sleep(0.01)
+    signal.signal(signal.SIGHUP, lambda *_: (folder / f"again-{role}-{os.getpid()}").touch())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     parent.started()
     (folder / f"{role}-{os.getpid()}").touch()
     while len(told) == 1 or deaf:

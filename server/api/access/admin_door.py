@@ -1,7 +1,6 @@
 """The door to /admin: its own key, compared in constant time, and a limit on how often it is knocked at."""
 
 import hashlib
-import time
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -11,6 +10,7 @@ from deltaserve.errors import DeltaserveError, RateLimited, Unauthorized
 from deltaserve.offset_models.registry.audit import Actor
 from deltaserve.server.api.access.auth import Keys
 from deltaserve.server.api.errors import error_response
+from deltaserve.server.serving.admission.allowance import Allowance
 
 PREFIX: Final = "/admin"
 KEY_ID_DIGITS: Final = 8  # enough to tell keys apart in the audit log, too few to test a guess against
@@ -18,26 +18,6 @@ KEY_ID_DIGITS: Final = 8  # enough to tell keys apart in the audit log, too few 
 
 class AdminUnauthorized(Unauthorized):
     code = "invalid_admin_key"
-
-
-class Allowance:
-    """At most `per_minute` at once, coming back evenly."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
-        self._left = float(per_minute)
-        self._at = time.monotonic()
-
-    def take(self) -> float | None:
-        """Take one of the allowance. Returns None, or the seconds to wait where it is used up."""
-        now = time.monotonic()
-        per_s = self._per_minute / 60
-        self._left = min(self._left + (now - self._at) * per_s, self._per_minute)
-        self._at = now
-        if self._left < 1:
-            return (1 - self._left) / per_s
-        self._left -= 1
-        return None
 
 
 class AdminDoor:

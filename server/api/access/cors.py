@@ -6,7 +6,9 @@ from typing import Final
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_SHOWN: Final = ("x-request-id", "retry-after", "x-should-retry")
+from deltaserve.server.api.access.rates import RATE_HEADERS
+
+_SHOWN: Final = ("x-request-id", "retry-after", "x-should-retry", *RATE_HEADERS)
 _OURS_ALONE: Final = ("/admin", "/playground")
 
 

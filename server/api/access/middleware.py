@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deltaserve.errors import BadRequest, DeltaserveError, PayloadTooLarge, RequestTimedOut, Unavailable
+from deltaserve.server.api.access.rates import rate_headers
 from deltaserve.server.api.errors import error_event, error_response, speaks_anthropic, unexpected
 from deltaserve.server.api.requests.naming import is_unicode
 from deltaserve.server.serving.service import Serving
@@ -34,7 +35,7 @@ class RequestContext:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         record = RequestRecord(_request_id(Headers(scope=scope)))
-        reply = _Reply(send, record.id, self._serving, also="request-id" if speaks_anthropic(scope) else None)
+        reply = _Reply(send, record, self._serving, also="request-id" if speaks_anthropic(scope) else None)
         scope.setdefault("state", {}).update(record=record, send=reply)
         try:
             await self._routed(scope, receive, reply)
@@ -48,7 +49,7 @@ class RequestContext:
                 await reply.close(unexpected(), scope, receive)
         finally:
             status = reply.status or CLIENT_CLOSED
-            self._serving.metrics.responses.labels(str(status)).inc()
+            self._serving.metrics.count_request(record, status)
             log_request(self._log, record, scope["method"], _route(scope), status)
 
     async def _routed(self, scope: Scope, receive: Receive, reply: Send) -> None:
@@ -67,9 +68,9 @@ class RequestContext:
 class _Reply:
     """`send` that adds what every answer has, and remembers how far this one is."""
 
-    def __init__(self, send: Send, request_id: str, serving: Serving, also: str | None) -> None:
+    def __init__(self, send: Send, record: RequestRecord, serving: Serving, also: str | None) -> None:
         self._send = send
-        self._request_id = request_id
+        self._record = record
         self._also = also  # under which name Anthropic's clients look for the id
         self._serving = serving
         self.status: int | None = None
@@ -87,9 +88,10 @@ class _Reply:
 
     def _with_headers(self, message: Message) -> MutableHeaders:
         headers = MutableHeaders(scope=message)
-        headers["x-request-id"] = self._request_id
+        headers["x-request-id"] = self._record.id
         if self._also is not None:
-            headers[self._also] = self._request_id
+            headers[self._also] = self._record.id
+        headers.update(rate_headers(self._record.standing))
         if self._serving.draining:
             headers["connection"] = "close"  # the next request is for another server
         return headers

@@ -6,8 +6,9 @@ from pydantic import SecretStr
 from starlette.datastructures import Headers
 
 from deltaserve.errors import Forbidden, RateLimited
-from deltaserve.server.api.access.admin_door import AdminUnauthorized, Allowance
+from deltaserve.server.api.access.admin_door import AdminUnauthorized
 from deltaserve.server.api.access.auth import Keys
+from deltaserve.server.serving.admission.allowance import Allowance
 
 HEADER: Final = "x-admin-key"
 
@@ -31,7 +32,7 @@ class Privilege:
                 "it (DELTASERVE_ADMIN_KEY).",
                 param=param,
             )
-        if self._held(headers):
+        if self.held(headers):
             return
         if (wait_s := self._refusals.take()) is not None:
             raise RateLimited("Too many wrong admin keys; see admin_requests_per_minute.", retry_after_s=wait_s)
@@ -40,7 +41,7 @@ class Privilege:
         )
         raise AdminUnauthorized(f"{reason}: send X-Admin-Key: <admin key>.", param=param)
 
-    def _held(self, headers: Headers) -> bool:
+    def held(self, headers: Headers) -> bool:
         """A key in X-Admin-Key is the one that counts: a wrong one is not made good by the bearer's."""
         given = headers.get(HEADER)
         return self._keys.accept(headers) if given is None else self._keys.has(given)

@@ -60,7 +60,7 @@ class Exchange:
     @asynccontextmanager
     async def pinned(self) -> AsyncIterator[Version]:
         """The version that answers, held for the whole request. Raises ModelNotFound, Unavailable."""
-        async with self.serving.pinned(self.request.model) as version:
+        async with self.serving.pinned(self.request.model, self.record.client) as version:
             self.record.model = version.name
             self.record.fingerprint = self.serving.fingerprint(version)
             yield version

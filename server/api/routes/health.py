@@ -7,6 +7,7 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from deltaserve.server.api.access.privilege import Privilege
 from deltaserve.server.serving.service import Serving
 from deltaserve.server.serving.worker_threads import SHORT_BYTES
 
@@ -46,9 +47,11 @@ async def document(request: Request) -> Response:
 
 @metrics_router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Prometheus text format."""
+    """Prometheus text format. Where there is an admin key, what is told by client is for those who have it."""
     serving: Serving = request.app.state.serving
     serving.metrics.ready.set(not await serving.problems())
     serving.metrics.show_engine(await serving.engine_stats())
     serving.metrics.show_upstreams(serving.upstream_members)
-    return Response(serving.metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    privilege: Privilege = request.app.state.privilege
+    by_key = not privilege.exists or privilege.held(request.headers)
+    return Response(serving.metrics.exposition(by_key=by_key), media_type="text/plain; version=0.0.4; charset=utf-8")

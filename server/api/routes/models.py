@@ -14,6 +14,7 @@ from deltaserve.server.api.requests.json_route import JsonRoute
 from deltaserve.server.api.requests.parameters import encode
 from deltaserve.server.api.requests.schema import DetokenizeRequest, TokenizeRequest
 from deltaserve.server.api.requests.words import known_ids
+from deltaserve.server.serving.admission.clients import ANYBODY
 from deltaserve.server.serving.ports import Tokenizer, Version
 from deltaserve.server.serving.service import Serving
 
@@ -25,20 +26,22 @@ MAX_TEXT: Final = 400_000  # characters that /tokenize takes, or more where the 
 @router.get("/v1/models")
 async def list_models(request: Request) -> dict[str, Any]:
     """One card for each served name."""
-    return {"object": "list", "data": await _cards(request.app.state.serving)}
+    return {"object": "list", "data": await _cards(request)}
 
 
 @router.get("/v1/models/{model_id:path}")
 async def retrieve_model(model_id: str, request: Request) -> dict[str, Any]:
     """The card of one served name."""
-    cards = await _cards(request.app.state.serving)
+    cards = await _cards(request)
     for card in cards:
         if card["id"] == model_id:
             return card
     raise ModelNotFound.among(model_id, [card["id"] for card in cards])
 
 
-async def _cards(serving: Serving) -> list[dict[str, Any]]:
+async def _cards(request: Request) -> list[dict[str, Any]]:
+    """Of what the client's key may ask."""
+    serving: Serving = request.app.state.serving
     return [
         {
             "id": name,
@@ -52,6 +55,7 @@ async def _cards(serving: Serving) -> list[dict[str, Any]]:
             "sampling_defaults": dict(serving.sampling_defaults(version)),
         }
         for name, created, version in await serving.backends.registry.cards()
+        if serving.may_ask(request.state.record.client, name)
     ]
 
 
@@ -61,7 +65,7 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     serving: Serving = request.app.state.serving
     if (body.prompt is None) == (body.messages is None):
         raise BadRequest("Send either `prompt` or `messages`.", param="prompt")
-    async with serving.pinned(body.model) as version:
+    async with serving.pinned(body.model, request.state.record.client) as version:
         longest = serving.max_context(version)
         tokens = serving.settings.message_special_tokens
         return await _in_thread(request, lambda: _tokenized(body, version.tokenizer, longest, special_tokens=tokens))
@@ -85,7 +89,7 @@ def _tokenized(body: TokenizeRequest, tokenizer: Tokenizer, max_context: int, *,
 @router.post("/detokenize")
 async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     """Text of token ids."""
-    async with request.app.state.serving.pinned(body.model) as version:
+    async with request.app.state.serving.pinned(body.model, request.state.record.client) as version:
         return await _in_thread(request, lambda: _detokenized(body, version.tokenizer))
 
 
@@ -104,7 +108,7 @@ async def _in_thread(request: Request, work: Callable[[], Json]) -> Response:
 async def tokenizer_info(request: Request) -> dict[str, Any]:
     """What a client needs to know of the tokenizer without having it."""
     serving: Serving = request.app.state.serving
-    async with serving.pinned(None) as version:
+    async with serving.pinned(None, ANYBODY) as version:
         tokenizer = version.tokenizer
         eos = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
         return {

@@ -47,7 +47,7 @@ def page_router(settings: Settings) -> APIRouter:
     async def about(request: Request) -> dict[str, Any]:
         privilege: Privilege = request.app.state.privilege
         return {
-            "needs_api_key": bool(settings.api_keys),
+            "needs_api_key": settings.needs_key,
             "has_admin_key": privilege.exists,
             "admin_routes": settings.admin_shares_address,
             "examples": list(settings.playground_examples),

@@ -86,7 +86,7 @@ class _Answering:
 
     @asynccontextmanager
     async def _answering(self) -> AsyncIterator["_Answer"]:
-        async with self.serving.pinned(self.body.model) as pinned:
+        async with self.serving.pinned(self.body.model, self.record.client) as pinned:
             version = Uncorrected(pinned)
             choice = await self._choice(pinned)
             self.record.model, self.record.prompt_tokens = SOURCE, len(choice.prompt_ids)

@@ -14,7 +14,7 @@ from deltaserve.server.processes.wire import messages as m
 from deltaserve.server.processes.wire.frames import Wire
 from deltaserve.server.processes.wire.translation import fault
 from deltaserve.server.processes.wire.version_facts import facts
-from deltaserve.server.serving.admission import Places
+from deltaserve.server.serving.admission.places import Places, Reservation
 from deltaserve.server.serving.ports import Offsets, Version
 
 # What `Ask` may name.
@@ -49,10 +49,13 @@ class FrontEnd:
         self._asked: set[asyncio.Task[None]] = set()
         self._versions: dict[int, Version] = {}
         self._streams: dict[int, EngineSide] = {}
+        self._reservations: dict[int, Reservation] = {}
         self._handlers: Mapping[type[Any], Callable[[Any], None]] = {
             m.Pin: lambda pin: self._hold(pin.id, self._pinned(pin)),
-            m.Reserve: lambda asked: self._hold(asked.id, _nothing(self._places.reserved(asked.count))),
-            m.TakePlace: lambda asked: self._hold(asked.id, _nothing(self._places.place(asked.timeout_s))),
+            m.Count: lambda asked: self._start(self._answer(asked.id, self._places.request(asked.client))),
+            m.Reserve: lambda asked: self._hold(asked.id, self._reserved(asked)),
+            m.TakePlace: lambda asked: self._hold(asked.id, self._placed(asked)),
+            m.Spend: self._spend,
             m.Open: lambda opening: self._hold(opening.id, self._opened(opening)),
             m.Drop: self._drop,
             m.Ask: lambda ask: self._start(self._answer(ask.id, self._ask(ask))),
@@ -99,6 +102,24 @@ class FrontEnd:
                 yield _encode(facts(version))
             finally:
                 del self._versions[pin.id]
+
+    @asynccontextmanager
+    async def _reserved(self, asked: m.Reserve) -> AsyncIterator[bytes]:
+        async with self._places.reserved(asked.client, asked.count, asked.prompt_tokens) as reservation:
+            self._reservations[asked.id] = reservation
+            try:
+                yield _encode(reservation.standing)
+            finally:
+                del self._reservations[asked.id]
+
+    @asynccontextmanager
+    async def _placed(self, asked: m.TakePlace) -> AsyncIterator[bytes]:
+        async with self._reservations[asked.reservation].place(asked.timeout_s):
+            yield _encode(None)
+
+    def _spend(self, spent: m.Spend) -> None:
+        if reservation := self._reservations.get(spent.reservation):
+            reservation.spent(spent.tokens)
 
     @asynccontextmanager
     async def _opened(self, opening: m.Open) -> AsyncIterator[bytes]:
@@ -149,10 +170,3 @@ def places_of(error: BaseException) -> list[str]:
         where.append(f"{at.tb_frame.f_code.co_filename}:{at.tb_lineno}")
         at = at.tb_next
     return where
-
-
-@asynccontextmanager
-async def _nothing(context: AbstractAsyncContextManager[Any]) -> AsyncIterator[bytes]:
-    """The context; its answer says only that it was entered."""
-    async with context:
-        yield _encode(None)

@@ -11,7 +11,7 @@ import uvloop
 
 from deltaserve.server.processes.engine.connection import FrontEnd
 from deltaserve.server.processes.handover import Handover, Parent
-from deltaserve.server.serving.admission import LocalPlaces
+from deltaserve.server.serving.admission.places import LocalPlaces
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import log_config, logger, send_structlog_to_logging
 from deltaserve.server.wiring import SWITCH_INTERVAL_S, open_here

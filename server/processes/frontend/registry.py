@@ -11,6 +11,7 @@ from deltaserve.server.processes.frontend.link import Connection, EngineLink
 from deltaserve.server.processes.frontend.session import RemoteSession
 from deltaserve.server.processes.frontend.tokenizers import Tokenizers
 from deltaserve.server.processes.wire import messages as m
+from deltaserve.server.serving.admission.clients import Client, Standing
 from deltaserve.server.serving.ports import Json, Tokenizer, Version
 
 if TYPE_CHECKING:
@@ -56,6 +57,23 @@ class RemoteVersion:
         return RemoteSession(self.connection, stream)
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteReservation:
+    """`Reservation` of places that the engine process counts."""
+
+    standing: Standing
+    connection: Connection
+    taken: int
+
+    @asynccontextmanager
+    async def place(self, timeout_s: float | None) -> AsyncIterator[None]:
+        async with self.connection.holding(lambda place: m.TakePlace(place, self.taken, timeout_s)):
+            yield
+
+    def spent(self, tokens: int) -> None:
+        self.connection.tell(m.Spend(self.taken, tokens))
+
+
 class RemoteRegistry:
     """`ports.Offsets` and `admission.Places`: which version answers, and who may run, is decided in the engine process.
 
@@ -79,14 +97,16 @@ class RemoteRegistry:
             yield RemoteVersion(facts, await self._tokenizers.of(facts), connection, pin)
 
     @asynccontextmanager
-    async def reserved(self, count: int) -> AsyncIterator[None]:
-        async with self.link.connection.holding(lambda taken: m.Reserve(taken, count)):
-            yield
+    async def reserved(self, client: Client, count: int, prompt_tokens: int) -> AsyncIterator[RemoteReservation]:
+        connection = self.link.connection
+        async with connection.holding(lambda taken: m.Reserve(taken, client, count, prompt_tokens)) as (taken, reply):
+            yield RemoteReservation(msgspec.msgpack.decode(reply.value, type=Standing), connection, taken)
 
-    @asynccontextmanager
-    async def place(self, timeout_s: float | None) -> AsyncIterator[None]:
-        async with self.link.connection.holding(lambda taken: m.TakePlace(taken, timeout_s)):
-            yield
+    async def request(self, client: Client) -> Standing:
+        connection = self.link.connection
+        asked = connection.new_id()
+        reply: m.Done = await connection.ask(asked, m.Count(asked, client))
+        return msgspec.msgpack.decode(reply.value, type=Standing)
 
     async def cards(self) -> Sequence[tuple[str, float, Version]]:
         connection = self.link.connection

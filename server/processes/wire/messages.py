@@ -11,6 +11,7 @@ import msgspec
 from deltaserve.server.decoding.correction import TailPolicy
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
+from deltaserve.server.serving.admission.clients import Client
 
 
 class _Message(msgspec.Struct, array_like=True, gc=False):
@@ -106,14 +107,35 @@ class Pin(_Message, tag="pin"):
     model: str | None
 
 
-class Reserve(_Message, tag="reserve"):
+class Count(_Message, tag="count"):
+    """`Places.request`. Answered with a Standing."""
+
     id: int
+    client: Client
+
+
+class Reserve(_Message, tag="reserve"):
+    """Answered with a Standing."""
+
+    id: int
+    client: Client
     count: int
+    prompt_tokens: int
 
 
 class TakePlace(_Message, tag="place"):
+    """Of what was reserved as `reservation`."""
+
     id: int
+    reservation: int
     timeout_s: float | None
+
+
+class Spend(_Message, tag="spend"):
+    """`Reservation.spent`."""
+
+    reservation: int
+    tokens: int
 
 
 class Open(_Message, tag="open"):
@@ -228,8 +250,10 @@ class Failed(_Message, tag="failed"):
 
 ToEngine = (
     Pin
+    | Count
     | Reserve
     | TakePlace
+    | Spend
     | Open
     | Drop
     | Ask

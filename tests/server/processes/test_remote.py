@@ -2,14 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deltaserve.errors import BadRequest, Conflict, ModelNotFound, OffsetUnavailable, RateLimited, Unavailable
+from deltaserve.errors import (
+    BadRequest,
+    Conflict,
+    KeyLimited,
+    ModelNotFound,
+    OffsetUnavailable,
+    RateLimited,
+    Unavailable,
+)
 from deltaserve.offset_models.registry.audit import Actor
 from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.weights import WeightsPool
@@ -25,8 +33,9 @@ from deltaserve.server.decoding.policy import Guard, Naming, Policy
 from deltaserve.server.decoding.scoring import score
 from deltaserve.server.decoding.stream import Step, Stream
 from deltaserve.server.processes.engine.connection import FrontEnd
-from deltaserve.server.processes.frontend.registry import RemoteRegistry
-from deltaserve.server.serving.admission import LocalPlaces
+from deltaserve.server.processes.frontend.registry import RemoteRegistry, RemoteReservation
+from deltaserve.server.serving.admission.clients import ANYBODY, Client, Left
+from deltaserve.server.serving.admission.places import LocalPlaces
 from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Version
 from deltaserve.server.telemetry import logger
@@ -87,7 +96,7 @@ async def site(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     offsets = Registry(WeightsPool(engine, tmp_path / "root"), root=tmp_path / "root", served="toy", folder=tmp_path)
     await offsets.start("a")
     await offsets.load("b", "b")
-    places, local = LocalPlaces(2, 1), LocalRegistry(offsets)
+    places, local = LocalPlaces(2, 1, now=lambda: 0.0), LocalRegistry(offsets)
     connections: list[FrontEnd] = []
 
     def connected() -> Any:
@@ -246,34 +255,55 @@ async def test_operators_see_and_change_what_the_engine_process_holds(site: Site
             await remote.activate("b", quorum=2, actor=WHO)
 
 
+def reserved(registry: RemoteRegistry, count: int) -> AbstractAsyncContextManager[RemoteReservation]:
+    return registry.reserved(ANYBODY, count, 0)
+
+
 async def test_places_are_those_of_all_front_ends_together(site: Site) -> None:
     async with site.front_end() as one, site.front_end() as other:
-        async with one.reserved(2), one.place(1.0), other.reserved(1), other.place(1.0):
+        async with reserved(one, 2) as first, first.place(1.0), reserved(other, 1) as second, second.place(1.0):
             with pytest.raises(RateLimited, match="too many requests"):
-                await other.reserved(1).__aenter__()
+                await reserved(other, 1).__aenter__()
             with pytest.raises(RateLimited, match=r"0\.01 s"):
-                await one.place(0.01).__aenter__()
+                await first.place(0.01).__aenter__()
         with pytest.raises(BadRequest):
-            await one.reserved(4).__aenter__()
-        async with other.reserved(3), other.place(1.0), other.place(1.0):
+            await reserved(one, 4).__aenter__()
+        async with reserved(other, 3) as third, third.place(1.0), third.place(1.0):
             pass
+
+
+async def test_the_limits_of_a_key_are_those_of_all_front_ends_together(site: Site) -> None:
+    key = Client("alice", streams=2, requests_per_minute=2, tokens_per_minute=100)
+    async with site.front_end() as one, site.front_end() as other:
+        assert (await one.request(key)).requests == Left(2, 1, 30.0)
+        assert (await other.request(key)).wait_s is None
+        assert (await one.request(key)).wait_s == 30.0
+        async with one.reserved(key, 2, 10) as reservation:
+            assert reservation.standing.tokens == Left(100, 90, pytest.approx(6))
+            with pytest.raises(KeyLimited, match="2 answers under way"):
+                await other.reserved(key, 1, 1).__aenter__()
+            reservation.spent(150)
+        await until(lambda: not any(connection._reservations for connection in site.connections))
+        with pytest.raises(KeyLimited, match="100 tokens a minute") as refused:
+            await other.reserved(key, 1, 1).__aenter__()
+        assert refused.value.retry_after_s == pytest.approx(36.6)
 
 
 async def test_what_a_lost_front_end_held_is_given_back(site: Site) -> None:
     async with site.front_end() as one:
-        await one.reserved(3).__aenter__()
-        await one.place(1.0).__aenter__()
+        held = await reserved(one, 3).__aenter__()
+        await held.place(1.0).__aenter__()
         version: Version = await one.pinned("toy@b").__aenter__()
         await version.open(1.0)
         await site.offsets.unload("b")
         assert site.engine.sessions == 1 and len(site.engine.loaded) == 2
     await until(lambda: site.engine.sessions == 0 and len(site.engine.loaded) == 1)
-    async with site.front_end() as other, other.reserved(3), other.place(1.0), other.place(1.0):
+    async with site.front_end() as other, reserved(other, 3) as all_three, all_three.place(1.0), all_three.place(1.0):
         pass
 
 
 async def test_a_wait_that_is_cancelled_takes_no_place(site: Site) -> None:
-    async with site.front_end() as remote:
+    async with site.front_end() as front_end, reserved(front_end, 3) as remote:
         async with remote.place(1.0), remote.place(1.0):
             waiting = asyncio.create_task(remote.place(None).__aenter__())
             await asyncio.sleep(0.02)

@@ -38,7 +38,7 @@ class Family:
     def pids(self, role: str) -> list[int]:
         """Of those that run."""
         found = [int(path.name.rpartition("-")[2]) for path in self.folder.glob(f"{role}-*")]
-        return [pid for pid in found if runs(pid)]
+        return sorted(pid for pid in found if runs(pid))
 
     @property
     def all(self) -> list[int]:
@@ -74,6 +74,9 @@ def family(folder: Path) -> Iterator[Family]:
 
 def test_what_dies_is_started_again_the_others_stay_and_a_signal_ends_all_in_order(tmp_path: Path) -> None:
     with family(tmp_path) as one:
+        one.tell(signal.SIGHUP)  # the file of keys is the front-ends' to read
+        eventually(lambda: one.pids("again-frontend") == one.pids("frontend"))
+        assert not one.pids("again-engine")
         for role in ("engine", "frontend"):
             before, dead = set(one.all), one.pids(role)[0]
             crash(dead)

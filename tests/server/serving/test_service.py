@@ -1,13 +1,17 @@
 """Admission and the way from pieces to a client."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from deltaserve.errors import BadRequest, RateLimited, UpstreamUnreachable
 from deltaserve.server.decoding.stream import Piece
-from deltaserve.server.serving.admission import Gate, LocalPlaces
+from deltaserve.server.serving.admission.clients import ANYBODY
+from deltaserve.server.serving.admission.gate import Gate
+from deltaserve.server.serving.admission.places import LocalPlaces
 from deltaserve.server.serving.outbox import Outbox
 from deltaserve.server.serving.ports import Backends
 from deltaserve.server.serving.service import Serving
@@ -74,7 +78,7 @@ async def test_places_are_given_in_the_order_of_arrival() -> None:
     order: list[int] = []
 
     async def enter(number: int) -> None:
-        async with door.reserved(1) as ticket, ticket.place():
+        async with door.reserved(ANYBODY, 1) as ticket, ticket.place():
             order.append(number)
             await asyncio.sleep(0)
 
@@ -84,23 +88,23 @@ async def test_places_are_given_in_the_order_of_arrival() -> None:
 
 async def test_a_full_queue_refuses_requests_until_a_place_is_free() -> None:
     door = gate(max_streams=1, max_queue=1)
-    async with door.reserved(2):
+    async with door.reserved(ANYBODY, 2):
         with pytest.raises(RateLimited):
-            await door.reserved(1).__aenter__()
-    async with door.reserved(2):
+            await door.reserved(ANYBODY, 1).__aenter__()
+    async with door.reserved(ANYBODY, 2):
         pass
     with pytest.raises(BadRequest):
-        await door.reserved(3).__aenter__()
+        await door.reserved(ANYBODY, 3).__aenter__()
 
 
 async def test_a_cancelled_wait_leaks_no_place() -> None:
     door = gate(max_streams=1)
-    async with door.reserved(1) as ticket, ticket.place(), door.reserved(1) as other:
+    async with door.reserved(ANYBODY, 1) as ticket, ticket.place(), door.reserved(ANYBODY, 1) as other:
         waiting = asyncio.create_task(other.place().__aenter__())
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    async with door.reserved(1) as ticket, asyncio.timeout(1), ticket.place():
+    async with door.reserved(ANYBODY, 1) as ticket, asyncio.timeout(1), ticket.place():
         pass
 
 
@@ -111,9 +115,9 @@ async def test_the_queue_timeout_is_for_a_requests_first_choice_only() -> None:
         async with ticket.place():
             await asyncio.sleep(0.04)
 
-    async with door.reserved(4) as ticket:
+    async with door.reserved(ANYBODY, 4) as ticket:
         await asyncio.gather(*(hold(number) for number in range(4)))
-    async with door.reserved(1) as busy, door.reserved(1) as late, busy.place():
+    async with door.reserved(ANYBODY, 1) as busy, door.reserved(ANYBODY, 1) as late, busy.place():
         with pytest.raises(RateLimited, match=r"0\.05 s"):
             await late.place().__aenter__()
 
@@ -121,8 +125,10 @@ async def test_the_queue_timeout_is_for_a_requests_first_choice_only() -> None:
 class Stuck(OneVersion):
     """Of an engine process that is there and does not answer."""
 
-    def pinned(self, model: str | None) -> Any:
-        return LocalPlaces(0, 1).place(None)
+    @asynccontextmanager
+    async def pinned(self, model: str | None) -> AsyncIterator[Any]:
+        await asyncio.Event().wait()
+        yield
 
     async def engine_stats(self) -> dict[str, float]:
         await asyncio.Event().wait()
