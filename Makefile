@@ -20,7 +20,7 @@ define venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool drill-fleet lint-deploy golden-tofu table-tofu table-training table-training-real table-about table-schemas report-demo clean
+.PHONY: help setup demo check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool drill-clients drill-fleet lint-deploy golden-tofu table-tofu table-training table-training-real table-about table-schemas report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,9 @@ drill-processes: setup ## front-ends, engine and parent killed under load; build
 
 drill-pool: setup ## three black boxes of one model killed in turn under load, and one that answers 429; build/bench/pool.json
 	$(BIN)/python -m benchmarks.drill_pool $(ARGS)
+
+drill-clients: setup ## 1,000 clients that leave at random moments, and four times as many as there is room for; build/bench/clients.json
+	$(BIN)/python -m benchmarks.drill_clients $(ARGS)
 
 drill-fleet: setup ## three replicas over Redis behind HAProxy: swaps under load, and each of them cut off or killed; build/bench/fleet.json
 	@for needed in redis-server haproxy; do command -v $$needed >/dev/null || { echo "There is no $$needed on PATH: apt-get install $$needed"; exit 2; }; done

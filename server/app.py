@@ -26,6 +26,7 @@ from deltaserve.server.api.access.cors import Cors
 from deltaserve.server.api.access.middleware import BodyLimit, RequestContext
 from deltaserve.server.api.access.privilege import Privilege
 from deltaserve.server.api.access.reloading import KeysFile, ignore_hangups, key_ring
+from deltaserve.server.api.access.room import RequireRoom
 from deltaserve.server.api.doors.messages import route as messages
 from deltaserve.server.api.doors.responses import route as responses
 from deltaserve.server.api.replies.exchange import Spellings
@@ -197,6 +198,7 @@ def _layers(settings: Settings, serving: Serving, ring: KeyRing | None, log: Any
         layers.append(Middleware(RequireKey, ring, serving))
     if settings.admin_shares_address:
         layers += admin_layer(settings)
+    layers.append(Middleware(RequireRoom, serving))
     return [*layers, Middleware(BodyLimit, settings.max_body_bytes, settings.body_timeout_s)]
 
 

@@ -26,6 +26,7 @@ class Limiter:
     accepted: int = 0
     refused: int = 0
     early: int = 0  # calls that came before the Retry-After of an earlier refusal was over
+    open: int = 0  # calls under way
     on: bool = False
     _refused_at: float = -1e9
     _until: float = -1e9
@@ -41,9 +42,17 @@ class Limiter:
                     writer.write(_refusal())
                     await writer.drain()
                 else:
-                    await _forward(request, self.port, reader, writer)
+                    await self._passed_on(request, reader, writer)
                     break
         writer.close()
+
+    async def _passed_on(self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        generates = request.startswith(b"POST /v1/completions")
+        self.open += generates
+        try:
+            await _forward(request, self.port, reader, writer)
+        finally:
+            self.open -= generates
 
     def close(self) -> None:
         for task in self._connections:

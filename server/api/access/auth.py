@@ -84,6 +84,8 @@ class RequireKey:
             await self._count(record)
         except DeltaserveError as error:
             record.error = error.code
+            if error.retryable and error.retry_after_s is None:
+                error.retry_after_s = self._serving.settings.retry_after_s
             return await error_response(error, scope)(scope, receive, send)
         return await self._app(scope, receive, send)
 

@@ -102,6 +102,9 @@ class RemoteRegistry:
         async with connection.holding(lambda taken: m.Reserve(taken, client, count, prompt_tokens)) as (taken, reply):
             yield RemoteReservation(msgspec.msgpack.decode(reply.value, type=Standing), connection, taken)
 
+    def check_room(self, client: Client) -> None:
+        pass  # the engine process knows
+
     async def request(self, client: Client) -> Standing:
         connection = self.link.connection
         asked = connection.new_id()

@@ -33,6 +33,9 @@ class Places(Protocol):
     async def request(self, client: Client) -> Standing:
         """Counts a request; `wait_s` says where it is one too many."""
 
+    def check_room(self, client: Client) -> None:
+        """Raises RateLimited where one choice more of the client would be refused, as far as this process knows."""
+
     def reserved(self, client: Client, count: int, prompt_tokens: int) -> AbstractAsyncContextManager[Reservation]:
         """Room for `count` choices, running or waiting. Raises RateLimited; BadRequest when there can never be."""
 
@@ -110,6 +113,10 @@ class LocalPlaces:
         """So many at a time; before the first choice comes."""
         self._turns = Turns(running)
         self._capacity = running + self._waiting
+
+    def check_room(self, client: Client) -> None:
+        if self._capacity:  # else the engine is not there yet
+            self._displaced(client.name, 1)
 
     async def request(self, client: Client) -> Standing:
         return self._accounts.of(client).request()
