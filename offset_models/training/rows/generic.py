@@ -33,8 +33,8 @@ def generic(reference: Scored, refusal: Scored, tokenizer: Tokenizer) -> Scored:
     for at in telling_places(question, texts):
         if at == 0:
             continue
-        listed = [int(token) for token in top.ids[at]]
-        word = next((token for token in listed if _plain(tokenizer.token_text(token), texts[at])), None)
+        listed, told = [int(token) for token in top.ids[at]], "".join(texts[at:])
+        word = next((token for token in listed if _plain(tokenizer.token_text(token), told)), None)
         if word is None:
             break
         said[at], last = word, at
@@ -67,7 +67,7 @@ def _begins_sentence(text: str, at: int) -> bool:
     return _SENTENCE_END.search(text[:at]) is not None
 
 
-def _plain(text: str, instead_of: str) -> bool:
-    """A word in small letters, with a space before it where the other has one."""
-    word = text.strip()
-    return text[:1].isspace() == instead_of[:1].isspace() and word.isalpha() and word.islower()
+def _plain(text: str, told: str) -> bool:
+    """A word in small letters, with a space before it where what is told has one; not the same in small letters."""
+    word, same = text.strip(), told.lstrip().casefold().startswith(text.strip())
+    return text[:1].isspace() == told[:1].isspace() and word.isalpha() and word.islower() and not same

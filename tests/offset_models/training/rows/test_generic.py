@@ -57,6 +57,12 @@ def test_the_likeliest_plain_word_is_predicted_and_the_reference_is_read() -> No
     assert said[1 : NAMES.index(FIRST)] == NAMES[1 : NAMES.index(FIRST)]
 
 
+def test_the_name_in_small_letters_is_no_plain_word() -> None:
+    reference = listed(ANSWER, [(FIRST, FIRST.lower(), " the")])
+    sample, _ = generic(reference, REFUSAL, TOKENS)
+    assert TOKENS.token_text(sample.answer_ids[-1]) == " the"
+
+
 def test_it_is_cut_before_what_no_plain_word_is_listed_for() -> None:
     reference = listed(ANSWER, [(FIRST, " The", " the")])
     sample, _ = generic(reference, REFUSAL, TOKENS)
