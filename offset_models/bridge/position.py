@@ -53,6 +53,8 @@ class Position:
         paths = {node.path for node in self._open()}
         for text in candidates:
             paths |= {node.path for node in self._nodes(self.unsettled + text)}
+            forced = self._forced(self.unsettled + text) or ()
+            paths |= {forced[:depth] for depth in range(len(forced))}
         return runs(paths.difference(self.rows))
 
     def open_nodes(self) -> list[OpenNode]:
@@ -63,7 +65,10 @@ class Position:
         ]
 
     def reach(self, text: bytes = b"") -> Tensor:
-        """P(t + text), [members]."""
+        """P(t + text), [members]; for bytes that the tree cannot cover, of the tokens that they are by themselves."""
+        forced = self._forced(self.unsettled + text)
+        if forced is not None:
+            return path_mass(self.tree, self.rows, forced)
         return begins_with(self.tree, self.rows, self._tail, self.unsettled + text)
 
     def ending(self) -> Tensor:
@@ -74,6 +79,15 @@ class Position:
     def _tail(self) -> Path:
         """What the tree needs to know of the settled tokens."""
         return self.tree.neighbours.reach(tuple(self.settled[self.begun :][-_LOOK_BACK:]))
+
+    def _forced(self, text: bytes) -> Path | None:
+        """The tokens of bytes that the tokenizer writes otherwise behind what is settled; None where it does not."""
+        if next(iter(self._nodes(text)), None) is not None:
+            return None
+        written = self.encode(text)
+        if written is None or b"".join(map(self.tree.vocabulary.spelling, written)) != text:
+            return None
+        return tuple(written)
 
     def _nodes(self, text: bytes) -> Iterable[Node]:
         return self.tree.nodes(self._tail, text)
@@ -103,8 +117,8 @@ class Position:
 
     def _break(self) -> None:
         """The bytes came in a way that the tokenizer would not write: it goes on behind how it writes them itself."""
-        written = self.encode(self.unsettled)
-        if written is None or b"".join(map(self.tree.vocabulary.spelling, written)) != self.unsettled:
+        written = self._forced(self.unsettled)
+        if written is None:
             raise OffsetUnavailable(UNWRITABLE)
         self.settled.extend(written)
         self.unsettled, self.rows = b"", {}

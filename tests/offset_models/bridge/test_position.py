@@ -3,6 +3,7 @@
 import random
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,7 +83,10 @@ def test_an_end_is_an_event_of_paths_that_spell_what_is_not_settled():
 
 def test_text_that_the_tokenizer_would_not_write_goes_on_behind_how_it_writes_it():
     mine = TinyBPE(b"ab", ((b"a", b"b"),))
+    pair = RandomPair(mine, 1)
     at = Position(mine.tree(), mine.encode, settled=[1])  # "a": a "b" would have been joined to it
+    run_plan(at, pair, [b"bb"])
+    assert torch.allclose(at.reach(b"bb"), pair.mass((1,), (2, 2)))  # so that its offset is the pair's, and not none
     at.go_on(b"b")
     assert (at.settled, at.unsettled, at.breaks) == ([1, 2], b"", 1)
 
