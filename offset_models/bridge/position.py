@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.bridge.neighbours import Path
-from deltaserve.offset_models.bridge.probabilities import NodeRow, begins_with, ends_after, path_mass
+from deltaserve.offset_models.bridge.probabilities import NodeRow, begins_with, ends_after, most_mass, path_mass
 from deltaserve.offset_models.bridge.row import OpenNode
 from deltaserve.offset_models.bridge.tree import ByteTree, Node
 
@@ -48,14 +48,27 @@ class Position:
         self.unsettled += text
         self._settle()
 
-    def plan(self, candidates: Iterable[bytes] = ()) -> list[Run]:
-        """The rows that are missing for what is open and for the bytes of these candidates."""
-        paths = {node.path for node in self._open()}
-        for text in candidates:
-            paths |= {node.path for node in self._nodes(self.unsettled + text)}
-            forced = self._forced(self.unsettled + text) or ()
-            paths |= {forced[:depth] for depth in range(len(forced))}
-        return runs(paths.difference(self.rows))
+    def plan(self, candidates: Iterable[bytes] = (), slack: float = 0.0) -> list[Run]:
+        """The rows that are missing for what is open and for the bytes of these candidates.
+
+        With a `slack`, nodes are left out whose whole mass is at most that share of what is known of their candidate:
+        each moves its offset by at most so many nats. Plans come in rounds then, until one is empty.
+        """
+        paths = {node.path for node in self._open()}.difference(self.rows)
+        if not (paths and slack):
+            for text in candidates:
+                paths.update(self._wanted(self.unsettled + text, slack))
+        return runs(paths)
+
+    def _wanted(self, text: bytes, slack: float) -> set[Path]:
+        """Paths whose rows are missing for P(text)."""
+        forced = self._forced(text) or ()
+        ways = {node.path for node in self._nodes(text)} | {forced[:depth] for depth in range(len(forced))}
+        missing = ways.difference(self.rows)
+        if not (missing and slack) or forced:
+            return missing
+        enough = slack * begins_with(self.tree, self.rows, self._tail, text, told=True)
+        return {path for path in missing if (most_mass(self.tree, self.rows, path) > enough).any()}
 
     def open_nodes(self) -> list[OpenNode]:
         """With their rows. Raises KeyError where the plan has not been run."""
@@ -65,11 +78,14 @@ class Position:
         ]
 
     def reach(self, text: bytes = b"") -> Tensor:
-        """P(t + text), [members]; for bytes that the tree cannot cover, of the tokens that they are by themselves."""
+        """P(t + text) as far as rows tell it, [members].
+
+        Of bytes that the tree cannot cover it is the probability of the tokens that they are by themselves.
+        """
         forced = self._forced(self.unsettled + text)
         if forced is not None:
             return path_mass(self.tree, self.rows, forced)
-        return begins_with(self.tree, self.rows, self._tail, self.unsettled + text)
+        return begins_with(self.tree, self.rows, self._tail, self.unsettled + text, told=True)
 
     def ending(self) -> Tensor:
         """Probability that the answer ends here, [members]; over `reach()` it is that of the end."""

@@ -58,15 +58,24 @@ def path_mass(tree: ByteTree, rows: Rows, path: Path) -> Tensor:
     return mass
 
 
-def begins_with(tree: ByteTree, rows: Rows, settled: Path, x: bytes) -> Tensor:
+def most_mass(tree: ByteTree, rows: Rows, path: Path) -> Tensor:
+    """What m(path) is at most, by the rows that are there, [members]."""
+    told = next((depth for depth in range(len(path)) if path[:depth] not in rows), len(path))
+    return path_mass(tree, rows, path[:told])
+
+
+def begins_with(tree: ByteTree, rows: Rows, settled: Path, x: bytes, *, told: bool = False) -> Tensor:
     """P(x) behind the settled tokens, [members]; 1 for no bytes, 0 where the tokenizer cannot write x there.
 
-    `rows` holds the row of every node of x. Raises KeyError for one that it lacks.
+    `rows` holds the row of every node of x. Raises KeyError for one that it lacks, unless only what the rows tell is
+    wanted (`told`): then P(x) is at least that.
     """
     if not x:
         return torch.ones_like(rows[()].ends)
     total = torch.zeros_like(rows[()].ends)
     for node in tree.nodes(settled, x):
+        if told and node.path not in rows:
+            continue
         first, end = tree.vocabulary.interval(node.rest)
         total = total + path_mass(tree, rows, node.path) * rows[node.path].probabilities[:, first:end].sum(-1)
     return total

@@ -1,14 +1,14 @@
 """One stream of a black box whose tokenizer is not the pair's: rows of its vocabulary, from rows of the pair's."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from deltaserve.errors import BadRequest, OffsetUnavailable
 from deltaserve.offset_models.bridge.bridge import Bridge
-from deltaserve.offset_models.bridge.position import Position
+from deltaserve.offset_models.bridge.position import Position, Run
 from deltaserve.offset_models.bridge.probabilities import node_row
 from deltaserve.offset_models.bridge.row import BridgedRow, bridged_row
 from deltaserve.server.decoding.correction import TailPolicy
@@ -19,6 +19,7 @@ from deltaserve.server.decoding.protocols import OffsetRow, OffsetSession, Propo
 from deltaserve.server.decoding.scoring import ScoredToken, score_tokens
 
 _WITHIN: Final = "The offset's tokenizer is not the black box's: the prompt of such a chat cannot be scored."
+_SLACK: Final = 1e-3  # nats that a row which is left out may move an offset
 _KEPT: Final = 8  # places of the last positions, with their rows: a block of drafts is looked at twice
 
 
@@ -135,9 +136,13 @@ class BridgedSession(RowSession):
         if len(others) > _KEPT and first != current:
             self._places[first].rows.clear()
 
-    async def _compute(self, at: Position, words: Iterable[bytes]) -> None:
+    async def _compute(self, at: Position, words: Collection[bytes]) -> None:
         """The rows that are missing, in chunks of tokens that stand in a row."""
-        for run in at.plan(words):
+        while plan := at.plan(words, _SLACK):
+            await self._run(at, plan)
+
+    async def _run(self, at: Position, plan: Iterable[Run]) -> None:
+        for run in plan:
             ids, before = [*at.settled, *run.path], len(at.settled)
             for place, depth in enumerate(run.wanted):
                 row = await self._inner.row(ids[: before + depth])

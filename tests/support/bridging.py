@@ -125,9 +125,9 @@ def position(bpe: TinyBPE, settled: Path = ()) -> Position:
     return Position(bpe.tree(), bpe.encode, list(settled))
 
 
-def run_plan(at: Position, pair: RandomPair, candidates: Iterable[bytes] = ()) -> int:
+def run_plan(at: Position, pair: RandomPair, candidates: Iterable[bytes] = (), slack: float = 0.0) -> int:
     """Computes what the plan asks for; returns how many rows that were."""
-    plan = at.plan(candidates)
+    plan = at.plan(candidates, slack)
     for run in plan:
         for depth in run.wanted:
             at.rows[run.path[:depth]] = pair.rows(tuple(at.settled))[run.path[:depth]]

@@ -62,6 +62,22 @@ def test_what_is_settled_and_what_is_not_are_the_emitted_bytes(mine, box, seed):
         assert len(at.unsettled) <= 2 * at.tree.vocabulary.longest
 
 
+@few
+@given(bpes, bpes, seeds, st.sampled_from([0.5, 0.01]))
+def test_rows_that_are_left_out_move_an_offset_by_no_more_than_they_may(mine, box, seed, slack):
+    pair, exact, near = RandomPair(mine, seed), position(mine), position(mine)
+    for at in (exact, near):
+        at.go_on(answer(box, seed, 1)[0])
+    run_plan(exact, pair, box.words[1:])
+    while run_plan(near, pair, box.words[1:], slack):
+        pass
+    assert near.rows.keys() <= exact.rows.keys()
+    for word in box.words[1:]:
+        left_out = {node.path for node in near.tree.nodes((), near.unsettled + word)}.difference(near.rows)
+        apart = (exact.reach(word).log() - near.reach(word).log()).abs().max()
+        assert float(apart) <= slack * len(left_out) + 1e-9
+
+
 def test_rows_of_an_accepted_path_are_not_computed_again():
     mine = TinyBPE(b"abc", ((b"a", b"b"), (b"ab", b"c")))
     pair, at = RandomPair(mine, 1), position(mine)
