@@ -49,6 +49,7 @@ async def open_versions(
     engine.start()
     try:
         bases = {} if base is None else _OneBase(base)
+        registry: Registry
 
         def accept(new: "Checkpoint") -> None:
             if bridges is None:
