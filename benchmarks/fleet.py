@@ -8,6 +8,7 @@ python -m benchmarks.fleet --measured                          against 1, 2 and 
 """
 
 import argparse
+import gc
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ def plan_of(args: argparse.Namespace, replicas: int, costs: Costs, pace: Pace) -
         seconds=args.warm_s + counted_s,
         warm_s=args.warm_s,
         affinity=not args.no_affinity,
+        retry=not args.no_retry,
         trace=TRACES[args.trace],
         think_s=args.think_s,
         answer=args.answer,
@@ -85,6 +87,7 @@ def row_of(plan: Plan, costs: Costs, pace: Pace, tally: Tally) -> Row:
 
 
 def simulated(args: argparse.Namespace, costs: Costs, pace: Pace) -> list[Row]:
+    gc.disable()  # looking through millions of small objects for circles would take half the time
     holding = measured(args.drilled)
     rows = []
     for replicas in args.replicas:
@@ -154,6 +157,7 @@ def _arguments() -> argparse.Namespace:
     add("--replicas", type=_sizes, default=SIZES, metavar="N,N,…", help="1 to 1,000")
     add("--trace", choices=TRACES, default="steady")
     add("--no-affinity", action="store_true", help="any replica, and any black box for each call")
+    add("--no-retry", action="store_true", help="the proxy passes on the 503 of a replica that refuses")
     add("--load", type=float, default=0.8, help="people, as a share of those whose streams the replicas carry")
     add("--pace-ms", type=float, default=25.0, help="of a black box, a token")
     add("--first-ms", type=float, default=40.0, help="to its first token, without the prompt's computation")

@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, eq=False)
 class Talk:
-    """A conversation: what was said so far, the replica that its name leads to, and who knows which box has it."""
+    """A conversation: what was said so far, the replica that its name leads to, and who knows which box has it.
+
+    `spare`: where its name leads if `home` is away.
+    """
 
     tokens: int
     home: int
+    spare: int = 0
     known_to: tuple["Replica", int] | None = None  # and in which life
     box: "Box | None" = None
 

@@ -6,7 +6,7 @@ the replica's and the box's load at its beginning says; a replaced token ends th
 
 import heapq
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ class Plan:
     seconds: float = 30.0
     warm_s: float = 15.0
     affinity: bool = True
+    retry: bool = True  # the proxy asks another replica where one refuses
     trace: Trace = steady
     think_s: float = 5.0
     prompt: int = 500  # of a conversation's first question
@@ -108,13 +109,24 @@ class World:
             replica.queue.append(answer)
 
     def _front(self, session: int) -> Replica | None:
-        """The conversation's own, the next one if that is away; without affinity the less loaded of two."""
+        """Where the proxy sends it; one that refuses counts as away if the proxy tries again. None: all are away."""
+        return next(
+            (one for one in self._ways(self._talks[session]) if one.listed and (one.answers or not self.plan.retry)),
+            None,
+        )
+
+    def _ways(self, talk: Talk) -> Iterator[Replica]:
+        """The conversation's own replica, then others; without affinity the less loaded of two, then others."""
+        count = len(self.replicas)
         if self.plan.affinity:
-            home, count = self._talks[session].home, len(self.replicas)
-            ring = (self.replicas[(home + step) % count] for step in range(count))
-            return next((one for one in ring if one.listed), None)
-        pair = [one for one in (self._any(self.replicas) for _ in range(4)) if one.listed]
-        return min(pair[:2], key=lambda one: one.active + len(one.queue), default=None)
+            yield self.replicas[talk.home]
+            first = talk.spare
+        else:
+            pair = self._any(self.replicas), self._any(self.replicas)
+            yield min(pair, key=lambda one: one.active + len(one.queue))
+            first = self._random.randrange(count)
+        for step in range(count):
+            yield self.replicas[(first + step) % count]
 
     def _thinks(self, answer: Answer) -> None:
         talk = answer.talk
@@ -127,7 +139,8 @@ class World:
     def _talk(self, share: float) -> Talk:
         """A conversation of which this share has been said."""
         tokens = self.plan.prompt + int(share * (self._longest - self.plan.prompt))
-        return Talk(tokens, self._random.randrange(len(self.replicas)))
+        home, spare = (self._random.randrange(len(self.replicas)) for _ in range(2))
+        return Talk(tokens, home, spare)
 
     @property
     def _longest(self) -> int:

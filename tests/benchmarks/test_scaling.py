@@ -11,6 +11,7 @@ from benchmarks import fleet
 from benchmarks.scaling.arrivals import TRACES
 from benchmarks.scaling.costs import Costs, Stage, read
 from benchmarks.scaling.machines import Cache, Pace, Talk
+from benchmarks.scaling.plot import draw
 from benchmarks.scaling.swapping import DRILLED, Holding, measured, swap_s
 from benchmarks.scaling.world import Plan, Tally, World
 
@@ -64,10 +65,12 @@ def test_a_killed_replica_tears_its_own_answers_and_one_that_is_cut_off_refuses_
     assert (tally_of(plan).torn, tally_of(plan).refused) == (0, 0)
     killed = tally_of(replace(plan, killed=1))
     assert 0 < killed.torn <= 16
-    fenced = tally_of(replace(plan, cut_off=1))
+    plain = replace(plan, cut_off=1, retry=False)
+    fenced = tally_of(plain)
     assert fenced.torn == 0
     assert 0 < fenced.refused <= 10
-    assert tally_of(replace(plan, cut_off=1, health_s=5.0)).refused > fenced.refused
+    assert tally_of(replace(plain, health_s=5.0)).refused > fenced.refused
+    assert tally_of(replace(plain, retry=True)).refused == 0
 
 
 def test_a_cache_forgets_what_was_used_longest_ago() -> None:
@@ -120,3 +123,10 @@ def test_the_costs_that_come_with_it_give_a_table(
     written = json.loads((tmp_path / "build/bench/scaling.json").read_text())
     assert [row["replicas"] for row in written["rows"]] == [1, 2]
     assert written["rows"][1]["tokens_per_s"] > written["rows"][0]["tokens_per_s"] > 0
+    draw(written["rows"], tmp_path / "scaling.svg")
+    assert "<svg" in (tmp_path / "scaling.svg").read_text()
+
+
+def test_what_streams_need_is_four_fifths_of_what_replicas_carry() -> None:
+    (row,) = [row for row in fleet.needs([100, 1000], COSTS) if row["ms a token"] == 10]
+    assert (row["one replica carries"], row["100 streams"], row["1000 streams"]) == (16, 8, 79)
