@@ -87,7 +87,6 @@ def row_of(plan: Plan, costs: Costs, pace: Pace, tally: Tally) -> Row:
 
 
 def simulated(args: argparse.Namespace, costs: Costs, pace: Pace) -> list[Row]:
-    gc.disable()  # looking through millions of small objects for circles would take half the time
     holding = measured(args.drilled)
     rows = []
     for replicas in args.replicas:
@@ -189,4 +188,5 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
+    gc.disable()  # looking through millions of small objects for circles would take half the time
     main()
