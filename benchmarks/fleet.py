@@ -1,6 +1,6 @@
 """How a fleet grows, simulated from what one replica was measured to cost; writes build/bench/scaling.json.
 
-python -m benchmarks.fleet                                     1 to 1,000 replicas with one H200 each; a minute
+python -m benchmarks.fleet                                     1 to 1,000 replicas with one H200 each; two minutes
 python -m benchmarks.fleet --costs build/bench/gpu.json        with what bench-gpu (or bench-serving) measured
 python -m benchmarks.fleet --trace bursty --replicas 16 --kill 2 --cut-off 1
 python -m benchmarks.fleet --need 100,1000,10000               how many replicas so many streams need
