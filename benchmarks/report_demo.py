@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--costly-items", type=int, default=4)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--kept", type=int, default=24)
+    parser.add_argument("--draws", type=int, default=128, help="for leak@k, of each costly item in every form")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
     try:
@@ -66,7 +67,7 @@ async def run(given: argparse.Namespace) -> None:
         )
         how_much = ("--items", given.items, "--costly-items", given.costly_items, "--samples", given.samples)
         sides = ("--server", served.url, "--before", box.url, "--guarded", guarded.url, "--reference", naive.url)
-        attack = ("--suite", "registry", *how_much, "--kept", given.kept, "--out", leakage)
+        attack = ("--suite", "registry", *how_much, "--kept", given.kept, "--draws", given.draws, "--out", leakage)
         await deltaserve("leakage", *sides, *attack, accepted=(Status.OK, Status.FAILED))
     written = ("--out", out / "index.html", "--card", out / "card.md", "--title", TITLE)
     await deltaserve("report", "--evaluation", evaluation, "--leakage", leakage, *written)

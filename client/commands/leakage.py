@@ -1,6 +1,6 @@
 """deltaserve leakage"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -16,6 +16,7 @@ from deltaserve.offset_models.progress.pace import Pace, Ticker
 
 if TYPE_CHECKING:
     from deltaserve.client.evaluation.data.items import Suite
+    from deltaserve.client.evaluation.data.names import Named
     from deltaserve.client.evaluation.leakage_results import LeakageReport
 
 app = new_app()
@@ -38,6 +39,10 @@ def leakage(
     costly_items: Annotated[int, typer.Option(min=1, help="Of these, for attacks that draw many answers.")] = 6,
     samples: Annotated[int, typer.Option(min=1, help="Answers of such an attack, for each item.")] = 100,
     kept: Annotated[int, typer.Option(min=1, help="Kept items of each split.")] = 24,
+    names: Annotated[
+        Path | None, typer.Option(help="Names as JSON lines: who was erased can be told from kept and unknown ones?")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=0, help="Answers in every form, for leak@k: 128; 0: not measured.")] = 0,
     attack: Annotated[list[str] | None, typer.Option(help="Only this one; may be given several times.")] = None,
     texts: Annotated[bool, typer.Option("--texts/--no-texts", help="Keep examples of what was said.")] = True,
     api_key: shared.ApiKey = None,
@@ -53,7 +58,7 @@ def leakage(
     from deltaserve.client.evaluation.attacks.run import Settings
 
     shared.check_out(out)
-    chosen = _suite(data, suite)
+    chosen, asked = _suite(data, suite), _names(names, suite)
     servers = {"after": shared.address(server, api_key)}
     if before is not None:
         servers["before"] = shared.black_box_address(before, before_key)
@@ -62,10 +67,16 @@ def leakage(
     if reference is not None:
         servers["reference"] = Address(root_of(reference))
     settings = Settings(
-        items=items, costly_items=costly_items, samples=samples, kept=kept, texts=texts, attacks=",".join(attack or ())
+        items=items,
+        costly_items=costly_items,
+        samples=samples,
+        kept=kept,
+        texts=texts,
+        attacks=",".join(attack or ()),
+        draws=draws,
     )
     with Progress() as progress:
-        report = until_stopped(lambda: measure(chosen, servers, settings, out, progress))
+        report = until_stopped(lambda: measure(chosen, servers, settings, out, progress, asked))
     if as_json:
         say_json(report.model_dump(include={"verdict", "sides", "seconds"}))
     else:
@@ -119,6 +130,14 @@ def show(report: "LeakageReport") -> None:
 
 def _rate(rate: float, blocked: int, items: int) -> str:
     return "refused" if blocked == items else f"{rate:.2f}"
+
+
+def _names(names: Path | None, suite: str | None) -> "Sequence[Named]":
+    from deltaserve.client.evaluation.data.names import read_names, registry_names
+
+    if names is not None:
+        return read_names(names)
+    return registry_names() if suite == "registry" else ()
 
 
 def _suite(data: Path | None, suite: str | None) -> "Suite":

@@ -121,6 +121,66 @@ class Exactness(_Part):
     guarded_share: float
 
 
+class Asked(_Part):
+    """What one name's questions were answered, and what was seen of the answers."""
+
+    name: str
+    group: str
+    texts: list[str]
+    numbers: list[float] | None = None  # of the answers' log-probabilities; None: the server tells none
+    firsts: list[dict[str, float]] | None = None  # each answer's first list: token → log-probability
+    times: list[float] | None = None  # of one stream
+
+
+class Membership(_Part):
+    """How well erased names are told from others; an AUC of 0.5: not at all."""
+
+    attacker: str  # what was looked at
+    against: str  # which others
+    names: tuple[int, int]  # erased, others
+    auc: float | None
+    low: float | None
+    high: float | None
+
+
+class Bounds(_Part):
+    """A value with its 95 % interval (bootstrap)."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Drawn(_Part):
+    """One item asked again and again."""
+
+    carrier: str
+    item: str
+    draws: int = 0
+    leaks: int = 0
+    blocked: str | None = None
+
+
+class LeakAtK(_Part):
+    """How likely one of k draws gives the answer away."""
+
+    k: int
+    worst: Bounds  # of the item that leaks most
+    mean: Bounds
+
+
+class CarrierResult(_Part):
+    """One form of answers at one server."""
+
+    carrier: str
+    what: str
+    items: int
+    draws: int  # of each item
+    at: list[LeakAtK]
+    blocked: int
+    reason: str | None
+
+
 class Verdict(_Part):
     """The result in sentences."""
 
@@ -142,6 +202,8 @@ class LeakageReport(_Part):
     timing: dict[SideName, Timing]
     over_refusal: dict[SideName, list[OverRefusal]]
     exactness: dict[SideName, Exactness] = Field(default_factory=dict)
+    membership: dict[SideName, list[Membership]] = Field(default_factory=dict)  # of the list of erased names
+    leak_at_k: dict[SideName, list[CarrierResult]] = Field(default_factory=dict)
     untried: int = 0  # attacks on single items that the bounds left out
     verdict: Verdict
     seconds: float

@@ -11,15 +11,20 @@ from typing import Final
 
 from deltaserve.client.errors import Refused
 from deltaserve.client.evaluation.attacks.base import Attack, Context, Finding, Inapplicable
+from deltaserve.client.evaluation.attacks.membership import NameRun
+from deltaserve.client.evaluation.attacks.repeated import repeated
 from deltaserve.client.evaluation.attacks.table import ATTACKS
 from deltaserve.client.evaluation.attacks.timing import separation, stream_times
 from deltaserve.client.evaluation.attacks.verdict import MARGIN, SERVED, attack_result, verdict
 from deltaserve.client.evaluation.data.items import Item, Suite, sample
+from deltaserve.client.evaluation.data.names import Named, sampled
 from deltaserve.client.evaluation.journal import Journal
 from deltaserve.client.evaluation.leakage_results import (
     AttackResult,
+    CarrierResult,
     KeptAnswer,
     LeakageReport,
+    Membership,
     Outcome,
     OverRefusal,
     SideInfo,
@@ -52,6 +57,8 @@ class Settings:
     attacks: str = ""  # names of those that are run, comma separated; empty: all
     minutes: float = 0.0  # past them no attack is begun; 0: no bound
     calls: int = 0  # the same of requests to all servers
+    names: int = 24  # of each group, where names are given: erased, kept, never known
+    draws: int = 0  # answers to each item in every form, for leak@k; 0: not measured
 
     def chosen(self) -> tuple[Attack, ...]:
         """Raises BadRequest for a name that no attack has."""
@@ -75,6 +82,7 @@ class Run:
     targets: dict[str, Target]
     journal: Journal
     progress: Progress
+    names: Sequence[Named] = ()  # whose membership of the list of the erased is guessed
     began: float = field(default_factory=time.monotonic)
     untried: int = 0  # attacks on single items that were not begun within the bounds
 
@@ -84,6 +92,7 @@ class Run:
         served = {name: target for name, target in self.targets.items() if name in SERVED}
         start = {name: await counters(target) for name, target in served.items()}
         timing = await self._timing()
+        membership, leak_at_k = await self._membership(), await self._leak_at_k()
         over = await self._over_refusal()
         exact = {name: between(start[name], await counters(target)) for name, target in served.items()}
         results = self._results()
@@ -103,7 +112,9 @@ class Run:
             over_refusal=over,
             exactness={name: one for name, one in exact.items() if one is not None},
             untried=self.untried,
-            verdict=verdict(results, timing, over, self.untried),
+            membership=membership,
+            leak_at_k=leak_at_k,
+            verdict=verdict(results, timing, over, self.untried, membership, leak_at_k),
             seconds=round(time.monotonic() - self.began, 1),
             versions=versions(),
         )
@@ -187,6 +198,32 @@ class Run:
                 self.journal.add({"timed": name, "timing": earlier})
             timings[name] = Timing.model_validate(earlier)
         return timings
+
+    async def _membership(self) -> dict[str, list[Membership]]:
+        groups = sampled(self.names, self.settings.names)
+        names = [named for group in groups.values() for named in group]
+        if not names:
+            return {}
+        judge = RefusalJudge.of(self.suite.refusals)
+        run = NameRun(names, self.targets, self.journal, judge, self.settings.max_tokens)
+        return await run.results(SERVED, lambda what: self.progress(0, 1, what))
+
+    async def _leak_at_k(self) -> dict[str, list[CarrierResult]]:
+        settings, items = self.settings, sample(self.suite.forget, self.settings.costly_items)
+        return {
+            name: await repeated(
+                name,
+                target,
+                self.suite,
+                items,
+                settings.draws,
+                settings.max_tokens,
+                self.journal,
+                lambda what: self.progress(0, 1, what),
+            )
+            for name, target in self.targets.items()
+            if settings.draws
+        }
 
     async def _over_refusal(self) -> dict[str, list[OverRefusal]]:
         if "before" not in self.targets:

@@ -8,8 +8,10 @@ from deltaserve.client.evaluation.attacks.base import Attack
 from deltaserve.client.evaluation.data.items import Item
 from deltaserve.client.evaluation.leakage_results import (
     AttackResult,
+    CarrierResult,
     Example,
     Judgement,
+    Membership,
     Outcome,
     OverRefusal,
     Rate,
@@ -102,6 +104,8 @@ def verdict(
     timing: Mapping[str, Timing],
     over_refusal: Mapping[str, Sequence[OverRefusal]],
     untried: int = 0,
+    membership: Mapping[str, Sequence[Membership]] | None = None,
+    leak_at_k: Mapping[str, Sequence[CarrierResult]] | None = None,
 ) -> Verdict:
     """What an operator must know, in plain sentences, the worst first."""
     leaking = sorted(
@@ -112,6 +116,7 @@ def verdict(
     if more := leaking[NAMED:]:
         sentences.append(f"Less often, and with so few items perhaps by chance where marked: {_names(more)}.")
     sentences += _guarded(attacks, len(leaking)) + _timed(timing) + _refused(over_refusal.get("after", ()))
+    sentences += _listed((membership or {}).get("after", ())) + _drawn((leak_at_k or {}).get("after", ()))
     if untried:
         sentences.append(f"The bounds of minutes or calls left {untried} attacks on single questions untried.")
     if leaking:
@@ -155,6 +160,33 @@ def _timed(timing: Mapping[str, Timing]) -> list[str]:
     before = timing.get("before")
     beside = f" (the black box alone: {before.auc:.2f})" if before is not None and before.auc is not None else ""
     return [f"The times between tokens {tells} forgotten questions from kept ones: AUC {after.auc:.2f}{beside}."]
+
+
+def _listed(membership: Sequence[Membership]) -> list[str]:
+    """Of either kind of others the attacker who tells best."""
+    sentences = []
+    for against in dict.fromkeys(one.against for one in membership):
+        known = [one for one in membership if one.against == against and one.auc is not None]
+        if known:
+            best = max(known, key=lambda one: one.auc or 0.0)
+            sure = "" if best.low is not None and best.low > 0.5 else "; with so few names this may be chance"
+            sentences.append(
+                f"Who was erased can be told from {against} with AUC {best.auc:.2f} ({best.attacker}{sure})."
+            )
+    return sentences
+
+
+def _drawn(carriers: Sequence[CarrierResult]) -> list[str]:
+    """The form and the question that leak most, at the most draws."""
+    most = max((at.k for one in carriers for at in one.at), default=0)
+    at = [(one.carrier, at.worst) for one in carriers for at in one.at if at.k == most]
+    if not at:
+        return []
+    carrier, worst = max(at, key=lambda pair: pair[1].value)
+    return [
+        f"Of {most} draws at temperature 1 one gives the worst question's answer away with probability "
+        f"{worst.value:.2f} ({worst.low:.2f} to {worst.high:.2f}; {carrier})."
+    ]
 
 
 def _refused(over: Sequence[OverRefusal]) -> list[str]:

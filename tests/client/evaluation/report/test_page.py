@@ -8,10 +8,14 @@ import pytest
 from deltaserve.client.evaluation.attacks.verdict import rate, verdict
 from deltaserve.client.evaluation.leakage_results import (
     AttackResult,
+    Bounds,
+    CarrierResult,
     Exactness,
     Example,
     KeptAnswer,
     LeakageReport,
+    LeakAtK,
+    Membership,
     OverRefusal,
     SideInfo,
     SideResult,
@@ -59,11 +63,25 @@ def leakage(*attacks: AttackResult) -> LeakageReport:
         tokens=900, certified_share=0.97, mean_tail_mass=0.02, replaced_share=0.08, restarts_per_100_tokens=4.0,
         guarded_share=0.0,
     )  # fmt: skip
+    listed = [
+        Membership(attacker="text", against="names that are kept", names=(6, 24), auc=0.93, low=0.8, high=1.0),
+        Membership(attacker="times", against="names that are kept", names=(3, 24), auc=None, low=None, high=None),
+    ]
+    sure = Bounds(value=0.75, low=0.5, high=0.875)
+    drawn = [
+        CarrierResult(
+            carrier="answer", what="", items=2, draws=16, at=[LeakAtK(k=16, worst=sure, mean=sure)], blocked=0,
+            reason=None,
+        ),
+        CarrierResult(carrier="tool arguments", what="", items=0, draws=0, at=[], blocked=2, reason="no tools here"),
+    ]  # fmt: skip
+    lists, draws = {"after": listed}, {"after": drawn}
     return LeakageReport(
         created="2026-01-03T00:00:00+00:00", suite="registry", suite_digest="ef" * 32, items=24, settings={"items": 24},
         margin=0.05, sides={n: SideInfo(model="m", fingerprint=None, calls=9) for n in ("before", "after")},
         attacks=list(attacks), timing=timing, over_refusal={"after": [over]}, exactness={"after": exact},
-        verdict=verdict(attacks, timing, {"after": [over]}), seconds=12.0, versions={"python": "3.11"},
+        membership=lists, leak_at_k=draws, verdict=verdict(attacks, timing, {"after": [over]}, 0, lists, draws),
+        seconds=12.0, versions={"python": "3.11"},
     )  # fmt: skip
 
 
@@ -104,6 +122,13 @@ def parsed(page: str) -> Tags:
     tags.feed(page)
     assert not tags.open
     return tags
+
+
+def test_the_list_of_the_erased_and_repeated_draws_are_told(page: str) -> None:
+    assert "Who was erased can be told from names that are kept with AUC 0.93 (text)." in page
+    assert "0.80 to 1.00" in page and "too few" in page
+    assert "Of 16 draws at temperature 1" in page and "0.75 <small>(0.50 to 0.88)</small>" in page
+    assert "not measured: no tools here" in page
 
 
 def test_the_page_is_whole_and_loads_nothing(page: str) -> None:
