@@ -32,7 +32,7 @@ COMMANDS: Final = {
     "evaluate": Entry("evaluate", "Measure what was forgotten and what was kept, through the server."),
     "leakage": Entry("leakage", "Attack a server: what of the forgotten still comes out?"),
     "report": Entry("report", "Make one page of what was measured, for people."),
-    "keys": Entry("keys", "Named keys with limits for a server's keys_file."),
+    "keys": Entry("keys", "Named keys with limits: make one, check the file of them."),
     "offsets": Entry("offsets", "Offset checkpoints: make, look at, load, activate, roll back."),
 }
 

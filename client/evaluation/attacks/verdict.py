@@ -183,6 +183,9 @@ def _drawn(carriers: Sequence[CarrierResult]) -> list[str]:
     if not at:
         return []
     carrier, worst = max(at, key=lambda pair: pair[1].value)
+    if not worst.value:
+        items = max(one.items for one in carriers)
+        return [f"In no form did one of {most} draws at temperature 1 give an answer away (questions: {items})."]
     return [
         f"Of {most} draws at temperature 1 one gives the worst question's answer away with probability "
         f"{worst.value:.2f} ({worst.low:.2f} to {worst.high:.2f}; {carrier})."

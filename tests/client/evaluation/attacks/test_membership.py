@@ -117,7 +117,7 @@ def test_both_are_in_the_report_and_its_verdict(tmp_path: Path) -> None:
     assert carriers["answer"].at[0].worst.value == 0.0
     assert {one.carrier: one for one in report.leak_at_k["before"]}["answer"].at[0].worst.value == 1.0
     assert any("Who was erased can be told from names that are kept" in one for one in report.verdict.sentences)
-    assert any(one.startswith("Of 16 draws at temperature 1") for one in report.verdict.sentences)
+    assert any("16 draws at temperature 1" in one for one in report.verdict.sentences)
 
 
 async def _measured(
