@@ -14,8 +14,8 @@ from deltaserve.server.api import errors
 from deltaserve.server.api.access.admin_door import AdminDoor
 from deltaserve.server.api.access.middleware import BodyLimit, RequestContext
 from deltaserve.server.api.routes import admin
-from deltaserve.server.listening import Listener
 from deltaserve.server.settings import Settings
+from deltaserve.server.sockets.listening import Listener
 from deltaserve.server.telemetry import Metrics
 
 

@@ -31,11 +31,11 @@ from deltaserve.server.api.doors.messages import route as messages
 from deltaserve.server.api.doors.responses import route as responses
 from deltaserve.server.api.replies.exchange import Spellings
 from deltaserve.server.api.routes import admin, chat, completions, health, models, playground, uncorrected
-from deltaserve.server.listening import Listener
 from deltaserve.server.serving.admission.places import Places
 from deltaserve.server.serving.ports import Backends, Registry
 from deltaserve.server.serving.service import Serving
 from deltaserve.server.settings import Settings, load_settings
+from deltaserve.server.sockets.listening import Listener
 from deltaserve.server.starting import PlainStart
 from deltaserve.server.telemetry import Metrics, log_config, logger, send_structlog_to_logging
 from deltaserve.server.wiring import SWITCH_INTERVAL_S, connect_upstream, open_here

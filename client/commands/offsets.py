@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deltaserve.client.commands import offsets_admin
-from deltaserve.client.console import shared
+from deltaserve.client.console import offsets_admin, shared
 from deltaserve.client.console.generated import given
 from deltaserve.client.console.tables import say_table
 from deltaserve.client.console.terminal import Status, Stop, new_app, say, say_json

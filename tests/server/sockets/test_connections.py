@@ -12,9 +12,9 @@ import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from deltaserve.server.connections import Bounds, bounded
-from deltaserve.server.listening import Listener
 from deltaserve.server.settings import Settings
+from deltaserve.server.sockets.connections import Bounds, bounded
+from deltaserve.server.sockets.listening import Listener
 from deltaserve.server.telemetry import Metrics
 from tests.support.app import eventually, in_thread
 from tests.support.clients import SMALL_BUFFER, until_closed
@@ -85,7 +85,7 @@ Serve = Callable[..., Served]
 def listening(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Starts a listener with some bounds; the others are out of reach."""
     protocol, loop = request.param
-    monkeypatch.setattr("deltaserve.server.listening.AutoHTTPProtocol", protocol)
+    monkeypatch.setattr("deltaserve.server.sockets.listening.AutoHTTPProtocol", protocol)
     with ExitStack() as stack:
 
         def serve(**bounds: Any) -> Served:
@@ -267,7 +267,7 @@ class Stalling:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("deltaserve.server.connections.monotonic", lambda: self.now)
+        monkeypatch.setattr("deltaserve.server.sockets.connections.monotonic", lambda: self.now)
         self.connection = bounded(Protocol, Bounds(9, LONG_S, 10.0, 1.0, lambda _: None))()
         self.connection.connection_made(self.connection.transport)
 

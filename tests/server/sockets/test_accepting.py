@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deltaserve.server.accepting import SharedAcceptor
+from deltaserve.server.sockets.accepting import SharedAcceptor
 
 pytestmark = pytest.mark.anyio
 CLIENTS = 40
