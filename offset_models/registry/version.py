@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import JsonValue
 
 from deltaserve.errors import Unavailable
-from deltaserve.offset_models.bridge.session import BridgedSession
 from deltaserve.offset_models.registry.state import VersionSpec
 from deltaserve.offset_models.registry.weights import EnginePort, Handle, Weights
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
@@ -105,6 +104,9 @@ class Version:
         bridge = self.weights[0].bridge
         if bridge is None:
             return await self._engine.open(parts, timeout_s)
+        # Here, since it imports torch: who only looks at offsets (`deltaserve doctor`) does without.
+        from deltaserve.offset_models.bridge.session import BridgedSession
+
         ((handle, strength),) = parts
         return BridgedSession(await self._engine.open([(handle, 1.0)], timeout_s), bridge, strength, pair_prompt)
 

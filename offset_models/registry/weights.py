@@ -4,19 +4,21 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from pydantic import JsonValue
 
 from deltaserve.errors import BadCheckpoint, OffsetUnavailable
-from deltaserve.offset_models.bridge.bridge import Bridge
-from deltaserve.offset_models.bridge.bridges import Bridges
 from deltaserve.offset_models.checkpoints.checkpoint import NO_BASES, Checkpoint, open_checkpoint
 from deltaserve.offset_models.files.library_errors import refusing
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.deciding.corrector import PairSession
 from deltaserve.server.decoding.protocols import OffsetRow
+
+if TYPE_CHECKING:  # they import torch, which who only looks at offsets does without
+    from deltaserve.offset_models.bridge.bridge import Bridge
+    from deltaserve.offset_models.bridge.bridges import Bridges
 
 CANARY_TEXT: Final = "The quick brown fox jumps over the lazy dog."
 CANARY_IDS: Final = 8
@@ -60,7 +62,7 @@ class Weights:
     tokenizer: Tokenizer
     memory_bytes: int
     card: Mapping[str, JsonValue]
-    bridge: Bridge | None = None  # to the black box's tokenizer, where that is another one
+    bridge: "Bridge | None" = None  # to the black box's tokenizer, where that is another one
     users: int = field(default=0)
 
 
@@ -73,7 +75,7 @@ class WeightsPool:
         root: Path,
         bases: Mapping[str, Path] = NO_BASES,
         accept: Callable[[Checkpoint], None] | None = None,
-        bridges: Bridges | None = None,
+        bridges: "Bridges | None" = None,
     ) -> None:
         """`bridges`: from the black box's tokenizer; without them every pair must have that one."""
         self.engine = engine
