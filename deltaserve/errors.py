@@ -16,6 +16,7 @@ DeltaserveError
 │   └── KeyLimited                 429                          the limits of the API key are reached
 ├── Unavailable                    503 with Retry-After         starting, draining, no offset active
 │   ├── OffsetUnavailable          503                          the engine cannot give a row
+│   │   └── NoOffset               503 not retryable            the pair tells nothing of the token that would come
 │   ├── ReplicaFenced              503                          this replica may be behind its fleet
 │   └── StoreUnreachable           503                          the fleet's store does not answer
 ├── UpstreamError                  502                          the black box failed, or its answer cannot be corrected
@@ -143,6 +144,10 @@ class Unavailable(DeltaserveError):
 
 class OffsetUnavailable(Unavailable):
     code = "offset_unavailable"
+
+
+class NoOffset(OffsetUnavailable):
+    retryable = False
 
 
 class ReplicaFenced(Unavailable):

@@ -119,6 +119,7 @@ class Metrics:
         self.tail_mass = self._counter("tail_mass", "Sum over tokens of the mass outside the listed alternatives.")
         self.guarded = self._counter("guarded_tokens", "Tokens drawn from a target that a guard narrowed.")
         self.unnamed = self._counter("unnamed_tokens", "Tokens beside a list with texts that several tokens have.")
+        self.no_offset = self._counter("answers_without_offset", "Answers that a token without an offset ended.")
         self.bridged = self._counter("bridged_tokens", "Tokens behind a prefix that cannot be sent as text.")
         self.upstreams = Gauge(
             "deltaserve_upstream",

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from deltaserve.errors import BadRequest, OffsetUnavailable
+from deltaserve.errors import BadRequest, NoOffset
 from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.row import Reader
 from deltaserve.offset_models.bridge.spelled import spelled
@@ -55,9 +55,9 @@ class Bridge:
         return Position(self.pair.tree, self.pair.encode, list(pair_ids), begun=len(pair_ids))
 
     def said(self, token_id: int) -> bytes:
-        """The bytes of an emitted token. Raises OffsetUnavailable for one that is no text."""
+        """The bytes of an emitted token. Raises NoOffset for one that is no text."""
         if not (word := self.box.vocabulary.spellings[token_id]):
-            raise OffsetUnavailable(_UNKNOWN_MARK)
+            raise NoOffset(_UNKNOWN_MARK)
         return word
 
     def _behind(self, text: bytes) -> Position:

@@ -10,7 +10,7 @@ from typing import Final
 
 from torch import Tensor
 
-from deltaserve.errors import OffsetUnavailable
+from deltaserve.errors import NoOffset
 from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.probabilities import NodeRow, begins_with, ends_after, most_mass, path_mass
 from deltaserve.offset_models.bridge.row import OpenNode
@@ -44,7 +44,7 @@ class Position:
         self._settle()
 
     def go_on(self, text: bytes) -> None:
-        """These bytes were emitted. Raises OffsetUnavailable where no token of the pair spells them."""
+        """These bytes were emitted. Raises NoOffset where no token of the pair spells them."""
         self.unsettled += text
         self._settle()
 
@@ -135,7 +135,7 @@ class Position:
         """The bytes came in a way that the tokenizer would not write: it goes on behind how it writes them itself."""
         written = self._forced(self.unsettled)
         if written is None:
-            raise OffsetUnavailable(UNWRITABLE)
+            raise NoOffset(UNWRITABLE)
         self.settled.extend(written)
         self.unsettled, self.rows = b"", {}
         self.breaks += 1

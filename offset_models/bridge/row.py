@@ -4,6 +4,10 @@ Ids that are asked for are exact: they had the rows of all their nodes. The othe
 there: the sum at the open nodes, without what a pair needs more tokens for. So their offset has no bound, and no
 step is certified that depends on one. An id that the open nodes tell nothing of has no weight in an imputed tail.
 
+Some ids have no offset at all (`BridgedRow.untold`): special tokens that no role joins to the pair's, bytes that the
+pair's tokenizer cannot write, and of ids that were not asked for those of which the open nodes tell nothing. Their δ is
+0, so that the others keep their share; none of them may be emitted.
+
 The shape of that tail, log p_o, is a distribution: a text counts for the longest of the black box's tokens that
 begins it. (P itself counts it for all of them.)
 """
@@ -19,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.bridge.probabilities import TINY, NodeRow
 from deltaserve.offset_models.bridge.tables import IntervalTables
 from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
@@ -114,11 +119,17 @@ class BridgedTail(NumpyTail):
 
 
 class BridgedRow(NumpyRow):
-    """`OffsetRow` of the black box's vocabulary. `inexact` [V] bool: ids whose offset is no more than a reading."""
+    """`OffsetRow` of the black box's vocabulary.
 
-    def __init__(self, log_base: Array, log_offset: Array, inexact: NDArray[np.bool_]) -> None:
+    `inexact` [V] bool: ids whose offset is no more than a reading. `untold` [V] bool: ids that have none.
+    """
+
+    def __init__(
+        self, log_base: Array, log_offset: Array, inexact: NDArray[np.bool_], untold: NDArray[np.bool_]
+    ) -> None:
         super().__init__(log_base, log_offset)
         self.inexact = inexact & self.known
+        self.untold = untold
         if self.inexact.any():
             self.max_offset = math.inf
 
@@ -137,20 +148,24 @@ def bridged_row(
     """The row behind t, members (o, u).
 
     `before` [2]: P(t). `exact`: P(t + bytes(v)) [2] of the ids v that had the rows of all their nodes. `masked`: ids
-    that the black box's tokenizer does not have. Raises OffsetUnavailable where the rows are not finite.
+    that the black box's tokenizer does not have. Raises OffsetUnavailable where the rows are not finite, and where a
+    member gives what was emitted no probability: no offset is known behind it.
     """
+    if not (before > 0).all():  # true for NaN too
+        raise OffsetUnavailable("the offset pair gives what was said so far no probability")
     reach = reader.reach(nodes)
     log_base = reader.shape(reach[0])
     log_base[list(masked)] = -math.inf
     if exact:
         reach[:, list(exact)] = torch.stack(list(exact.values()), dim=1)
-    offset = _offsets(reach, before) * strength
+    untold = reach[0] == 0  # false for NaN, which the row refuses
+    offset = _offsets(reach, before).masked_fill_(untold, 0.0) * strength
     inexact = np.ones(reader.size, bool)
     inexact[[*exact, *reader.ends]] = False
-    return BridgedRow(log_base.numpy(), offset.numpy(), inexact)
+    return BridgedRow(log_base.numpy(), offset.numpy(), inexact, untold.numpy())
 
 
 def _offsets(reach: Tensor, before: Tensor) -> Tensor:
-    """δ of every id, [V]; 0 where neither member can go on so."""
-    logs = reach.clamp(min=TINY).log() - before.clamp(min=TINY).log()[:, None]
-    return (logs[1] - logs[0]).masked_fill_((reach == 0).all(0), 0.0)
+    """δ of every id, [V]."""
+    logs = reach.clamp(min=TINY).log() - before.log()[:, None]
+    return logs[1] - logs[0]

@@ -6,19 +6,20 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from deltaserve.errors import BadRequest, OffsetUnavailable
+from deltaserve.errors import BadRequest, NoOffset, OffsetUnavailable
 from deltaserve.offset_models.bridge.bridge import Bridge
 from deltaserve.offset_models.bridge.position import Position, Run
 from deltaserve.offset_models.bridge.probabilities import node_row
 from deltaserve.offset_models.bridge.row import BridgedRow, bridged_row
 from deltaserve.server.decoding.correction import TailPolicy
-from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Corrector
+from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Corrector, Decision
 from deltaserve.server.decoding.deciding.row_corrector import RowCorrector
 from deltaserve.server.decoding.deciding.row_session import RowSession
-from deltaserve.server.decoding.protocols import OffsetRow, OffsetSession, Proposal
+from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, OffsetSession, Proposal
 from deltaserve.server.decoding.scoring import ScoredToken, score_tokens
 
 _WITHIN: Final = "The offset's tokenizer is not the black box's: the prompt of such a chat cannot be scored."
+_NONE: Final = "The pair of another tokenizer has no offset for the token that would come next: the answer ends here."
 _SLACK: Final = 1e-3  # nats that a row which is left out may move an offset
 _KEPT: Final = 8  # places of the last positions, with their rows: a block of drafts is looked at twice
 
@@ -79,7 +80,10 @@ class BridgedSession(RowSession):
             await self.row_of(token_ids[: start + i], (*proposals[i].top_ids.tolist(), given[i]))
             for i in range(len(given))
         ]
-        return await asyncio.to_thread(score_tokens, given, proposals, rows, tail, top)
+        if any(row.untold[token_id] for row, token_id in zip(rows, given, strict=True)):
+            raise NoOffset(_NONE)
+        scored = await asyncio.to_thread(score_tokens, given, proposals, rows, tail, top)
+        return [replace(token, top=_told(token.top, row)) for token, row in zip(scored, rows, strict=True)]
 
     def close(self) -> None:
         self._places.clear()
@@ -153,14 +157,39 @@ class BridgedSession(RowSession):
 
 
 class BridgedCorrector(RowCorrector):
-    """Listed tokens are corrected exactly; a drawn one beside them is not: the target must not depend on the draw."""
+    """Listed tokens are corrected exactly; a drawn one beside them is not: the target must not depend on the draw.
+
+    A token without an offset has its share of the target, and is never emitted: a draw of it ends the answer.
+    """
 
     def __init__(self, session: BridgedSession, answer: AnswerSpec) -> None:
         super().__init__(session, answer)
         self._bridged = session
+        self._row: BridgedRow | None = None  # the latest one that a token was decided from
+        self._refused: int | None = None  # the number of ids behind which the answer ends
+
+    async def _decide(self, proposal: Proposal, draft_temperature: float | None, observed: bool) -> Decision:
+        if self._refused == len(self.ids):  # not drawn anew: what is drawn instead would have more than its share
+            raise NoOffset(_NONE)
+        decision = await super()._decide(proposal, draft_temperature, observed)
+        row = self._row
+        if row is not None and row.untold[decision.token_id] and not decision.forced:
+            self._refused = len(self.ids)
+            raise NoOffset(_NONE)
+        return decision if row is None else replace(decision, top=_told(decision.top, row))
 
     async def _row_at(self, proposal: Proposal, drafted: OffsetRow | None) -> OffsetRow:  # noqa: ARG002
-        return await self._bridged.row_of(self.ids, proposal.top_ids.tolist())
+        self._row = await self._bridged.row_of(self.ids, proposal.top_ids.tolist())
+        return self._row
+
+
+def _told(top: tuple[Ids, Floats] | None, row: BridgedRow) -> tuple[Ids, Floats] | None:
+    """The most probable tokens without those that have no offset."""
+    if top is None:
+        return None
+    ids, log_q = top
+    kept = ~row.untold[ids]
+    return ids[kept], log_q[kept]
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:

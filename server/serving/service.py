@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from deltaserve.errors import DeltaserveError, Forbidden, Unavailable, UpstreamError, UpstreamTimeout
+from deltaserve.errors import DeltaserveError, Forbidden, NoOffset, Unavailable, UpstreamError, UpstreamTimeout
 from deltaserve.server.billing import Bill
 from deltaserve.server.decoding.deciding.corrector import CorrectingSession
 from deltaserve.server.decoding.decoder import DraftSource, generate
@@ -271,6 +271,9 @@ class _Run:
         except UpstreamError as fault:
             self.serving.upstream_fault = fault.message if fault.retryable else None
             error = fault
+        except NoOffset as none:
+            self.serving.metrics.no_offset.inc()
+            error = none
         except Exception as other:  # noqa: BLE001  (handed to the request, which raises it)
             error = other
         finally:

@@ -35,8 +35,8 @@ class TinyBPE:
         return ByteVocabulary(self.words)
 
     def encode(self, text: bytes) -> list[int]:
-        """Merges the best pair, the leftmost of equals, until there is none."""
-        parts = [bytes([letter]) for letter in text]
+        """Merges the best pair, the leftmost of equals, until there is none; letters that it lacks are left out."""
+        parts = [bytes([letter]) for letter in text if letter in self.letters]
         while len(parts) > 1:
             ranks = [self._rank(pair) for pair in itertools.pairwise(parts)]
             best = min(range(len(ranks)), key=ranks.__getitem__)

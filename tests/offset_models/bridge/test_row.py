@@ -125,11 +125,32 @@ def test_ids_that_the_black_box_does_not_have_stay_out():
     assert row.base(np.array([2]))[0] == -math.inf
 
 
-def test_rows_that_are_not_finite_are_refused():
+def test_ids_without_an_offset_are_known_as_such():
+    box, mine = TinyBPE(b"abc", ((b"a", b"b"),)), TinyBPE(b"ab", ())
+    where = at(mine, RandomPair(mine, 1), b"", [b"ab", b"c"])
+    listed = row_of(box, mine, where, [1, 3, 4])
+    assert listed.untold.tolist() == [False, False, False, True, False]  # the end, a, b, c, ab
+    assert listed.log_offset[3] == 0.0
+    read = row_of(box, mine, at(mine, RandomPair(mine, 1), b"", []), [])
+    assert read.untold.tolist() == [False, False, False, True, True]  # ab takes two tokens of the pair
+
+
+def test_nothing_is_known_behind_what_a_member_gives_no_probability():
+    box, mine = random_bpe(3), random_bpe(4)
+    where = at(mine, RandomPair(mine, 1), b"", [])
+    for before in ([1.0, 0.0], [0.0, 1.0], [1.0, math.nan]):
+        with pytest.raises(OffsetUnavailable, match="no probability"):
+            bridged_row(reader(box, mine), where.open_nodes(), torch.tensor(before, dtype=torch.float64), {})
+
+
+@pytest.mark.parametrize("member", [0, 1])
+def test_rows_that_are_not_finite_are_refused(member):
     box, mine = random_bpe(3), random_bpe(4)
     pair = RandomPair(mine, 1)
     where = at(mine, pair, b"", [])
     (node,) = where.open_nodes()
-    broken = OpenNode(node.mass, b"", NodeRow(node.row.probabilities * torch.nan, node.row.ends))
+    probabilities = node.row.probabilities.clone()
+    probabilities[member, 0] = torch.nan
+    broken = OpenNode(node.mass, b"", NodeRow(probabilities, node.row.ends))
     with pytest.raises(OffsetUnavailable):
         bridged_row(reader(box, mine), [broken], where.reach(), {})

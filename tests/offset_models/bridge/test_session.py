@@ -1,6 +1,7 @@
 """A stream of the real engine, whose pair is byte-level BPE behind a black box with byte fallback."""
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from deltaserve.errors import BadRequest, OffsetUnavailable
+from deltaserve.errors import BadRequest, NoOffset, OffsetUnavailable
 from deltaserve.offset_models.bridge.bridge import Bridge
 from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.probabilities import NodeRow
@@ -147,6 +148,28 @@ async def test_special_tokens_have_no_bytes(opened, bridge):
     await other.row(ids)
     with pytest.raises(OffsetUnavailable, match="special token"):
         await other.row([*ids, mark])
+
+
+async def test_a_token_without_an_offset_is_never_emitted_nor_shown(opened, bridge):
+    session, ids = await opened(), box_ids(bridge, PROMPT)
+    word, mark = box_ids(bridge, "a")[0], 1  # a special token that ends nothing
+    likely, certain = (Proposal(mark, np.array([mark, word]), np.log([p, 1 - p])) for p in (0.6, 1 - 1e-9))
+    params = SamplingParams(max_tokens=9, temperature=1.0, top_logprobs=4, eos_ids=frozenset(bridge.box.ends))
+    corrector = session.corrector(AnswerSpec(ids, params))
+    said = Proposal(word, np.array([word, mark]), np.log([1 - 1e-9, 1e-9]))
+    (decision,) = await corrector.decide([said, certain], 1.0)
+    assert decision.token_id == word
+    assert mark not in decision.top[0]
+    for proposal in (certain, replace(likely, token_id=word)):
+        with pytest.raises(NoOffset):  # also where another token might be drawn now
+            await corrector.decide([proposal], 1.0)
+
+
+async def test_the_score_of_a_token_without_an_offset_is_not_told(opened, bridge):
+    ids = [*box_ids(bridge, PROMPT), 1]
+    proposal = Proposal(1, np.array([1, 34]), np.log([0.6, 0.3]))
+    with pytest.raises(NoOffset):
+        await (await opened()).scores(ids, len(ids) - 1, [proposal], "impute", 2)
 
 
 async def test_a_closed_session_gives_no_rows(opened, bridge):
