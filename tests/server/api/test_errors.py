@@ -8,7 +8,14 @@ import httpx2 as httpx
 import openai
 import pytest
 
-from deltaserve.errors import MalformedTopK, OffsetUnavailable, UpstreamBusy, UpstreamTimeout, UpstreamUnreachable
+from deltaserve.errors import (
+    MalformedTopK,
+    NoOffset,
+    OffsetUnavailable,
+    UpstreamBusy,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from tests.support.app import RunningApp, ScriptedBlackBox, eventually, running_app
 
 OK = {"model": "tiny", "prompt": "hello", "max_tokens": 4}
@@ -220,6 +227,16 @@ def test_one_failing_choice_fails_the_request_and_stops_the_others(tokenizer: An
         assert response.status_code == 503
         assert error_of(response)["code"] == "offset_unavailable"
         eventually(app.idle)
+
+
+def test_answers_that_a_token_without_an_offset_ended_are_counted_and_not_retried(tokenizer: Any) -> None:
+    with running_app(tokenizer) as app:
+        app.version.row_fault = NoOffset("The pair has no offset for it.")
+        response = post(app, OK)
+        metrics = httpx.get(f"{app.url}/metrics").text
+    assert (response.status_code, response.headers["x-should-retry"]) == (503, "false")
+    assert error_of(response)["code"] == "offset_unavailable"
+    assert "deltaserve_answers_without_offset_total 1.0" in metrics
 
 
 def test_request_ids_are_kept_when_they_are_well_formed(app: RunningApp) -> None:
