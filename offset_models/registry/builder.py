@@ -67,7 +67,7 @@ class VersionBuilder:
         except BaseException:
             self.release(weights)
             raise
-        if len(weights) > 1 and any(each.bridge for each in weights):
+        if _sums_bridged(weights):
             self.release(weights)
             raise BadCheckpoint(_NO_SUM)
         return Version(spec, weights, self._pool.engine, self._free)
@@ -79,10 +79,10 @@ class VersionBuilder:
 
     def if_loaded(self, spec: VersionSpec) -> Version | None:
         """A version without loading anything; None where some of its weights are not in the engine."""
-        weights = [self._pool.loaded(part.content) for part in spec.parts]
-        if None in weights:
-            return None
-        return Version(spec, [self._pool.share(each) for each in weights if each], self._pool.engine, self._free)
+        weights = [each for part in spec.parts if (each := self._pool.loaded(part.content))]
+        if len(weights) < len(spec.parts) or _sums_bridged(weights):
+            return None  # `build` says what is wrong with such a sum
+        return Version(spec, [self._pool.share(each) for each in weights], self._pool.engine, self._free)
 
     def restored(self, spec: VersionSpec) -> VersionSpec:
         """A saved version under today's tail policy and guards."""
@@ -91,6 +91,10 @@ class VersionBuilder:
     def release(self, weights: Sequence[Weights]) -> None:
         for each in weights:
             self._pool.release(each)
+
+
+def _sums_bridged(weights: Sequence[Weights]) -> bool:
+    return len(weights) > 1 and any(each.bridge for each in weights)
 
 
 def _scaled(term: Version, alpha: float | None) -> list[PartSpec]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deltaserve.errors import BadRequest
+from deltaserve.errors import BadCheckpoint, BadRequest
 from deltaserve.offset_models.bridge.bridges import Bridges
 from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.weights import WeightsPool
@@ -44,6 +44,12 @@ async def test_sums_of_such_offsets_are_refused(tmp_path: Path) -> None:
     await registry.load("b", "b")
     with pytest.raises(BadRequest, match="cannot be summed yet"):
         await registry.sum("both", {"a": None, "b": None})
+    parts = tuple(version.spec.parts[0] for _, _, version in registry.cards() if version is not None)
+    saved = registry._builder.spec("both", 1.0, parts)  # by a server whose black box had their tokenizer
+    assert len(parts) == 2
+    assert registry._builder.if_loaded(saved) is None
+    with pytest.raises(BadCheckpoint, match="cannot be summed yet"):
+        await registry._builder.build(saved)
     await registry.close()
 
 
