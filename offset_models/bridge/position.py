@@ -120,6 +120,10 @@ class Position:
             self.settled.append(token_id)
             self.unsettled = self.unsettled[len(self.tree.vocabulary.spelling(token_id)) :]
             self.rows = {path[1:]: row for path, row in self.rows.items() if path[:1] == (token_id,)}
+        self.shed()
+
+    def shed(self) -> None:
+        """Drops the rows that only candidates needed."""
         still = {node.path for node in self._open()}
         self.rows = {path: row for path, row in self.rows.items() if path in still}
 

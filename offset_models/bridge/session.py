@@ -60,8 +60,11 @@ class BridgedSession(RowSession):
     async def row(self, token_ids: Sequence[int]) -> OffsetRow:
         return await self.row_of(token_ids, ())
 
-    async def row_of(self, token_ids: Sequence[int], listed: Iterable[int]) -> BridgedRow:
-        """The row behind these ids, exact at the listed ones. Raises OffsetUnavailable, BadRequest for the prompt."""
+    async def row_of(self, token_ids: Sequence[int], listed: Iterable[int], ends: Iterable[int] = ()) -> BridgedRow:
+        """The row behind these ids, exact at the listed ones. Raises OffsetUnavailable, BadRequest for the prompt.
+
+        `ends`: what ends this answer. The black box may use marks for it that its tokenizer's files do not tell of.
+        """
         if not token_ids:
             raise BadRequest("The prompt must have at least one token.")
         async with self._asking:
@@ -69,6 +72,8 @@ class BridgedSession(RowSession):
             words = self._words(listed)
             await self._compute(at, words.values())
             exact = {token_id: at.reach(word) for token_id, word in words.items()}
+            exact |= dict.fromkeys(self._marks(ends), at.ending())
+            self._shed(len(token_ids))
             bridge = self._bridge
             return bridged_row(bridge.reader, at.open_nodes(), at.reach(), exact, bridge.masked, self._strength)
 
@@ -94,6 +99,17 @@ class BridgedSession(RowSession):
         spellings = self._bridge.box.vocabulary.spellings
         known = {i: spellings[i] for i in listed if 0 <= i < len(spellings)}
         return {token_id: word for token_id, word in known.items() if word}
+
+    def _marks(self, ids: Iterable[int]) -> list[int]:
+        """Those that are no text."""
+        spellings = self._bridge.box.vocabulary.spellings
+        return [i for i in ids if 0 <= i < len(spellings) and not spellings[i]]
+
+    def _shed(self, current: int) -> None:
+        """Of places that the answer has passed the rows of candidates go; the next place has taken what it needs."""
+        for n, at in self._places.items():
+            if n < current - 1:
+                at.shed()
 
     def _place(self, token_ids: Sequence[int]) -> Position:
         """The place behind these ids; it goes on from the nearest one before. Its rows may be missing."""
@@ -179,7 +195,7 @@ class BridgedCorrector(RowCorrector):
         return decision if row is None else replace(decision, top=_told(decision.top, row))
 
     async def _row_at(self, proposal: Proposal, drafted: OffsetRow | None) -> OffsetRow:  # noqa: ARG002
-        self._row = await self._bridged.row_of(self.ids, proposal.top_ids.tolist())
+        self._row = await self._bridged.row_of(self.ids, proposal.top_ids.tolist(), self.params.eos_ids)
         return self._row
 
 

@@ -165,6 +165,26 @@ async def test_a_token_without_an_offset_is_never_emitted_nor_shown(opened, brid
             await corrector.decide([proposal], 1.0)
 
 
+async def test_a_mark_that_the_black_box_was_seen_to_end_with_has_the_offset_of_an_end(opened, bridge):
+    session, ids, (end, *_) = await opened(), box_ids(bridge, PROMPT), bridge.box.ends
+    row = await session.row_of(ids, [1], [1, end])
+    assert not row.untold[1]
+    assert row.log_offset[1] == row.log_offset[end] != 0.0
+    corrector = session.corrector(AnswerSpec(ids, SamplingParams(max_tokens=4, temperature=0.0)))
+    (decision,) = await corrector.decide([Proposal(1, np.array([1, 34]), np.log([1 - 1e-9, 1e-9]), end_id=1)], 0.0)
+    assert decision.token_id == 1
+
+
+async def test_places_that_an_answer_has_passed_hold_no_rows_of_candidates(opened, bridge):
+    session, ids = await opened(), box_ids(bridge, PROMPT)
+    for token_id in box_ids(bridge, "I'm not"):
+        await session.row_of(ids, box_ids(bridge, "東京 ab"))
+        ids.append(token_id)
+    passed = [at for n, at in sorted(session._places.items())][:-2]
+    assert passed
+    assert all(set(at.rows) <= {node.path for node in at._open()} for at in passed)
+
+
 async def test_the_score_of_a_token_without_an_offset_is_not_told(opened, bridge):
     ids = [*box_ids(bridge, PROMPT), 1]
     proposal = Proposal(1, np.array([1, 34]), np.log([0.6, 0.3]))
