@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 from deltaserve.offset_models.bridge.bridge import Bridge
+from deltaserve.offset_models.bridge.spelled import Spelled
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
 
@@ -19,10 +20,10 @@ class Bridges:
 
     def to(self, pair: Tokenizer) -> Bridge | None:
         """None where ids mean the same in both: the pair's own rows are the black box's then. Raises BadCheckpoint."""
-        ids = pair.fingerprint.ids
-        if ids == self.box.fingerprint.ids:
+        if pair.fingerprint.ids == self.box.fingerprint.ids:
             return None
+        identity = Spelled(pair).identity
         with self._building:
-            if ids not in self._built:
-                self._built[ids] = Bridge(self.box, pair, self._folder)
-            return self._built[ids]
+            if identity not in self._built:
+                self._built[identity] = Bridge(self.box, pair, self._folder)
+            return self._built[identity]

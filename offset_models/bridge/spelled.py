@@ -10,6 +10,7 @@ from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.bridge.neighbours import WrittenNeighbours
 from deltaserve.offset_models.bridge.tree import ByteTree
 from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
+from deltaserve.offset_models.files.digests import digest_of
 from deltaserve.offset_models.tokenizer.continuation import ANCHORS, behind_anchors
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
@@ -42,8 +43,8 @@ class Spelled:
 
     @property
     def identity(self) -> str:
-        """Changes with what ids mean or what is written."""
-        return self.tokenizer.fingerprint.ids
+        """Changes with what ids mean, and with which are ends or no text: models of one tokenizer differ there."""
+        return digest_of([self.tokenizer.fingerprint.ids, self.ends, sorted(self.tokenizer.reserved_ids)])
 
     def encode(self, text: bytes) -> Sequence[int] | None:
         """Ids of bytes inside a text, never at its beginning; None where they are no text by themselves."""

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers
 
 from deltaserve.errors import BadCheckpoint
+from deltaserve.offset_models.bridge.bridges import Bridges
 from deltaserve.offset_models.bridge.spelled import Spelled, spelled
 from deltaserve.offset_models.bridge.tables import interval_tables
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
@@ -90,6 +91,19 @@ def test_other_tokenizers_have_other_files(box, pair, tmp_path):
     interval_tables(box, pair, tmp_path)
     interval_tables(pair, box, tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_models_of_one_tokenizer_with_other_ends_have_bridges_of_their_own(pair, tmp_path):
+    chat, base = (
+        Tokenizer.load(byte_level(tmp_path / end, config={"eos_token": f"<|{end}|>", "chat_template": None}))
+        for end in ("im_end", "endoftext")
+    )
+    bridges = Bridges(pair.tokenizer, tmp_path / "tables")
+    assert chat.fingerprint.ids == base.fingerprint.ids
+    ends = [[bridges.to(each).ends.tolist()] for each in (chat, base, chat)]
+    assert ends[0] != ends[1]
+    assert ends[0] == ends[2]
+    assert len(list((tmp_path / "tables").iterdir())) == 2
 
 
 def folder_of(backend: Backend, folder):
