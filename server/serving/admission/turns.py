@@ -2,6 +2,8 @@
 
 So a client that asks for a thousand answers delays another one's first by no more than the end of one answer, and
 clients that always have something waiting have equally many places. Within a client it is first come, first served.
+A client that has nothing is forgotten; one that comes anew goes before the one whose turn was the latest, and after
+all that have waited longer: so none is kept waiting by others that come and go.
 """
 
 import asyncio
@@ -15,8 +17,8 @@ Turn = asyncio.Future[None]  # done when the place is there
 class _Line:
     """One client's."""
 
+    latest: int  # number of its latest turn
     running: int = 0
-    latest: int = 0  # number of its latest turn
     waiting: deque[Turn] = field(default_factory=deque)
 
 
@@ -31,7 +33,7 @@ class Turns:
     def ask(self, name: str) -> Turn:
         """A turn, done at once where a place is free; it must be left, or given up before it is done."""
         turn: Turn = asyncio.get_running_loop().create_future()
-        self._lines.setdefault(name, _Line()).waiting.append(turn)
+        self._lines.setdefault(name, _Line(latest=self._turns - 1)).waiting.append(turn)
         self._give()
         return turn
 

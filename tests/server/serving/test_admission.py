@@ -145,6 +145,17 @@ async def test_clients_that_always_wait_have_equally_many_places() -> None:
     assert sorted(label[0] for label in crowd.running) == ["a", "a", "b", "b"]
 
 
+async def test_a_client_that_waits_has_its_turn_though_others_come_and_go() -> None:
+    crowd = Crowd(LocalPlaces(1, 100))
+    await crowd.comes("heavy0", "heavy1", "b0")
+    await crowd.leaves("heavy0")
+    for now, following in (("b0", "c0"), ("heavy1", "b1"), ("c0", "heavy2")):
+        await crowd.comes(following)  # of a client that has nothing else: its last answer has ended
+        assert crowd.running == [now]
+        await crowd.leaves(now)
+    assert crowd.running == ["b1"]
+
+
 async def test_who_waits_and_goes_leaves_its_turn_to_the_next() -> None:
     crowd = Crowd(LocalPlaces(1, 100))
     await crowd.comes("a0", "b0", "a1")
