@@ -270,11 +270,13 @@ class Settings(BaseSettings):
 
     @field_validator("upstream_key", "api_keys", "admin_key")
     @classmethod
-    def _fit_in_a_header(cls, value: Any) -> Any:
+    def _fit_in_a_header(cls, value: Any, info: ValidationInfo) -> Any:
         for key in value if isinstance(value, tuple) else [value]:
             text = key.get_secret_value() if key is not None else ""
             if not (text.isascii() and text.isprintable() and text.strip() == text):
                 raise ValueError("a key must be printable ASCII characters without spaces at its ends")
+            if key is not None and not text and info.field_name != "upstream_key":
+                raise ValueError("an empty key would open to everybody: leave the setting out, or give a key")
         return value
 
     @field_validator("cors_origins")

@@ -95,6 +95,8 @@ def test_settings_do_not_change() -> None:
     ("given", "says"),
     [
         ({"admin_key": "k1", "api_keys": "k1,k2"}, "must not be one of api_keys"),
+        ({"admin_key": ""}, "an empty key would open to everybody"),
+        ({"api_keys": ("k", "")}, "an empty key would open to everybody"),
         ({"admin_port": 9000}, "without an admin_key"),
         ({"admin_key": "k", "admin_host": "10.0.0.1"}, "admin_host needs an admin_port"),
         ({"watch_offsets": True}, "watch_offsets needs an offsets_root"),

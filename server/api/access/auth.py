@@ -33,10 +33,10 @@ class Keys:
         return self.has(_bearer(headers))
 
     def has(self, key: str | None) -> bool:
-        """Whether `key` is one of them."""
+        """Whether `key` is one of them; nothing is never one."""
         given = digest_of(key or "")
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]  # all of them, always
-        return key is not None and any(matches)
+        return any(matches) and bool(key)
 
 
 class KeyRing:
