@@ -9,7 +9,15 @@ from typing import Any
 
 import anyio
 
-from deltaserve.errors import DeltaserveError, Forbidden, NoOffset, Unavailable, UpstreamError, UpstreamTimeout
+from deltaserve.errors import (
+    DeltaserveError,
+    Forbidden,
+    ModelNotFound,
+    NoOffset,
+    Unavailable,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from deltaserve.server.billing import Bill
 from deltaserve.server.decoding.deciding.corrector import CorrectingSession
 from deltaserve.server.decoding.decoder import DraftSource, generate
@@ -130,8 +138,17 @@ class Serving:
             raise Unavailable("The server is shutting down.")
         if not self.may_ask(client, model):
             raise Forbidden("This API key may not ask this model; GET /v1/models lists those it may.", param="model")
-        async with self.backends.registry.pinned(model) as version:
-            yield version
+        try:
+            async with self.backends.registry.pinned(model) as version:
+                yield version
+        except ModelNotFound:
+            if client.models is None:
+                raise
+            raise ModelNotFound.among(model or "", await self.names(client)) from None
+
+    async def names(self, client: Client) -> list[str]:
+        """Of the models that there are, those that the client's key may ask."""
+        return [name for name, _, _ in await self.backends.registry.cards() if self.may_ask(client, name)]
 
     def may_ask(self, client: Client, model: str | None) -> bool:
         """Whether the client's key is for that model; None: the active one, under the served name."""

@@ -10,8 +10,10 @@ expires = 2027-01-01                # the end of the day before, UTC; or a time 
 """
 
 import hashlib
+import os
 import re
 import secrets
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,18 +110,31 @@ def keys_of(settings: Settings) -> Holders:
 
 def _tables(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise NotConfigured(f"keys_file: {path} is larger than the {_MOST_BYTES:,} bytes accepted.")
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(_content(path).decode("utf-8"))
     except OSError as error:
         raise NotConfigured(f"keys_file: {path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
         raise NotConfigured(f"keys_file: {path} is not UTF-8 text.") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also of a number of 5,000 digits, and of 1,000 brackets
         raise NotConfigured(f"keys_file: {path} cannot be read as TOML{_place(error)}.") from None
 
 
-def _place(error: tomllib.TOMLDecodeError) -> str:
+def _content(path: Path) -> bytes:
+    """A pipe or a device would keep the server waiting, at each SIGHUP. Raises OSError, NotConfigured."""
+    with open(path, "rb", opener=_without_waiting) as file:  # noqa: PTH123  (Path.open takes no opener)
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise NotConfigured(f"keys_file: {path} is no regular file.")
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise NotConfigured(f"keys_file: {path} is larger than the {_MOST_BYTES:,} bytes accepted.")
+    return content
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe: for somebody who writes
+
+
+def _place(error: Exception) -> str:
     """Where the error is; what it says before that may repeat the file."""
     at = re.search(r"\((at [^()]*)\)$", str(error))
     return f" ({at.group(1)})" if at else ""

@@ -99,6 +99,12 @@ def test_a_key_opens_the_models_that_it_names_and_sees_no_others(app: RunningApp
         assert [card["id"] for card in listed] == names
 
 
+def test_a_model_that_is_gone_tells_a_key_no_names_that_it_may_not_ask(app: RunningApp) -> None:
+    gone = ask(app, "elsewhere-key", model="tiny@old")
+    assert error_of(gone) == (404, "model_not_found")
+    assert gone.json()["error"]["message"] == "The model 'tiny@old' does not exist; there is none yet."
+
+
 @pytest.mark.parametrize(("key", "code"), [("past-key", "expired_api_key"), ("few", "invalid_api_key")])
 def test_a_key_that_has_expired_or_is_none_opens_nothing(app: RunningApp, key: str, code: str) -> None:
     assert error_of(ask(app, key)) == (401, code)
@@ -159,6 +165,9 @@ GOOD = table("a", "k")
         (GOOD + GOOD, r"cannot be read as TOML \(at line"),
         (f'[a]\nsha256 = "{SECRET}', r"cannot be read as TOML \(at"),
         ("[a]\nsha256 = '\udcff'", "is not UTF-8 text"),
+        (f"{GOOD}streams = {'1' * 5000}", "cannot be read as TOML"),
+        (f"{GOOD}models = {'[' * 5000}", "cannot be read as TOML"),
+        (GOOD + "#" * 4_000_000, "larger than the 4,000,000 bytes"),
     ],
 )
 def test_a_bad_file_is_refused_with_a_sentence_that_repeats_no_key(tmp_path: Path, text: str, said: str) -> None:
@@ -167,6 +176,14 @@ def test_a_bad_file_is_refused_with_a_sentence_that_repeats_no_key(tmp_path: Pat
     with pytest.raises(NotConfigured, match=said) as caught:
         read_keys(path)
     assert SECRET not in caught.value.message
+
+
+def test_what_is_no_file_is_refused_without_waiting_for_its_content(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, said in ((pipe, "no regular file"), (Path("/dev/zero"), "no regular file"), (tmp_path, "Is a directory")):
+        with pytest.raises(NotConfigured, match=said):
+            read_keys(path)
 
 
 def test_a_file_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
