@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from deltaserve.errors import NotConfigured
+from deltaserve.errors import DeltaserveError, NotConfigured
 from deltaserve.server.api.access.auth import KeyRing
-from deltaserve.server.serving.admission.keys_file import keys_of
+from deltaserve.server.serving.admission.keys_file import Holders, keys_of
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import Metrics
 
@@ -37,15 +37,7 @@ class KeysFile:
 
     def reload(self) -> None:
         """Answers that run go on. The log says what came of it, without keys and digests."""
-        try:
-            holders = keys_of(self._settings)
-        except NotConfigured as error:
-            self._metrics.key_reloads.labels("kept").inc()
-            self._log.error("the keys stay as they were", reason=error.message)
-            return
-        self._ring.hold(holders)
-        self._metrics.key_reloads.labels("loaded").inc()
-        self._log.info("keys loaded", keys=len(holders))
+        self._take(self._read())
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -53,15 +45,41 @@ class KeysFile:
         if self._settings.keys_file is None or threading.current_thread() is not threading.main_thread():
             yield
             return
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop, hung_up = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, hung_up.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # of a process that a supervisor has started
         self.reload()
+        task = loop.create_task(self._whenever(hung_up))
         try:
             yield
         finally:
+            task.cancel()
             loop.remove_signal_handler(signal.SIGHUP)
             ignore_hangups()
+
+    async def _whenever(self, hung_up: asyncio.Event) -> None:
+        """Beside the answers that run: a thousand keys take half a second to read."""
+        while True:
+            await hung_up.wait()
+            hung_up.clear()
+            self._take(await asyncio.to_thread(self._read))
+
+    def _read(self) -> Holders | DeltaserveError:
+        try:
+            return keys_of(self._settings)
+        except DeltaserveError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  (a defect: the next SIGHUP is to be heard all the same)
+            return NotConfigured(f"{self._settings.keys_file} cannot be read ({type(error).__name__}).")
+
+    def _take(self, read: Holders | DeltaserveError) -> None:
+        if isinstance(read, DeltaserveError):
+            self._metrics.key_reloads.labels("kept").inc()
+            self._log.error("the keys stay as they were", reason=read.message)
+            return
+        self._ring.hold(read)
+        self._metrics.key_reloads.labels("loaded").inc()
+        self._log.info("keys loaded", keys=len(read))
 
 
 def ignore_hangups() -> None:

@@ -121,7 +121,7 @@ def _tables(path: Path) -> dict[str, Any]:
 
 def _content(path: Path) -> bytes:
     """A pipe or a device would keep the server waiting, at each SIGHUP. Raises OSError, NotConfigured."""
-    with open(path, "rb", opener=_without_waiting) as file:  # noqa: PTH123  (Path.open takes no opener)
+    with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise NotConfigured(f"keys_file: {path} is no regular file.")
         content = file.read(_MOST_BYTES + 1)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import signal
+import threading
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from deltaserve.errors import KeyExpired, NotConfigured, Unauthorized
+from deltaserve.server.api.access import reloading
 from deltaserve.server.api.access.auth import KeyRing
 from deltaserve.server.api.access.rates import RATE_HEADERS, duration
 from deltaserve.server.api.access.reloading import KeysFile, ignore_hangups, key_ring
@@ -244,6 +246,37 @@ def test_sighup_takes_the_file_anew_and_a_bad_one_changes_nothing(tmp_path: Path
     finally:
         signal.signal(signal.SIGHUP, before)
     assert b'keys_file_reloads_total{outcome="kept"} 1.0' in metrics.exposition()
+
+
+def test_while_the_file_is_read_anew_the_server_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(keys_file=write(tmp_path, table("a", "k")))
+    ring, log, went_on = key_ring(settings), Lines(), threading.Event()
+    assert ring is not None
+
+    def defect() -> Any:
+        raise RuntimeError(SECRET)
+
+    reads = iter([dict, lambda: {} if went_on.wait(2) else defect(), defect, dict])
+    monkeypatch.setattr(reloading, "keys_of", lambda _: next(reads)())
+
+    async def served() -> None:
+        with KeysFile(settings, ring, Metrics(), log).heard():
+            for lines in (2, 3, 4):
+                os.kill(os.getpid(), signal.SIGHUP)
+                asyncio.get_running_loop().call_later(0.01, went_on.set)
+                async with asyncio.timeout(30):
+                    while len(log.lines) < lines:  # noqa: ASYNC110  (a signal sets no event)
+                        await asyncio.sleep(0.001)
+
+    handler = signal.getsignal(signal.SIGHUP)
+    ignore_hangups()
+    try:
+        asyncio.run(served())
+    finally:
+        signal.signal(signal.SIGHUP, handler)
+    loaded, kept = "keys loaded", "the keys stay as they were"
+    assert [event for event, _ in log.lines] == [loaded, loaded, kept, loaded]  # a defect ends no hearing
+    assert SECRET not in str(log.lines)
 
 
 class Lines:
