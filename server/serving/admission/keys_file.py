@@ -98,13 +98,18 @@ def read_keys(path: Path) -> Holders:
 
 
 def keys_of(settings: Settings) -> Holders:
-    """Those of `keys_file`; none without one. Raises NotConfigured, also where the admin key is among them."""
+    """Those of `keys_file`; none without one. Raises NotConfigured, also where one is a key of the settings too."""
     path, admin_key = settings.keys_file, settings.admin_key
     if path is None:
         return {}
     holders = read_keys(path)
     if admin_key is not None and (holder := holders.get(digest_of(admin_key.get_secret_value()))):
         raise NotConfigured(f"{path}, [{holder.client.name}] is the admin key, which those who ask must not have.")
+    for key in settings.api_keys:
+        if holder := holders.get(digest_of(key.get_secret_value())):
+            raise NotConfigured(
+                f"{path}, [{holder.client.name}] is one of api_keys too, where it would have no limits."
+            )
     return holders
 
 

@@ -188,6 +188,12 @@ def test_what_is_no_file_is_refused_without_waiting_for_its_content(tmp_path: Pa
             read_keys(path)
 
 
+@pytest.mark.parametrize(("given", "said"), [({"api_keys": "x,k"}, "api_keys too"), ({"admin_key": "k"}, "admin key")])
+def test_a_key_of_the_settings_is_none_of_the_files(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(NotConfigured, match=rf"\[a\] is .*{said}"):
+        key_ring(load_settings(keys_file=write(tmp_path, GOOD), **given))
+
+
 def test_a_file_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
     with pytest.raises(NotConfigured, match="cannot be read: No such file"):
         create_app(Settings(keys_file=tmp_path / "none.toml"))
