@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import orjson
 import typer
@@ -13,6 +13,7 @@ from deltaserve.client.console.tables import say_table
 from deltaserve.client.console.terminal import Status, Stop, new_app, note, say, say_json
 
 app = new_app(no_args_is_help=True)
+MOST: Final = 10**12  # of any limit, as the file's reader takes it
 
 
 @app.callback()
@@ -23,9 +24,9 @@ def keys() -> None:
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="Whose key it is; logs and metrics name it.")],
-    streams: Annotated[int | None, typer.Option(min=1, help="Answers at a time.")] = None,
-    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Requests of any kind.")] = None,
-    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Of prompts, and generated.")] = None,
+    streams: Annotated[int | None, typer.Option(min=1, max=MOST, help="Answers at a time.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, max=MOST, help="Requests of any kind.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=1, max=MOST, help="Of prompts, and generated.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="One it may ask; may be given several times.")] = None,
     expires: Annotated[str | None, typer.Option(help="Day or time (UTC) from which it opens nothing.")] = None,
     as_json: shared.AsJson = False,
@@ -36,6 +37,8 @@ def new(
     """
     from deltaserve.server.serving.admission.keys_file import NAME, digest_of, new_key
 
+    if not all(one and one.isprintable() for one in model or ()):
+        raise Stop("--model is a name as /v1/models lists it.", Status.USAGE)
     if NAME.fullmatch(name) is None:
         raise Stop("A name is up to 64 letters, digits, dots, dashes and underscores.", Status.USAGE)
     key = new_key()
@@ -77,11 +80,12 @@ def check(file: Path, as_json: shared.AsJson = False) -> None:
 
 
 def _time(text: str) -> datetime:
+    """In UTC: TOML knows no zones that differ by seconds."""
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise Stop("--expires is a day or a time: 2027-01-01, or 2027-01-01T12:00:00Z.", Status.USAGE) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _table(name: str, entry: Mapping[str, object]) -> str:

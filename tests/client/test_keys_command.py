@@ -12,9 +12,22 @@ run = Command()
 
 def test_a_new_key_is_said_once_and_its_table_is_what_a_server_reads(tmp_path: Path) -> None:
     file = tmp_path / "keys.toml"
+    until = "2027-01-01T01:00:30+01:00:30"
     made = [
         run("keys", "new", "alice"),
-        run("keys", "new", "b.ob", "--streams", "2", "--model", 'q"x', "--model", "y", "--expires", "2027-01-01"),
+        run(
+            "keys",
+            "new",
+            "b.ob",
+            "--streams",
+            "2",
+            "--model",
+            'q"x',
+            "--model",
+            "y",
+            "--expires",
+            "2027-01-01T01:00:30+01:00:30",
+        ),
     ]
     file.write_text("".join(one.stdout for one in made))
     holders = read_keys(file)
@@ -27,7 +40,19 @@ def test_a_new_key_is_said_once_and_its_table_is_what_a_server_reads(tmp_path: P
     assert "alice" in table and "b.ob" in table and not any(one.stderr.split()[-1] in table for one in made)
 
 
-@pytest.mark.parametrize("bad", [["a b"], [""], ["a", "--streams", "0"], ["a", "--expires", "soon"]])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ["a b"],
+        [""],
+        ["a", "--streams", "0"],
+        ["a", "--tokens-per-minute", "1" + 20 * "0"],
+        ["a", "--expires", "soon"],
+        ["a", "--expires", "0001-01-01T00:00:00+05:00"],
+        ["a", "--model", "\udcff"],
+        ["a", "--model", ""],
+    ],
+)
 def test_what_no_server_would_read_is_not_made(bad: list[str]) -> None:
     ended = run("keys", "new", *bad)
     assert ended.exit_code != 0 and ended.stdout == ""
