@@ -15,19 +15,7 @@ def test_a_new_key_is_said_once_and_its_table_is_what_a_server_reads(tmp_path: P
     until = "2027-01-01T01:00:30+01:00:30"
     made = [
         run("keys", "new", "alice"),
-        run(
-            "keys",
-            "new",
-            "b.ob",
-            "--streams",
-            "2",
-            "--model",
-            'q"x',
-            "--model",
-            "y",
-            "--expires",
-            "2027-01-01T01:00:30+01:00:30",
-        ),
+        run("keys", "new", "b.ob", "--streams", "2", "--model", 'q"x', "--model", "y", "--expires", until),
     ]
     file.write_text("".join(one.stdout for one in made))
     holders = read_keys(file)

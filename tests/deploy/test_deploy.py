@@ -120,6 +120,16 @@ def test_every_metric_that_is_read_is_exported() -> None:
     assert counters <= set(re.findall(r'"(fleet_\w+)":', (ROOT / "server/fleet/replica.py").read_text("utf-8")))
 
 
+def test_a_fleet_grows_when_three_quarters_of_its_streams_run() -> None:
+    first = named("HorizontalPodAutoscaler")["spec"]["metrics"][0]["pods"]
+    assert first["metric"]["name"] == "deltaserve_num_requests_running"
+    (patch,) = documents(KUBERNETES / "overlays/gpu/kustomization.yaml")[0]["patches"]
+    (of_gpus,) = yaml.safe_load(patch["patch"])
+    assert of_gpus["path"] == "/spec/metrics/0/pods/target/averageValue"
+    for target, folders in ((first["target"]["averageValue"], ()), (of_gpus["value"], ("components/gpu",))):
+        assert 4 * int(target) == 3 * int(literals("base", *folders)["DELTASERVE_MAX_STREAMS"])
+
+
 def test_a_services_port_is_one_of_the_pods_that_it_selects() -> None:
     services = [one["spec"] for one in OBJECTS if one["kind"] == "Service"]
     for service in services:
