@@ -17,6 +17,8 @@ from deltaserve.offset_models.bridge.row import OpenNode
 from deltaserve.offset_models.bridge.tree import ByteTree, Node
 
 UNWRITABLE: Final = "The pair's tokenizer cannot write what the black box wrote: the offset cannot be computed here."
+MANY_WAYS: Final = "The black box wrote bytes that are no text, in more ways than the offset can be computed for."
+_MOST_OPEN: Final = 128  # text has a few; bytes that are no UTF-8 have ever more ways, and each costs a row
 _LOOK_BACK: Final = 8  # tokens: more than a character has bytes
 
 
@@ -44,9 +46,11 @@ class Position:
         self._settle()
 
     def go_on(self, text: bytes) -> None:
-        """These bytes were emitted. Raises NoOffset where no token of the pair spells them."""
+        """These bytes were emitted. Raises NoOffset where the pair cannot write them, or too many ways stay open."""
         self.unsettled += text
         self._settle()
+        if len(self._open()) > _MOST_OPEN:
+            raise NoOffset(MANY_WAYS)
 
     def plan(self, candidates: Iterable[bytes] = (), slack: float = 0.0) -> list[Run]:
         """The rows that are missing for what is open and for the bytes of these candidates.

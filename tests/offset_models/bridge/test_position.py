@@ -7,9 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltaserve.errors import OffsetUnavailable
+from deltaserve.errors import NoOffset, OffsetUnavailable
+from deltaserve.offset_models.bridge.neighbours import WrittenNeighbours
 from deltaserve.offset_models.bridge.position import Position, Run, runs
 from deltaserve.offset_models.bridge.probabilities import begins_with, ends_after, log_offset
+from deltaserve.offset_models.bridge.tree import ByteTree
+from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
 from tests.support.bridging import RandomPair, TinyBPE, position, random_bpe, run_plan
 
 bpes = st.builds(random_bpe, st.integers(0, 999), st.just(b"ab"), st.integers(6, 12))
@@ -117,3 +120,16 @@ def test_bytes_that_no_token_spells_end_the_offset():
 def test_a_plan_passes_every_path_in_the_fewest_rows():
     assert runs([(), (1,), (1, 2), (3,), (1, 2, 4)]) == [Run((1, 2, 4), (0, 1, 2, 3)), Run((3,), (1,))]
     assert runs([]) == []
+
+
+def test_bytes_that_are_no_text_end_the_answer_before_their_ways_are_too_many():
+    vocabulary = ByteVocabulary([*(bytes([i]) for i in range(256)), b"\x80\x80"])
+
+    def encode(text: bytes) -> list[int] | None:
+        return list(text) if text.isascii() else None
+
+    at = Position(ByteTree(vocabulary, WrittenNeighbours(vocabulary.spelling, encode)), encode, [])
+    with pytest.raises(NoOffset, match="no text"):
+        for _ in range(30):
+            at.go_on(b"\x80")
+    assert len(at.unsettled) < 15
