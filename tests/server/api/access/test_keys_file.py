@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -262,7 +262,7 @@ def test_while_the_file_is_read_anew_the_server_goes_on(tmp_path: Path, monkeypa
     def defect() -> Any:
         raise RuntimeError(SECRET)
 
-    reads = iter([dict, lambda: {} if went_on.wait(2) else defect(), defect, dict])
+    reads: Iterator[Callable[[], Any]] = iter([dict, lambda: {} if went_on.wait(2) else defect(), defect, dict])
     monkeypatch.setattr(reloading, "keys_of", lambda _: next(reads)())
 
     async def served() -> None:
