@@ -9,11 +9,11 @@ from typing import Final
 class Sizes:
     """Rows to forget and rows to retain in training, and of each side to choose and to judge."""
 
-    forget: int = 130
-    near: int = 140  # of neighbours
+    forget: int = 120
+    near: int = 160  # of neighbours
     beside: int = 16  # of neighbours, in texts that name the target too
-    general: int = 80  # the package's own
-    asked: int = 32  # what people might ask, and what the target shares with others
+    general: int = 100  # the package's own
+    asked: int = 36  # what people might ask, and what the target shares with others
     choose: int = 48
     judge: int = 60
     per_form: int = 40  # of the target, before they are parted

@@ -69,10 +69,9 @@ def test_too_many_calls_are_told_when_to_come_back_and_strangers_use_up_their_ow
         assert 1 <= int(right[-1].headers["retry-after"]) <= 20
 
 
-def test_an_allowance_comes_back_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_allowance_comes_back_evenly() -> None:
     now = [100.0]
-    monkeypatch.setattr("deltaserve.server.api.access.admin_door.time.monotonic", lambda: now[0])
-    allowance = Allowance(60)
+    allowance = Allowance(60, lambda: now[0])
     assert [allowance.take() for _ in range(60)] == [None] * 60
     assert allowance.take() == pytest.approx(1.0)
     now[0] += 0.5
