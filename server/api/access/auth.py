@@ -1,5 +1,6 @@
 """Keys of clients. Every route asks for one, except the few that tell nothing but the server's own state."""
 
+import asyncio
 import hmac
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deltaserve.errors import DeltaserveError, KeyExpired, KeyLimited, Unauthorized
+from deltaserve.errors import DeltaserveError, KeyExpired, KeyLimited, OffsetUnavailable, Unauthorized
 from deltaserve.server.api.errors import error_response
 from deltaserve.server.serving.admission.clients import Client
 from deltaserve.server.serving.admission.keys_file import Holder, Holders, digest_of
@@ -94,7 +95,11 @@ class RequireKey:
         client = record.client
         if not client.counted:
             return
-        record.standing = await self._serving.places.request(client)
+        try:
+            async with asyncio.timeout(self._serving.settings.queue_timeout_s):
+                record.standing = await self._serving.places.request(client)
+        except TimeoutError:
+            raise OffsetUnavailable("The offset engine does not answer.") from None
         if record.standing.wait_s is not None:
             limit = f"{client.requests_per_minute:,} requests a minute"
             raise KeyLimited(f"This API key has used its {limit}.", retry_after_s=record.standing.wait_s)

@@ -9,15 +9,16 @@ import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 from starlette.datastructures import Headers
 
-from deltaserve.errors import KeyExpired, NotConfigured, Unauthorized
+from deltaserve.errors import KeyExpired, NotConfigured, OffsetUnavailable, Unauthorized
 from deltaserve.server.api.access import reloading
-from deltaserve.server.api.access.auth import KeyRing
+from deltaserve.server.api.access.auth import KeyRing, RequireKey
 from deltaserve.server.api.access.rates import RATE_HEADERS, duration
 from deltaserve.server.api.access.reloading import KeysFile, ignore_hangups, key_ring
 from deltaserve.server.app import create_app
@@ -127,6 +128,26 @@ def test_metrics_name_keys_to_those_who_have_the_admin_key(app: RunningApp) -> N
         text = httpx.get(f"{app.url}/metrics", headers=headers).text
         assert (line in text, "tiny-only" in text) == (seen, seen)
         assert "deltaserve_generation_tokens_total" in text
+
+
+def test_metrics_name_keys_to_nobody_where_there_is_no_admin_key(tokenizer: Any, tmp_path: Path) -> None:
+    with running_app(tokenizer, keys_file=write(tmp_path, KEYS)) as app:
+        ask(app, "tiny-key")
+        for headers in ({}, {"authorization": "Bearer"}, {"authorization": "Bearer tiny-key"}):
+            assert "tiny-only" not in httpx.get(f"{app.url}/metrics", headers=headers).text
+
+
+async def _never(_client: Client) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.anyio
+async def test_a_process_that_counts_and_does_not_answer_holds_no_request_up() -> None:
+    settings, record = SimpleNamespace(queue_timeout_s=0.01), SimpleNamespace(client=Client("k", requests_per_minute=1))
+    serving: Any = SimpleNamespace(settings=settings, places=SimpleNamespace(request=_never))
+    door: Any = RequireKey(lambda *_: None, KeyRing([]), serving)  # type: ignore[arg-type, return-value]
+    with pytest.raises(OffsetUnavailable):
+        await door._count(record)
 
 
 def test_a_key_expires_at_its_time_and_not_before() -> None:
