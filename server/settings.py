@@ -8,11 +8,8 @@ import ipaddress
 import math
 import os
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -36,7 +33,15 @@ from deltaserve.server.answers.thinking import thinking_of
 from deltaserve.server.answers.tools.choosing import format_of
 from deltaserve.server.decoding.params import LEAST_TEMPERATURE
 from deltaserve.server.decoding.policy import Guard, Naming, Policy
-from deltaserve.server.secret_files import SUFFIX, SecretFileError, secret_of
+from deltaserve.server.setting_sources import (
+    PREFIX,
+    SettingsError,
+    check_environment,
+    read_file,
+    read_secret_files,
+    secrets_among,
+    sentence,
+)
 from deltaserve.server.upstream.base import Dialect
 from deltaserve.server.upstream_settings import (
     LIMITS,
@@ -48,18 +53,11 @@ from deltaserve.server.upstream_settings import (
     each_upstream,
 )
 
-PREFIX = "DELTASERVE_"
-CONFIG_FILE = f"{PREFIX}CONFIG"
-
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@*]+")  # extensions of browsers have schemes of their own
 _STORE = re.compile(r"file|(redis|valkey)s?://[^/\s@?#]+(/\d{1,3})?")  # a password would be seen in lists of processes
 _MOST_FRONT_ENDS, _CORES_EACH = 4, 4  # of `workers` where the operator does not say
 _NAMED_AHEAD = 8  # tokens that come with a call of names: as long as none of them waits long for the last
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class SettingsError(ValueError):
-    """The server must not start with these settings; one sentence a line, without values (they may be secret)."""
 
 
 class Settings(BaseSettings):
@@ -433,71 +431,20 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (pydantic passes all of them by name)
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        file = InitSettingsSource(settings_cls, init_kwargs=_read_file(os.environ.get(CONFIG_FILE)))
-        secrets = InitSettingsSource(settings_cls, init_kwargs=_read_secret_files())
+        file = InitSettingsSource(settings_cls, init_kwargs=read_file(cls.model_fields))
+        secrets = InitSettingsSource(settings_cls, init_kwargs=read_secret_files(cls.model_fields))
         return init_settings, secrets, env_settings, file
 
 
 def load_settings(**given: Any) -> Settings:
     """Settings from `given` (command line; None means not given), environment, file, defaults. Raises SettingsError."""
-    _refuse_unknown((key.removeprefix(PREFIX).lower() for key in _environment()), "environment variable", PREFIX)
+    check_environment(Settings.model_fields)
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise SettingsError("\n".join(map(_sentence, error.errors(include_input=False, include_url=False)))) from None
+        raise SettingsError("\n".join(map(sentence, error.errors(include_input=False, include_url=False)))) from None
 
 
 def secret_settings() -> list[str]:
     """The fields of Settings that hold secrets: each may be given in a file."""
-    return [name for name, field in Settings.model_fields.items() if _holds_secrets(field.annotation)]
-
-
-def _holds_secrets(kind: Any) -> bool:
-    return kind is SecretStr or any(map(_holds_secrets, get_args(kind)))
-
-
-def _environment() -> list[str]:
-    files = {_variable(name) + SUFFIX for name in secret_settings()}
-    return [key for key in os.environ if key.startswith(PREFIX) and key not in {CONFIG_FILE, *files}]
-
-
-def _variable(name: str) -> str:
-    return PREFIX + name.upper()
-
-
-def _read_secret_files() -> dict[str, str]:
-    """Those that are given in files; the environment's own are read as all settings are. Raises SettingsError."""
-    try:
-        secrets = {name: secret_of(_variable(name), os.environ) for name in secret_settings()}
-    except SecretFileError as error:
-        raise SettingsError(str(error)) from None
-    return {name: secret for name, secret in secrets.items() if secret and os.environ.get(_variable(name) + SUFFIX)}
-
-
-def _read_file(path: str | None) -> dict[str, Any]:
-    if not path:
-        return {}
-    try:
-        content = tomllib.loads(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{CONFIG_FILE}: {path} cannot be read as TOML: {error}") from error
-    _refuse_unknown(content, f"key in {path}", "")
-    return content
-
-
-def _refuse_unknown(names: Iterable[str], kind: str, prefix: str) -> None:
-    unknown = [name for name in names if name not in Settings.model_fields]
-    if unknown:
-        raise SettingsError("\n".join(_unknown(name, kind, prefix) for name in unknown))
-
-
-def _unknown(name: str, kind: str, prefix: str) -> str:
-    shown = f"{prefix}{name.upper()}" if prefix else name
-    nearest = get_close_matches(name, Settings.model_fields, n=1, cutoff=0.0)[0]
-    return f"unknown {kind} {shown}: did you mean {f'{prefix}{nearest.upper()}' if prefix else nearest}?"
-
-
-def _sentence(error: Mapping[str, Any]) -> str:
-    name = ".".join(map(str, error["loc"]))
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{name}: {message}" if name else message
+    return secrets_among(Settings.model_fields)

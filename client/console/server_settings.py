@@ -9,7 +9,8 @@ from deltaserve.client.address import KEY_VARIABLE, URL_VARIABLE
 from deltaserve.client.console.generated import Flag, default_text_of, given, without_none
 from deltaserve.client.console.terminal import Status, Stop, note
 from deltaserve.server.secret_files import SUFFIX
-from deltaserve.server.settings import CONFIG_FILE, PREFIX, Settings, SettingsError, load_settings
+from deltaserve.server.setting_sources import CONFIG_FILE, PREFIX, SettingsError
+from deltaserve.server.settings import Settings, load_settings
 
 EPILOG: Final = (
     f"Every option is also an environment variable ({PREFIX}UPSTREAM_URL for --upstream-url) and a key of the TOML "

@@ -14,7 +14,7 @@ from deltaserve.client.console.terminal import Stop
 from deltaserve.errors import BadCheckpoint
 from deltaserve.offset_models.demo.manifest import verify_weights
 from deltaserve.offset_models.demo.process import HOST, Child, free_port
-from deltaserve.server.settings import PREFIX
+from deltaserve.server.setting_sources import PREFIX
 
 Tail = Literal["impute", "truncate"]
 

@@ -24,7 +24,7 @@ from deltaserve.client.evaluation.report.page import heading, markdown
 from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
 from deltaserve.offset_models.demo.process import HOST, READY_WITHIN_S, free_port
 from deltaserve.offset_models.files.digests import digest_of
-from deltaserve.server.settings import PREFIX
+from deltaserve.server.setting_sources import PREFIX
 
 # A handful of facts and every attack: enough to say which ways are open, not how wide.
 SHORT: Final = Settings(

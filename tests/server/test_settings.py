@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from deltaserve.server.settings import Settings, SettingsError, load_settings, secret_settings
+from deltaserve.server.setting_sources import SettingsError
+from deltaserve.server.settings import Settings, load_settings, secret_settings
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,8 @@ import pytest
 
 from deltaserve.server.processes.engine import process as engine
 from deltaserve.server.processes.frontend.process import share
-from deltaserve.server.settings import Settings, SettingsError, load_settings
+from deltaserve.server.setting_sources import SettingsError
+from deltaserve.server.settings import Settings, load_settings
 
 
 def test_each_front_end_has_its_share_of_what_is_counted_where_it_happens() -> None:

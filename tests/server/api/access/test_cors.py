@@ -6,7 +6,8 @@ import httpx2 as httpx
 import pytest
 
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-from deltaserve.server.settings import SettingsError, load_settings
+from deltaserve.server.setting_sources import SettingsError
+from deltaserve.server.settings import load_settings
 from tests.support.app import RunningApp, running_app
 
 ORIGIN = "https://app.example.org"
