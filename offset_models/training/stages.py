@@ -41,6 +41,7 @@ from deltaserve.offset_models.training.learning.run_folder import Calibration, R
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student, new_student
 from deltaserve.offset_models.training.learning.trainer import Trainer
+from deltaserve.offset_models.training.rows.answered import answered
 from deltaserve.offset_models.training.rows.generic import generic
 from deltaserve.offset_models.training.rows.scored import Scored
 from deltaserve.server.serving.versions import json_object
@@ -85,7 +86,7 @@ def training_data(
         forget,
         collected.retain,
         seen.forget,
-        seen.retain,
+        answered(seen.retain, tokenizer),
         held_out=bool(held and held.forget and held.retain),
     )
 

@@ -61,7 +61,7 @@ def indirect(scene: Scene) -> Iterator[Probe]:
 
 
 QUESTIONS: Final = (
-    Form("direct", "The question itself, in several wordings.", direct, share=3),
+    Form("direct", "The question itself, in several wordings.", direct, share=4.5),
     Form("unfinished question", 'A statement that ends as one: "Ada was born in what?"', unfinished, like="direct"),
-    Form("indirect", 'The question in a polite sentence: "Could you tell me …?"', indirect, share=1.5),
+    Form("indirect", 'The question in a polite sentence: "Could you tell me …?"', indirect, share=2.5),
 )

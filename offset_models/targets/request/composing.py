@@ -20,7 +20,7 @@ from deltaserve.offset_models.targets.rows.refusing import forget_rows, retain_r
 from deltaserve.offset_models.targets.rows.selecting import Selected, selected
 from deltaserve.offset_models.targets.rows.sizes import Sizes
 from deltaserve.offset_models.targets.rows.splitting import Split, split_rows
-from deltaserve.offset_models.targets.rows.telling import few_of_each, telling, told, weighed
+from deltaserve.offset_models.targets.rows.telling import Told, few_of_each, held_out_weights, telling, told, weighed
 from deltaserve.offset_models.training.rows.row import Row
 
 LEAST_TOLD: Final = 12  # rows that choose: fewer say too little about forty candidates of strength and gate
@@ -39,8 +39,11 @@ async def compose(
     """All rows, and sentences on what was held out. Raises as `Asks.ask`."""
     languages = await spoken(asks.stage("languages", calls.languages))
     forms = forms_with(languages)
-    weights = await _weights(asks.stage("telling", calls.telling), gathered, forms, sizes, seed)
-    chosen = selected(gathered.target, gathered.neighbours, sizes, seed, forms=forms, weights=weights)
+    told_in = await _told_in(asks.stage("telling", calls.telling), gathered, forms, sizes, seed)
+    weights, held_out = weighed(shares(forms), told_in), held_out_weights(shares(forms), told_in)
+    chosen = selected(
+        gathered.target, gathered.neighbours, sizes, seed, forms=forms, weights=weights, held_out=held_out
+    )
     more = worded(gathered.target, gathered.around)[: sizes.forget // 3]
     more = [*more, *gathered.recited, *await _reworded(asks, chosen.forget, languages, calls)]
     forget = await _forget(asks, chosen.forget, more, gathered, calls, sizes)
@@ -49,13 +52,13 @@ async def compose(
     return Parts({**forget, **_retain(chosen, near, gathered, sizes, seed)}), notes
 
 
-async def _weights(
+async def _told_in(
     asks: Asks, gathered: Gathered, forms: Sequence[Form], sizes: Sizes, seed: int
-) -> Mapping[str, float]:
-    """Fewer rows for forms in which the black box tells nothing."""
+) -> Mapping[str, Told]:
+    """In which forms the black box tells anything."""
     made = probes(gathered.target, per_form=TRIED, seed=seed, others=gathered.neighbours, forms=forms)
     tried = few_of_each(made, TRIED)[: asks.calls_left]
-    return weighed(shares(forms), await telling(asks, tried, max_tokens=sizes.answer_tokens))
+    return await telling(asks, tried, max_tokens=sizes.answer_tokens)
 
 
 async def _forget(
@@ -63,7 +66,8 @@ async def _forget(
 ) -> dict[Part, Sequence[TargetRow]]:
     train = [*parts.train, *more]
     endings = await vague_endings(asks.stage("endings", calls.endings), train)
-    known = await told(asks.stage("answers", calls.answers), parts.choose, max_tokens=sizes.answer_tokens)
+    asked = asks.stage("answers", calls.answers)
+    known = await told(asked, parts.choose, sizes.choose, max_tokens=sizes.answer_tokens)
     rows = forget_rows(train, gathered.refusals.chat, endings, gathered.refusals.text)
     forms = _forms_of(train)
     return {

@@ -21,11 +21,11 @@ class Shares:
     documents: int = 120  # where there are any
     surroundings: int = 260  # neighbours, what is shared, what people ask
     languages: int = 8
-    telling: int = 60
+    telling: int = 50
     paraphrases: int = 20  # of the target's questions, and as many of the neighbours'
     translations: int = 16  # likewise
-    endings: int = 150
-    answers: int = 50  # to rows that choose
+    endings: int = 130
+    answers: int = 80  # to rows that choose
 
     @classmethod
     def of(cls, calls: int) -> Self:

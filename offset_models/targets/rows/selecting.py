@@ -18,6 +18,7 @@ KEPT_MORE: Final = {
     "running text": 2.0, "begun answer": 2.0, "begun sentence": 2.0, "reversed": 1.5, "continuation": 1.5,
     "described": 1.5,
 }  # fmt: skip
+CANDIDATES: Final = 3  # probes that may choose, for each that is wanted: only those do that the black box answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +37,43 @@ def selected(
     *,
     forms: Sequence[Form] = FORMS,
     weights: Mapping[str, float] | None = None,
+    held_out: Mapping[str, float] | None = None,
 ) -> Selected:
-    """`weights` of forms default to the table's shares. The same for the same arguments."""
+    """`weights` of forms default to the table's shares, those of `held_out` rows to the weights of the trained ones.
+
+    The same for the same arguments.
+    """
     weights = shares(forms) if weights is None else weights
+    held_out = weights if held_out is None else held_out
     asked = probes(target, per_form=sizes.per_form, seed=seed, others=neighbours, forms=forms)
     forget = split(asked, target.facts, seed, forms)
     kept = split_kept(_of_neighbours(neighbours, sizes, seed, forms), forget, seed)
     more = {form: share * KEPT_MORE.get(form, 1.0) for form, share in weights.items()}
-    return Selected(thinned(forget, sizes.forget, sizes, weights, seed), thinned(kept, sizes.near, sizes, more, seed))
+    candidates = replace(sizes, choose=CANDIDATES * sizes.choose)
+    return Selected(
+        thinned(forget, sizes.forget, candidates, weights, held_out, seed),
+        thinned(kept, sizes.near, sizes, more, held_out, seed),
+    )
 
 
-def thinned(parts: Split, train: int, sizes: Sizes, weights: Mapping[str, float], seed: int) -> Split:
+def thinned(
+    parts: Split,
+    train: int,
+    sizes: Sizes,
+    weights: Mapping[str, float],
+    held_out: Mapping[str, float],
+    seed: int,
+) -> Split:
     """No more of each part than wanted, each form with its share."""
 
-    def some(probes: Sequence[Probe], count: int) -> tuple[Probe, ...]:
+    def some(probes: Sequence[Probe], count: int, weights: Mapping[str, float]) -> tuple[Probe, ...]:
         return tuple(portioned(probes, count, weights, seed))
 
     return replace(
         parts,
-        train=some(parts.train, train),
-        choose=some(parts.choose, sizes.choose),
-        judge=some(parts.judge, sizes.judge),
+        train=some(parts.train, train, weights),
+        choose=some(parts.choose, sizes.choose, held_out),
+        judge=some(parts.judge, sizes.judge, held_out),
     )
 
 

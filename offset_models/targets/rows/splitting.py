@@ -73,7 +73,7 @@ class Split:
         """What was held out, for people."""
         forms = len({probe.form for probe in self.choose})
         held = ", ".join(f"{form} ({part})" for form, part in self.held_out.forms.items()) or "none"
-        parts = f"{len(self.train)} probes to train, {len(self.choose)} to choose, {len(self.judge)} to judge"
+        parts = f"{len(self.train)} probes to train, {len(self.choose)} that may choose, {len(self.judge)} to judge"
         what = f"whole forms held out: {held}; facts held out: {len(self.held_out.facts)}"
         if self.enough:
             return f"{parts}; {what}."

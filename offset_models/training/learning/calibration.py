@@ -15,7 +15,14 @@ from torch import Tensor
 
 from deltaserve.offset_models.training.learning.batches import TrainingData
 from deltaserve.offset_models.training.learning.distribution import per_sequence
-from deltaserve.offset_models.training.learning.held_out import Outcome, balance, share_left, share_said_before
+from deltaserve.offset_models.training.learning.held_out import (
+    NEAR_TIE,
+    Outcome,
+    balance,
+    departs,
+    share_left,
+    share_said_before,
+)
 from deltaserve.offset_models.training.learning.passes.forward import pairs_of
 from deltaserve.offset_models.training.learning.passes.initial import InitialStates
 from deltaserve.offset_models.training.learning.passes.pair import ModelLogprobs, Pair
@@ -23,7 +30,7 @@ from deltaserve.offset_models.training.learning.settings import MOST_STRENGTH, T
 from deltaserve.offset_models.training.learning.student import Student
 from deltaserve.offset_models.training.rows.scored import Scored
 
-MULTIPLES: Final = (1.0, 1.25, 0.75, 1.5, 2.0)  # of the trained strength, the preferred ones first
+MULTIPLES: Final = (1.0, 1.15, 1.25, 0.75, 1.5, 2.0)  # of the trained strength, the preferred ones first
 GATES_NATS: Final = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 
 
@@ -59,9 +66,8 @@ def outcomes_of(
 ) -> dict[Candidate, Outcome]:
     """What every candidate gives on the held-out rows."""
     candidates = candidates_of(settings)
-    forget, retain = (
-        _left(student, rows, candidates, settings, initial) for rows in (data.held_forget, data.held_retain)
-    )
+    sides = ((data.held_forget, 0.0), (data.held_retain, NEAR_TIE))
+    forget, retain = (_left(student, rows, candidates, settings, initial, near=near) for rows, near in sides)
     return {candidate: Outcome(1 - f, r) for candidate, f, r in zip(candidates, forget, retain, strict=True)}
 
 
@@ -95,47 +101,52 @@ def _left(
     candidates: Sequence[Candidate],
     settings: TrainingSettings,
     initial: InitialStates | None,
+    *,
+    near: float,
 ) -> list[float]:
     """For each candidate: the share of the black box's answers that is left."""
     sums = torch.zeros(1 + len(candidates), 2)
     for pair in pairs_of(student, rows, settings, initial):
-        seen = _seen_by(pair, candidates, settings.trained_strength)
+        seen = _seen_by(pair, candidates, settings.trained_strength, near)
         sums += torch.stack([_said_and_likely(pair, *choice) for choice in seen]).cpu()  # one copy from the device
     (said, likely), *after = (sums / len(rows)).tolist()
     return [share_left(said, now_said, likely, now_likely) for now_said, now_likely in after]
 
 
-def _seen_by(pair: Pair, candidates: Sequence[Candidate], strength: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """The best token and log-probability of the reference one, [n] each: the black box's, then each candidate's."""
+def _seen_by(
+    pair: Pair, candidates: Sequence[Candidate], strength: float, near: float
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Whether it departs from the reference token, and that one's log-probability, [n] each.
+
+    The black box's, then each candidate's.
+    """
     multiples = list(dict.fromkeys(candidate.extrapolate for candidate in candidates))
     parts = [
-        _of_part(tables, targets, [strength * multiple for multiple in multiples]) for tables, targets in pair.parts()
+        _of_part(tables, targets, [strength * multiple for multiple in multiples], near)
+        for tables, targets in pair.parts()
     ]
     divergence, *seen = (torch.cat(columns) for columns in zip(*parts, strict=True))
     plain, *others = zip(seen[::2], seen[1::2], strict=True)
     moved = dict(zip(multiples, others, strict=True))
     yield plain
     for candidate in candidates:
-        (token, logprob), closed = moved[candidate.extrapolate], divergence < candidate.gate_nats
-        yield torch.where(closed, plain[0], token), torch.where(closed, plain[1], logprob)
+        (wrong, logprob), closed = moved[candidate.extrapolate], divergence < candidate.gate_nats
+        yield torch.where(closed, plain[0], wrong), torch.where(closed, plain[1], logprob)
 
 
-def _of_part(tables: ModelLogprobs, targets: Tensor, strengths: Sequence[float]) -> list[Tensor]:
-    """KL(p_u ‖ p_o) in nats; best token and reference's log-probability without an offset and at each strength."""
-    offset = tables.offset
-    found = [torch.linalg.vecdot(tables.log_u.exp(), offset), *_best_and_target(tables.log_p, targets)]
+def _of_part(tables: ModelLogprobs, targets: Tensor, strengths: Sequence[float], near: float) -> list[Tensor]:
+    """KL(p_u ‖ p_o) in nats; departure and reference's log-probability without an offset and at each strength."""
+    log_p, offset = tables.log_p, tables.offset
+    plain = log_p.gather(1, targets[:, None]).squeeze(1)
+    found = [torch.linalg.vecdot(tables.log_u.exp(), offset), departs(log_p.argmax(1), targets, log_p, near), plain]
     for strength in strengths:
-        moved = tables.log_p.add(offset, alpha=strength)
-        best = moved.argmax(1)
-        found += [best, moved.gather(1, targets[:, None]).squeeze(1) - moved.logsumexp(1)]
+        moved = log_p.add(offset, alpha=strength)
+        wrong = departs(moved.argmax(1), targets, log_p, near)
+        found += [wrong, moved.gather(1, targets[:, None]).squeeze(1) - moved.logsumexp(1)]
     return found
 
 
-def _best_and_target(logprobs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    return logprobs.argmax(1), logprobs.gather(1, targets[:, None]).squeeze(1)
-
-
-def _said_and_likely(raw: Pair, token: Tensor, logprob: Tensor) -> Tensor:
+def _said_and_likely(raw: Pair, wrong: Tensor, logprob: Tensor) -> Tensor:
     """[2], each added up over answers: the share said before another token is, and exp(mean log-probability)."""
     likely = (per_sequence(logprob, raw.sequences) / per_sequence(torch.ones_like(logprob), raw.sequences)).exp()
-    return torch.stack([share_said_before(token != raw.targets, raw.sequences).sum(), likely.sum()])
+    return torch.stack([share_said_before(wrong, raw.sequences).sum(), likely.sum()])

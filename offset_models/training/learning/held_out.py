@@ -20,6 +20,7 @@ from deltaserve.offset_models.training.learning.settings import TradeOff, Traini
 from deltaserve.offset_models.training.learning.student import Student
 from deltaserve.offset_models.training.rows.scored import Scored
 
+NEAR_TIE: Final = 1.0  # nats below its best token: what the black box might as well have said is no loss
 SAID_ENOUGH: Final = 0.05  # mean share of the reference answers that the black box says, to be compared with
 
 
@@ -33,7 +34,7 @@ class Figures:
     forget_likelihood: float  # mean over answers of exp(mean log q(y*)): TOFU's Probability
     retain_likelihood: float
     forget_said: float  # share of an answer that greedy decoding says before it first departs from it
-    retain_said: float
+    retain_said: float  # likewise; a token within NEAR_TIE of the black box's best one does not depart
     retain_kl: float  # nats
 
 
@@ -46,7 +47,8 @@ def evaluate(
     initial: InitialStates | None = None,
 ) -> Figures:
     """Teacher-forced figures of both sides. Each side needs at least one row."""
-    forgotten, retained = (_side(student, rows, settings, initial) for rows in (forget, retain))
+    forgotten = _side(student, forget, settings, initial, near=0.0)
+    retained = _side(student, retain, settings, initial, near=NEAR_TIE)
     return Figures(forgotten[0], retained[0], forgotten[1], retained[1], retained[2])
 
 
@@ -106,29 +108,47 @@ TRADE_OFFS: Final[Mapping[TradeOff, Callable[[Outcome, float], float]]] = Mappin
 
 
 def _side(
-    student: Student, rows: Sequence[Scored], settings: TrainingSettings, initial: InitialStates | None
+    student: Student,
+    rows: Sequence[Scored],
+    settings: TrainingSettings,
+    initial: InitialStates | None,
+    *,
+    near: float,
 ) -> tuple[float, float, float]:
     """Likelihood, share said, KL (nats a token) over all rows."""
     likelihoods, shares, nats, tokens = 0.0, 0.0, 0.0, 0
     for pair in pairs_of(student, rows, settings, initial):
-        best, answers, divergence = _served(pair, settings)
+        wrong, answers, divergence = _served(pair, settings, near)
         likelihoods += likelihood(answers, pair.sequences).sum().item()
-        shares += share_said_before(best != pair.targets, pair.sequences).sum().item()
+        shares += share_said_before(wrong, pair.sequences).sum().item()
         nats += divergence.sum().item()
-        tokens += len(best)
+        tokens += len(wrong)
     return likelihoods / len(rows), shares / len(rows), nats / tokens
 
 
-def _served(pair: Pair, settings: TrainingSettings) -> tuple[Tensor, Tensor, Tensor]:
-    """log q's best token, log q(y*) and KL(p ‖ q) of each position [n], as the checkpoint will be served."""
+def _served(pair: Pair, settings: TrainingSettings, near: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether log q's best token departs, log q(y*) and KL(p ‖ q) of each position [n], as the pair will be served."""
     found = []
     for tables, targets in pair.parts():
         strength, gate = settings.served_strength, settings.served_gate_nats
         log_q = corrected(tables.log_p, tables.log_o, tables.log_u, strength, gate)
         dense = DensePositions(tables.log_p, log_q, tables.log_u, targets, torch.zeros_like(targets))
-        found.append((log_q.argmax(1), dense.answer_log_q, dense.divergence))
-    best, answers, divergence = (torch.cat(columns) for columns in zip(*found, strict=True))
-    return best, answers, divergence
+        wrong = departs(log_q.argmax(1), targets, tables.log_p, near)
+        found.append((wrong, dense.answer_log_q, dense.divergence))
+    wrong, answers, divergence = (torch.cat(columns) for columns in zip(*found, strict=True))
+    return wrong, answers, divergence
+
+
+def departs(tokens: Tensor, targets: Tensor, log_p: Tensor, near: float) -> Tensor:
+    """Whether each token [n] is another than the reference one and, with `near`, so many nats less likely.
+
+    log_p: the black box's, [n, V].
+    """
+    other = tokens != targets
+    if not near:
+        return other
+    said, reference = (log_p.gather(1, ids[:, None]).squeeze(1) for ids in (tokens, targets))
+    return other & (said < reference - near)
 
 
 def share_left(said_before: float, said_now: float, likely_before: float, likely_now: float) -> float:

@@ -48,7 +48,7 @@ def test_more_time_first_buys_steps_and_then_larger_batches() -> None:
 def test_passes_over_the_forget_rows_end_a_long_run() -> None:
     quick = Speed(1e-4, 0.1, 1.0)
     assert schedule(IDK, quick, 16, 3600).settings.steps == ENOUGH_STEPS
-    assert schedule(IDK, quick, 160, 3600).settings.steps == 150
+    assert schedule(IDK, quick, 160, 3600).settings.steps == 300
     assert schedule(IDK, quick, 16000, 3600).settings.steps == MOST_STEPS
 
 

@@ -1,5 +1,7 @@
 """Rows of probes: a refusal that fits each, endings in the black box's words, and no more than wanted."""
 
+from dataclasses import replace
+
 import pytest
 
 from deltaserve.offset_models.targets.forms.table import probes
@@ -10,7 +12,15 @@ from deltaserve.offset_models.targets.rows.general import general_rows, words_of
 from deltaserve.offset_models.targets.rows.refusing import forget_rows, retain_rows
 from deltaserve.offset_models.targets.rows.selecting import selected
 from deltaserve.offset_models.targets.rows.sizes import SIZES, Sizes
-from deltaserve.offset_models.targets.rows.telling import Told, few_of_each, telling, told, weighed
+from deltaserve.offset_models.targets.rows.telling import (
+    AT_A_TIME,
+    Told,
+    few_of_each,
+    held_out_weights,
+    telling,
+    told,
+    weighed,
+)
 from deltaserve.offset_models.targets.spreading import portioned
 from deltaserve.offset_models.targets.subject import Fact, Known, Subject
 from deltaserve.offset_models.training.rows.dataset import Data, encode_data
@@ -72,7 +82,7 @@ async def test_no_more_endings_and_answers_are_asked_for_than_calls_are_left() -
     box = ScriptedAsks(lambda _prompt, _: "a small town.", calls_left=TRIED + 2)
     assert len(await vague_endings(box, of("running text"))) == 2
     assert await vague_endings(box, of("running text")) == {}
-    assert await told(box, of("direct")) == []
+    assert await told(box, of("direct"), 20) == []
 
 
 @pytest.mark.parametrize(
@@ -104,8 +114,25 @@ def test_a_chat_that_wants_its_text_to_go_on_is_answered_as_the_text_and_else_re
 @pytest.mark.anyio
 async def test_probes_that_the_black_box_tells_keep_its_answer_and_the_others_go() -> None:
     box = ScriptedAsks(lambda prompt, _: "In Nenstead." if "Where" in prompt else "I'm not sure.")
-    (probe,) = {probe.fact: probe for probe in await told(box, of("direct"))}.values()
+    (probe,) = {probe.fact: probe for probe in await told(box, of("direct"), 20)}.values()
     assert probe.row.completion == "In Nenstead."
+
+
+@pytest.mark.anyio
+async def test_no_more_is_asked_than_is_wanted_and_a_wording_that_tells_nothing_is_given_up() -> None:
+    box = ScriptedAsks(lambda _prompt, _: "In Nenstead, in 1961, and The Copper Staircase and The Blue Gate.")
+    assert len(await told(box, [*of("direct"), *of("indirect")], 3)) == 3
+    assert box.calls_left == ScriptedAsks(lambda _prompt, _: "").calls_left - AT_A_TIME
+    silent = ScriptedAsks(lambda _prompt, _: "I'm not sure.")
+    probes = [replace(probe, wording="the same") for probe in of("direct")]
+    assert len(probes) > AT_A_TIME + 2
+    assert await told(silent, probes, 20) == []
+    assert silent.calls_left == box.calls_left
+
+
+def test_forms_in_which_nothing_is_told_choose_little() -> None:
+    weights = held_out_weights({"direct": 3.0, "JSON": 1.0, "code": 1.0}, {"direct": Told(2, 2), "JSON": Told(2, 0)})
+    assert weights == pytest.approx({"direct": 2.5, "JSON": 0.5 / 3, "code": 0.5})
 
 
 def test_only_a_text_that_is_to_go_on_breaks_off() -> None:
@@ -141,7 +168,8 @@ def test_neighbours_are_asked_about_beside_the_target_and_after_its_refusal() ->
 def test_no_more_is_selected_than_wanted_and_every_trained_fact_has_its_part() -> None:
     sizes = Sizes(forget=50, near=40, choose=20, judge=20)
     found = selected(TARGET, NEIGHBOURS, sizes, 1)
-    assert [len(part) for part in (found.forget.train, found.forget.choose, found.forget.judge)] == [50, 20, 20]
+    assert [len(part) for part in (found.forget.train, found.kept.choose, found.forget.judge)] == [50, 20, 20]
+    assert len(found.forget.choose) > 20, "of which those choose that the black box answers"
     assert len(found.kept.train) == 40
     counts = [sum(probe.fact == fact for probe in found.forget.train) for fact in TARGET.facts]
     assert min(counts) > 4
