@@ -14,6 +14,9 @@ from deltaserve.server.processes.wire.frames import Wire
 from deltaserve.server.processes.wire.translation import error
 
 AWAY: Final = "The offset engine has ended; it is being started again."
+HANGS: Final = "The offset engine does not answer; requests are refused until it does."
+PING_EVERY_S: Final = 5.0
+ANSWERS_WITHIN_S: Final = 20.0  # loading, compiling and capturing run in threads: its loop turns meanwhile
 _TRIED_EVERY_S: Final = 0.02
 
 
@@ -25,6 +28,7 @@ class Connection:
         self.ended = asyncio.Event()
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self.why = AWAY  # what is not answered any more fails
 
     def new_id(self) -> int:
         return next(self._ids)
@@ -36,7 +40,7 @@ class Connection:
     async def ask(self, asked: int, message: m.ToEngine) -> Any:
         """The answer to a message with the id `asked`: what a Done carries, or the whole message."""
         if self.ended.is_set():
-            raise OffsetUnavailable(AWAY)
+            raise OffsetUnavailable(self.why)
         future = self._waiting[asked] = asyncio.get_running_loop().create_future()
         self.wire.send(message)
         try:
@@ -52,6 +56,27 @@ class Connection:
             yield taken, await self.ask(taken, message(taken))
         finally:
             self.tell(m.Drop(taken))
+
+    async def answers(self) -> None:
+        """Raises OffsetUnavailable where the engine has ended, or hangs: then all that waits for it hears so too."""
+        asked = self.new_id()
+        try:
+            async with asyncio.timeout(ANSWERS_WITHIN_S):
+                await self.ask(asked, m.Ping(asked))
+        except TimeoutError:
+            self.why = HANGS
+            self.wire.abort()
+            await self.ended.wait()
+            raise OffsetUnavailable(HANGS) from None
+
+    async def watch(self) -> None:
+        """Until it has ended, or hangs."""
+        with suppress(OffsetUnavailable):
+            while True:
+                await self.answers()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PING_EVERY_S):
+                        await self.ended.wait()
 
     def _received(self, message: m.ToFrontEnd) -> None:
         future = self._waiting.get(message.id)
@@ -71,17 +96,21 @@ class Connection:
         self.ended.set()
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(OffsetUnavailable(AWAY))
+                future.set_exception(OffsetUnavailable(self.why))
 
 
 class EngineLink:
-    """Gives the connection that there is. `connected` hears each new one, before anybody else uses it."""
+    """Gives the connection that there is. `connected` hears each new one, before anybody else uses it.
+
+    An engine process that hangs still takes connections: one is there once it was answered, and while it is.
+    """
 
     def __init__(self, path: Path, connected: Callable[[Connection], None]) -> None:
         self._path = path
         self._connected = connected
         self._connection: Connection | None = None
         self._there = asyncio.Event()
+        self._why = AWAY
 
     @property
     def alive(self) -> bool:
@@ -89,9 +118,9 @@ class EngineLink:
 
     @property
     def connection(self) -> Connection:
-        """Raises OffsetUnavailable while the engine is away."""
+        """Raises OffsetUnavailable while the engine is away, or hangs."""
         if self._connection is None:
-            raise OffsetUnavailable(AWAY)
+            raise OffsetUnavailable(self._why)
         return self._connection
 
     async def wait(self) -> None:
@@ -100,18 +129,19 @@ class EngineLink:
 
     async def run(self) -> None:
         """Connects, again and again, until it is cancelled."""
-        try:
-            while True:
-                connection = await self._made()
-                self._connected(connection)
-                self._connection = connection
-                self._there.set()
-                await connection.ended.wait()
-                self._connection = None
+        while True:
+            connection = await self._made()
+            try:
+                with suppress(OffsetUnavailable):
+                    await connection.answers()
+                    self._connected(connection)
+                    self._connection = connection
+                    self._there.set()
+                    await connection.watch()
+            finally:
+                self._connection, self._why = None, connection.why
                 self._there.clear()
-        finally:
-            if self._connection is not None:
-                self._connection.wire.close()
+                connection.wire.close()
 
     async def _made(self) -> Connection:
         loop = asyncio.get_running_loop()

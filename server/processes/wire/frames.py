@@ -54,6 +54,11 @@ class Wire(asyncio.Protocol, Generic[M]):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Without sending what waits: the other end takes nothing any more."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # of a stream socket
 

@@ -107,6 +107,12 @@ class Pin(_Message, tag="pin"):
     model: str | None
 
 
+class Ping(_Message, tag="ping"):
+    """Whether the event loop there turns. Answered with nothing."""
+
+    id: int
+
+
 class Count(_Message, tag="count"):
     """`Places.request`. Answered with a Standing."""
 
@@ -250,6 +256,7 @@ class Failed(_Message, tag="failed"):
 
 ToEngine = (
     Pin
+    | Ping
     | Count
     | Reserve
     | TakePlace

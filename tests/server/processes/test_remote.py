@@ -33,6 +33,7 @@ from deltaserve.server.decoding.policy import Guard, Naming, Policy
 from deltaserve.server.decoding.scoring import score
 from deltaserve.server.decoding.stream import Step, Stream
 from deltaserve.server.processes.engine.connection import FrontEnd
+from deltaserve.server.processes.frontend import link
 from deltaserve.server.processes.frontend.registry import RemoteRegistry, RemoteReservation
 from deltaserve.server.serving.admission.clients import ANYBODY, Client, Left
 from deltaserve.server.serving.admission.places import LocalPlaces
@@ -335,6 +336,39 @@ async def test_when_the_engine_is_lost_what_waits_fails_and_later_calls_do_too(s
         assert await remote.engine_stats() == {}
         session.close()
         site.engine.gate.set()
+
+
+async def test_an_engine_that_hangs_fails_what_waits_for_it_and_is_used_again_when_it_answers(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "PING_EVERY_S", 0.01)
+    monkeypatch.setattr(link, "ANSWERS_WITHIN_S", 0.3)
+    async with site.front_end() as remote:
+        async with remote.pinned(None):
+            pass
+        monkeypatch.setattr(site.connections[0].wire, "send", lambda _message: None)
+        with pytest.raises(OffsetUnavailable, match="does not answer"):
+            await remote.pinned(None).__aenter__()
+        assert not remote.alive
+        with pytest.raises(OffsetUnavailable, match="does not answer"):
+            remote.link.connection  # noqa: B018
+        async with asyncio.timeout(10):
+            await remote.link.wait()
+        async with remote.pinned(None) as version:
+            assert version.fingerprint
+
+
+async def test_a_connection_that_is_taken_and_not_answered_is_not_used(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "ANSWERS_WITHIN_S", 0.05)
+    monkeypatch.setattr(FrontEnd, "_received", lambda _self, _message: None)
+    registry = RemoteRegistry(site.path)
+    task = asyncio.create_task(registry.link.run())
+    await until(lambda: len(site.connections) > 2)
+    assert not registry.alive
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_stream_fails_as_its_rows_do(site: Site) -> None:
