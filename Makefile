@@ -129,13 +129,14 @@ e2e-readme: setup ## every line of README, in order, in a fresh clone with an en
 
 LINT_DEPLOY := build/lint-deploy
 
-lint-deploy: ## deploy/kubernetes built by kubectl and held against Kubernetes' own schemas; the proxy's configuration by haproxy
-	@for needed in kubectl haproxy; do command -v $$needed >/dev/null || { echo "There is no $$needed on PATH."; exit 2; }; done
+lint-deploy: ## deploy/kubernetes built by kubectl and held against Kubernetes' own schemas; the proxy's configuration by haproxy; alerts by promtool
+	@for needed in kubectl haproxy promtool; do command -v $$needed >/dev/null || { echo "There is no $$needed on PATH."; exit 2; }; done
 	@test -x $(LINT_DEPLOY)/bin/kubernetes-validate || { $(PYTHON) -m venv $(LINT_DEPLOY) && $(LINT_DEPLOY)/bin/python -m pip install --quiet 'kubernetes-validate==1.37.*'; }
 	for overlay in deploy/kubernetes/overlays/*; do \
 		kubectl kustomize $$overlay > $(LINT_DEPLOY)/built.yaml && $(LINT_DEPLOY)/bin/kubernetes-validate --strict --quiet $(LINT_DEPLOY)/built.yaml || exit 1; \
 	done
 	haproxy -c -q -f deploy/proxy/haproxy.cfg
+	promtool check rules deploy/observability/alerts.yaml
 
 golden-tofu: setup ## the metrics against TOFU's and ULD's published logs: make golden-tofu TOFU=DIR (DIR has golden/)
 	@test -d "$(TOFU)/golden" || { echo "Name a folder with TOFU's files and golden/: make golden-tofu TOFU=DIR"; exit 2; }

@@ -38,6 +38,7 @@ from deltaserve.server.settings import Settings, load_settings
 from deltaserve.server.sockets.listening import Listener
 from deltaserve.server.starting import PlainStart
 from deltaserve.server.telemetry import Metrics, log_config, logger, send_structlog_to_logging
+from deltaserve.server.tracing.spans import Tracer, tracer_for
 from deltaserve.server.wiring import SWITCH_INTERVAL_S, connect_upstream, open_here
 
 FAILED: Final = 1  # a defect at the start, whose traceback is in the log; uvicorn's own 3 would mean something else
@@ -59,14 +60,19 @@ class Build:
 
 
 def create_app(
-    settings: Settings | None = None, *, backends: Backends | None = None, build: Build | None = None
+    settings: Settings | None = None,
+    *,
+    backends: Backends | None = None,
+    build: Build | None = None,
+    tracer: Tracer | None = None,
 ) -> FastAPI:
     """The ASGI app. `backends` is given where they exist already; else they are opened when the app starts.
 
-    Raises NotConfigured where the file of keys cannot be used.
+    `tracer` defaults to what the settings ask for. Raises NotConfigured where the file of keys cannot be used, or
+    traces are asked for without the packages that make them.
     """
     settings = settings or load_settings()
-    ring = key_ring(settings)
+    ring, tracer = key_ring(settings), tracer or tracer_for(settings.otlp_traces_endpoint)
     metrics, log, build = Metrics(), logger(), build or Build()
     serving = Serving(settings, metrics, build.places)
     app = FastAPI(
@@ -75,8 +81,8 @@ def create_app(
         redoc_url=None,
         openapi_url=None,  # `health.document`
         strict_content_type=False,
-        lifespan=_lifespan(serving, backends, build, ring, log),
-        middleware=_layers(settings, serving, ring, log),
+        lifespan=_lifespan(serving, backends, build, ring, tracer, log),
+        middleware=_layers(settings, serving, ring, tracer, log),
     )
     app.state.settings, app.state.serving, app.state.log = settings, serving, log
     app.state.spellings = Spellings()
@@ -190,10 +196,12 @@ class Server(Listener):
         timer.start()
 
 
-def _layers(settings: Settings, serving: Serving, ring: KeyRing | None, log: Any) -> list[Middleware]:
+def _layers(
+    settings: Settings, serving: Serving, ring: KeyRing | None, tracer: Tracer | None, log: Any
+) -> list[Middleware]:
     """Outermost first."""
     layers = [Middleware(Cors, settings.cors_origins)] if settings.cors_origins else []
-    layers += [Middleware(PlainStart, log), Middleware(RequestContext, serving, log)]
+    layers += [Middleware(PlainStart, log), Middleware(RequestContext, serving, log, tracer)]
     if ring is not None:
         layers.append(Middleware(RequireKey, ring, serving))
     if settings.admin_shares_address:
@@ -216,7 +224,14 @@ def _add_routes(app: FastAPI, settings: Settings) -> None:
         app.include_router(health.metrics_router)
 
 
-def _lifespan(serving: Serving, backends: Backends | None, build: Build, ring: KeyRing | None, log: Any) -> Any:
+def _lifespan(
+    serving: Serving,
+    backends: Backends | None,
+    build: Build,
+    ring: KeyRing | None,
+    tracer: Tracer | None,
+    log: Any,
+) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -224,6 +239,8 @@ def _lifespan(serving: Serving, backends: Backends | None, build: Build, ring: K
                 log.warning("no api_keys: listening on loopback only", host=serving.settings.host)
             else:
                 stack.enter_context(KeysFile(serving.settings, ring, serving.metrics, log).heard())
+            if tracer is not None:
+                stack.callback(_sent, tracer)
             joiner = None
             if backends is None:
                 joiner = await _unless_told(_open(serving, build, stack, log), serving)
@@ -237,6 +254,13 @@ def _lifespan(serving: Serving, backends: Backends | None, build: Build, ring: K
                 await _cancelled(watcher)
 
     return lifespan
+
+
+def _sent(tracer: Tracer) -> None:
+    """The last spans, unless their collector is away."""
+    sending = threading.Thread(target=tracer.close, daemon=True)
+    sending.start()
+    sending.join(_AT_ONCE_S)
 
 
 async def _unless_told(work: Coroutine[Any, Any, T], serving: Serving) -> T | None:

@@ -210,6 +210,9 @@ class Settings(BaseSettings):
         (), description="questions that the page offers to whoever opens it, one a line (in the file: a list)"
     )
     metrics: bool = True
+    otlp_traces_endpoint: str | None = Field(
+        None, description="where traces go by OTLP over HTTP: http://collector:4318/v1/traces (needs deltaserve[otel])"
+    )
     workers: Annotated[str, BeforeValidator(str), Field(pattern=r"^(auto|[0-9]{1,2})$")] = Field(
         "auto",
         description="processes that answer HTTP, beside one for the engine; 0: one process does everything; auto: 0 "

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
 
 app = new_app()
 ABOUT_MINUTES: Final = 30.0
-ABOUT_OBJECTIVE: Final = "idk_generic"  # a name's rows break off in few places: their own answers teach the others
+ABOUT: Final = MappingProxyType(  # where nothing else is named
+    {
+        "objective": "idk_generic",  # a name's rows break off in few places: their own answers teach the others
+        "keep": 0.95,  # what is to be forgotten weighs as much as what is near it
+    }
+)
 
 
 @app.command()
@@ -140,8 +146,8 @@ def forget(
     admin = admin_at(admin_url, admin_key) if activate and not review else None
     if about is not None and minutes is None and values.get("steps") is None:
         minutes = ABOUT_MINUTES
-    if about is not None and values.get("objective") is None:
-        values["objective"] = ABOUT_OBJECTIVE
+    if about is not None:
+        values |= {name: value for name, value in ABOUT.items() if values.get(name) is None}
     settings = options.read_settings(values, option, target)
     source = Source(address.root, model or "", k, concurrency, api_key=address.key)
     if about is None:

@@ -35,6 +35,8 @@ from deltaserve.server.serving.prompt_scoring import PromptScoring
 from deltaserve.server.serving.worker_threads import WorkerThreads
 from deltaserve.server.settings import Settings
 from deltaserve.server.telemetry import Metrics, RequestRecord
+from deltaserve.server.tracing.facts import describe_answer
+from deltaserve.server.tracing.spans import Span, span
 from deltaserve.server.upstream.base import UpstreamSession
 from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.forms import written
@@ -281,8 +283,9 @@ class _Run:
         limit = self.serving.settings.total_timeout_s
         error: BaseException | None = None
         try:
-            async with asyncio.timeout(limit) as clock, self.ticket.place():
-                await self._generate(choice)
+            with span("answer", {"deltaserve.choice": choice.index}) as traced:
+                async with asyncio.timeout(limit) as clock, self.ticket.place():
+                    await self._generate(choice, traced)
         except TimeoutError as late:
             error = UpstreamTimeout(f"The answer was not complete after {limit:g} s.") if clock.expired() else late
         except UpstreamError as fault:
@@ -296,9 +299,10 @@ class _Run:
         finally:
             self.outbox.end(error)
 
-    async def _generate(self, choice: Choice) -> None:
+    async def _generate(self, choice: Choice, traced: Span) -> None:
         settings = self.serving.settings
-        session = await self.version.open(settings.queue_timeout_s, choice.pair_prompt)
+        with span("engine.open"):
+            session = await self.version.open(settings.queue_timeout_s, choice.pair_prompt)
         stats, upstream = StreamStats(), self.serving.backends.upstream.session()
         try:
             if choice.scored:
@@ -314,6 +318,7 @@ class _Run:
             upstream.close()
             self.serving.metrics.add(stats)
             self.record.add(stats)
+            describe_answer(traced, stats)
             self.ticket.reservation.spent(stats.emitted)
             self._bill(upstream.costs, stats)
 

@@ -16,9 +16,12 @@ from deltaserve.server.api.errors import error_event, error_response, speaks_ant
 from deltaserve.server.api.requests.naming import is_unicode
 from deltaserve.server.serving.service import Serving
 from deltaserve.server.telemetry import RequestRecord, log_request
+from deltaserve.server.tracing.facts import describe_request
+from deltaserve.server.tracing.spans import NOTHING, Span, Tracer, traced
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LENGTH_DIGITS = 19
+_UNTRACED = ("/health", "/metrics")  # what asks every few seconds whether all is well
 CLIENT_CLOSED = 499  # nginx's status for a client that left; seen in logs only
 _LEAST_BODY_RATE = 10_000  # bytes a second, past the body's timeout
 
@@ -26,14 +29,22 @@ _LEAST_BODY_RATE = 10_000  # bytes a second, past the body's timeout
 class RequestContext:
     """Outermost layer: gives each request its id and record, and logs one line when it ends."""
 
-    def __init__(self, app: ASGIApp, serving: Serving, log: Any) -> None:
+    def __init__(self, app: ASGIApp, serving: Serving, log: Any, tracer: Tracer | None = None) -> None:
         self._app = app
         self._serving = serving
         self._log = log
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+        elif scope["path"].startswith(_UNTRACED):
+            await self._request(scope, receive, send, NOTHING)
+        else:
+            with traced(self._tracer, scope["method"], Headers(scope=scope)) as span:
+                await self._request(scope, receive, send, span)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send, span: Span) -> None:
         record = RequestRecord(_request_id(Headers(scope=scope)))
         reply = _Reply(send, record, self._serving, also="request-id" if speaks_anthropic(scope) else None)
         scope.setdefault("state", {}).update(record=record, send=reply)
@@ -51,6 +62,7 @@ class RequestContext:
             status = reply.status or CLIENT_CLOSED
             self._serving.metrics.count_request(record, status)
             log_request(self._log, record, scope["method"], _route(scope), status)
+            describe_request(span, record, scope["method"], _route(scope), status)
 
     async def _routed(self, scope: Scope, receive: Receive, reply: Send) -> None:
         if is_unicode(scope["path"]):

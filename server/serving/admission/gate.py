@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from deltaserve.server.serving.admission.clients import Client
 from deltaserve.server.serving.admission.places import Places, Reservation
 from deltaserve.server.telemetry import Metrics
+from deltaserve.server.tracing.spans import span
 
 
 class Gate:
@@ -42,7 +43,7 @@ class Ticket:
         if not first:
             await self._opened.wait()
         place, since = self.reservation.place(self._queue_timeout_s if first else None), time.perf_counter()
-        with self._metrics.waiting.track_inprogress():
+        with span("queue"), self._metrics.waiting.track_inprogress():
             await place.__aenter__()
         self._metrics.queue_time.observe(time.perf_counter() - since)
         self._opened.set()

@@ -5,7 +5,7 @@ Everything below this file's surface raises errors of the UpstreamError branch; 
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx2 as httpx
@@ -20,6 +20,8 @@ from deltaserve.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from deltaserve.server.tracing.spans import Span, Value
+from deltaserve.server.tracing.spans import call as traced_call
 from deltaserve.server.upstream.http.attempts import LONGEST_WAIT_S, Call, asks_for_a_pause, retry_wait
 from deltaserve.server.upstream.http.continuity import Continuity
 from deltaserve.server.upstream.http.events import Framing
@@ -59,6 +61,7 @@ class Transport:
         self.continuity: Continuity | None = None  # tells after a lost connection whether it is the same server
         connections = self.limits.connections
         root = base_url(url)
+        self._host = httpx.URL(root).host
         self._wire = Wire(httpx.URL(root), headers, self.timeouts.connect_s, connections)
         self._client = httpx.AsyncClient(
             base_url=root,
@@ -91,22 +94,25 @@ class Transport:
     async def stream(self, path: str, body: Mapping[str, Any], framing: Framing = "sse") -> AsyncIterator[EventStream]:
         """POST, then the answer's events; leaving the context closes the connection. Retries before the first byte."""
         deadline, call = asyncio.get_running_loop().time() + self.timeouts.total_s, Call(self.continuity)
+        headers: dict[str, str] = {}
 
         async def opened() -> tuple[Place, EventStream]:
             async with call.attempt(), self._placed(body, call) as place:
-                events = await self._open(path, body, deadline, framing)
+                events = await self._open(self._wire.request(path, orjson.dumps(body), headers), deadline, framing)
                 if call.void:
                     await events.aclose()
                     place.leave()
                 return place, events
 
-        place, events = await self._tried(opened)
-        try:
-            yield events
-        finally:
-            place.leave(events.count)
-            call.heard(events.error)
-            await events.aclose()
+        with self._traced("POST", path, headers) as traced:
+            place, events = await self._tried(opened)
+            try:
+                yield events
+            finally:
+                traced.set_attribute("deltaserve.upstream.events", events.count)
+                place.leave(events.count)
+                call.heard(events.error)
+                await events.aclose()
 
     async def revalidate(self) -> None:
         """Looks whether it is still the server that was probed, where there is or was doubt. Raises UpstreamError."""
@@ -114,9 +120,13 @@ class Transport:
             self.continuity.look_again()
             await self.continuity.settled()
 
-    async def _open(self, path: str, body: Mapping[str, Any], deadline: float, framing: Framing) -> EventStream:
+    def _traced(self, method: str, path: str, headers: dict[str, str]) -> AbstractContextManager[Span]:
+        """The call's span, that the black box is told of by `headers`."""
+        facts: dict[str, Value] = {"http.request.method": method, "url.path": path, "server.address": self._host}
+        return traced_call(f"{method} {path}", facts, headers)
+
+    async def _open(self, request: bytes, deadline: float, framing: Framing) -> EventStream:
         """Until the first event is there, so that everything that may be retried has happened."""
-        request = self._wire.request(path, orjson.dumps(body))
         while True:
             connection = await self._wire.acquire()
             events = EventStream(connection, self._wire, self.timeouts, self.limits, deadline, framing)
@@ -133,26 +143,29 @@ class Transport:
             # The server had closed an idle connection just as it was taken again: not its failure, so no attempt lost.
 
     async def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        call = Call(self.continuity)
+        call, headers = Call(self.continuity), dict[str, str]()
 
         async def answered() -> bytes:
             async with call.attempt():
                 if body is None:
                     await self.throttle.quiet()
-                    return await self._answered(method, path, body)
+                    return await self._answered(method, path, body, headers)
                 async with self._placed(body, call) as place:
-                    answer = await self._answered(method, path, body)
+                    answer = await self._answered(method, path, body, headers)
                 place.leave()
                 return answer
 
         try:
-            return parsed(await self._tried(answered))
+            with self._traced(method, path, headers):
+                return parsed(await self._tried(answered))
         except ValueError:
             raise UpstreamRefused("The upstream answered something that is not JSON.") from None
 
-    async def _answered(self, method: str, path: str, body: Mapping[str, Any] | None) -> bytes:
+    async def _answered(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> bytes:
         async with self._answer_in_time():
-            response = await self._send(method, path, body)
+            response = await self._send(method, path, body, headers)
             if response.status_code != 200:
                 raise await _failure(response)
             return await _read_all(response, self.limits.event_bytes)
@@ -218,10 +231,12 @@ class Transport:
         except TimeoutError:
             raise UpstreamTimeout("The upstream did not answer in time.") from None
 
-    async def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+    async def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> httpx.Response:
         content = None if body is None else orjson.dumps(body)
-        headers = None if body is None else {"content-type": "application/json"}
-        request = self._client.build_request(method, path, content=content, headers=headers)
+        typed = {} if body is None else {"content-type": "application/json"}
+        request = self._client.build_request(method, path, content=content, headers={**headers, **typed})
         try:
             return await self._client.send(request, stream=True)
         except httpx.TransportError as error:

@@ -5,13 +5,17 @@ what a streamed answer needs: one request at a time on a connection, which is gi
 """
 
 import asyncio
-from typing import Protocol, cast
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Protocol, cast
 
 import httptools
 import httpx2 as httpx
 
 from deltaserve.errors import UpstreamError, UpstreamUnreachable
 from deltaserve.server.upstream.http.throttle import OverLimit
+
+NO_MORE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Sink(Protocol):
@@ -116,10 +120,12 @@ class Wire:
         self._head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self._tls = httpx.create_ssl_context(trust_env=False) if root.scheme == "https" else None
 
-    def request(self, path: str, body: bytes) -> bytes:
-        """The bytes of one POST."""
+    def request(self, path: str, body: bytes, headers: Mapping[str, str] = NO_MORE) -> bytes:
+        """The bytes of one POST, with these headers beside those of every call."""
         target = self._root.raw_path.decode("ascii").rstrip("/") + path
-        return f"POST {target} HTTP/1.1\r\n{self._head}content-length: {len(body)}\r\n\r\n".encode("latin-1") + body
+        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"POST {target} HTTP/1.1\r\n{self._head}{more}content-length: {len(body)}\r\n\r\n"
+        return head.encode("latin-1") + body
 
     async def acquire(self) -> Connection:
         """An idle connection or a new one. Raises OverLimit, UpstreamUnreachable."""

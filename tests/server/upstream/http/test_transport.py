@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from deltaserve.errors import (
     UncorrectableUpstream,
@@ -15,6 +17,8 @@ from deltaserve.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from deltaserve.server.tracing.open_telemetry import OtelTracer
+from deltaserve.server.tracing.spans import traced
 from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport, base_url
 from tests.support.replay import DONE, UNTIL_THE_CLIENT_LEAVES, Replay, Reply, event, json_reply, recorded, replaying
 
@@ -53,6 +57,23 @@ async def test_events_come_in_order_whatever_the_chunks() -> None:
             *found, done = await payloads(transport(replay))
         assert [orjson.loads(payload)["n"] for payload in found] == [0, 1, 2]
         assert done == b"[DONE]"
+
+
+async def test_a_traced_call_tells_the_black_box_its_trace_and_another_one_nothing() -> None:
+    exporter = InMemorySpanExporter()
+    tracer = OtelTracer(SimpleSpanProcessor(exporter))
+    async with replaying(Reply([event({}), DONE])) as replay:
+        with traced(tracer, "POST", {}):
+            await payloads(transport(replay))
+        await payloads(transport(replay))
+    made, request = sorted(exporter.get_finished_spans(), key=lambda span: span.name != "POST /v1/completions")
+    told, untold = (one.headers.get("traceparent") for one in replay.requests)
+    assert made.context is not None and request.context is not None and made.parent is not None
+    assert told is not None
+    assert told.startswith(f"00-{made.context.trace_id:032x}-{made.context.span_id:016x}-")
+    assert made.parent.span_id == request.context.span_id
+    assert (made.attributes or {})["deltaserve.upstream.events"] == 2
+    assert untold is None
 
 
 async def test_leaving_the_context_closes_the_connection_within_a_second() -> None:
