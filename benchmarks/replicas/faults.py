@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.replicas.proxy import unanswered
@@ -46,8 +46,11 @@ async def stopped_replica(replicas: Sequence[Running], short: Ask) -> Fault:
 
 async def killed_replica(replicas: Sequence[Running], short: Ask, entrance: str | None = None) -> Fault:
     """The others' activation is answered once the dead one is surely fenced. `entrance`: a proxy, asked at once."""
+    body = {**short.body(SERVED), "stream": False}
+    if entrance:
+        await _passes_on(entrance, body)
     os.kill(replicas[-1].pid, signal.SIGKILL)
-    lost = await unanswered(entrance, {**short.body(SERVED), "stream": False}, _SESSIONS) if entrance else 0
+    lost = await unanswered(entrance, body, _SESSIONS) if entrance else 0
     fingerprint, took_s = await _activated_another(replicas[0])
     answers = [got for replica in replicas[:-1] for got in await _until_answered(replica, short)]
     return Fault(_older(answers, fingerprint), took_s, lost=lost)
@@ -67,6 +70,15 @@ async def killed_store(replicas: Sequence[Running], store: RedisServer, short: A
     took_s = time.monotonic() - began
     as_told = refused and before.whole and not any(got.whole for got in fenced)
     return Fault(_older([before, *answers], fingerprint), took_s, as_told)
+
+
+async def _passes_on(entrance: str, body: Mapping[str, object]) -> None:
+    """Until the proxy has found all replicas ready again: what is lost before that is not the kill's."""
+    until = time.monotonic() + _GIVEN_UP_S
+    while lost := await unanswered(entrance, body, _SESSIONS):
+        if time.monotonic() > until:
+            raise RuntimeError(f"{entrance} does not pass requests on: {lost} of {_SESSIONS} without an answer")
+        await asyncio.sleep(_LOOK_S)
 
 
 async def _activated_another(replica: Running) -> tuple[str, float]:
