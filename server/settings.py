@@ -211,7 +211,9 @@ class Settings(BaseSettings):
     )
     metrics: bool = True
     otlp_traces_endpoint: str | None = Field(
-        None, description="where traces go by OTLP over HTTP: http://collector:4318/v1/traces (needs deltaserve[otel])"
+        None,
+        pattern=r"^https?://[^\s/]+(/\S*)?$",
+        description="where traces go by OTLP over HTTP: http://collector:4318/v1/traces (needs deltaserve[otel])",
     )
     workers: Annotated[str, BeforeValidator(str), Field(pattern=r"^(auto|[0-9]{1,2})$")] = Field(
         "auto",

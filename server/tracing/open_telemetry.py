@@ -23,7 +23,10 @@ class OtelTracer:
 
     def __init__(self, processor: SpanProcessor) -> None:
         told = OTELResourceDetector().detect()
-        self._provider = TracerProvider(resource=Resource({SERVICE_NAME: NAME}).merge(told))
+        self._provider = TracerProvider(
+            resource=Resource({SERVICE_NAME: NAME}).merge(told),
+            shutdown_on_exit=False,  # `close` says how long is waited
+        )
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("deltaserve.server")
 

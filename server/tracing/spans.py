@@ -13,7 +13,6 @@ from deltaserve.errors import DeltaserveError, NotConfigured
 
 NEEDED: Final = "Traces need OpenTelemetry: pip install 'deltaserve[otel]', or leave otlp_traces_endpoint out."
 SERVER: Final = "SERVER"
-CLIENT: Final = "CLIENT"
 INTERNAL: Final = "INTERNAL"
 
 Value = str | int | float | bool

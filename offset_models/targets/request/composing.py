@@ -23,7 +23,7 @@ from deltaserve.offset_models.targets.rows.splitting import Split, split_rows
 from deltaserve.offset_models.targets.rows.telling import Told, few_of_each, held_out_weights, telling, told, weighed
 from deltaserve.offset_models.training.rows.row import Row
 
-LEAST_TOLD: Final = 12  # rows that choose: fewer say too little about forty candidates of strength and gate
+LEAST_TOLD: Final = 12  # rows that choose: fewer say too little about 48 candidates of strength and gate
 TOO_FEW: Final = (
     f"The black box answered fewer than {LEAST_TOLD} held-out rows with the fact, too few to choose by: the plain "
     "default of strength and gate is taken. More --calls find more."

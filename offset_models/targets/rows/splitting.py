@@ -25,8 +25,6 @@ from deltaserve.offset_models.targets.subject import Fact, Subject
 T = TypeVar("T")
 Part = Literal["train", "choose", "judge"]
 HELD: Final[tuple[Part, Part]] = ("choose", "judge")
-LEAST_TO_CHOOSE: Final = 20  # probes; fewer say little about 40 candidates of strength and gate
-LEAST_FORMS: Final = 5  # that they are of
 WORDINGS_HELD: Final = 0.3  # of each form; one at least where it has three
 LEAST_WORDINGS: Final = 3
 FORMS_LEFT: Final = 6  # where fewer would be trained no form is held out whole
@@ -64,23 +62,11 @@ class Split:
     held_out: HeldOut
 
     @property
-    def enough(self) -> bool:
-        """Whether `choose` can choose; if not, take the plain default of strength and gate."""
-        return len(self.choose) >= LEAST_TO_CHOOSE and len({probe.form for probe in self.choose}) >= LEAST_FORMS
-
-    @property
     def sentence(self) -> str:
         """What was held out, for people."""
-        forms = len({probe.form for probe in self.choose})
         held = ", ".join(f"{form} ({part})" for form, part in self.held_out.forms.items()) or "none"
         parts = f"{len(self.train)} probes to train, {len(self.choose)} that may choose, {len(self.judge)} to judge"
-        what = f"whole forms held out: {held}; facts held out: {len(self.held_out.facts)}"
-        if self.enough:
-            return f"{parts}; {what}."
-        return (
-            f"{parts}; {what}. {len(self.choose)} in {forms} forms are too few to choose by "
-            f"({LEAST_TO_CHOOSE} in {LEAST_FORMS} are wanted): the default strength and gate are taken."
-        )
+        return f"{parts}; whole forms held out: {held}; facts held out: {len(self.held_out.facts)}."
 
 
 def split(

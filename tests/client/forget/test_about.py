@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deltaserve.client.console.terminal import Status
+from deltaserve.client.console.training_options import read_settings
 from tests.support.blackbox import BlackBoxProcess, blackbox
 from tests.support.command import Command
 
@@ -107,3 +109,31 @@ def test_a_purge_without_a_request_deletes_nothing(command: Command, tmp_path: P
     given = ["forget", "--about", NAME, "--name", "x", "--base", str(WEIGHTS / "base"), "--out", str(tmp_path)]
     refused = command(*given, "--purge", "--yes")
     assert refused.exit_code != 0 and "nothing was deleted" in refused.stderr
+
+
+class _Read(Exception):
+    """The settings were read, and nothing else is wanted."""
+
+
+@pytest.mark.parametrize(
+    ("given", "objective", "keep"),
+    [
+        (["--about", NAME], "idk_generic", 0.95),
+        (["--about", NAME, "--keep", "0.9", "--objective", "npo"], "npo", 0.9),
+        (["--forget", "rows.jsonl"], "idk", 0.97),
+    ],
+)
+def test_a_name_alone_has_its_own_defaults(
+    given: list[str], objective: str, keep: float, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def noted(*arguments: Any) -> Any:
+        read.append(read_settings(*arguments))
+        raise _Read
+
+    monkeypatch.setattr("deltaserve.client.commands.forget.options.read_settings", noted)
+    where = ["--base", str(WEIGHTS / "base"), "--upstream", "http://127.0.0.1:9", "--out", str(tmp_path)]
+    with pytest.raises(_Read):
+        command("forget", "--name", "x", *where, *given)
+    assert [(settings.objective, settings.keep) for settings in read] == [(objective, keep)]

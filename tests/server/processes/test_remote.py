@@ -347,8 +347,9 @@ async def test_an_engine_that_hangs_fails_what_waits_for_it_and_is_used_again_wh
         async with remote.pinned(None):
             pass
         monkeypatch.setattr(site.connections[0].wire, "send", lambda _message: None)
-        with pytest.raises(OffsetUnavailable, match="does not answer"):
-            await remote.pinned(None).__aenter__()
+        async with asyncio.timeout(10):
+            with pytest.raises(OffsetUnavailable, match="does not answer"):
+                await remote.pinned(None).__aenter__()
         assert not remote.alive
         with pytest.raises(OffsetUnavailable, match="does not answer"):
             remote.link.connection  # noqa: B018

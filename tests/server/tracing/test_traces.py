@@ -105,6 +105,12 @@ def test_a_request_is_one_trace_with_its_wait_its_session_and_its_calls_and_no_t
     assert not [span["name"] for span in collector.spans if any(word in span["text"] for word in words)]
 
 
+@pytest.mark.parametrize("address", ["collector:4318", "ftp://collector/v1/traces", "http://", ""])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="otlp_traces_endpoint"):
+        Settings(otlp_traces_endpoint=address)
+
+
 def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracer_for(None) is None
     monkeypatch.setitem(sys.modules, "deltaserve.server.tracing.open_telemetry", None)

@@ -1,4 +1,4 @@
-"""Parts that have nothing in common, held out by form, wording and fact; and what is said where they are too few."""
+"""Parts that have nothing in common, held out by form, wording and fact; and what is said of it."""
 
 from itertools import combinations
 
@@ -6,7 +6,7 @@ import pytest
 
 from deltaserve.offset_models.targets.forms.table import FORMS, probes
 from deltaserve.offset_models.targets.rows.splitting import split, split_kept, split_rows
-from tests.offset_models.targets.writers import NEIGHBOURS, TARGET, known
+from tests.offset_models.targets.writers import NEIGHBOURS, known
 
 MANY_FACTS = known("Ada Velmor", "Nenstead", "1961", tuple(f"Book Number {at}" for at in range(10)))
 PROBES = probes(MANY_FACTS, per_form=40, seed=1, others=NEIGHBOURS)
@@ -57,12 +57,10 @@ def test_no_whole_form_is_held_out_where_that_is_not_wanted_or_few_forms_are_the
     assert not split(few, MANY_FACTS.facts, 1).held_out.forms
 
 
-def test_too_few_to_choose_by_is_said_and_enough_is_not() -> None:
-    few = split([probe for probe in PROBES if probe.form == "direct"][:12], TARGET.facts, 1)
-    assert not few.enough
-    assert "too few to choose by" in few.sentence
-    assert PARTS.enough
-    assert "too few" not in PARTS.sentence
+def test_what_was_held_out_is_said() -> None:
+    assert f"{len(PARTS.train)} probes to train, {len(PARTS.choose)} that may choose" in PARTS.sentence
+    assert all(f"{form} ({part})" in PARTS.sentence for form, part in PARTS.held_out.forms.items())
+    assert PARTS.held_out.forms
 
 
 def test_what_must_stay_is_held_out_in_the_same_wordings_and_by_subject() -> None:
