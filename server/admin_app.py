@@ -17,6 +17,7 @@ from deltaserve.server.api.routes import admin
 from deltaserve.server.settings import Settings
 from deltaserve.server.sockets.listening import Listener
 from deltaserve.server.telemetry import Metrics
+from deltaserve.server.tracing.fastapi_telemetry import OFF
 
 
 def admin_layer(settings: Settings) -> list[Middleware]:
@@ -36,6 +37,7 @@ def create_admin_app(public: FastAPI) -> FastAPI:
         Middleware(BodyLimit, settings.max_body_bytes, settings.body_timeout_s),
     ]
     app = FastAPI(
+        telemetry=OFF,
         title="deltaserve admin",
         docs_url=None,
         redoc_url=None,

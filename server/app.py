@@ -38,6 +38,7 @@ from deltaserve.server.settings import Settings, load_settings
 from deltaserve.server.sockets.listening import Listener
 from deltaserve.server.starting import PlainStart
 from deltaserve.server.telemetry import Metrics, log_config, logger, send_structlog_to_logging
+from deltaserve.server.tracing.fastapi_telemetry import OFF
 from deltaserve.server.tracing.spans import Tracer, tracer_for
 from deltaserve.server.wiring import SWITCH_INTERVAL_S, connect_upstream, open_here
 
@@ -81,6 +82,7 @@ def create_app(
         redoc_url=None,
         openapi_url=None,  # `health.document`
         strict_content_type=False,
+        telemetry=OFF,
         lifespan=_lifespan(serving, backends, build, ring, tracer, log),
         middleware=_layers(settings, serving, ring, tracer, log),
     )

@@ -69,9 +69,13 @@ def collecting() -> Iterator[Collector]:
         server.shutdown()
 
 
-def test_a_request_is_one_trace_with_its_wait_its_session_and_its_calls_and_no_text(tmp_path: Path) -> None:
+def test_a_request_is_one_trace_with_its_wait_its_session_and_its_calls_and_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = make_demo_weights(tmp_path / "weights")
     with blackbox(make_model(tmp_path / "box", seed=3)) as box, collecting() as collector:
+        monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")  # FastAPI's own spans and logs hold text
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.removesuffix("/v1/traces"))
         settings = Settings(
             upstream_url=box.url, offsets_root=root, offset="registry-erasure", base=root / "base", torch_threads=1,
             state_folder=tmp_path / "state", otlp_traces_endpoint=collector.url,
