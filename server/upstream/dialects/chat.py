@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Final
 
 from deltaserve.errors import UncorrectableUpstream, UpstreamRefused
 from deltaserve.server.decoding.protocols import DraftParams
-from deltaserve.server.upstream.dialects.completions import Reader, Temperatures
+from deltaserve.server.upstream.call_draft import Reader
+from deltaserve.server.upstream.dialects.completions import Temperatures
 from deltaserve.server.upstream.dialects.text_box import TextBox, chat_shaped
 from deltaserve.server.upstream.text.chats import Chat as Conversation
 from deltaserve.server.upstream.text.chats import ChatText, ChatTokenizer

@@ -7,7 +7,7 @@ from collections import deque
 
 from deltaserve.errors import MalformedTopK, UpstreamError
 from deltaserve.server.decoding.protocols import Proposal
-from deltaserve.server.upstream.dialects.completions import HIDDEN
+from deltaserve.server.upstream.call_draft import HIDDEN
 from deltaserve.server.upstream.dialects.text_box import TextBox, TextDraft
 from deltaserve.server.upstream.http.transport import EventStream
 from deltaserve.server.upstream.text.lists import Reading

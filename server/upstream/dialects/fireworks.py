@@ -10,7 +10,8 @@ from typing import Any
 
 from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
-from deltaserve.server.upstream.dialects.completions import CompletionsBox, Reader, Temperatures
+from deltaserve.server.upstream.call_draft import Reader
+from deltaserve.server.upstream.dialects.completions import CompletionsBox, Temperatures
 from deltaserve.server.upstream.topk import TopKRules, check_drawn, checked_proposal
 
 

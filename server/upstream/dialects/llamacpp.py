@@ -11,7 +11,8 @@ from typing import Any
 from deltaserve.errors import MalformedTopK, UpstreamRefused
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.upstream.base import Capabilities, TokenizerView
-from deltaserve.server.upstream.dialects.completions import HIDDEN, CompletionsBox
+from deltaserve.server.upstream.call_draft import HIDDEN
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.dialects.forcing import plain_token
 from deltaserve.server.upstream.http.transport import Transport
 from deltaserve.server.upstream.topk import check_drawn, checked_proposal, is_text

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Literal
 from deltaserve.errors import MalformedTopK, UpstreamRefused
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.upstream.base import UpstreamDraft
-from deltaserve.server.upstream.dialects.completions import HIDDEN, CompletionDraft, Reader
+from deltaserve.server.upstream.call_draft import HIDDEN, CompletionDraft, Reader
 from deltaserve.server.upstream.dialects.counted import CountedBox, CountedDraft
 from deltaserve.server.upstream.dialects.text_box import chat_shaped
 from deltaserve.server.upstream.http.transport import EventStream, Framing

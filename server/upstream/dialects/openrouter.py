@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from deltaserve.errors import UncorrectableUpstream, UpstreamRefused
 from deltaserve.server.decoding.protocols import DraftParams
 from deltaserve.server.upstream.base import Capabilities
+from deltaserve.server.upstream.call_draft import Reader
 from deltaserve.server.upstream.dialects.chat import Chat, as_completion
-from deltaserve.server.upstream.dialects.completions import Reader
 
 
 class OpenRouter(Chat):

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Final
 from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.upstream.base import Capabilities, TokenizerView
-from deltaserve.server.upstream.dialects.completions import CompletionsBox, Reader
+from deltaserve.server.upstream.call_draft import Reader
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.dialects.forcing import plain_token
 from deltaserve.server.upstream.http.transport import Transport
 from deltaserve.server.upstream.topk import TopKRules, check_drawn, checked_proposal

@@ -10,8 +10,9 @@ import structlog
 from deltaserve.errors import MalformedTopK, UpstreamRefused
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, DraftParams, Proposal
 from deltaserve.server.upstream.base import Capabilities, TokenizerView, UpstreamDraft
+from deltaserve.server.upstream.call_draft import HIDDEN, CompletionDraft
 from deltaserve.server.upstream.cost import Cost
-from deltaserve.server.upstream.dialects.completions import HIDDEN, CompletionDraft, CompletionsBox
+from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.http.transport import EventStream, Transport
 from deltaserve.server.upstream.text.lists import Entry, Reading, Told
 from deltaserve.server.upstream.text.names import names_of

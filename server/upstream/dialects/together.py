@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.protocols import DraftParams
-from deltaserve.server.upstream.dialects.completions import Reader, Temperatures
+from deltaserve.server.upstream.call_draft import Reader
+from deltaserve.server.upstream.dialects.completions import Temperatures
 from deltaserve.server.upstream.dialects.text_box import TextBox
 from deltaserve.server.upstream.text.lists import Entry, Told
 

@@ -15,8 +15,8 @@ from typing import ClassVar
 
 from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.server.upstream.call_draft import CompletionDraft
 from deltaserve.server.upstream.cost import Cost
-from deltaserve.server.upstream.dialects.completions import CompletionDraft
 from deltaserve.server.upstream.listing.methods import MethodName, OnePrompt, complete
 from deltaserve.server.upstream.listing.steps import Steps
 from deltaserve.server.upstream.topk import is_text

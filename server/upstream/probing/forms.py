@@ -9,8 +9,9 @@ from typing import Any, Final
 from deltaserve.errors import MalformedTopK, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.upstream.base import TokenizerView
+from deltaserve.server.upstream.call_draft import CompletionDraft
 from deltaserve.server.upstream.comparison import SAME_LIST, difference
-from deltaserve.server.upstream.dialects.completions import CompletionDraft, CompletionsBox, joined
+from deltaserve.server.upstream.dialects.completions import CompletionsBox, joined
 
 _SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
