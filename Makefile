@@ -5,13 +5,14 @@ BIN      := $(VENV)/bin
 RUNS     := $(VENV)/.runs
 DEVELOPS := $(VENV)/.develops
 
-# Both parts are silent for long: every five seconds the size of .venv is told. pip would compile all of torch, transformers
-# and scipy, which takes twice as long as the rest; Python compiles the small part that is imported, once, here.
+# pip is silent for long: every five seconds the size of .venv is told. pip would compile all of torch, transformers and
+# scipy, which takes twice as long as the rest; Python compiles what it imports, once: the demo's two processes side by side,
+# and before the suite, whose tests wait for processes, by itself.
+WARM := env -u PYTHONDONTWRITEBYTECODE
 define install
 @( while sleep 5 && kill -0 $$$$ 2>/dev/null; do echo "  … $$(du -sm $(VENV) | cut -f1) MB in $(VENV)"; done ) & \
 	beat=$$!; trap "kill $$beat" EXIT; trap "exit 130" INT; trap "exit 143" TERM; \
-	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable $(1) \
-	&& env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -c 'import deltaserve.client.cli, deltaserve.server.app, deltaserve.offset_models.engine.pair_engine'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable $(1)
 endef
 
 define venv
@@ -36,10 +37,11 @@ $(RUNS): pyproject.toml constraints.txt
 $(DEVELOPS): pyproject.toml constraints.txt
 	$(venv)
 	$(call install,'.[dev]')
+	@$(WARM) $(BIN)/python -c 'import deltaserve.client.cli, deltaserve.server.app, deltaserve.offset_models.engine.pair_engine'
 	@touch $(RUNS) $@
 
 demo: $(RUNS) ## black box on :8001, server and playground on :8000, six questions answered before and after
-	$(BIN)/deltaserve demo
+	$(WARM) $(BIN)/deltaserve demo
 
 check: lint types ## ruff, mypy, import-linter
 
@@ -61,7 +63,7 @@ test: lint ## check + the test suite, a file at a time on every core; types are 
 
 # Compiled code is kept, for the suite starts many a Python; and files are begun in conftest's order, not by their tests' count.
 suite: setup
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(WARM) $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 docs: $(RUNS) ## docs/ as a site in build/site; links and anchors are checked
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deltaserve.client.console import shared
-from deltaserve.client.console.children import refuse_busy, unless_ended
+from deltaserve.client.console.children import never_silent, refuse_busy, unless_ended
 from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.terminal import Status, Stop, new_app, note, quiet, say
 from deltaserve.client.demo.ask import before_and_after, examples, has_page, model_of
@@ -105,7 +105,8 @@ async def _run(weights: Path, how: Correction, port: int, black_box_port: int, a
     ):
         note("Starting the black box and the server …")
         children = (box.child, served.child)
-        await unless_ended(ready(box, served), *children)
+        async with never_silent(lambda seconds: f"  … {seconds:.0f} s: torch and the models are being read"):
+            await unless_ended(ready(box, served), *children)
         note(f"Both answer after {time.perf_counter() - began:.1f} s ({how}).")
         pairs = await unless_ended(before_and_after(box, served, EACH), *children)
         links = {"black_box": box.url, "server": served.url, "admin_key": served.admin_key}

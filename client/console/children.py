@@ -2,14 +2,15 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeVar
 
 import httpx2 as httpx
 
 from deltaserve.client.console.interrupts import cancelled
-from deltaserve.client.console.terminal import Stop
+from deltaserve.client.console.terminal import Stop, note
 from deltaserve.offset_models.demo.process import Child, environment_without_settings
 from deltaserve.server.addresses import bound, close
 
@@ -17,6 +18,7 @@ T = TypeVar("T")
 LAST_LINES: Final = 12
 STOPPED_WITHIN_S: Final = 5.0
 POLL_S: Final = 0.1
+NOTE_EVERY_S: Final = 4.0
 
 
 @asynccontextmanager
@@ -61,6 +63,23 @@ async def unless_ended(work: Awaitable[T], *children: Child) -> T:
         return await task
     finally:
         await cancelled(task, *ends)
+
+
+@asynccontextmanager
+async def never_silent(line: Callable[[float], str], every_s: float = NOTE_EVERY_S) -> AsyncIterator[None]:
+    """Notes `line(seconds)` every `every_s` seconds, until the block ends."""
+
+    async def tell() -> None:
+        began = time.monotonic()
+        while True:
+            await asyncio.sleep(every_s)
+            note(line(time.monotonic() - began))
+
+    task = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        await cancelled(task)
 
 
 async def _healthy(url: str, problems: list[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deltaserve.client.console.children import ended, refuse_busy, running, unless_ended, until_ready
+from deltaserve.client.console.children import ended, never_silent, refuse_busy, running, unless_ended, until_ready
 from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.terminal import Status, Stop
 from deltaserve.errors import AddressUnusable
@@ -157,3 +157,18 @@ def running_still(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+async def test_what_takes_long_is_never_silent_and_says_nothing_afterwards(capsys: pytest.CaptureFixture[str]):
+    said = asyncio.Event()
+
+    def line(seconds: float) -> str:
+        said.set()
+        return f"{seconds:.0f} s"
+
+    async with never_silent(line, every_s=0.01):
+        await said.wait()
+    told = capsys.readouterr().err
+    await asyncio.sleep(0.05)
+    assert told.startswith("0 s\n")
+    assert capsys.readouterr().err == ""
