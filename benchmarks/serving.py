@@ -1,6 +1,6 @@
 """The same prompts and the same paced black box: directly, by one call per token, and through deltaserve.
 
-python -m benchmarks.serving                    every row; about six minutes
+python -m benchmarks.serving                    every row; about eight minutes
 python -m benchmarks.serving --quick            a few requests per row: does it run?
 python -m benchmarks.serving --only 'T=1.*=64'  rows whose names the expression is found in
 
@@ -30,6 +30,12 @@ SLOWER_START: Final = ("--ms-per-token", "20", "--first-token-ms", "60")
 REQUESTS: Final = {1: 10, 16: 96, 64: 256}
 LONG_REQUESTS: Final = {1: 3, 16: 32, 64: 128}
 ROUNDS: Final = 3
+SCHEMA: Final = {
+    "type": "object",
+    "properties": {"about": {"type": "string", "maxLength": 40}, "answer": {"type": "string", "maxLength": 80}},
+    "required": ["about", "answer"],
+    "additionalProperties": False,
+}
 Row = dict[str, Any]
 
 
@@ -42,15 +48,18 @@ class Case:
     streams: int
     long: bool = False
     slower_start: bool = False
+    schema: bool = False
 
     @property
     def name(self) -> str:
         more = ", 64 tokens" * self.long + ", 60 ms to the first token" * self.slower_start
+        more += ", a schema over none" * self.schema
         return f"{self.split} T={self.temperature:g} streams={self.streams}{more}"
 
     @property
     def sampling(self) -> dict[str, Any]:
-        return {"temperature": self.temperature, **({"ignore_eos": True} if self.long else {})}
+        form = {"structured_outputs": {"json": SCHEMA}} if self.schema else {}
+        return {"temperature": self.temperature, **({"ignore_eos": True} if self.long else {}), **form}
 
 
 SHORT: Final = [
@@ -60,6 +69,7 @@ SHORT: Final = [
     for streams in (1, 16, 64)
 ]
 LONG: Final = [Case("retain", temperature, streams, long=True) for temperature in (0.0, 1.0) for streams in (1, 16, 64)]
+FORMED: Final = [Case("retain", temperature, 16, schema=True) for temperature in (0.0, 1.0)]
 SLOWER: Final = Case("retain", 0.0, 1, slower_start=True)
 STEPWISE: Final = "retain T=0 streams=1, over one call per token"
 POOL: Final = "retain T=0 streams=16, pool of 2 over one black box"
@@ -80,6 +90,8 @@ FIGURES: Final = {
     "long_greedy_64": (Case("retain", 0.0, 64, long=True), "ratio"),
     "long_t1_16": (Case("retain", 1.0, 16, long=True), "ratio"),
     "long_t1_64": (Case("retain", 1.0, 64, long=True), "ratio"),
+    "schema_greedy_16": (FORMED[0], "ratio"),
+    "schema_t1_16": (FORMED[1], "ratio"),
 }
 SERVE: Final = ("--max-streams", "64", "--max-queue", "512", "--torch-threads", "1", "--device", "cpu")
 
@@ -157,6 +169,23 @@ def measure(made: Bench, case: Case, rounds: int) -> Row:
     }
 
 
+def schema_over_none(made: Bench, case: Case, rounds: int) -> Row:
+    """The same questions through deltaserve, held to a schema and free, in turns."""
+    free = replace(case, schema=False)
+    for one in (free, case):
+        made.through(one)
+    turns = [(made.through(free)[0], *made.through(case)) for _ in range(rounds)]
+    row = {
+        "case": case.name,
+        "ratio": report.median(held.per_stream / one.per_stream for one, held, _ in turns),
+        "direct_per_stream": report.median(one.per_stream for one, _, _ in turns),
+        "through_per_stream": report.median(held.per_stream for _, held, _ in turns),
+        **{name: report.median(cost[name] for _, _, cost in turns) for name in turns[0][2]},
+    }
+    print(f"{row['case']}: {row['ratio']:.2f}, {row['calls_per_100']:.1f} calls for 100 tokens", flush=True)
+    return row
+
+
 def pool_over_one(requests: Mapping[int, int], rounds: int) -> Row:
     """The same kept answers through a pool of two black boxes and through one of them, in turns."""
     case = Case("retain", 0.0, 16)
@@ -213,6 +242,9 @@ def run(wanted: re.Pattern[str], requests: Mapping[int, int], long: Mapping[int,
     if slower:
         with bench(SLOWER_START, requests) as made:
             rows += measure_all(made, slower, rounds)
+    if formed := [case for case in FORMED if wanted.search(case.name)]:
+        with bench(PACE, requests) as made:
+            rows += [schema_over_none(made, case, rounds) for case in formed]
     if wanted.search(POOL):
         rows.append(pool_over_one(requests, rounds))
     return rows

@@ -92,7 +92,8 @@ def serve_all(groups: dict[str, list[Asked]], args: argparse.Namespace) -> tuple
                     for stream, judged in ((False, whole), (True, streamed)):
                         ways[of, k, strength, t, stream] = judged.counts
                         faults += judged.faults
-                    print(f"{of}, k {k}, α {strength:g}, T {t:g}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
+                    took, both = time.monotonic() - begun, whole.counts + streamed.counts
+                    print(f"{of}, k {k}, α {strength:g}, T {t:g}: {took:.0f} s, {dict(both)}", file=sys.stderr)
     return ways, faults
 
 

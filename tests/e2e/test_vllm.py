@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import jsonschema_rs
 import pytest
 
+from deltaserve.offset_models.demo.register.questions import evaluation_questions
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.protocols import DraftParams
 from deltaserve.server.upstream.probing.connect import connect
@@ -25,6 +27,16 @@ pytestmark = [
     pytest.mark.skipif(command() is None, reason=f"no vllm on PATH and no {COMMAND}"),
 ]
 
+CARD = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 16},
+        "kind": {"enum": ["person", "town", "thing"]},
+        "known": {"type": "boolean"},
+    },
+    "required": ["name", "kind", "known"],
+    "additionalProperties": False,
+}
 NEARLY_EQUAL_NATS = 0.001  # what another order of float32 sums may change the order of
 
 
@@ -64,6 +76,8 @@ async def test_the_probe_finds_vllm_and_what_it_can_do(upstream: Vllm, tokenizer
     assert found.server.startswith("vLLM 0.")
     assert found.raw_logprobs and found.ids_in and found.ids_out and found.prompt_list and found.prompt_logprobs
     assert (found.k, found.max_k, found.vocab_size, found.max_context) == (20, 20, 2048, 1024)
+    assert found.named_ids == 128
+    assert found.holds_forms and found.same_forms and found.list_masked
 
 
 @pytest.mark.parametrize("text", TRICKY)
@@ -139,3 +153,37 @@ def test_the_doctor_finds_nothing_to_mend(served: Deltaserve, checkpoint: Path):
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "vllm" in json.dumps(json.loads(run.stdout))
+
+
+def test_ids_told_by_name_prove_what_a_list_of_five_leaves_open(
+    upstream: Vllm, checkpoint: Path, tokenizer: Tokenizer, weights: Path
+):
+    oracle = Oracle.load(weights, checkpoint, tokenizer.vocab_size)
+    prompts = [chat_ids(tokenizer, asked.text) for asked in evaluation_questions("forget", 12)]
+    open_steps = {}
+    for named in ("off", "always"):
+        with deltaserve(upstream.url, checkpoint, upstream_k=5, named_ids=named) as server:
+            answers = [server.complete(ids, max_tokens=40)["token_ids"] for ids in prompts]
+            certified, drawn = server.metric("certified_tokens_total"), server.metric("generation_tokens_total")
+            assert (server.metric("named_calls_total") > 0) == (named == "always")
+        open_steps[named] = 1 - certified / drawn
+        if named == "always":
+            pairs = zip(prompts, answers, strict=True)
+            assert max(regret for ids, answer in pairs for regret in oracle.regrets(ids, answer)) < NEARLY_EQUAL_NATS
+    print(f"not certified, k = 5: {open_steps['off']:.3f}, with named ids {open_steps['always']:.3f}")
+    assert open_steps["always"] <= 0.2 * open_steps["off"]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_an_answer_of_a_schema_is_valid_whether_vllm_is_told_of_it_or_not(
+    upstream: Vllm, checkpoint: Path, *, told: bool
+):
+    form = {"type": "json_schema", "json_schema": {"name": "card", "schema": CARD, "strict": True}}
+    with deltaserve(upstream.url, checkpoint, upstream_grammars=told) as server:
+        for asked in some_questions(12):
+            for sampling in ({}, {"temperature": 1, "seed": 5}):
+                text = server.chat(asked.text, max_tokens=120, response_format=form, **sampling)
+                jsonschema_rs.validate(CARD, json.loads(text))
+                assert "".join(server.chat_stream(asked.text, max_tokens=120, response_format=form, **sampling)) == text
+        restarts, drawn = server.metric("upstream_restarts_total"), server.metric("generation_tokens_total")
+        print(f"told {told}: {100 * restarts / drawn:.1f} restarts for 100 tokens")
