@@ -10,6 +10,7 @@ from deltaserve.server.preflight import place, state_folder
 from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Backends, Registry
 from deltaserve.server.settings import Settings
+from deltaserve.server.telemetry import logger
 from deltaserve.server.upstream.base import TokenizerView
 from deltaserve.server.upstream.http.throttle import Rates, Throttle
 from deltaserve.server.upstream.http.transport import Limits, Timeouts
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Of Python's threads: the event loop, the engine and a load each run in one. At Python's own 5 ms every turn of the
 # loop may wait that long for each of its system calls while a model is read, and loop and engine for each other.
 SWITCH_INTERVAL_S: Final = 0.0005
+NAMES_NOTHING: Final = "named_ids is set, but no ids can be asked for by name here: the tail is imputed as without it."
 
 
 async def open_here(settings: Settings, stack: AsyncExitStack) -> LocalRegistry:
@@ -63,6 +65,8 @@ async def connect_upstream(settings: Settings, registry: Registry) -> Backends:
         names_ids=settings.policy.naming is not None,
     )
     pool = await open_pool(applicants, limits)
+    if settings.policy.naming is not None and not pool.capabilities.named_ids:
+        logger().warning("ids_are_not_named", setting=settings.named_ids, why=NAMES_NOTHING)
     served = settings.served_name or pool.capabilities.model
     try:
         await registry.serve_as(served)

@@ -148,7 +148,7 @@ async def _offset(settings: Settings, stack: AsyncExitStack, findings: Findings)
 
 async def _upstream(settings: Settings, registry: Any, stack: AsyncExitStack, findings: Findings) -> None:
     from deltaserve.server.upstream.exactness import exactness
-    from deltaserve.server.wiring import connect_upstream
+    from deltaserve.server.wiring import NAMES_NOTHING, connect_upstream
 
     try:
         parts = await connect_upstream(settings, registry)
@@ -158,6 +158,8 @@ async def _upstream(settings: Settings, registry: Any, stack: AsyncExitStack, fi
     stack.push_async_callback(parts.upstream.aclose)
     facts = parts.upstream.capabilities
     findings.upstream = {**facts.describe(), "exactness": exactness(facts)}
+    if settings.policy.naming is not None and not facts.named_ids:
+        findings.notes.append(NAMES_NOTHING)
     findings.members = parts.upstream.members()
     away = [member for member in findings.members if member["state"] == "absent"]
     findings.notes += [f"{member['name']} would not serve yet: {member['fault']}" for member in away]

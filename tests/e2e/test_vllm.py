@@ -9,11 +9,12 @@ from pathlib import Path
 
 import anyio
 import jsonschema_rs
+import numpy as np
 import pytest
 
-from deltaserve.offset_models.demo.register.questions import evaluation_questions
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.protocols import DraftParams
+from deltaserve.server.upstream.listing.named import named_ids
 from deltaserve.server.upstream.probing.connect import connect
 from tests.support.app import eventually
 from tests.support.deltaserve import Deltaserve, deltaserve, events, question
@@ -27,6 +28,7 @@ pytestmark = [
     pytest.mark.skipif(command() is None, reason=f"no vllm on PATH and no {COMMAND}"),
 ]
 
+FLAGS = ("--enable-prompt-tokens-details", "--structured-outputs-config.backend", "guidance")
 CARD = {
     "type": "object",
     "properties": {
@@ -42,7 +44,7 @@ NEARLY_EQUAL_NATS = 0.001  # what another order of float32 sums may change the o
 
 @pytest.fixture(scope="module")
 def upstream(weights: Path) -> Iterator[Vllm]:
-    with vllm(weights / "blackbox", "--enable-prompt-tokens-details") as server:
+    with vllm(weights / "blackbox", *FLAGS) as server:
         yield server
 
 
@@ -76,8 +78,9 @@ async def test_the_probe_finds_vllm_and_what_it_can_do(upstream: Vllm, tokenizer
     assert found.server.startswith("vLLM 0.")
     assert found.raw_logprobs and found.ids_in and found.ids_out and found.prompt_list and found.prompt_logprobs
     assert (found.k, found.max_k, found.vocab_size, found.max_context) == (20, 20, 2048, 1024)
-    assert found.named_ids == 128
     assert found.holds_forms and found.same_forms and found.list_masked
+    assert found.named_ids == 0  # on CPUs vLLM has its V1 runner, where naming ids shortens the lists of other calls
+    assert any("V1 model runner" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("text", TRICKY)
@@ -155,35 +158,33 @@ def test_the_doctor_finds_nothing_to_mend(served: Deltaserve, checkpoint: Path):
     assert "vllm" in json.dumps(json.loads(run.stdout))
 
 
-def test_ids_told_by_name_prove_what_a_list_of_five_leaves_open(
-    upstream: Vllm, checkpoint: Path, tokenizer: Tokenizer, weights: Path
+@pytest.mark.anyio
+async def test_ids_told_by_name_have_the_models_own_numbers(
+    upstream: Vllm, tokenizer: Tokenizer, weights: Path, checkpoint: Path
 ):
     oracle = Oracle.load(weights, checkpoint, tokenizer.vocab_size)
-    prompts = [chat_ids(tokenizer, asked.text) for asked in evaluation_questions("forget", 12)]
-    open_steps = {}
-    for named in ("off", "always"):
-        with deltaserve(upstream.url, checkpoint, upstream_k=5, named_ids=named) as server:
-            answers = [server.complete(ids, max_tokens=40)["token_ids"] for ids in prompts]
-            certified, drawn = server.metric("certified_tokens_total"), server.metric("generation_tokens_total")
-            assert (server.metric("named_calls_total") > 0) == (named == "always")
-        open_steps[named] = 1 - certified / drawn
-        if named == "always":
-            pairs = zip(prompts, answers, strict=True)
-            assert max(regret for ids, answer in pairs for regret in oracle.regrets(ids, answer)) < NEARLY_EQUAL_NATS
-    print(f"not certified, k = 5: {open_steps['off']:.3f}, with named ids {open_steps['always']:.3f}")
-    assert open_steps["always"] <= 0.2 * open_steps["off"]
+    ids = np.arange(5, tokenizer.vocab_size, 41)
+    prompts = [chat_ids(tokenizer, asked.text) for asked in some_questions(8)]
+    box = await connect(upstream.url, tokenizer=tokenizer)
+    names = named_ids(box.knowing(named_ids=128))  # nothing else runs, so that no list can come short
+    assert names is not None
+    for prompt, told in zip(prompts, await names.named(prompts, ids), strict=True):
+        np.testing.assert_allclose(told, np.log(oracle.probs(prompt, corrected=False))[ids], atol=NEARLY_EQUAL_NATS)
+    await box.aclose()
 
 
 @pytest.mark.parametrize("told", [True, False])
 def test_an_answer_of_a_schema_is_valid_whether_vllm_is_told_of_it_or_not(
-    upstream: Vllm, checkpoint: Path, *, told: bool
+    upstream: Vllm, checkpoint: Path, tokenizer: Tokenizer, *, told: bool
 ):
+    blank = {str(i): -100 for i in range(tokenizer.vocab_size) if (raw := tokenizer.token_bytes(i)) and raw.isspace()}
     form = {"type": "json_schema", "json_schema": {"name": "card", "schema": CARD, "strict": True}}
     with deltaserve(upstream.url, checkpoint, upstream_grammars=told) as server:
         for asked in some_questions(12):
             for sampling in ({}, {"temperature": 1, "seed": 5}):
-                text = server.chat(asked.text, max_tokens=120, response_format=form, **sampling)
+                sampling |= {"logit_bias": blank}
+                text = server.chat(asked.text, max_tokens=200, response_format=form, **sampling)
                 jsonschema_rs.validate(CARD, json.loads(text))
-                assert "".join(server.chat_stream(asked.text, max_tokens=120, response_format=form, **sampling)) == text
+                assert "".join(server.chat_stream(asked.text, max_tokens=200, response_format=form, **sampling)) == text
         restarts, drawn = server.metric("upstream_restarts_total"), server.metric("generation_tokens_total")
         print(f"told {told}: {100 * restarts / drawn:.1f} restarts for 100 tokens")

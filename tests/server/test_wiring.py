@@ -128,6 +128,17 @@ async def test_a_prefix_cache_that_cannot_be_left_alone_is_no_start(tmp_path: Pa
             await connect_upstream(given.model_copy(update={"upstream_prefix_cache": False}), registry)
 
 
+async def test_names_that_nobody_tells_are_said_to_be_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    registry: Any = Unserved()
+    for setting, said in (("off", False), ("always", True)):
+        caplog.clear()
+        async with replaying(FakeUpstream("llamacpp")) as replay:
+            backends = await connect_upstream(settings(tmp_path, upstream_url=replay.url, named_ids=setting), registry)
+            await backends.upstream.aclose()
+        assert backends.upstream.capabilities.named_ids == 0
+        assert ("ids_are_not_named" in caplog.text) == said
+
+
 @pytest.mark.parametrize(
     "manifest", [{"base": "x"}, {"base": {"path": 7}}, {"base": [1]}, [], {"base": {"path": "\x00"}}]
 )

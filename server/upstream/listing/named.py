@@ -4,6 +4,7 @@ vLLM tells them instead of its list, SGLang beside it. One call asks for the sam
 one and, as `ahead`, at what vLLM itself says behind that and one token more.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
@@ -20,6 +21,8 @@ from deltaserve.server.upstream.topk import SENTINEL
 
 _MOST: Final = 128  # vLLM's limit; SGLang names none, and what is sent and told grows with it
 _POSITIVE_SLACK: Final = 1e-4
+_BESIDE: Final = 64  # tokens of the call that others are named beside: long enough to be under way with them
+_AFTERWARDS: Final = 3  # its positions that are still looked at once the names were told
 _NOT_TOLD: Final = "The upstream does not tell the log-probabilities of the ids that it was asked for by name."
 
 
@@ -27,6 +30,7 @@ class _Dialect(Protocol):
     """What differs."""
 
     goes_on: bool
+    endless: Mapping[str, Any]  # body fields with which an answer does not end before its length
 
     def body(self, prefixes: list[list[int]], ids: list[int], tokens: int) -> dict[str, Any]: ...
     def told(self, answer: Any, count: int) -> list[Mapping[int, float | None]]: ...
@@ -42,6 +46,11 @@ class Named:
     @property
     def most(self) -> int:
         return _MOST
+
+    @property
+    def endless(self) -> Mapping[str, Any]:
+        """Body fields with which an answer does not end before its length."""
+        return self._dialect.endless
 
     async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> list[Floats]:
         """ℓ of these ids after each prefix, nats. Raises UpstreamError; a number that is missing is an error."""
@@ -83,6 +92,7 @@ class _Vllm:
     """The ids replace the list, and the drawn token comes beside them."""
 
     goes_on = True
+    endless: Final[Mapping[str, Any]] = {"ignore_eos": True}
 
     def __init__(self, box: CompletionsBox) -> None:
         self._box = box
@@ -111,6 +121,7 @@ class _SGLang:
     """The ids come beside the list; of a batch the answers are a list."""
 
     goes_on = False
+    endless: Final[Mapping[str, Any]] = {"sampling_params": {"ignore_eos": True}}
 
     def __init__(self, box: CompletionsBox) -> None:
         self._box = box
@@ -157,6 +168,31 @@ async def most_named(box: CompletionsBox, prompt: Sequence[int], listed: Proposa
         return 0
     same = [difference(Proposal(None, listed.top_ids, told), listed) <= SAME_LIST for told in (one, other)]
     return named.most if all(same) else 0
+
+
+async def disturbs_others(box: CompletionsBox, prompt: list[int], ids: Ids) -> bool:
+    """Whether the lists of another call come short while ids are named, as of vLLM's V1 model runner.
+
+    Only of a box that tells named ids. Raises UpstreamError where the black box is away.
+    """
+    named = _named(box)
+    if named is None:
+        return False
+    body = joined(box.request(prompt, box.temperature_for(1.0), DraftParams(1.0, _BESIDE)), named.endless)
+    async with box.opened(body) as events, asyncio.TaskGroup() as tasks:
+        draft = box.draft_of(events, list(prompt), 1.0, _BESIDE, recover=False)
+        naming: asyncio.Task[Any] | None = None
+        named_at = _BESIDE
+        try:
+            for at in range(_BESIDE):
+                if naming is not None and naming.done():
+                    named_at = min(named_at, at)
+                if at > named_at + _AFTERWARDS or await anext(draft, None) is None:
+                    return False
+                naming = naming or tasks.create_task(named.named([prompt], ids))
+        except MalformedTopK:
+            return True
+    return False
 
 
 def _id(name: str) -> int:

@@ -8,7 +8,7 @@ from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.dialects.text_box import TextBox
 from deltaserve.server.upstream.http.refusals import Refusal
 from deltaserve.server.upstream.listing.choosing import proven_methods
-from deltaserve.server.upstream.listing.named import most_named
+from deltaserve.server.upstream.listing.named import disturbs_others, most_named
 from deltaserve.server.upstream.probing.forms import forms
 from deltaserve.server.upstream.probing.probe import Probe
 from deltaserve.server.upstream.probing.prompts import probe_prompts
@@ -19,6 +19,10 @@ from deltaserve.server.upstream.probing.tokenizer_check import (
     unnamed_ends,
 )
 
+_DISTURBED: Final = (
+    "The lists of its other calls come short while a call names ids, so none are named (vLLM: its V1 model runner, as "
+    "on CPUs; the V2 one, VLLM_USE_V2_MODEL_RUNNER=1, keeps them apart)."
+)
 _HOSTED_K: Final = 5  # OpenAI's limit, tried when a refusal does not name the server's
 
 
@@ -45,6 +49,8 @@ async def measured(box: CompletionsBox, tokenizer: TokenizerView) -> Completions
     box = box.knowing(**await proven_methods(box, tokenizer), prefix_cache=cached)
     listed = await Probe(box, prompt).listed(0.0 if box.capabilities.raw_logprobs else 1.0)
     box = box.knowing(named_ids=await most_named(box, prompt, listed), **await forms(box, prompt))
+    if box.capabilities.named_ids and await disturbs_others(box, prompt, listed.top_ids):
+        box, notes = box.knowing(named_ids=0), [*notes, _DISTURBED]
     return box.knowing(notes=(*box.capabilities.notes, *notes, *_remarks(box, wanted_k)))
 
 

@@ -104,6 +104,21 @@ async def test_a_server_that_tells_other_numbers_or_not_all_is_not_believed(row:
     assert box.capabilities.named_ids == 0
 
 
+def _short_beside_names(answer: list[Position]) -> None:
+    """As vLLM's V1 runner, of the one long answer that the probe asks for."""
+    if len(answer) > 32:
+        answer[1].ids, answer[1].logprobs = answer[1].ids[:1], answer[1].logprobs[:1]
+
+
+@each_telling
+async def test_ids_are_not_named_where_that_shortens_the_lists_of_other_calls(row: Row) -> None:
+    async with replaying(row.stand_in(script=[97] * 64, spoil=_short_beside_names)) as replay:
+        box = await connect(replay.url, tokenizer=TOKENIZER, k=K, **row.how)
+        await box.aclose()
+    assert box.capabilities.named_ids == 0 and named_ids(box) is None
+    assert any("V1 model runner" in note for note in box.capabilities.notes)
+
+
 @each_telling
 @pytest.mark.parametrize("spoil", [_one_missing, _above_zero, _none], ids=lambda spoil: spoil.__name__)
 async def test_numbers_that_are_missing_or_cannot_be_are_an_error(row: Row, spoil: Any) -> None:
