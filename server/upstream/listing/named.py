@@ -7,7 +7,7 @@ one and, as `ahead`, at what vLLM itself says behind that and one token more.
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class _Dialect(Protocol):
     """What differs."""
 
     goes_on: bool
-    endless: Mapping[str, Any]  # body fields with which an answer does not end before its length
+    endless: ClassVar[Mapping[str, Any]]  # body fields with which an answer does not end before its length
 
     def body(self, prefixes: list[list[int]], ids: list[int], tokens: int) -> dict[str, Any]: ...
     def told(self, answer: Any, count: int) -> list[Mapping[int, float | None]]: ...
@@ -92,7 +92,7 @@ class _Vllm:
     """The ids replace the list, and the drawn token comes beside them."""
 
     goes_on = True
-    endless: Final[Mapping[str, Any]] = {"ignore_eos": True}
+    endless: ClassVar[Mapping[str, Any]] = {"ignore_eos": True}
 
     def __init__(self, box: CompletionsBox) -> None:
         self._box = box
@@ -121,7 +121,7 @@ class _SGLang:
     """The ids come beside the list; of a batch the answers are a list."""
 
     goes_on = False
-    endless: Final[Mapping[str, Any]] = {"sampling_params": {"ignore_eos": True}}
+    endless: ClassVar[Mapping[str, Any]] = {"sampling_params": {"ignore_eos": True}}
 
     def __init__(self, box: CompletionsBox) -> None:
         self._box = box
