@@ -11,7 +11,7 @@ from deltaserve.offset_models.engine.forward.runner import Work
 from deltaserve.offset_models.engine.models import LoadedModel
 from deltaserve.offset_models.engine.offset_rows import PairLogits, make_rows, offset_rows
 from deltaserve.offset_models.engine.settings import EngineSettings
-from deltaserve.offset_models.engine.streams import EngineStream, Recipe
+from deltaserve.offset_models.engine.streams import EngineStream, Fan, Recipe
 from deltaserve.server.decoding.protocols import OffsetRow
 
 RowOrError = OffsetRow | OffsetUnavailable
@@ -19,16 +19,22 @@ RowOrError = OffsetRow | OffsetUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Ids start..stop-1 of a stream are to be computed."""
+    """Ids start..stop-1 of a stream are to be computed, and then maybe ways on behind them."""
 
     stream: EngineStream
     start: int
     stop: int
+    fan: Fan | None = None
+
+    @property
+    def chain_rows(self) -> int:
+        """Rows wanted of the last positions of the chunk."""
+        return max(0, self.stop - max(self.stream.want_from, self.start + 1) + 1)
 
     @property
     def rows(self) -> int:
-        """Rows wanted: those of the last positions of the chunk."""
-        return max(0, self.stop - max(self.stream.want_from, self.start + 1) + 1)
+        """All rows wanted; those of the ways on are the last."""
+        return self.chain_rows + (0 if self.fan is None else len(self.fan.branches.wanted))
 
 
 def choose(streams: Iterable[EngineStream], settings: EngineSettings) -> list[Chunk]:
@@ -42,8 +48,9 @@ def choose(streams: Iterable[EngineStream], settings: EngineSettings) -> list[Ch
                 continue
             todo = min(stream.todo, budget)
             budget -= todo
-        if todo:
-            chunks.append(Chunk(stream, stream.done, stream.done + todo))
+        whole = stream.done + todo == len(stream.ids)
+        if todo or (whole and stream.fan):
+            chunks.append(Chunk(stream, stream.done, stream.done + todo, stream.fan if whole else None))
     return chunks
 
 
@@ -94,7 +101,7 @@ class Batch:
     @property
     def tokens(self) -> int:
         """Tokens that went through a model, all members together."""
-        return sum(len(work.token_ids) for works in self.works.values() for work in works)
+        return sum(len(work.all_ids) for works in self.works.values() for work in works)
 
     def _add(self, recipe: Recipe, members: Sequence[int]) -> list[slice]:
         """Queue a group's work, lane by lane; returns where each lane's logits will be."""
@@ -105,9 +112,10 @@ class Batch:
             for i in members:
                 chunk = self.chunks[i]
                 start = max(chunk.start, chunk.stream.slots[j].length)
-                if start < chunk.stop:
-                    ids = chunk.stream.ids[start : chunk.stop]
-                    works.append(Work(chunk.stream.slots[j].index, start, ids, lane.adapter, chunk.rows))
+                branches = None if chunk.fan is None else chunk.fan.branches
+                if start < chunk.stop or branches is not None:
+                    ids, slot = chunk.stream.ids[start : chunk.stop], chunk.stream.slots[j].index
+                    works.append(Work(slot, start, ids, lane.adapter, chunk.chain_rows, branches))
             last = first + sum(self.chunks[i].rows for i in members)
             self._rows_so_far[lane.model] = last
             spans.append(slice(first, last))

@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from deltaserve.errors import BadRequest, DeltaserveError, OffsetUnavailable
-from deltaserve.offset_models.engine.answering.asking import Reply, Request
+from deltaserve.offset_models.engine.answering.asking import Reply, Request, send
+from deltaserve.offset_models.engine.answering.branching import fans
 from deltaserve.offset_models.engine.answering.corrector import EngineCorrector
+from deltaserve.offset_models.engine.forward.branches import Branches
 from deltaserve.offset_models.engine.forward.prefix import common_prefix
-from deltaserve.offset_models.engine.streams import OUTSIDE, EngineStream, Feed, Hurry
+from deltaserve.offset_models.engine.streams import OUTSIDE, EngineStream, Fan, Feed, Hurry
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Corrector
 from deltaserve.server.decoding.deciding.row_session import RowSession
 from deltaserve.server.decoding.protocols import OffsetRow
 
-Send = Callable[[Feed | Hurry | Request], None]
+Send = Callable[[Feed | Hurry | Fan | Request], None]
 
 
 class Session(RowSession):
@@ -59,7 +62,7 @@ class Session(RowSession):
     def tell(self, request: Request) -> None:
         self._send(request)
 
-    async def ask(self, request: Callable[[Reply], Request]) -> Any:
+    async def ask(self, request: Callable[[Reply], Request | Fan]) -> Any:
         if self._error is not None:
             raise self._error
         reply = Reply(self.loop, self.loop.create_future())
@@ -98,6 +101,24 @@ class Session(RowSession):
             future = self._waiting[position] = self.loop.create_future()
             self._send(Hurry(self.stream))
         return await asyncio.shield(future)
+
+    async def rows_behind(self, token_ids: Sequence[int], paths: Sequence[Sequence[int]]) -> list[OffsetRow]:
+        """All of them in one batch; what the ids are followed by already stays computed."""
+        ways, longest = [tuple(path) for path in paths], max(map(len, paths), default=0)
+        self._require_possible(token_ids)
+        self._feed(token_ids, every=False)
+        room = self.stream.max_len - len(self._ids)
+        if room < longest or not self._known([token_id for way in ways for token_id in way]):
+            return await super().rows_behind(token_ids, paths)  # which says what is wrong
+        rows: dict[tuple[int, ...], OffsetRow] = {}
+        for named, branches in fans(self._ids, len(token_ids), [way for way in ways if way], room):
+            rows |= zip(named, await self.ask(partial(self._fan, branches)), strict=True)
+        if () in ways:
+            rows[()] = await self.row(token_ids)
+        return [rows[way] for way in ways]
+
+    def _fan(self, branches: Branches, reply: Reply) -> Fan:
+        return Fan(self.stream, branches, lambda rows: send([(reply, rows)]))
 
     def close(self) -> None:
         """Give the slots back; idempotent."""

@@ -1,11 +1,12 @@
 """A stream as the engine thread sees it, and the messages that change it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from deltaserve.errors import ContextLengthExceeded, DeltaserveError
+from deltaserve.offset_models.engine.forward.branches import Branches
 from deltaserve.offset_models.engine.forward.prefix import Slot, common_prefix
 from deltaserve.offset_models.engine.models import LoadedModel, LoadedPair
 from deltaserve.server.decoding.protocols import OffsetRow
@@ -81,6 +82,7 @@ class EngineStream:
     closed: bool = False
     decided: bool = False  # the engine decides its tokens: rows stay here
     error: Exception | None = None  # what ended it, where the engine decides
+    fan: "Fan | None" = None  # ways on whose rows are wanted, once
     owner: Owner | None = None
     id_limit: int = field(init=False)  # the recipe's, which takes a while to find
 
@@ -89,7 +91,13 @@ class EngineStream:
 
     @property
     def todo(self) -> int:
+        """Ids to compute."""
         return len(self.ids) - self.done
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next batches have something to do for it."""
+        return self.todo > 0 or self.fan is not None
 
     def knows(self, token_id: int) -> bool:
         """Whether every member has an embedding of this id."""
@@ -145,3 +153,17 @@ class Feed:
     new: list[int]
     want_from: int
     epoch: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fan:
+    """Give the rows of these branches behind the stream's ids, in the order in which they are wanted."""
+
+    stream: EngineStream
+    branches: Branches
+    tell: Callable[[Sequence[OffsetRow | DeltaserveError]], None]  # in the engine's thread
+
+    @property
+    def reach(self) -> int:
+        """Ids of the stream that must be there."""
+        return max(self.branches.starts)

@@ -19,7 +19,7 @@ from deltaserve.offset_models.engine.batch_window import BatchWindow
 from deltaserve.offset_models.engine.forward.attention import without_plans_per_length
 from deltaserve.offset_models.engine.models import ModelStore
 from deltaserve.offset_models.engine.settings import EngineSettings
-from deltaserve.offset_models.engine.streams import EngineStream, Feed, Hurry, Owner
+from deltaserve.offset_models.engine.streams import EngineStream, Fan, Feed, Hurry, Owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Call:
     future: Future[Any]
 
 
-Message = Feed | Hurry | Close | Call | Request | None  # None: end the thread
+Message = Feed | Hurry | Fan | Close | Call | Request | None  # None: end the thread
 Delivery = tuple[Owner, int, int, RowOrError]  # whose, epoch, position, row
 
 
@@ -129,11 +129,13 @@ class Worker:
         except queue.Empty:
             return _EMPTY
 
-    def _handle(self, message: Feed | Hurry | Close | Call | Request) -> None:
+    def _handle(self, message: Feed | Hurry | Fan | Close | Call | Request) -> None:
         if isinstance(message, (Ask, Begin, Force, Guess, DraftBlock)):
             self._ask(message)
         elif isinstance(message, Feed):
             self._feed(message)
+        elif isinstance(message, Fan):
+            self._branch(message)
         elif isinstance(message, Hurry):
             self._window.hurry(urgent=message.stream in self._running)
         elif isinstance(message, Close):
@@ -146,8 +148,17 @@ class Worker:
         if stream.closed:
             return
         stream.epoch = feed.epoch
+        stream.fan = None  # who asked has gone
         stream.feed(feed.kept, feed.new, feed.want_from)
         self._schedule(stream)
+
+    def _branch(self, fan: Fan) -> None:
+        stream = fan.stream
+        if stream.closed or fan.reach > len(stream.ids):  # else who asked has gone
+            return
+        stream.fan = fan
+        self._schedule(stream)
+        self._window.hurry(urgent=True)
 
     def _ask(self, request: Request) -> None:
         if request.stream.closed and isinstance(request, Begin):
@@ -173,7 +184,7 @@ class Worker:
             stream.slots = [lane.model.pool.acquire(lane.key, stream.ids) for lane in stream.recipe.lanes]
             stream.done = min(slot.length for slot in stream.slots)
             self._open += 1
-        if stream.todo > 0:
+        if stream.waits:
             self._window.fed(stream, first=not self._running)
             self._running[stream] = None
         else:  # what it still had to do is void
@@ -200,7 +211,7 @@ class Worker:
         self.stats.forward_s += took
         self.stats.forward_cpu_s += time.thread_time() - cpu_started
         for chunk in chunks:
-            if chunk.stream.todo == 0:
+            if not chunk.stream.waits:
                 self._running.pop(chunk.stream, None)
         _send(deliveries)
 
@@ -234,12 +245,24 @@ class Worker:
         stream = chunk.stream
         if stream.owner is None:
             return
+        if chunk.fan is not None:
+            rows = self._told(chunk.fan, rows)
         for position, row in enumerate(rows, start=chunk.stop - len(rows) + 1):
             yield stream.owner, stream.epoch, position, row
             self.stats.rows += 1
             if isinstance(row, OffsetUnavailable):
                 self._fail(stream, row)
                 return
+
+    def _told(self, fan: Fan, rows: list[RowOrError]) -> list[RowOrError]:
+        """Sends the rows of ways on; returns the others, or the first error: whoever asked gets that one."""
+        fan.stream.fan = None
+        if failed := [row for row in rows if isinstance(row, OffsetUnavailable)]:
+            return failed[:1]
+        n = len(rows) - len(fan.branches.wanted)
+        fan.tell(rows[n:])
+        self.stats.rows += len(rows) - n
+        return rows[:n]
 
     def _fail(self, stream: EngineStream, error: OffsetUnavailable) -> None:
         """End a stream whose numbers cannot be trusted, and wipe what it stored."""

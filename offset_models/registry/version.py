@@ -155,6 +155,7 @@ class _Session:
     def __init__(self, session: PairSession, closed: Callable[[], None]) -> None:
         self.prefetch = session.prefetch
         self.row = session.row
+        self.rows_behind = session.rows_behind
         self.corrector = session.corrector
         self.scores = session.scores
         self._session: PairSession | None = session

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from deltaserve.offset_models.engine.forward.branches import Branches, visible
 from deltaserve.offset_models.engine.forward.slots import KVSlots, Layer
 
 SLOT_ATTENTION = "key_value_slots"
@@ -22,7 +23,20 @@ class Entry:
 
     slot: int
     start: int  # tokens already in the slot
-    n: int  # new tokens
+    n: int  # new tokens, those of branches included
+    branches: Branches | None = None  # the last of the new tokens
+
+    @property
+    def positions(self) -> list[int]:
+        """Of the new tokens."""
+        if self.branches is None:
+            return list(range(self.start, self.start + self.n))
+        return [*range(self.start, self.stop), *self.branches.positions]
+
+    @property
+    def stop(self) -> int:
+        """Tokens of the sequence after this batch."""
+        return self.start + self.n - (0 if self.branches is None else len(self.branches.token_ids))
 
 
 @dataclass(slots=True)
@@ -39,11 +53,12 @@ class Group:
     starts: list[int]  # of every slot in the call
     length: int  # longest sequence after this batch
     masks: dict[int | None, Tensor | None]  # by sliding window
+    tree: Entry | None = None  # the only entry, where it has branches
 
     def mask(self, window: int | None, like: Tensor) -> Tensor | None:
         """Additive mask [slots, 1, n, length], None where every key is visible to every query."""
         if window not in self.masks:
-            self.masks[window] = self._build(window, like)
+            self.masks[window] = self._build(window, like) if self.tree is None else _of_tree(self.tree, window, like)
         return self.masks[window]
 
     def _build(self, window: int | None, like: Tensor) -> Tensor | None:
@@ -55,7 +70,24 @@ class Group:
         hidden = key > query[..., None]
         if not uncut:
             hidden |= key <= query[..., None] - window  # type: ignore[operator]
-        return torch.zeros_like(hidden, dtype=like.dtype).masked_fill_(hidden, -torch.inf)[:, None]
+        return _additive(hidden, like)
+
+
+def _of_tree(entry: Entry, window: int | None, like: Tensor) -> Tensor | None:
+    """Of an entry with branches, [1, 1, n, length]."""
+    if entry.branches is None:
+        return None
+    hidden = ~visible(entry.branches, entry.start, entry.stop, like.device)
+    if window is not None:
+        new = torch.tensor(entry.positions, device=like.device)
+        key = torch.cat((torch.arange(entry.start, device=like.device), new))
+        hidden |= key <= new[:, None] - window
+    return _additive(hidden[None], like)
+
+
+def _additive(hidden: Tensor, like: Tensor) -> Tensor:
+    """[slots, n, length] bool -> [slots, 1, n, length]."""
+    return torch.zeros_like(hidden, dtype=like.dtype).masked_fill_(hidden, -torch.inf)[:, None]
 
 
 class SlotBatch:
@@ -70,7 +102,7 @@ class SlotBatch:
     def plan(self, entries: Sequence[Entry]) -> None:
         """Prepare for packed `entries`, in their order."""
         self.groups = list(self._grouped(entries))
-        positions = [e.start + i for e in entries for i in range(e.n)]
+        positions = [position for e in entries for position in e.positions]
         places = [e.slot * self.kv.max_len + e.start + i for e in entries for i in range(e.n)]
         self.positions, self.places = self._tensor([positions, places])
 
@@ -88,10 +120,14 @@ class SlotBatch:
 
     def _grouped(self, entries: Sequence[Entry]) -> Iterator[Group]:
         offset = 0
-        for n, members in groupby(entries, key=lambda e: e.n):
+        for (n, branching), members in groupby(entries, key=_kind):
             same = list(members)
-            yield self._group(same, n, offset)
+            yield self._tree(same[0], offset) if branching is not None else self._group(same, n, offset)
             offset += n * len(same)
+
+    def _tree(self, entry: Entry, offset: int) -> Group:
+        at, tokens = slice(entry.slot, entry.slot + 1), slice(offset, offset + entry.n)
+        return Group(tokens, entry.n, at, None, [entry.start], entry.start + entry.n, {}, entry)
 
     def _group(self, same: list[Entry], n: int, offset: int) -> Group:
         indices, starts = [e.slot for e in same], [e.start for e in same]
@@ -106,6 +142,11 @@ class SlotBatch:
             spread[slot - low] = start
         lines = self._tensor([slot - low for slot in indices])
         return Group(tokens, n, slice(low, low + span), lines, spread, length, {})
+
+
+def _kind(entry: Entry) -> tuple[int, int | None]:
+    """Entries of one kind that follow each other are one group; one with branches is a kind of its own."""
+    return entry.n, None if entry.branches is None else entry.slot
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

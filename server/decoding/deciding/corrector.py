@@ -8,7 +8,7 @@ from deltaserve.server.decoding.constraints.grammar import Grammar
 from deltaserve.server.decoding.explanation import Explanation
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
-from deltaserve.server.decoding.protocols import Floats, Ids, OffsetSession, Proposal
+from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, OffsetSession, Proposal
 from deltaserve.server.decoding.scoring import Scorer
 
 
@@ -87,3 +87,6 @@ class CorrectingSession(Scorer, Protocol):
 
 class PairSession(CorrectingSession, OffsetSession, Protocol):
     """A session beside the pair, which can show its rows."""
+
+    async def rows_behind(self, token_ids: Sequence[int], paths: Sequence[Sequence[int]]) -> list[OffsetRow]:
+        """The rows after `token_ids` and each of these ways on. Raises as `row`."""

@@ -18,6 +18,9 @@ class RowSession(Protocol):
     async def row(self, token_ids: Sequence[int]) -> OffsetRow: ...
     def close(self) -> None: ...
 
+    async def rows_behind(self, token_ids: Sequence[int], paths: Sequence[Sequence[int]]) -> list[OffsetRow]:
+        return [await self.row([*token_ids, *path]) for path in paths]
+
     def corrector(self, answer: AnswerSpec) -> Corrector:
         return RowCorrector(self, answer)
 
