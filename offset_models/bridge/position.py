@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from deltaserve.errors import NoOffset
 from deltaserve.offset_models.bridge.neighbours import Path
-from deltaserve.offset_models.bridge.probabilities import NodeRow, begins_with, ends_after, most_mass, path_mass
+from deltaserve.offset_models.bridge.probabilities import Known, NodeRow, begins_with, ends_after, known, path_mass
 from deltaserve.offset_models.bridge.row import OpenNode
 from deltaserve.offset_models.bridge.tree import ByteTree, Node
 
@@ -22,17 +23,9 @@ _MOST_OPEN: Final = 128  # text has a few; bytes that are no UTF-8 have ever mor
 _LOOK_BACK: Final = 8  # tokens: more than a character has bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Tokens behind what is settled, in a row, and behind how many of them a row is wanted: 0 is the root."""
-
-    path: Path
-    wanted: tuple[int, ...]
-
-
 @dataclass(slots=True)
 class Position:
-    """`rows` are by path behind `settled`; whoever runs the plan puts them there."""
+    """`rows` are by path behind `settled`; whoever computes those that are missing or wanted puts them there."""
 
     tree: ByteTree
     encode: Callable[[bytes], Sequence[int] | None]  # what the pair's tokenizer writes for bytes inside a text
@@ -52,30 +45,36 @@ class Position:
         if len(self._open()) > _MOST_OPEN:
             raise NoOffset(MANY_WAYS)
 
-    def plan(self, candidates: Iterable[bytes] = (), slack: float = 0.0) -> list[Run]:
-        """The rows that are missing for what is open and for the bytes of these candidates.
-
-        With a `slack`, nodes are left out whose whole mass is at most that share of what is known of their candidate:
-        each moves its offset by at most so many nats. Plans come in rounds then, until one is empty.
-        """
+    def missing(self) -> list[Path]:
+        """The open nodes that lack their rows, the longest first."""
         paths = {node.path for node in self._open()}.difference(self.rows)
-        if not (paths and slack):
-            for text in candidates:
-                paths.update(self._wanted(self.unsettled + text, slack))
-        return runs(paths)
+        return sorted(paths, key=lambda path: (-len(path), path))
 
-    def _wanted(self, text: bytes, slack: float) -> set[Path]:
-        """Paths whose rows are missing for P(text)."""
-        forced = self._forced(text) or ()
-        ways = {node.path for node in self._nodes(text)} | {forced[:depth] for depth in range(len(forced))}
-        missing = ways.difference(self.rows)
-        if not (missing and slack) or forced:
-            return missing
-        enough = slack * begins_with(self.tree, self.rows, self._tail, text, told=True)
-        return {path for path in missing if (most_mass(self.tree, self.rows, path) > enough).any()}
+    def told(self, text: bytes) -> Known:
+        """What the rows that are there, those of all open nodes among them, tell of P(t + text)."""
+        x = self.unsettled + text
+        forced = self._forced(x)
+        if forced is None:
+            return known(self.tree, self.rows, self._tail, x)
+        lacking = next((forced[:depth] for depth in range(len(forced)) if forced[:depth] not in self.rows), None)
+        mass = path_mass(self.tree, self.rows, forced if lacking is None else lacking)
+        return Known(mass, {}) if lacking is None else Known(torch.zeros_like(mass), {lacking: mass})
+
+    def wanted(self, text: bytes, told: Known, slack: float = 0.0) -> set[Path]:
+        """Paths whose rows are to be computed next for P(t + text); none where it is known.
+
+        Nodes are left out whose whole mass is at most that share of what is known of it: each moves its logarithm by
+        at most so many nats. Where nothing is known of it yet, the tokens that the bytes are by themselves come first.
+        """
+        wanted = {path for path, mass in told.open.items() if (mass > slack * told.least).any()}
+        if not wanted or (told.least > 0).all():
+            return wanted
+        line = self.encode(self.unsettled + text) or ()
+        begun = next((depth for depth in range(len(line)) if tuple(line[:depth]) in wanted), None)
+        return wanted if begun is None else {tuple(line[:depth]) for depth in range(begun, len(line))}
 
     def open_nodes(self) -> list[OpenNode]:
-        """With their rows. Raises KeyError where the plan has not been run."""
+        """With their rows. Raises KeyError where one is missing."""
         return [
             OpenNode(path_mass(self.tree, self.rows, node.path), node.rest, self.rows[node.path])
             for node in self._open()
@@ -147,12 +146,3 @@ class Position:
         self.settled.extend(written)
         self.unsettled, self.rows = b"", {}
         self.breaks += 1
-
-
-def runs(paths: Iterable[Path]) -> list[Run]:
-    """The fewest rows of tokens that pass all these paths: a path that begins another is passed with it."""
-    planned: dict[Path, set[int]] = {}
-    for path in sorted(paths, key=len, reverse=True):
-        longer = next((other for other in planned if other[: len(path)] == path), path)
-        planned.setdefault(longer, set()).add(len(path))
-    return [Run(path, tuple(sorted(wanted))) for path, wanted in planned.items()]

@@ -1,8 +1,8 @@
 """The pair's rows as one offset row of the black box's vocabulary.
 
-Ids that are asked for are exact: they had the rows of all their nodes. The others are read from the rows that are
-there: the sum at the open nodes, without what a pair needs more tokens for. So their offset has no bound, and no
-step is certified that depends on one. An id that the open nodes tell nothing of has no weight in an imputed tail.
+Ids that are asked for and can matter are exact: they had the rows of all their nodes. The others are read from the
+rows that are there: the sum at the open nodes, without what a pair needs more tokens for. So their offset has no bound,
+and no step is certified that depends on one. An id that the open nodes tell nothing of has no weight in an imputed tail.
 
 Some ids have no offset at all (`BridgedRow.untold`): special tokens that no role joins to the pair's, bytes that the
 pair's tokenizer cannot write, and of ids that were not asked for those of which the open nodes tell nothing. Their δ is
@@ -13,7 +13,7 @@ begins it. (P itself counts it for all of them.)
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -141,14 +141,15 @@ def bridged_row(
     reader: Reader,
     nodes: Sequence[OpenNode],
     before: Tensor,
-    exact: Mapping[int, Tensor],
+    told: Mapping[int, Tensor],
+    exact: Collection[int],
     masked: Sequence[int] = (),
     strength: float = 1.0,
 ) -> BridgedRow:
     """The row behind t, members (o, u).
 
-    `before` [2]: P(t). `exact`: P(t + bytes(v)) [2] of the ids v that had the rows of all their nodes. `masked`: ids
-    that the black box's tokenizer does not have. Raises OffsetUnavailable where the rows are not finite, and where a
+    `before` [2]: P(t). `told`: P(t + bytes(v)) [2] of the ids v that were asked for; `exact`: those of them that had
+    the rows of all their nodes. `masked`: ids that the black box's tokenizer does not have. Raises OffsetUnavailable where the rows are not finite, and where a
     member gives what was emitted no probability: no offset is known behind it.
     """
     if not (before > 0).all():  # true for NaN too
@@ -156,8 +157,8 @@ def bridged_row(
     reach = reader.reach(nodes)
     log_base = reader.shape(reach[0])
     log_base[list(masked)] = -math.inf
-    if exact:
-        reach[:, list(exact)] = torch.stack(list(exact.values()), dim=1)
+    if told:
+        reach[:, list(told)] = torch.stack(list(told.values()), dim=1)
     untold = reach[0] == 0  # false for NaN, which the row refuses
     offset = _offsets(reach, before).masked_fill_(untold, 0.0) * strength
     inexact = np.ones(reader.size, bool)

@@ -6,21 +6,25 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+
 from deltaserve.errors import BadRequest, NoOffset, OffsetUnavailable
 from deltaserve.offset_models.bridge.bridge import Bridge
-from deltaserve.offset_models.bridge.position import Position, Run
+from deltaserve.offset_models.bridge.candidates import Candidates
+from deltaserve.offset_models.bridge.neighbours import Path
+from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.probabilities import node_row
 from deltaserve.offset_models.bridge.row import BridgedRow, bridged_row
+from deltaserve.offset_models.bridge.stakes import Stakes
 from deltaserve.server.decoding.correction import TailPolicy
-from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Corrector, Decision
+from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Corrector, Decision, PairSession
 from deltaserve.server.decoding.deciding.row_corrector import RowCorrector
 from deltaserve.server.decoding.deciding.row_session import RowSession
-from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, OffsetSession, Proposal
+from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, Proposal
 from deltaserve.server.decoding.scoring import ScoredToken, score_tokens
 
 _WITHIN: Final = "The offset's tokenizer is not the black box's: the prompt of such a chat cannot be scored."
 _NONE: Final = "The pair of another tokenizer has no offset for the token that would come next: the answer ends here."
-_SLACK: Final = 1e-3  # nats that a row which is left out may move an offset
 _KEPT: Final = 8  # places of the last positions, with their rows: a block of drafts is looked at twice
 
 
@@ -28,7 +32,7 @@ class BridgedSession(RowSession):
     """Belongs to one event loop. `inner` gives rows of the pair's own vocabulary at strength 1."""
 
     def __init__(
-        self, inner: OffsetSession, bridge: Bridge, strength: float, pair_prompt: Sequence[int] | None = None
+        self, inner: PairSession, bridge: Bridge, strength: float, pair_prompt: Sequence[int] | None = None
     ) -> None:
         """`pair_prompt`: the prompt in the pair's own tokens, where the black box's are more than text."""
         self._inner = inner
@@ -54,28 +58,36 @@ class BridgedSession(RowSession):
             return
         with suppress(BadRequest, OffsetUnavailable):
             at = self._place(token_ids)
-            for run in at.plan()[:1]:
-                self._inner.prefetch([*at.settled, *run.path])
+            for path in at.missing()[:1]:
+                self._inner.prefetch(at.settled)  # first: of a fresh prompt only the last row is made
+                self._inner.prefetch([*at.settled, *path])
 
     async def row(self, token_ids: Sequence[int]) -> OffsetRow:
         return await self.row_of(token_ids, ())
 
-    async def row_of(self, token_ids: Sequence[int], listed: Iterable[int], ends: Iterable[int] = ()) -> BridgedRow:
+    async def row_of(
+        self, token_ids: Sequence[int], listed: Iterable[int], ends: Iterable[int] = (), stakes: Stakes | None = None
+    ) -> BridgedRow:
         """The row behind these ids, exact at the listed ones. Raises OffsetUnavailable, BadRequest for the prompt.
 
         `ends`: what ends this answer. The black box may use marks for it that its tokenizer's files do not tell of.
+        `stakes`: how a token will be chosen; then only those that can matter are exact.
         """
         if not token_ids:
             raise BadRequest("The prompt must have at least one token.")
         async with self._asking:
             at = self._place(token_ids)
-            words = self._words(listed)
-            await self._compute(at, words.values())
-            exact = {token_id: at.reach(word) for token_id, word in words.items()}
-            exact |= dict.fromkeys(self._marks(ends), at.ending())
+            await self._run(at, at.missing())
+            marks = dict.fromkeys((*self._marks(ends), *self._bridge.reader.ends), at.ending())
+            candidates = Candidates(at, self._words(listed), marks, stakes, self._strength)
+            while paths := candidates.wanted():
+                await self._run(at, paths)
             self._shed(len(token_ids))
-            bridge = self._bridge
-            return bridged_row(bridge.reader, at.open_nodes(), at.reach(), exact, bridge.masked, self._strength)
+            told = {token_id: each.least for token_id, each in candidates.told.items()} | marks
+            exact, bridge = [*candidates.exact, *marks], self._bridge
+            return bridged_row(
+                bridge.reader, at.open_nodes(), at.reach(), told, exact, bridge.masked, self._strength
+            )
 
     async def scores(
         self, token_ids: Sequence[int], start: int, proposals: Sequence[Proposal], tail: TailPolicy, top: int
@@ -156,20 +168,15 @@ class BridgedSession(RowSession):
         if len(others) > _KEPT and first != current:
             self._places[first].rows.clear()
 
-    async def _compute(self, at: Position, words: Collection[bytes]) -> None:
-        """The rows that are missing, in chunks of tokens that stand in a row."""
-        while plan := at.plan(words, _SLACK):
-            await self._run(at, plan)
-
-    async def _run(self, at: Position, plan: Iterable[Run]) -> None:
-        for run in plan:
-            ids, before = [*at.settled, *run.path], len(at.settled)
-            for place, depth in enumerate(run.wanted):
-                row = await self._inner.row(ids[: before + depth])
-                at.rows[run.path[:depth]] = node_row(row, self._bridge.pair.vocabulary, self._bridge.ends)
-                self.rows += 1
-                if place == 0 and len(run.wanted) > 1:
-                    self._inner.prefetch(ids)
+    async def _run(self, at: Position, paths: Collection[Path]) -> None:
+        """Computes the rows of these paths behind what is settled."""
+        if not paths:
+            return
+        ways = list(paths)
+        rows = await self._inner.rows_behind(at.settled, ways)
+        for path, row in zip(ways, rows, strict=True):
+            at.rows[path] = node_row(row, self._bridge.pair.vocabulary, self._bridge.ends)
+        self.rows += len(ways)
 
 
 class BridgedCorrector(RowCorrector):
@@ -195,8 +202,20 @@ class BridgedCorrector(RowCorrector):
         return decision if row is None else replace(decision, top=_told(decision.top, row))
 
     async def _row_at(self, proposal: Proposal, drafted: OffsetRow | None) -> OffsetRow:  # noqa: ARG002
-        self._row = await self._bridged.row_of(self.ids, proposal.top_ids.tolist(), self.params.eos_ids)
+        listed, stakes = proposal.top_ids.tolist(), self._stakes(proposal)
+        self._row = await self._bridged.row_of(self.ids, listed, self.params.eos_ids, stakes)
         return self._row
+
+    def _stakes(self, proposal: Proposal) -> Stakes | None:
+        """None where more than the token itself is told or asked of the candidates, or the same text is promised."""
+        params, policy = self.params, self.policy
+        told = params.top_logprobs is not None or policy.explain or policy.guard is not None
+        if told or params.biased or self.noise.seeded or self.history.length < params.min_tokens:
+            return None
+        allowed, logprobs = self.history.allowed(), proposal.top_logprobs
+        if allowed is not None:
+            logprobs = np.where(allowed.at(proposal.top_ids), logprobs, -np.inf)
+        return Stakes(proposal.top_ids, logprobs, params.temperature, counted=policy.asking is not None)
 
 
 def _told(top: tuple[Ids, Floats] | None, row: BridgedRow) -> tuple[Ids, Floats] | None:

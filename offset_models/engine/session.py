@@ -103,19 +103,25 @@ class Session(RowSession):
         return await asyncio.shield(future)
 
     async def rows_behind(self, token_ids: Sequence[int], paths: Sequence[Sequence[int]]) -> list[OffsetRow]:
-        """All of them in one batch; what the ids are followed by already stays computed."""
-        ways, longest = [tuple(path) for path in paths], max(map(len, paths), default=0)
+        """All of them in one batch, but for those that are there or on their way; what the stream has computed stays."""
+        ways, longest = {tuple(path) for path in paths}, max(map(len, paths), default=0)
         self._require_possible(token_ids)
         self._feed(token_ids, every=False)
         room = self.stream.max_len - len(self._ids)
         if room < longest or not self._known([token_id for way in ways for token_id in way]):
             return await super().rows_behind(token_ids, paths)  # which says what is wrong
+        coming = {way for way in ways if not way or self._coming([*token_ids, *way])}
         rows: dict[tuple[int, ...], OffsetRow] = {}
-        for named, branches in fans(self._ids, len(token_ids), [way for way in ways if way], room):
+        for named, branches in fans(self._ids, len(token_ids), ways - coming, room):
             rows |= zip(named, await self.ask(partial(self._fan, branches)), strict=True)
-        if () in ways:
-            rows[()] = await self.row(token_ids)
-        return [rows[way] for way in ways]
+        for way in sorted(coming):
+            rows[way] = await self.row([*token_ids, *way])
+        return [rows[tuple(path)] for path in paths]
+
+    def _coming(self, token_ids: Sequence[int]) -> bool:
+        """Whether the row after these ids is there, or on its way."""
+        position = len(token_ids)
+        return position >= self._asked_from and self._ids[:position] == token_ids
 
     def _fan(self, branches: Branches, reply: Reply) -> Fan:
         return Fan(self.stream, branches, lambda rows: send([(reply, rows)]))

@@ -125,10 +125,11 @@ def position(bpe: TinyBPE, settled: Path = ()) -> Position:
     return Position(bpe.tree(), bpe.encode, list(settled))
 
 
-def run_plan(at: Position, pair: RandomPair, candidates: Iterable[bytes] = (), slack: float = 0.0) -> int:
-    """Computes what the plan asks for; returns how many rows that were."""
-    plan = at.plan(candidates, slack)
-    for run in plan:
-        for depth in run.wanted:
-            at.rows[run.path[:depth]] = pair.rows(tuple(at.settled))[run.path[:depth]]
-    return sum(len(run.wanted) for run in plan)
+def complete(at: Position, pair: RandomPair, candidates: Iterable[bytes] = (), slack: float = 0.0) -> int:
+    """Computes the rows that are missing, and those that are wanted for candidates; returns how many they were."""
+    rows, paths = pair.rows(tuple(at.settled)), set(at.missing())
+    computed = 0
+    while paths or (paths := {path for text in candidates for path in at.wanted(text, at.told(text), slack)}):
+        at.rows.update((path, rows[path]) for path in paths)
+        computed, paths = computed + len(paths), set()
+    return computed

@@ -1,6 +1,6 @@
 """Several ways on from one stream, as few passes as they fit into."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from deltaserve.offset_models.engine.forward.branches import Branches, Growing
@@ -10,7 +10,7 @@ AT_ONCE: Final = 64  # tokens of ways on that one pass may carry
 Path = tuple[int, ...]
 
 
-def fans(ids: Sequence[int], start: int, paths: Sequence[Path], room: int) -> Iterator[tuple[list[Path], Branches]]:
+def fans(ids: Sequence[int], start: int, paths: Collection[Path], room: int) -> Iterator[tuple[list[Path], Branches]]:
     """Branches behind ids[:start] that give the rows of these paths, and the paths in the order of those rows.
 
     `room`: tokens that there is place for at a time, enough for each path. Where a path goes along the ids that are

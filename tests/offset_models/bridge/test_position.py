@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from deltaserve.errors import NoOffset, OffsetUnavailable
 from deltaserve.offset_models.bridge.neighbours import WrittenNeighbours
-from deltaserve.offset_models.bridge.position import Position, Run, runs
+from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.probabilities import begins_with, ends_after, log_offset
 from deltaserve.offset_models.bridge.tree import ByteTree
 from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
-from tests.support.bridging import RandomPair, TinyBPE, position, random_bpe, run_plan
+from tests.support.bridging import RandomPair, TinyBPE, complete, position, random_bpe
 
 bpes = st.builds(random_bpe, st.integers(0, 999), st.just(b"ab"), st.integers(6, 12))
 seeds = st.integers(0, 999)
@@ -31,7 +31,7 @@ def test_settling_tokens_changes_no_offset(mine, box, seed):
     pair = RandomPair(mine, seed)
     tree, whole, at, said = mine.tree(), pair.rows(()), position(mine), b""
     for emitted in answer(box, seed, 4):
-        run_plan(at, pair, box.words[1:])
+        complete(at, pair, box.words[1:])
         for word in box.words[1:]:
             slow = log_offset(begins_with(tree, whole, (), said + word), begins_with(tree, whole, (), said))
             assert float(log_offset(at.reach(word), at.reach())) == pytest.approx(float(slow), abs=1e-9)
@@ -46,7 +46,7 @@ def test_settling_tokens_changes_no_offset(mine, box, seed):
 def test_offsets_of_an_answer_add_up_to_that_of_its_text(mine, box, seed):
     pair, at, total, words = RandomPair(mine, seed), position(mine), 0.0, answer(box, seed)
     for word in words:
-        run_plan(at, pair, [word])
+        complete(at, pair, [word])
         total += float(log_offset(at.reach(word), at.reach()))
         at.go_on(word)
     if not at.breaks:
@@ -71,9 +71,8 @@ def test_rows_that_are_left_out_move_an_offset_by_no_more_than_they_may(mine, bo
     pair, exact, near = RandomPair(mine, seed), position(mine), position(mine)
     for at in (exact, near):
         at.go_on(answer(box, seed, 1)[0])
-    run_plan(exact, pair, box.words[1:])
-    while run_plan(near, pair, box.words[1:], slack):
-        pass
+    complete(exact, pair, box.words[1:])
+    complete(near, pair, box.words[1:], slack)
     assert near.rows.keys() <= exact.rows.keys()
     for word in box.words[1:]:
         left_out = {node.path for node in near.tree.nodes((), near.unsettled + word)}.difference(near.rows)
@@ -84,18 +83,18 @@ def test_rows_that_are_left_out_move_an_offset_by_no_more_than_they_may(mine, bo
 def test_rows_of_an_accepted_path_are_not_computed_again():
     mine = TinyBPE(b"abc", ((b"a", b"b"), (b"ab", b"c")))
     pair, at = RandomPair(mine, 1), position(mine)
-    assert run_plan(at, pair, [b"abba"]) == 3  # the root, behind "ab", and behind "abb"
+    assert complete(at, pair, [b"abba"]) == 3  # the root, behind "ab", and behind "abb"
     at.go_on(b"abb")
     assert mine.spell(at.settled) == b"ab"
-    assert at.plan() == []  # the row behind "ab" is the root now, that behind "b" was computed as the candidate's
-    assert run_plan(at, pair, [b"c"]) == 0
+    assert at.missing() == []  # the row behind "ab" is the root now, that behind "b" was computed as the candidate's
+    assert complete(at, pair, [b"c"]) == 0
 
 
 def test_an_end_is_an_event_of_paths_that_spell_what_is_not_settled():
     mine = TinyBPE(b"ab", ((b"a", b"b"),))
     pair, at = RandomPair(mine, 1), position(mine)
     at.go_on(b"a")
-    run_plan(at, pair)
+    complete(at, pair)
     behind_a = pair.rows(())[(1,)]
     assert at.ending().tolist() == (pair.rows(())[()].probabilities[:, 0] * behind_a.ends).tolist()
 
@@ -104,7 +103,7 @@ def test_text_that_the_tokenizer_would_not_write_goes_on_behind_how_it_writes_it
     mine = TinyBPE(b"ab", ((b"a", b"b"),))
     pair = RandomPair(mine, 1)
     at = Position(mine.tree(), mine.encode, settled=[1])  # "a": a "b" would have been joined to it
-    run_plan(at, pair, [b"bb"])
+    complete(at, pair, [b"bb"])
     assert torch.allclose(at.reach(b"bb"), pair.mass((1,), (2, 2)))  # so that its offset is the pair's, and not none
     at.go_on(b"b")
     assert (at.settled, at.unsettled, at.breaks) == ([1, 2], b"", 1)
@@ -115,11 +114,6 @@ def test_bytes_that_no_token_spells_end_the_offset():
     at = Position(mine.tree(), lambda text: None, settled=[1])
     with pytest.raises(OffsetUnavailable, match="cannot write"):
         at.go_on(b"z")
-
-
-def test_a_plan_passes_every_path_in_the_fewest_rows():
-    assert runs([(), (1,), (1, 2), (3,), (1, 2, 4)]) == [Run((1, 2, 4), (0, 1, 2, 3)), Run((3,), (1,))]
-    assert runs([]) == []
 
 
 def test_bytes_that_are_no_text_end_the_answer_before_their_ways_are_too_many():

@@ -63,11 +63,10 @@ def box_ids(bridge: Bridge, text: str) -> list[int]:
 
 def reach(at: Position, members, bridge: Bridge) -> torch.Tensor:
     """P of what is not settled there, from plain forwards of both models."""
-    for run in at.plan():
-        for depth in run.wanted:
-            ids = [*at.settled, *run.path[:depth]]
-            p = torch.stack([plain_logits(model, ids)[-1].double().softmax(-1) for model in members])
-            at.rows[run.path[:depth]] = NodeRow(p[:, bridge.pair.vocabulary.order], p[:, bridge.ends].sum(-1))
+    for path in at.missing():
+        ids = [*at.settled, *path]
+        p = torch.stack([plain_logits(model, ids)[-1].double().softmax(-1) for model in members])
+        at.rows[path] = NodeRow(p[:, bridge.pair.vocabulary.order], p[:, bridge.ends].sum(-1))
     return at.reach()
 
 

@@ -1,0 +1,55 @@
+"""The tokens that the black box lists at one place: what is known of each, and which rows would tell more."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from deltaserve.offset_models.bridge.neighbours import Path
+from deltaserve.offset_models.bridge.position import Position
+from deltaserve.offset_models.bridge.probabilities import Known
+from deltaserve.offset_models.bridge.stakes import Stakes, offset_bounds
+
+SLACK: Final = 1e-3  # nats that what goes through a node that is left out may move an offset
+
+
+@dataclass(slots=True)
+class Candidates:
+    """All open nodes of the place have their rows."""
+
+    at: Position
+    words: Mapping[int, bytes]  # of the listed ids that are text
+    marks: Mapping[int, Tensor]  # P(t, and the answer ends) of the ids that end it
+    stakes: Stakes | None  # None: all of them matter
+    strength: float = 1.0
+    slack: float = SLACK
+    told: dict[int, Known] = field(init=False)
+    _lacking: dict[int, set[Path]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.told = {token_id: self.at.told(word) for token_id, word in self.words.items()}
+
+    @property
+    def exact(self) -> set[int]:
+        """Ids of which no row would tell more, once none is wanted."""
+        return self.words.keys() - self._lacking.keys()
+
+    def wanted(self) -> set[Path]:
+        """The rows to compute next; none where those at hand will do."""
+        self.told |= {i: self.at.told(self.words[i]) for i in self._lacking}
+        wanted = {i: self.at.wanted(word, self.told[i], self.slack) for i, word in self.words.items()}
+        self._lacking = {i: paths for i, paths in wanted.items() if paths}
+        mattering = self._mattering() if self._lacking else set()
+        return set().union(*(self._lacking[i] for i in mattering))
+
+    def _mattering(self) -> set[int]:
+        """Those of which more rows could tell something that matters."""
+        if self.stakes is None:
+            return set(self._lacking)
+        none = torch.zeros_like(self.at.reach())  # of a mark that ends nothing: it has no offset
+        ids = self.stakes.ids.tolist()
+        told = [self.told.get(i) or Known(self.marks.get(i, none), {}) for i in ids]
+        still = self.stakes.open(*offset_bounds(told, self.at.reach(), self.strength))
+        return self._lacking.keys() & {i for i, matters in zip(ids, still, strict=True) if matters}

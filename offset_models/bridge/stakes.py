@@ -1,0 +1,74 @@
+"""Which of the listed candidates can still matter: for those that cannot, no row of the pair is computed.
+
+What is known of P(x) of a candidate lies between two numbers, and so does its weight ℓ(v) + α·δ(v). More rows only bring
+them closer. A greedy step is decided among the candidates that the best one does not exceed whatever their rows say: it
+chooses the same token as with all rows. A draw leaves candidates out that hold no more than `LEFT` of the target all
+together, whatever their rows say; they keep the offset that the rows at hand tell of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deltaserve.offset_models.bridge.probabilities import TINY, Known
+from deltaserve.server.decoding.protocols import Floats, Ids
+
+LEFT: Final = 1e-3  # of the target's probability
+_ROUNDING: Final = 1e-9  # nats
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Stakes:
+    """What the black box gives its candidates, and how one of them will be chosen."""
+
+    ids: Ids  # [n]
+    logprobs: Floats  # [n] ℓ; -inf for one that may not be chosen
+    temperature: float
+    counted: bool = False  # of a greedy step: how much the others hold matters too
+
+    def open(self, least: Floats, most: Floats) -> Mask:
+        """Which candidates need more rows, [n]; `least` and `most` [n] bound α·δ of each."""
+        possible = self.logprobs > -np.inf
+        low = self.logprobs + least
+        high = np.where(possible, self.logprobs + np.where(possible, most, 0.0), -np.inf)
+        if self.temperature > 0.0:
+            return _heavy(low / self.temperature, high / self.temperature)
+        contending: Mask = (high >= low.max(initial=-np.inf) - _ROUNDING) & (high > -np.inf)
+        return contending | _heavy(low, high) if self.counted else contending
+
+
+def _heavy(low: Floats, high: Floats) -> Mask:
+    """All but the lightest, which hold at most `LEFT` of what all together hold at least."""
+    heavy, order = np.ones(low.size, np.bool_), np.argsort(high, kind="stable")
+    peak = low.max(initial=-np.inf)
+    if peak > -np.inf:
+        with np.errstate(over="ignore"):
+            held = np.cumsum(np.exp(high[order] - peak))
+        heavy[order] = held > LEFT * np.exp(low - peak).sum()
+    return heavy & (high > -np.inf)
+
+
+def offset_bounds(told: Sequence[Known], before: Tensor, strength: float) -> tuple[Floats, Floats]:
+    """Between what α·δ of each candidate lies, [n] each. `before` [2]: P(t), members (o, u)."""
+    least, most = _logs([each.least for each in told]), _logs([each.most for each in told])
+    place = (before[1].log() - before[0].log()).numpy()
+    low, high = least[:, 1] - most[:, 0] - place, most[:, 1] - least[:, 0] - place
+    unknown = np.array([float(each.least[0]) == 0.0 for each in told])
+    never = np.array([float(each.most[0]) == 0.0 for each in told])  # has no offset: δ counts as 0
+    high[unknown] = np.inf
+    low[never] = high[never] = 0.0
+    ends = np.stack((strength * low, strength * high)) if strength else np.zeros((2, len(told)))
+    return ends.min(0), ends.max(0)
+
+
+def _logs(values: Sequence[Tensor]) -> Floats:
+    """[n, members]."""
+    logs: Floats = torch.stack(list(values)).clamp(min=TINY).log().numpy()
+    return logs
