@@ -3,7 +3,7 @@
 python -m benchmarks.bridge             both servers in turns, kept and forgotten questions; about two minutes
 python -m benchmarks.bridge --quick     two questions a row: does it run?
 
-The bridge is to the demo's own tokenizer with one more special token: its ids mean the same, and the server cannot know.
+The bridge is to the demo's own tokenizer with one more special token: its ids mean the same, which no server can know.
 So both servers have the same black box and the same pair, and greedy answers should be the same.
 """
 

@@ -22,6 +22,8 @@ from deltaserve.server.settings import Settings
 
 app = new_app()
 NOT_PROBED: Final = "The black box was not probed: its token ids are compared with the offset's tokenizer."
+SAME: Final = "the black box's: a row of the pair for each token"
+BRIDGED: Final = "not the black box's: bridged, a few rows of the pair for each token (docs/bridge.md)"
 
 
 @dataclass(slots=True)
@@ -139,6 +141,7 @@ async def _offset(settings: Settings, stack: AsyncExitStack, findings: Findings)
         "name": version.name,
         "fingerprint": version.fingerprint,
         "vocab_size": tokenizer.vocab_size,
+        "tokenizer": SAME if version.pair_tokenizer is None else BRIDGED,
         "max_context": version.max_context,
         "max_streams": registry.max_streams,
         "canary": canary,

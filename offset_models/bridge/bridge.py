@@ -1,6 +1,7 @@
 """What one black box's tokenizer and one pair's have in common: built once, shared by all streams."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -18,9 +19,18 @@ from deltaserve.server.decoding.protocols import Ids
 LOOSE: Final = 4  # of a prompt's last tokens, how many the answer's first bytes may still change
 _MARKED: Final = (
     "The offset's tokenizer is not the black box's, and special tokens have no bytes: send a chat as messages "
-    "(/v1/chat/completions, of a server without --workers), or a prompt without special tokens."
+    "(/v1/chat/completions), or a prompt without special tokens."
 )
 _UNKNOWN_MARK: Final = "The black box wrote a special token that the pair's tokenizer has no part for."
+
+
+@dataclass(slots=True)
+class Figures:
+    """Counters since the start."""
+
+    bridged_tokens: int = 0  # decided
+    bridged_rows: int = 0  # of the pair, asked for
+    bridged_breaks: int = 0  # how often the pair's tokenizer would not have written what was decided
 
 
 class Bridge:
@@ -29,6 +39,7 @@ class Bridge:
     def __init__(self, box: Tokenizer, pair: Tokenizer, folder: Path | None = None) -> None:
         """`folder` keeps tables. Raises BadCheckpoint for a tokenizer that cannot be bridged."""
         self.box, self.pair = spelled(box, "The black box's"), spelled(pair, "The pair's")
+        self.figures = Figures()
         tables = interval_tables(self.box, self.pair, folder)
         self.reader = Reader(self.box.vocabulary, self.pair.vocabulary, tables, self.box.ends)
 

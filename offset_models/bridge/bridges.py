@@ -1,9 +1,10 @@
 """The bridges from one black box's tokenizer to those of the pairs that are loaded."""
 
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
-from deltaserve.offset_models.bridge.bridge import Bridge
+from deltaserve.offset_models.bridge.bridge import Bridge, Figures
 from deltaserve.offset_models.bridge.spelled import Spelled
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 
@@ -27,3 +28,8 @@ class Bridges:
             if identity not in self._built:
                 self._built[identity] = Bridge(self.box, pair, self._folder)
             return self._built[identity]
+
+    def figures(self) -> dict[str, float]:
+        """Of all of them together, by name."""
+        built = [asdict(bridge.figures) for bridge in list(self._built.values())]
+        return {name: sum(figures[name] for figures in built) for name in asdict(Figures())}

@@ -2,7 +2,8 @@
 
 Ids that are asked for and can matter are exact: they had the rows of all their nodes. The others are read from the
 rows that are there: the sum at the open nodes, without what a pair needs more tokens for. So their offset has no bound,
-and no step is certified that depends on one. An id that the open nodes tell nothing of has no weight in an imputed tail.
+and no step is certified that depends on one. An id of which the open nodes tell nothing has no weight in an imputed
+tail.
 
 Some ids have no offset at all (`BridgedRow.untold`): special tokens that no role joins to the pair's, bytes that the
 pair's tokenizer cannot write, and of ids that were not asked for those of which the open nodes tell nothing. Their δ is
@@ -149,8 +150,8 @@ def bridged_row(
     """The row behind t, members (o, u).
 
     `before` [2]: P(t). `told`: P(t + bytes(v)) [2] of the ids v that were asked for; `exact`: those of them that had
-    the rows of all their nodes. `masked`: ids that the black box's tokenizer does not have. Raises OffsetUnavailable where the rows are not finite, and where a
-    member gives what was emitted no probability: no offset is known behind it.
+    the rows of all their nodes. `masked`: ids that the black box's tokenizer does not have. Raises OffsetUnavailable
+    where the rows are not finite, and where a member gives what was emitted no probability: nothing is known behind it.
     """
     if not (before > 0).all():  # true for NaN too
         raise OffsetUnavailable("the offset pair gives what was said so far no probability")

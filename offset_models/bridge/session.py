@@ -85,9 +85,7 @@ class BridgedSession(RowSession):
             self._shed(len(token_ids))
             told = {token_id: each.least for token_id, each in candidates.told.items()} | marks
             exact, bridge = [*candidates.exact, *marks], self._bridge
-            return bridged_row(
-                bridge.reader, at.open_nodes(), at.reach(), told, exact, bridge.masked, self._strength
-            )
+            return bridged_row(bridge.reader, at.open_nodes(), at.reach(), told, exact, bridge.masked, self._strength)
 
     async def scores(
         self, token_ids: Sequence[int], start: int, proposals: Sequence[Proposal], tail: TailPolicy, top: int
@@ -101,6 +99,13 @@ class BridgedSession(RowSession):
             raise NoOffset(_NONE)
         scored = await asyncio.to_thread(score_tokens, given, proposals, rows, tail, top)
         return [replace(token, top=_told(token.top, row)) for token, row in zip(scored, rows, strict=True)]
+
+    def count(self, token_ids: Sequence[int], breaks: int) -> int:
+        """A token was decided behind these ids; returns the breaks before it. `breaks`: those counted so far."""
+        now, figures = self._places[len(token_ids)].breaks, self._bridge.figures
+        figures.bridged_tokens += 1
+        figures.bridged_breaks += max(0, now - breaks)
+        return now
 
     def close(self) -> None:
         self._places.clear()
@@ -177,6 +182,7 @@ class BridgedSession(RowSession):
         for path, row in zip(ways, rows, strict=True):
             at.rows[path] = node_row(row, self._bridge.pair.vocabulary, self._bridge.ends)
         self.rows += len(ways)
+        self._bridge.figures.bridged_rows += len(ways)
 
 
 class BridgedCorrector(RowCorrector):
@@ -190,6 +196,7 @@ class BridgedCorrector(RowCorrector):
         self._bridged = session
         self._row: BridgedRow | None = None  # the latest one that a token was decided from
         self._refused: int | None = None  # the number of ids behind which the answer ends
+        self._breaks = 0  # counted so far
 
     async def _decide(self, proposal: Proposal, draft_temperature: float | None, observed: bool) -> Decision:
         if self._refused == len(self.ids):  # not drawn anew: what is drawn instead would have more than its share
@@ -204,6 +211,7 @@ class BridgedCorrector(RowCorrector):
     async def _row_at(self, proposal: Proposal, drafted: OffsetRow | None) -> OffsetRow:  # noqa: ARG002
         listed, stakes = proposal.top_ids.tolist(), self._stakes(proposal)
         self._row = await self._bridged.row_of(self.ids, listed, self.params.eos_ids, stakes)
+        self._breaks = self._bridged.count(self.ids, self._breaks)
         return self._row
 
     def _stakes(self, proposal: Proposal) -> Stakes | None:

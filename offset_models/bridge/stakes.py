@@ -1,9 +1,9 @@
 """Which of the listed candidates can still matter: for those that cannot, no row of the pair is computed.
 
-What is known of P(x) of a candidate lies between two numbers, and so does its weight ℓ(v) + α·δ(v). More rows only bring
-them closer. A greedy step is decided among the candidates that the best one does not exceed whatever their rows say: it
-chooses the same token as with all rows. A draw leaves candidates out that hold no more than `LEFT` of the target all
-together, whatever their rows say; they keep the offset that the rows at hand tell of them.
+What is known of P(x) of a candidate lies between two numbers, and so does its weight ℓ(v) + α·δ(v). More rows only
+bring them closer. A greedy step is decided among the candidates that the best one does not exceed whatever their rows
+say: it chooses the same token as with all rows. A draw leaves candidates out that hold no more than `LEFT` of the
+target all together, whatever their rows say; they keep the offset that the rows at hand tell of them.
 """
 
 from collections.abc import Sequence

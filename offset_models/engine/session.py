@@ -103,7 +103,7 @@ class Session(RowSession):
         return await asyncio.shield(future)
 
     async def rows_behind(self, token_ids: Sequence[int], paths: Sequence[Sequence[int]]) -> list[OffsetRow]:
-        """All of them in one batch, but for those that are there or on their way; what the stream has computed stays."""
+        """In one batch, but for those that are there or on their way; what the stream has computed stays."""
         ways, longest = {tuple(path) for path in paths}, max(map(len, paths), default=0)
         self._require_possible(token_ids)
         self._feed(token_ids, every=False)

@@ -92,7 +92,7 @@ class Registry:
 
     def engine_stats(self) -> dict[str, float]:
         """Counters of the engine since its start, by name."""
-        return self._pool.engine.stats()
+        return self._pool.stats()
 
     @property
     def active(self) -> Version | None:

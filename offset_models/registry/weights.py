@@ -90,6 +90,10 @@ class WeightsPool:
     def memory_bytes(self) -> int:
         return sum(weights.memory_bytes for weights in self._loaded.values())
 
+    def stats(self) -> dict[str, float]:
+        """Counters of the engine, and of bridges where there may be some, since the start."""
+        return self.engine.stats() | (self._bridges.figures() if self._bridges else {})
+
     async def acquire(self, path: str, content: str) -> Weights:
         """The weights at `path`, loaded now or before; one `release` belongs to each call. Raises BadCheckpoint.
 

@@ -125,7 +125,7 @@ class FrontEnd:
     @asynccontextmanager
     async def _opened(self, opening: m.Open) -> AsyncIterator[bytes]:
         version = self._versions[opening.pin]
-        session = await version.open(opening.timeout_s)
+        session = await version.open(opening.timeout_s, opening.pair_prompt)
         try:
             stream = self._streams[opening.id] = EngineSide(session, self.wire.send, self._fail, version.tokenizer)
             try:

@@ -30,6 +30,7 @@ class RemoteVersion:
     tokenizer: Tokenizer
     connection: Connection
     pin: int
+    pair_tokenizer: Tokenizer | None = None
 
     @property
     def name(self) -> str:
@@ -43,14 +44,11 @@ class RemoteVersion:
     def max_context(self) -> int:
         return self.facts.max_context
 
-    @property
-    def pair_tokenizer(self) -> Tokenizer | None:
-        return None  # the engine's process writes for the pair what has bytes, and refuses what has none
-
-    async def open(self, timeout_s: float, pair_prompt: Sequence[int] | None = None) -> RemoteSession:  # noqa: ARG002
+    async def open(self, timeout_s: float, pair_prompt: Sequence[int] | None = None) -> RemoteSession:
         stream = self.connection.new_id()
+        own = None if pair_prompt is None else list(pair_prompt)
         try:
-            await self.connection.ask(stream, m.Open(stream, self.pin, timeout_s))
+            await self.connection.ask(stream, m.Open(stream, self.pin, timeout_s, own))
         except BaseException:
             self.connection.tell(m.Drop(stream))
             raise
@@ -94,7 +92,7 @@ class RemoteRegistry:
         connection = self.link.connection
         async with connection.holding(lambda pin: m.Pin(pin, model)) as (pin, reply):
             facts = msgspec.msgpack.decode(reply.value, type=m.VersionFacts)
-            yield RemoteVersion(facts, await self._tokenizers.of(facts), connection, pin)
+            yield await self._version(facts, connection, pin)
 
     @asynccontextmanager
     async def reserved(self, client: Client, count: int, prompt_tokens: int) -> AsyncIterator[RemoteReservation]:
@@ -114,10 +112,12 @@ class RemoteRegistry:
     async def cards(self) -> Sequence[tuple[str, float, Version]]:
         connection = self.link.connection
         cards = await self._ask("cards", _Cards)
-        return [
-            (name, loaded_at, RemoteVersion(facts, await self._tokenizers.of(facts), connection, 0))
-            for name, loaded_at, facts in cards
-        ]
+        return [(name, loaded_at, await self._version(facts, connection, 0)) for name, loaded_at, facts in cards]
+
+    async def _version(self, facts: m.VersionFacts, connection: Connection, pin: int) -> RemoteVersion:
+        tokenizer, pair = await self._tokenizers.of(facts.tokenizer, facts.name), facts.pair_tokenizer
+        own = None if pair is None else await self._tokenizers.of(pair, facts.name)
+        return RemoteVersion(facts, tokenizer, connection, pin, own)
 
     async def engine_stats(self) -> Mapping[str, float]:
         stats: dict[str, float] = await self._ask("engine_stats", dict[str, float]) if self.alive else {}

@@ -80,14 +80,21 @@ class Fault(_Message):
     retry_after_s: float | None = None
 
 
+class TokenizerFacts(_Message):
+    """Where a tokenizer is, and which one it was."""
+
+    folder: str
+    digest: str  # `version_facts.tokenizer_digest`
+
+
 class VersionFacts(_Message):
     """What a front-end has to know of a version."""
 
     name: str
     fingerprint: str
     max_context: int
-    tokenizer_folder: str
-    tokenizer_digest: str  # `tokenizers.digest`
+    tokenizer: TokenizerFacts
+    pair_tokenizer: TokenizerFacts | None = None  # where the pair has another one
 
 
 class Text(_Message):
@@ -150,6 +157,7 @@ class Open(_Message, tag="open"):
     id: int
     pin: int
     timeout_s: float
+    pair_prompt: list[int] | None = None  # the prompt in the tokens of the pair, where these are others
 
 
 class Drop(_Message, tag="drop"):

@@ -133,6 +133,20 @@ async def test_a_corrector_decides_in_the_black_boxes_tokens(opened, bridge):
     assert decision.certified is False
 
 
+async def test_rows_tokens_and_breaks_are_counted_as_tokens_are_decided(opened, bridge):
+    session, ids = await opened(), box_ids(bridge, PROMPT)
+    corrector = session.corrector(AnswerSpec(ids, SamplingParams(max_tokens=9, temperature=0.0)))
+    before = replace(bridge.figures)
+    for breaks in (0, 2, 0):
+        (token_id,) = box_ids(bridge, "a")
+        await corrector.decide([Proposal(token_id, np.array([token_id]), np.log([1.0]))], 0.0)
+        session._places[len(corrector.ids) - 1].breaks += breaks  # as if the pair had to begin anew there
+    figures = bridge.figures
+    assert figures.bridged_tokens == before.bridged_tokens + 3
+    assert figures.bridged_rows == before.bridged_rows + session.rows
+    assert figures.bridged_breaks == before.bridged_breaks + 2
+
+
 async def test_the_strength_scales_every_offset(opened, bridge):
     ids = box_ids(bridge, PROMPT)
     one, half = [await (await opened(strength)).row_of(ids, [5]) for strength in (1.0, 0.5)]

@@ -18,6 +18,7 @@ from deltaserve.errors import (
     RateLimited,
     Unavailable,
 )
+from deltaserve.offset_models.bridge.bridges import Bridges
 from deltaserve.offset_models.registry.audit import Actor
 from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.weights import WeightsPool
@@ -43,6 +44,7 @@ from deltaserve.server.telemetry import logger
 from tests.support.letters import END, Letters, compiled, regex
 from tests.support.offsets import BookkeepingEngine, lora_checkpoint
 from tests.support.toy import ToyBlackBox, ToyDetokenizer, ToyNames, ToySession, toy_stream
+from tests.support.vocabularies import sentencepiece_like
 
 pytestmark = pytest.mark.anyio
 WHO = Actor("key", "req-1")
@@ -107,6 +109,34 @@ async def site(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     path = tmp_path_factory.mktemp("s") / "s"
     server = await asyncio.get_running_loop().create_unix_server(connected, str(path))
     yield Site(engine, offsets, server, connections, path)
+    server.close()
+    await offsets.close()
+
+
+async def test_a_prompt_for_a_pair_of_another_tokenizer_is_written_by_the_front_end(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    box, engine = Tokenizer.load(sentencepiece_like(tmp_path / "box")), ToyEngine()
+    lora_checkpoint(tmp_path / "root", "a", seed=1)
+    pool = WeightsPool(engine, tmp_path / "root", bridges=Bridges(box))
+    offsets = Registry(pool, root=tmp_path / "root", served="toy", folder=tmp_path)
+    await offsets.start("a")
+    path = tmp_path_factory.mktemp("s") / "s"
+    local, places = LocalRegistry(offsets), LocalPlaces(2, 1)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_unix_server(lambda: FrontEnd(local, places, logger()).wire, str(path))
+    site = Site(engine, offsets, server, [], path)
+    async with site.front_end() as remote, remote.pinned(None) as version:
+        pair = offsets.resolve(None).pair_tokenizer
+        assert version.tokenizer.fingerprint == box.fingerprint
+        assert version.pair_tokenizer is not None and pair is not None
+        assert version.pair_tokenizer.fingerprint == pair.fingerprint
+        session = await version.open(1.0, [7, 8])
+        prefetched: list[list[int]] = []
+        engine.made[0].prefetch = prefetched.append  # type: ignore[method-assign,assignment]
+        session.prefetch([1, 2, 3])
+        await until(lambda: prefetched == [[7, 8]])
+        session.close()
     server.close()
     await offsets.close()
 
