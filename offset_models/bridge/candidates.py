@@ -1,6 +1,6 @@
 """The tokens that the black box lists at one place: what is known of each, and which rows would tell more."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,7 +23,7 @@ class Candidates:
     words: Mapping[int, bytes]  # of the listed ids that are text
     marks: Mapping[int, Tensor]  # P(t, and the answer ends) of the ids that end it
     stakes: Stakes | None  # None: all of them matter
-    strength: float = 1.0
+    strengths: Sequence[float] = (1.0,)
     slack: float = SLACK
     told: dict[int, Known] = field(init=False)
     _lacking: dict[int, set[Path]] = field(init=False, default_factory=dict)
@@ -51,5 +51,5 @@ class Candidates:
         none = torch.zeros_like(self.at.reach())  # of a mark that ends nothing: it has no offset
         ids = self.stakes.ids.tolist()
         told = [self.told.get(i) or Known(self.marks.get(i, none), {}) for i in ids]
-        still = self.stakes.open(*offset_bounds(told, self.at.reach(), self.strength))
+        still = self.stakes.open(*offset_bounds(told, self.at.reach(), self.strengths))
         return self._lacking.keys() & {i for i, matters in zip(ids, still, strict=True) if matters}

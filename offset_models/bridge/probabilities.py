@@ -8,7 +8,7 @@ cumulative sums would lose the digits of rare bytes.
 Source: docs/bridge.md; covers of a string as in Phan et al. and Hayase et al., arXiv 2410.09303 and 2506.14123.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,15 +39,18 @@ class NodeRow:
 Rows = Mapping[Path, NodeRow]
 
 
-def node_row(row: OffsetRow, vocabulary: ByteVocabulary, ends: Ids) -> NodeRow:
-    """From a row of the pair's own vocabulary at strength 1; where its gate is closed both members are the initial."""
-    return NodeRow(_members(row, vocabulary.order.numpy()), _members(row, ends).sum(-1))
+def node_row(rows: Sequence[OffsetRow], vocabulary: ByteVocabulary, ends: Ids) -> NodeRow:
+    """From each pair's row of its own vocabulary at strength 1, members (o, u) of one after the other.
+
+    Where a pair's gate is closed both of its members are the initial one.
+    """
+    return NodeRow(_members(rows, vocabulary.order.numpy()), _members(rows, ends).sum(-1))
 
 
-def _members(row: OffsetRow, ids: Ids) -> Tensor:
-    """Probabilities of some ids, [2, n]: p_o and p_u."""
-    base = row.base(ids)
-    return torch.from_numpy(np.exp(np.stack((base, base + row.offset(ids)))))
+def _members(rows: Sequence[OffsetRow], ids: Ids) -> Tensor:
+    """Probabilities of some ids, [members, n]: p_o and p_u of each pair."""
+    logs = [log for row in rows for base in [row.base(ids)] for log in (base, base + row.offset(ids))]
+    return torch.from_numpy(np.exp(np.stack(logs)))
 
 
 def path_mass(tree: ByteTree, rows: Rows, path: Path) -> Tensor:

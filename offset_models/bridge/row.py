@@ -145,11 +145,11 @@ def bridged_row(
     told: Mapping[int, Tensor],
     exact: Collection[int],
     masked: Sequence[int] = (),
-    strength: float = 1.0,
+    strengths: Sequence[float] = (1.0,),
 ) -> BridgedRow:
-    """The row behind t, members (o, u).
+    """The row behind t of Σ_j α_j·δ_j, members (o, u) of one pair after the other; `strengths` [pairs].
 
-    `before` [2]: P(t). `told`: P(t + bytes(v)) [2] of the ids v that were asked for; `exact`: those of them that had
+    `before` [members]: P(t). `told`: P(t + bytes(v)) [members] of the ids v that were asked for; `exact`: those of them that had
     the rows of all their nodes. `masked`: ids that the black box's tokenizer does not have. Raises OffsetUnavailable
     where the rows are not finite, and where a member gives what was emitted no probability: nothing is known behind it.
     """
@@ -160,14 +160,14 @@ def bridged_row(
     log_base[list(masked)] = -math.inf
     if told:
         reach[:, list(told)] = torch.stack(list(told.values()), dim=1)
-    untold = reach[0] == 0  # false for NaN, which the row refuses
-    offset = _offsets(reach, before).masked_fill_(untold, 0.0) * strength
+    untold = (reach[::2] == 0).any(0)  # false for NaN, which the row refuses
+    offset = _offsets(reach, before, strengths).masked_fill_(untold, 0.0)
     inexact = np.ones(reader.size, bool)
     inexact[[*exact, *reader.ends]] = False
     return BridgedRow(log_base.numpy(), offset.numpy(), inexact, untold.numpy())
 
 
-def _offsets(reach: Tensor, before: Tensor) -> Tensor:
-    """δ of every id, [V]."""
+def _offsets(reach: Tensor, before: Tensor, strengths: Sequence[float]) -> Tensor:
+    """Σ_j α_j·δ_j of every id, [V]."""
     logs = reach.clamp(min=TINY).log() - before.log()[:, None]
-    return logs[1] - logs[0]
+    return torch.tensor(strengths, dtype=torch.float64) @ (logs[1::2] - logs[::2])

@@ -29,15 +29,19 @@ _KEPT: Final = 8  # places of the last positions, with their rows: a block of dr
 
 
 class BridgedSession(RowSession):
-    """Belongs to one event loop. `inner` gives rows of the pair's own vocabulary at strength 1."""
+    """Belongs to one event loop. Each of `inner` gives rows of one pair's own vocabulary at strength 1."""
 
     def __init__(
-        self, inner: PairSession, bridge: Bridge, strength: float, pair_prompt: Sequence[int] | None = None
+        self,
+        inner: Sequence[PairSession],
+        bridge: Bridge,
+        strengths: Sequence[float],
+        pair_prompt: Sequence[int] | None = None,
     ) -> None:
         """`pair_prompt`: the prompt in the pair's own tokens, where the black box's are more than text."""
         self._inner = inner
         self._bridge = bridge
-        self._strength = strength
+        self._strengths = strengths
         self._pair_prompt = pair_prompt
         self._prompt: list[int] | None = None  # the black box's ids that it stands for, once an answer begins
         self._ids: list[int] = []  # of the black box, behind which the latest place is
@@ -52,15 +56,19 @@ class BridgedSession(RowSession):
     def prefetch(self, token_ids: Sequence[int]) -> None:
         """Starts with the first row that is missing; a fault is raised by who asks for the row."""
         if self._pair_prompt is not None and self._prompt is None:
-            self._inner.prefetch(self._pair_prompt)
+            self._look_ahead(self._pair_prompt)
             return
         if self._asking.locked() or not token_ids:
             return
         with suppress(BadRequest, OffsetUnavailable):
             at = self._place(token_ids)
             for path in at.missing()[:1]:
-                self._inner.prefetch(at.settled)  # first: of a fresh prompt only the last row is made
-                self._inner.prefetch([*at.settled, *path])
+                self._look_ahead(at.settled)  # first: of a fresh prompt only the last row is made
+                self._look_ahead([*at.settled, *path])
+
+    def _look_ahead(self, pair_ids: Sequence[int]) -> None:
+        for session in self._inner:
+            session.prefetch(pair_ids)
 
     async def row(self, token_ids: Sequence[int]) -> OffsetRow:
         return await self.row_of(token_ids, ())
@@ -79,13 +87,13 @@ class BridgedSession(RowSession):
             at = self._place(token_ids)
             await self._run(at, at.missing())
             marks = dict.fromkeys((*self._marks(ends), *self._bridge.reader.ends), at.ending())
-            candidates = Candidates(at, self._words(listed), marks, stakes, self._strength)
+            candidates = Candidates(at, self._words(listed), marks, stakes, self._strengths)
             while paths := candidates.wanted():
                 await self._run(at, paths)
             self._shed(len(token_ids))
             told = {token_id: each.least for token_id, each in candidates.told.items()} | marks
             exact, bridge = [*candidates.exact, *marks], self._bridge
-            return bridged_row(bridge.reader, at.open_nodes(), at.reach(), told, exact, bridge.masked, self._strength)
+            return bridged_row(bridge.reader, at.open_nodes(), at.reach(), told, exact, bridge.masked, self._strengths)
 
     async def scores(
         self, token_ids: Sequence[int], start: int, proposals: Sequence[Proposal], tail: TailPolicy, top: int
@@ -109,7 +117,8 @@ class BridgedSession(RowSession):
 
     def close(self) -> None:
         self._places.clear()
-        self._inner.close()
+        for session in self._inner:
+            session.close()
 
     def _words(self, listed: Iterable[int]) -> dict[int, bytes]:
         """Bytes of the listed ids that are text."""
@@ -178,9 +187,10 @@ class BridgedSession(RowSession):
         if not paths:
             return
         ways = list(paths)
-        rows = await self._inner.rows_behind(at.settled, ways)
-        for path, row in zip(ways, rows, strict=True):
-            at.rows[path] = node_row(row, self._bridge.pair.vocabulary, self._bridge.ends)
+        asked = [session.rows_behind(at.settled, ways) for session in self._inner]
+        told = [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked)
+        for path, *rows in zip(ways, *told, strict=True):
+            at.rows[path] = node_row(rows, self._bridge.pair.vocabulary, self._bridge.ends)
         self.rows += len(ways)
         self._bridge.figures.bridged_rows += len(ways)
 

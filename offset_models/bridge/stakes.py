@@ -55,20 +55,19 @@ def _heavy(low: Floats, high: Floats) -> Mask:
     return heavy & (high > -np.inf)
 
 
-def offset_bounds(told: Sequence[Known], before: Tensor, strength: float) -> tuple[Floats, Floats]:
-    """Between what α·δ of each candidate lies, [n] each. `before` [2]: P(t), members (o, u)."""
-    least, most = _logs([each.least for each in told]), _logs([each.most for each in told])
-    place = (before[1].log() - before[0].log()).numpy()
-    low, high = least[:, 1] - most[:, 0] - place, most[:, 1] - least[:, 0] - place
-    unknown = np.array([float(each.least[0]) == 0.0 for each in told])
-    never = np.array([float(each.most[0]) == 0.0 for each in told])  # has no offset: δ counts as 0
-    high[unknown] = np.inf
-    low[never] = high[never] = 0.0
-    ends = np.stack((strength * low, strength * high)) if strength else np.zeros((2, len(told)))
-    return ends.min(0), ends.max(0)
+def offset_bounds(told: Sequence[Known], before: Tensor, strengths: Sequence[float]) -> tuple[Floats, Floats]:
+    """Between what Σ_j α_j·δ_j of each candidate lies, [n] each. `before` [members]: P(t), (o, u) of each pair."""
+    least, most = torch.stack([each.least for each in told]), torch.stack([each.most for each in told])  # [n, members]
+    place = before.log()
+    low, high = (_logs(each) - place for each in (least, most))
+    down, up = low[:, 1::2] - high[:, ::2], high[:, 1::2] - low[:, ::2]  # [n, pairs]
+    up[least[:, ::2] == 0] = torch.inf
+    never = (most[:, ::2] == 0).any(-1)  # such an id has no offset: δ counts as 0
+    up[never] = down[never] = 0.0
+    alpha = torch.tensor(strengths, dtype=torch.float64)
+    ends = torch.stack((torch.where(alpha == 0, 0.0, down * alpha), torch.where(alpha == 0, 0.0, up * alpha)))
+    return ends.amin(0).sum(-1).numpy(), ends.amax(0).sum(-1).numpy()
 
 
-def _logs(values: Sequence[Tensor]) -> Floats:
-    """[n, members]."""
-    logs: Floats = torch.stack(list(values)).clamp(min=TINY).log().numpy()
-    return logs
+def _logs(values: Tensor) -> Tensor:
+    return values.clamp(min=TINY).log()

@@ -61,9 +61,10 @@ class Admission:
             self._abandon(waiter)
             raise
 
-    def release(self, need: Need) -> None:
+    def release(self, need: Need, streams: int = 1) -> None:
+        """Of sessions that were acquired together, one gives the stream back (`streams` 1) and each its own slots."""
         with self._lock:
-            self._put_back(need)
+            self._put_back(need, streams)
             self._grant()
 
     def close(self, reason: str) -> None:
@@ -117,8 +118,8 @@ class Admission:
         self._streams -= 1
         self._slots.subtract(need)
 
-    def _put_back(self, need: Need) -> None:
-        self._streams += 1
+    def _put_back(self, need: Need, streams: int = 1) -> None:
+        self._streams += streams
         for key, n in need.items():
             if key in self._totals:
                 self._slots[key] += n

@@ -77,26 +77,41 @@ class Engine:
         Raises RateLimited when the queue is full, Unavailable after `timeout_s` in it, OffsetUnavailable when the
         engine is not alive or a pair is not loaded.
         """
-        mixed = self._use(tuple(spec), gated)
+        (session,) = await self.open_each([spec], timeout_s=timeout_s, gated=gated)
+        return session
+
+    async def open_each(
+        self, specs: Sequence[Sequence[Part]], *, timeout_s: float, gated: bool = True
+    ) -> list[Session]:
+        """As `open`, a session for each spec: together they are one stream, and none of them waits for another."""
+        mixed: list[Recipe] = []
         try:
-            await self._admission.acquire(_need(mixed), timeout_s)
+            for spec in specs:
+                mixed.append(self._use(tuple(spec), gated))  # noqa: PERF401  (kept to be given back)
+            await self._admission.acquire(sum(map(_need, mixed), Counter()), timeout_s)
         except BaseException:
-            self._unuse(spec)
+            for spec, _ in zip(specs, mixed, strict=False):
+                self._unuse(spec)
             raise
+        sessions = [self._session(recipe, specs[i], streams=int(i == 0)) for i, recipe in enumerate(mixed)]
+        if not self.alive:
+            for session in sessions:
+                session.close()
+            raise OffsetUnavailable(self._why())
+        return sessions
+
+    def _session(self, mixed: Recipe, spec: Sequence[Part], streams: int) -> Session:
         stream = EngineStream(mixed, self.settings.max_len)
         session = Session(
             stream,
             self._worker.inbox.put,
-            lambda closed: self._end(closed, spec),
+            lambda closed: self._end(closed, spec, streams),
             self.settings.max_ahead,
             decides=self.settings.decides,
         )
         stream.owner = session
         with self._lock:
             self._sessions.add(session)
-        if not self.alive:
-            session.close()
-            raise OffsetUnavailable(self._why())
         return session
 
     async def add_pair(self, pair: Pair) -> PairHandle:
@@ -173,13 +188,13 @@ class Engine:
         with self._lock:
             self._users.subtract(handle for handle, _ in parts)
 
-    def _end(self, session: Session, parts: Sequence[Part]) -> None:
+    def _end(self, session: Session, parts: Sequence[Part], streams: int) -> None:
         """A session closed. Its slots are freed first, so that the next session finds them free."""
         self._worker.inbox.put(Close(session.stream))
         with self._lock:
             self._sessions.discard(session)
         self._unuse(parts)
-        self._admission.release(_need(session.stream.recipe))
+        self._admission.release(_need(session.stream.recipe), streams)
 
     def _run(self) -> None:
         try:

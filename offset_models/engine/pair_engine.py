@@ -52,6 +52,9 @@ class PairEngine:
     ) -> PairSession:
         return await self._engine.open(parts, timeout_s=timeout_s, gated=gated)
 
+    async def open_each(self, handles: Sequence[PairHandle], timeout_s: float) -> Sequence[PairSession]:
+        return await self._engine.open_each([[(handle, 1.0)] for handle in handles], timeout_s=timeout_s)
+
 
 def pair_of(checkpoint: Checkpoint) -> Pair:
     """The checkpoint's models as sources, keyed by digest: what two checkpoints share is loaded once."""

@@ -15,7 +15,7 @@ from deltaserve.offset_models.registry.state import PartSpec, VersionSpec
 from deltaserve.offset_models.registry.version import Version
 from deltaserve.offset_models.registry.weights import Weights, WeightsPool
 
-_NO_SUM: Final = "Offsets whose tokenizer is not the black box's cannot be summed yet: load each by itself."
+_NO_SUM: Final = "The offsets of a sum must share one tokenizer."
 
 
 class VersionBuilder:
@@ -53,8 +53,8 @@ class VersionBuilder:
         parts = [part for term, alpha in terms for part in _scaled(term, alpha)]
         tokenizers = {weights.tokenizer.fingerprint.ids for term, _ in terms for weights in term.weights}
         if len(tokenizers) > 1:
-            raise BadRequest("The offsets of a sum must share one tokenizer.", param="sum")
-        if any(weights.bridge for term, _ in terms for weights in term.weights):
+            raise BadRequest(_NO_SUM, param="sum")
+        if _differ([weights for term, _ in terms for weights in term.weights]):
             raise BadRequest(_NO_SUM, param="sum")
         return self.spec(name, 1.0, tuple(parts))
 
@@ -67,7 +67,7 @@ class VersionBuilder:
         except BaseException:
             self.release(weights)
             raise
-        if _sums_bridged(weights):
+        if _differ(weights):
             self.release(weights)
             raise BadCheckpoint(_NO_SUM)
         return Version(spec, weights, self._pool.engine, self._free)
@@ -80,7 +80,7 @@ class VersionBuilder:
     def if_loaded(self, spec: VersionSpec) -> Version | None:
         """A version without loading anything; None where some of its weights are not in the engine."""
         weights = [each for part in spec.parts if (each := self._pool.loaded(part.content))]
-        if len(weights) < len(spec.parts) or _sums_bridged(weights):
+        if len(weights) < len(spec.parts) or _differ(weights):
             return None  # `build` says what is wrong with such a sum
         return Version(spec, [self._pool.share(each) for each in weights], self._pool.engine, self._free)
 
@@ -93,8 +93,9 @@ class VersionBuilder:
             self._pool.release(each)
 
 
-def _sums_bridged(weights: Sequence[Weights]) -> bool:
-    return len(weights) > 1 and any(each.bridge for each in weights)
+def _differ(weights: Sequence[Weights]) -> bool:
+    """Whether their rows are of different tokens, or of ends of answers that are not the same."""
+    return len({id(each.bridge) for each in weights}) > 1
 
 
 def _scaled(term: Version, alpha: float | None) -> list[PartSpec]:

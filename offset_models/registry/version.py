@@ -107,8 +107,8 @@ class Version:
         # Here, since it imports torch: who only looks at offsets (`deltaserve doctor`) does without.
         from deltaserve.offset_models.bridge.session import BridgedSession
 
-        ((handle, strength),) = parts
-        return BridgedSession(await self._engine.open([(handle, 1.0)], timeout_s), bridge, strength, pair_prompt)
+        handles, strengths = [handle for handle, _ in parts], [strength for _, strength in parts]
+        return BridgedSession(await self._engine.open_each(handles, timeout_s), bridge, strengths, pair_prompt)
 
     def describe(self, state: str) -> dict[str, Any]:
         """As plain JSON types, for operators."""

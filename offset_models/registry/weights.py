@@ -52,6 +52,9 @@ class EnginePort(Protocol):
     async def open(self, parts: Sequence[tuple[Handle, float]], timeout_s: float, *, gated: bool = True) -> PairSession:
         """A stream of Σ_j α_j·δ_j, gates open unless `gated`. Raises RateLimited when no place is free in time."""
 
+    async def open_each(self, handles: Sequence[Handle], timeout_s: float) -> Sequence[PairSession]:
+        """One stream that has a session for each pair, all at strength 1; each is to be closed. Raises as `open`."""
+
 
 @dataclass(slots=True, eq=False)
 class Weights:

@@ -123,6 +123,9 @@ class BookkeepingEngine:
         self.sessions += 1
         return _Session(self, sum(alpha for _, alpha in parts))
 
+    async def open_each(self, handles: Sequence[int], timeout_s: float) -> list[CorrectingSession]:
+        return [await self.open([(handle, 1.0)], timeout_s) for handle in handles]
+
 
 class _Session(RowSession):
     def __init__(self, engine: BookkeepingEngine, strength: float) -> None:

@@ -51,7 +51,7 @@ async def opened(bridge):
     async with running(pair) as (engine, (handle,)):
 
         async def session(strength: float = 1.0) -> BridgedSession:
-            return BridgedSession(await engine.open([(handle, 1.0)], timeout_s=5), bridge, strength)
+            return BridgedSession([await engine.open([(handle, 1.0)], timeout_s=5)], bridge, [strength])
 
         yield session
 
@@ -151,6 +151,23 @@ async def test_the_strength_scales_every_offset(opened, bridge):
     ids = box_ids(bridge, PROMPT)
     one, half = [await (await opened(strength)).row_of(ids, [5]) for strength in (1.0, 0.5)]
     np.testing.assert_allclose(half.log_offset, 0.5 * one.log_offset, atol=1e-4)
+
+
+async def test_a_sum_adds_the_offsets_of_its_pairs(bridge):
+    size, ids = bridge.pair.tokenizer.vocab_size, box_ids(bridge, PROMPT)
+    made = [FullModel(f"m{seed}", partial(tiny_llama, seed, vocab_size=size)) for seed in (0, 1, 2, 3)]
+    listed = box_ids(bridge, "not sure 東")
+    async with running(Pair(made[0], made[1], size), Pair(made[2], made[3], size)) as (engine, handles):
+        alone = []
+        for handle in handles:
+            session = BridgedSession(await engine.open_each([[(handle, 1.0)]], timeout_s=5), bridge, [1.0])
+            alone.append((await session.row_of(ids, listed)).offset(np.array(listed)))
+            session.close()
+        opened = await engine.open_each([[(handle, 1.0)] for handle in handles], timeout_s=5)
+        both = BridgedSession(opened, bridge, [0.5, 2.0])
+        row = await both.row_of(ids, listed)
+        np.testing.assert_allclose(row.offset(np.array(listed)), 0.5 * alone[0] + 2.0 * alone[1], atol=1e-3)
+        both.close()
 
 
 async def test_special_tokens_have_no_bytes(opened, bridge):

@@ -29,7 +29,7 @@ def place(mine: TinyBPE, pair: RandomPair, seed: int) -> Position:
 def weights_told(box: TinyBPE, at: Position, candidates: Candidates, stakes: Stakes) -> np.ndarray:
     """ℓ + α·δ of every candidate, by what is known of it; the end is the first."""
     told = [Known(at.ending(), {}), *(Known(candidates.told[i].least, {}) for i in range(1, len(box.words)))]
-    return stakes.logprobs + offset_bounds(told, at.reach(), candidates.strength)[0]
+    return stakes.logprobs + offset_bounds(told, at.reach(), candidates.strengths)[0]
 
 
 def chosen(box, mine, seed, strength, temperature, *, counted=False, narrow=True, spread=4.0):
@@ -39,7 +39,7 @@ def chosen(box, mine, seed, strength, temperature, *, counted=False, narrow=True
     logprobs = np.log(np.random.default_rng(seed).dirichlet(np.ones(n) / spread) + 1e-12)
     stakes = Stakes(np.arange(n), logprobs, temperature, counted)
     words, marks = {i: box.words[i] for i in range(1, n)}, {END: at.ending()}
-    candidates = Candidates(at, words, marks, stakes if narrow else None, strength, slack=0.0)
+    candidates = Candidates(at, words, marks, stakes if narrow else None, [strength], slack=0.0)
     before = len(at.rows)
     while paths := candidates.wanted():
         assert not paths & at.rows.keys()
@@ -109,7 +109,7 @@ def test_a_candidate_of_which_nothing_is_known_yet_may_have_any_offset():
     none, some = torch.zeros(2, dtype=torch.float64), torch.full((2,), 0.5, dtype=torch.float64)
     before = torch.ones(2, dtype=torch.float64)
     unknown, never = Known(none, {(1,): some}), Known(none, {})
-    low, high = offset_bounds([unknown, never, Known(some, {(1,): 0.1 * some})], before, 1.0)
+    low, high = offset_bounds([unknown, never, Known(some, {(1,): 0.1 * some})], before, [1.0])
     assert high[0] == np.inf
     assert low[1] == high[1] == 0.0
     assert np.allclose((low[2], high[2]), (-np.log(1.1), np.log(1.1)))

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deltaserve.errors import ContextLengthExceeded, OffsetUnavailable
+from deltaserve.errors import ContextLengthExceeded, OffsetUnavailable, RateLimited
 from tests.offset_models.engine.tiny_engine import (
     SMALL,
     assert_row,
@@ -92,3 +92,15 @@ async def test_an_id_that_no_member_knows_ends_the_stream():
         with pytest.raises(OffsetUnavailable, match="outside the vocabulary"):
             await session.rows_behind(ids(5), [[VOCAB + 9]])
         session.close()
+
+
+async def test_sessions_that_are_opened_together_are_one_stream():
+    async with running(full_pair(), lora_pair(1), max_streams=1, max_waiting=0) as (engine, (full, lora)):
+        specs = [[(full, 1.0)], [(lora, 1.0)]]
+        for _ in range(2):
+            sessions = await engine.open_each(specs, timeout_s=5)
+            with pytest.raises(RateLimited):
+                await engine.open([(full, 1.0)], timeout_s=5)
+            for session, models in zip(sessions, (full_models(), lora_models(1)), strict=True):
+                assert_row(await session.row(ids(5)), models, ids(5))
+                session.close()

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.anyio
 
 
 def registry_behind(box: Tokenizer, root: Path, engine: BookkeepingEngine) -> Registry:
-    for name in ("a", "b"):
-        lora_checkpoint(root, name)
+    for seed, name in enumerate(("a", "b"), 1):
+        lora_checkpoint(root, name, seed)
     pool = WeightsPool(engine, root, bridges=Bridges(box, root.parent / "tables"))
     return Registry(pool, root=root, served="toy")
 
@@ -37,18 +37,33 @@ async def test_requests_are_in_the_black_boxes_ids_and_the_pair_is_asked_at_stre
     await registry.close()
 
 
-async def test_sums_of_such_offsets_are_refused(tmp_path: Path) -> None:
+async def test_a_sum_of_such_offsets_is_one_stream_with_a_session_for_each(tmp_path: Path) -> None:
     box, engine = Tokenizer.load(sentencepiece_like(tmp_path / "box")), BookkeepingEngine()
     registry = registry_behind(box, tmp_path / "root", engine)
     await registry.start("a", None)
     await registry.load("b", "b")
-    with pytest.raises(BadRequest, match="cannot be summed yet"):
+    await registry.sum("both", {"a": 2.0, "b": None})
+    opened = await registry.resolve("toy@both").open(1.0, [5])
+    assert engine.opened[-2:] == [[(1, 1.0)], [(2, 1.0)]]
+    assert opened._session._strengths == [2.0, 1.0]  # type: ignore[attr-defined]
+    opened.close()
+    assert engine.sessions == 0
+    await registry.close()
+
+
+async def test_offsets_that_are_bridged_in_different_ways_are_not_summed(tmp_path: Path) -> None:
+    box, engine = Tokenizer.load(sentencepiece_like(tmp_path / "box")), BookkeepingEngine()
+    registry = registry_behind(box, tmp_path / "root", engine)
+    await registry.start("a", None)
+    await registry.load("b", "b")
+    versions = [version for _, _, version in registry.cards() if version is not None]
+    parts = tuple(version.spec.parts[0] for version in versions)
+    saved = registry._builder.spec("both", 1.0, parts)
+    versions[-1].weights[0].bridge = None  # as if its ends were others
+    with pytest.raises(BadRequest, match="must share one tokenizer"):
         await registry.sum("both", {"a": None, "b": None})
-    parts = tuple(version.spec.parts[0] for _, _, version in registry.cards() if version is not None)
-    saved = registry._builder.spec("both", 1.0, parts)  # by a server whose black box had their tokenizer
-    assert len(parts) == 2
     assert registry._builder.if_loaded(saved) is None
-    with pytest.raises(BadCheckpoint, match="cannot be summed yet"):
+    with pytest.raises(BadCheckpoint, match="must share one tokenizer"):
         await registry._builder.build(saved)
     await registry.close()
 
