@@ -3,7 +3,7 @@
 python -m benchmarks.bridge             both servers in turns, kept and forgotten questions; about two minutes
 python -m benchmarks.bridge --quick     two questions a row: does it run?
 
-The bridge is to the demo's own tokenizer with one more special token: its ids mean the same, which no server can know.
+The bridge is to the demo's own tokenizer with its last merge written twice: ids mean the same, which no server knows.
 So both servers have the same black box and the same pair, and greedy answers should be the same.
 """
 
@@ -52,11 +52,10 @@ class Measured:
 
 
 def another(folder: Path) -> Path:
-    """The demo's tokenizer with a special token that nobody uses."""
+    """The demo's tokenizer with its last merge twice."""
     made = Path(shutil.copytree(WEIGHTS / "base", folder, ignore=shutil.ignore_patterns("*.safetensors")))
     content = json.loads((made / "tokenizer.json").read_text("utf-8"))
-    last = max(*content["model"]["vocab"].values(), *(token["id"] for token in content["added_tokens"]))
-    content["added_tokens"].append(content["added_tokens"][-1] | {"id": last + 1, "content": "<|unused|>"})
+    content["model"]["merges"].append(content["model"]["merges"][-1])
     (made / "tokenizer.json").write_text(json.dumps(content), "utf-8")
     return made
 

@@ -149,9 +149,10 @@ def bridged_row(
 ) -> BridgedRow:
     """The row behind t of Σ_j α_j·δ_j, members (o, u) of one pair after the other; `strengths` [pairs].
 
-    `before` [members]: P(t). `told`: P(t + bytes(v)) [members] of the ids v that were asked for; `exact`: those of them that had
-    the rows of all their nodes. `masked`: ids that the black box's tokenizer does not have. Raises OffsetUnavailable
-    where the rows are not finite, and where a member gives what was emitted no probability: nothing is known behind it.
+    `before` [members]: P(t). `told`: P(t + bytes(v)) [members] of the ids v that were asked for; `exact`: those of them
+    that had the rows of all their nodes. `masked`: ids that the black box's tokenizer does not have.
+    Raises OffsetUnavailable where the rows are not finite, and where a member gives what was emitted no probability:
+    nothing is known behind it.
     """
     if not (before > 0).all():  # true for NaN too
         raise OffsetUnavailable("the offset pair gives what was said so far no probability")

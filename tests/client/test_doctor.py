@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deltaserve.client.commands.doctor import BRIDGED, SAME
 from deltaserve.client.console.terminal import Status
 from deltaserve.offset_models.checkpoints.pack import pack_adapter
 from tests.support.blackbox import BlackBoxProcess, blackbox
@@ -42,8 +43,22 @@ def test_an_offset_that_fits_its_black_box_has_no_problem(command: Command, weig
     found = command.json("doctor", "--upstream-url", upstream.url, *offset_of(weights))
     assert found["ok"] and not found["problems"]
     assert found["offset"]["name"] == OFFSET and found["offset"]["vocab_size"] == 360
+    assert found["offset"]["tokenizer"] == SAME
     assert (found["upstream"]["dialect"], found["upstream"]["k"], found["upstream"]["ids_out"]) == ("vllm", 20, True)
     assert found["upstream"]["exactness"]["lists"].startswith("20 tokens at each position, by their ids")
+
+
+def test_an_offset_of_another_tokenizer_is_said_to_be_bridged(
+    command: Command, weights: Path, upstream: BlackBoxProcess, tmp_path: Path
+):
+    own = Path(shutil.copytree(weights / "blackbox", tmp_path / "own"))
+    written = json.loads((own / "tokenizer.json").read_text())
+    written["model"]["merges"].append(written["model"]["merges"][-1])  # which changes no text's ids
+    (own / "tokenizer.json").write_text(json.dumps(written))
+    flags = ("--upstream-url", upstream.url, "--upstream-tokenizer", str(own))
+    found = command.json("doctor", *flags, *offset_of(weights))
+    assert found["ok"], found["problems"]
+    assert found["offset"]["tokenizer"] == BRIDGED
 
 
 def test_people_get_tables_and_nothing_of_the_libraries_on_stdout(

@@ -22,5 +22,5 @@ class Command:
     def json(self, *arguments: str, stdin: str = "") -> Any:
         """What `--json` says; the command must succeed."""
         result = self(*arguments, "--json", stdin=stdin)
-        assert result.exit_code == 0, result.stderr
+        assert result.exit_code == 0, result.stderr or result.stdout
         return json.loads(result.stdout)
