@@ -108,6 +108,11 @@ class BridgedSession(RowSession):
         scored = await asyncio.to_thread(score_tokens, given, proposals, rows, tail, top)
         return [replace(token, top=_told(token.top, row)) for token, row in zip(scored, rows, strict=True)]
 
+    @property
+    def masked(self) -> Sequence[int]:
+        """Ids that are no tokens of the black box, though its model has them."""
+        return self._bridge.masked
+
     def count(self, token_ids: Sequence[int], breaks: int) -> int:
         """A token was decided behind these ids; returns the breaks before it. `breaks`: those counted so far."""
         now, figures = self._places[len(token_ids)].breaks, self._bridge.figures
@@ -230,10 +235,10 @@ class BridgedCorrector(RowCorrector):
         told = params.top_logprobs is not None or policy.explain or policy.guard is not None
         if told or params.biased or self.noise.seeded or self.history.length < params.min_tokens:
             return None
-        allowed, logprobs = self.history.allowed(), proposal.top_logprobs
-        if allowed is not None:
-            logprobs = np.where(allowed.at(proposal.top_ids), logprobs, -np.inf)
-        return Stakes(proposal.top_ids, logprobs, params.temperature, counted=policy.asking is not None)
+        ids, allowed = proposal.top_ids, self.history.allowed()
+        possible = ~np.isin(ids, self._bridged.masked) & (True if allowed is None else allowed.at(ids))
+        logprobs = np.where(possible, proposal.top_logprobs, -np.inf)
+        return Stakes(ids, logprobs, params.temperature, counted=policy.asking is not None)
 
 
 def _told(top: tuple[Ids, Floats] | None, row: BridgedRow) -> tuple[Ids, Floats] | None:

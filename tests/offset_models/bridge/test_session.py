@@ -18,6 +18,7 @@ from deltaserve.offset_models.engine.pair import FullModel, Pair
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec
 from deltaserve.server.decoding.params import SamplingParams
+from deltaserve.server.decoding.policy import Guard, Policy
 from deltaserve.server.decoding.protocols import Proposal
 from tests.offset_models.engine.tiny_engine import running
 from tests.support.models import plain_logits, tiny_llama
@@ -145,6 +146,34 @@ async def test_rows_tokens_and_breaks_are_counted_as_tokens_are_decided(opened, 
     assert figures.bridged_tokens == before.bridged_tokens + 3
     assert figures.bridged_rows == before.bridged_rows + session.rows
     assert figures.bridged_breaks == before.bridged_breaks + 2
+
+
+async def test_what_is_no_token_of_the_black_box_cannot_win(opened, bridge, monkeypatch):
+    session, ids, listed = await opened(), box_ids(bridge, PROMPT), np.array([3, 5])
+    monkeypatch.setattr(type(bridge), "masked", [3])
+    corrector = session.corrector(AnswerSpec(ids, SamplingParams(max_tokens=4, temperature=0.0)))
+    stakes = corrector._stakes(Proposal(3, listed, np.log([0.6, 0.3])))
+    assert stakes.logprobs.tolist() == [-np.inf, np.log(0.3)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "policy"),
+    [
+        ({"temperature": 0.0, "top_logprobs": 0}, Policy()),
+        ({"temperature": 0.0, "frequency_penalty": 0.5}, Policy()),
+        ({"temperature": 0.0, "min_tokens": 2}, Policy()),
+        ({"temperature": 1.0, "seed": 1}, Policy()),
+        ({"temperature": 1.0}, Policy(guard=Guard(kl_nats=1.0, min_p=0.1))),
+        ({"temperature": 0.0}, Policy(explain=3)),
+    ],
+)
+async def test_where_more_is_asked_than_a_token_all_candidates_are_exact(opened, bridge, asked, policy):
+    session, ids = await opened(), box_ids(bridge, PROMPT)
+    proposal = Proposal(5, np.array([5, 34]), np.log([1 - 1e-9, 1e-9]))
+    every = session.corrector(AnswerSpec(ids, SamplingParams(max_tokens=4, **asked), policy))
+    plain = session.corrector(AnswerSpec(ids, SamplingParams(max_tokens=4, temperature=asked["temperature"])))
+    assert every._stakes(proposal) is None
+    assert plain._stakes(proposal) is not None
 
 
 async def test_the_strength_scales_every_offset(opened, bridge):
