@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from deltaserve.offset_models.bridge.known import Known
 from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.position import Position
-from deltaserve.offset_models.bridge.probabilities import Known
 from deltaserve.offset_models.bridge.stakes import Stakes, offset_bounds
+from deltaserve.server.decoding.protocols import Floats
 
 SLACK: Final = 1e-3  # nats that what goes through a node that is left out may move an offset
 
@@ -20,8 +20,9 @@ class Candidates:
     """All open nodes of the place have their rows."""
 
     at: Position
+    before: Floats  # P(t), [members]
     words: Mapping[int, bytes]  # of the listed ids that are text
-    marks: Mapping[int, Tensor]  # P(t, and the answer ends) of the ids that end it
+    marks: Mapping[int, Floats]  # P(t, and the answer ends) of the ids that end it
     stakes: Stakes | None  # None: all of them matter
     strengths: Sequence[float] = (1.0,)
     slack: float = SLACK
@@ -29,7 +30,7 @@ class Candidates:
     _lacking: dict[int, set[Path]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.told = {token_id: self.at.told(word) for token_id, word in self.words.items()}
+        self.told = {token_id: self.at.told(word, self.slack) for token_id, word in self.words.items()}
 
     @property
     def exact(self) -> set[int]:
@@ -38,7 +39,7 @@ class Candidates:
 
     def wanted(self) -> set[Path]:
         """The rows to compute next; none where those at hand will do."""
-        self.told |= {i: self.at.told(self.words[i]) for i in self._lacking}
+        self.told |= {i: self.at.told(self.words[i], self.slack) for i in self._lacking}
         wanted = {i: self.at.wanted(word, self.told[i], self.slack) for i, word in self.words.items()}
         self._lacking = {i: paths for i, paths in wanted.items() if paths}
         mattering = self._mattering() if self._lacking else set()
@@ -48,8 +49,8 @@ class Candidates:
         """Those of which more rows could tell something that matters."""
         if self.stakes is None:
             return set(self._lacking)
-        none = torch.zeros_like(self.at.reach())  # of a mark that ends nothing: it has no offset
+        none = np.zeros_like(self.before)  # of a mark that ends nothing: it has no offset
         ids = self.stakes.ids.tolist()
         told = [self.told.get(i) or Known(self.marks.get(i, none), {}) for i in ids]
-        still = self.stakes.open(*offset_bounds(told, self.at.reach(), self.strengths))
+        still = self.stakes.open(*offset_bounds(told, self.before, self.strengths))
         return self._lacking.keys() & {i for i, matters in zip(ids, still, strict=True) if matters}

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from deltaserve.errors import NoOffset
+from deltaserve.offset_models.bridge.known import Begun, Known, known
 from deltaserve.offset_models.bridge.neighbours import Path
-from deltaserve.offset_models.bridge.probabilities import Known, NodeRow, begins_with, ends_after, known, path_mass
+from deltaserve.offset_models.bridge.probabilities import NodeRow, begins_with, ends_after, path_mass
 from deltaserve.offset_models.bridge.row import OpenNode
 from deltaserve.offset_models.bridge.tree import ByteTree, Node
 
@@ -34,6 +35,8 @@ class Position:
     rows: dict[Path, NodeRow] = field(default_factory=dict)
     begun: int = 0  # settled tokens of a prompt that no answer's token is judged with
     breaks: int = 0  # how often the tokenizer would not have written what came
+    _known_open: list[Node] | None = field(init=False, default=None)  # while nothing is emitted or settled
+    _known_begun: list[Begun] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._settle()
@@ -50,15 +53,17 @@ class Position:
         paths = {node.path for node in self._open()}.difference(self.rows)
         return sorted(paths, key=lambda path: (-len(path), path))
 
-    def told(self, text: bytes) -> Known:
-        """What the rows that are there, those of all open nodes among them, tell of P(t + text)."""
-        x = self.unsettled + text
-        forced = self._forced(x)
-        if forced is None:
-            return known(self.tree, self.rows, self._tail, x)
+    def told(self, text: bytes, slack: float = 0.0) -> Known:
+        """What the rows that are there, those of all open nodes among them, tell of P(t + text).
+
+        What goes through the tree and has at most the share `slack` of what is found is left out.
+        """
+        told = known(self.tree, self.rows, self._tail, self._begun(), text, slack)
+        if told.open or told.least.any() or (forced := self._forced(self.unsettled + text)) is None:
+            return told
         lacking = next((forced[:depth] for depth in range(len(forced)) if forced[:depth] not in self.rows), None)
-        mass = path_mass(self.tree, self.rows, forced if lacking is None else lacking)
-        return Known(mass, {}) if lacking is None else Known(torch.zeros_like(mass), {lacking: mass})
+        mass = path_mass(self.tree, self.rows, forced if lacking is None else lacking).numpy()
+        return Known(mass, {}) if lacking is None else Known(np.zeros_like(mass), {lacking: mass})
 
     def wanted(self, text: bytes, told: Known, slack: float = 0.0) -> set[Path]:
         """Paths whose rows are to be computed next for P(t + text); none where it is known.
@@ -67,11 +72,19 @@ class Position:
         at most so many nats. Where nothing is known of it yet, the tokens that the bytes are by themselves come first.
         """
         wanted = {path for path, mass in told.open.items() if (mass > slack * told.least).any()}
-        if not wanted or (told.least > 0).all():
+        if not wanted or told.least.all():
             return wanted
         line = self.encode(self.unsettled + text) or ()
         begun = next((depth for depth in range(len(line)) if tuple(line[:depth]) in wanted), None)
         return wanted if begun is None else {tuple(line[:depth]) for depth in range(begun, len(line))}
+
+    def _begun(self) -> list[Begun]:
+        """The open nodes, all of which have their rows."""
+        if self._known_begun is None:
+            masses = [path_mass(self.tree, self.rows, node.path).numpy() for node in self._open()]
+            nodes = zip(self._open(), masses, strict=True)
+            self._known_begun = [Begun(node.path, node.rest, mass) for node, mass in nodes]
+        return self._known_begun
 
     def open_nodes(self) -> list[OpenNode]:
         """With their rows. Raises KeyError where one is missing."""
@@ -113,16 +126,24 @@ class Position:
 
     def _open(self) -> list[Node]:
         """The nodes of t, and the paths that spell it."""
-        nodes = list(self._nodes(self.unsettled)) if self.unsettled else []
-        return nodes + [Node(path, b"") for path in self.tree.whole(self._tail, self.unsettled)]
+        if self._known_open is None:
+            nodes = list(self._nodes(self.unsettled)) if self.unsettled else []
+            whole = self.tree.whole(self._tail, self.unsettled)
+            self._known_open = nodes + [Node(path, b"") for path in whole]
+        return self._known_open
+
+    def _changed(self) -> None:
+        self._known_open = self._known_begun = None
 
     def _settle(self) -> None:
+        self._changed()
         if not self._open():
             self._break()
         while (token_id := self._certain()) is not None:
             self.settled.append(token_id)
             self.unsettled = self.unsettled[len(self.tree.vocabulary.spelling(token_id)) :]
             self.rows = {path[1:]: row for path, row in self.rows.items() if path[:1] == (token_id,)}
+            self._changed()
         self.shed()
 
     def shed(self) -> None:
@@ -146,3 +167,4 @@ class Position:
         self.settled.extend(written)
         self.unsettled, self.rows = b"", {}
         self.breaks += 1
+        self._changed()

@@ -61,39 +61,6 @@ def path_mass(tree: ByteTree, rows: Rows, path: Path) -> Tensor:
     return mass
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the rows that are there tell of P(x), [members] each: it lies between `least` and `most`.
-
-    All that goes through a node is at most the mass of that node: what begins with its path, and each way once.
-    """
-
-    least: Tensor  # the sum at the nodes that have their rows
-    open: Mapping[Path, Tensor]  # the nodes right behind those that lack theirs, and their masses
-
-    @property
-    def most(self) -> Tensor:
-        return sum(self.open.values(), self.least)
-
-
-def known(tree: ByteTree, rows: Rows, settled: Path, x: bytes) -> Known:
-    """Of P(x) behind the settled tokens, x not empty; `rows` holds that of the root."""
-    masses = {(): torch.ones_like(rows[()].ends)}
-    least, missing = torch.zeros_like(rows[()].ends), {}
-    for node in tree.nodes(settled, x):
-        path = node.path
-        if path and path[:-1] not in masses:
-            continue  # behind a node without a row
-        mass = masses[path[:-1]] * rows[path[:-1]].of(tree.vocabulary, path[-1]) if path else masses[()]
-        if path not in rows:
-            missing[path] = mass
-            continue
-        masses[path] = mass
-        first, end = tree.vocabulary.interval(node.rest)
-        least = least + mass * rows[path].probabilities[:, first:end].sum(-1)
-    return Known(least, missing)
-
-
 def begins_with(tree: ByteTree, rows: Rows, settled: Path, x: bytes, *, told: bool = False) -> Tensor:
     """P(x) behind the settled tokens, [members]; 1 for no bytes, 0 where the tokenizer cannot write x there.
 

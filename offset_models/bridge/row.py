@@ -28,7 +28,7 @@ from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.bridge.probabilities import TINY, NodeRow
 from deltaserve.offset_models.bridge.tables import IntervalTables
 from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
-from deltaserve.server.decoding.protocols import Ids
+from deltaserve.server.decoding.protocols import Floats, Ids
 from deltaserve.server.decoding.rows import Array, NumpyRow, NumpyTail
 
 UNTOLD: Final = -800.0  # log p_o of an id that the pair tells nothing of: no weight, and yet a token
@@ -142,7 +142,7 @@ def bridged_row(
     reader: Reader,
     nodes: Sequence[OpenNode],
     before: Tensor,
-    told: Mapping[int, Tensor],
+    told: Mapping[int, Floats],
     exact: Collection[int],
     masked: Sequence[int] = (),
     strengths: Sequence[float] = (1.0,),
@@ -160,7 +160,7 @@ def bridged_row(
     log_base = reader.shape(reach[0])
     log_base[list(masked)] = -math.inf
     if told:
-        reach[:, list(told)] = torch.stack(list(told.values()), dim=1)
+        reach[:, list(told)] = torch.from_numpy(np.stack(list(told.values()), axis=1))
     untold = (reach[::2] == 0).any(0)  # false for NaN, which the row refuses
     offset = _offsets(reach, before, strengths).masked_fill_(untold, 0.0)
     inexact = np.ones(reader.size, bool)

@@ -86,14 +86,15 @@ class BridgedSession(RowSession):
         async with self._asking:
             at = self._place(token_ids)
             await self._run(at, at.missing())
-            marks = dict.fromkeys((*self._marks(ends), *self._bridge.reader.ends), at.ending())
-            candidates = Candidates(at, self._words(listed), marks, stakes, self._strengths)
+            marks = dict.fromkeys((*self._marks(ends), *self._bridge.reader.ends), at.ending().numpy())
+            before, words, bridge = at.reach(), self._words(listed), self._bridge
+            candidates = Candidates(at, before.numpy(), words, marks, stakes, self._strengths)
             while paths := candidates.wanted():
                 await self._run(at, paths)
             self._shed(len(token_ids))
             told = {token_id: each.least for token_id, each in candidates.told.items()} | marks
-            exact, bridge = [*candidates.exact, *marks], self._bridge
-            return bridged_row(bridge.reader, at.open_nodes(), at.reach(), told, exact, bridge.masked, self._strengths)
+            exact = [*candidates.exact, *marks]
+            return bridged_row(bridge.reader, at.open_nodes(), before, told, exact, bridge.masked, self._strengths)
 
     async def scores(
         self, token_ids: Sequence[int], start: int, proposals: Sequence[Proposal], tail: TailPolicy, top: int

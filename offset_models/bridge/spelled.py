@@ -52,8 +52,9 @@ class Spelled:
             words = text.decode()
         except UnicodeDecodeError:
             return None
-        anchors = ANCHORS if self._marks_beginnings else ("",)
-        return next(behind_anchors(self.tokenizer.encode_words, words, anchors), None)
+        if not self._marks_beginnings:
+            return self.tokenizer.encode_words(words)
+        return next(behind_anchors(self.tokenizer.encode_words, words, ANCHORS), None)
 
     @cached_property
     def _marks_beginnings(self) -> bool:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from deltaserve.offset_models.bridge.probabilities import TINY, Known
+from deltaserve.offset_models.bridge.known import Known
+from deltaserve.offset_models.bridge.probabilities import TINY
 from deltaserve.server.decoding.protocols import Floats, Ids
 
 LEFT: Final = 1e-3  # of the target's probability
@@ -55,19 +54,14 @@ def _heavy(low: Floats, high: Floats) -> Mask:
     return heavy & (high > -np.inf)
 
 
-def offset_bounds(told: Sequence[Known], before: Tensor, strengths: Sequence[float]) -> tuple[Floats, Floats]:
+def offset_bounds(told: Sequence[Known], before: Floats, strengths: Sequence[float]) -> tuple[Floats, Floats]:
     """Between what Σ_j α_j·δ_j of each candidate lies, [n] each. `before` [members]: P(t), (o, u) of each pair."""
-    least, most = torch.stack([each.least for each in told]), torch.stack([each.most for each in told])  # [n, members]
-    place = before.log()
-    low, high = (_logs(each) - place for each in (least, most))
+    least, most = np.stack([each.least for each in told]), np.stack([each.most for each in told])  # [n, members]
+    low, high = (np.log(np.maximum(each, TINY) / before) for each in (least, most))
     down, up = low[:, 1::2] - high[:, ::2], high[:, 1::2] - low[:, ::2]  # [n, pairs]
-    up[least[:, ::2] == 0] = torch.inf
+    up[least[:, ::2] == 0] = np.inf
     never = (most[:, ::2] == 0).any(-1)  # such an id has no offset: δ counts as 0
     up[never] = down[never] = 0.0
-    alpha = torch.tensor(strengths, dtype=torch.float64)
-    ends = torch.stack((torch.where(alpha == 0, 0.0, down * alpha), torch.where(alpha == 0, 0.0, up * alpha)))
-    return ends.amin(0).sum(-1).numpy(), ends.amax(0).sum(-1).numpy()
-
-
-def _logs(values: Tensor) -> Tensor:
-    return values.clamp(min=TINY).log()
+    used = np.array(strengths) != 0.0
+    ends = np.stack((down, up))[:, :, used] * np.array(strengths)[used]
+    return ends.min(0).sum(-1), ends.max(0).sum(-1)

@@ -43,6 +43,14 @@ class ByteTree:
         if self._covers(self.neighbours.reach(settled), x):
             yield from self._below(settled, (), x)
 
+    def covers(self, before: Path, rest: bytes) -> bool:
+        """Whether the tokenizer may cover the rest behind these tokens."""
+        return self._covers(self.neighbours.reach(before), rest)
+
+    def follows(self, before: Path, token_id: int, left: bytes) -> bool:
+        """Whether a token may come next and what it leaves may then be covered."""
+        return self._follows(self.neighbours.reach(before), token_id, left)
+
     def whole(self, settled: Path, x: bytes) -> Iterator[Path]:
         """Every path that spells x and nothing more: where an answer that says x may end."""
         if not x:

@@ -42,9 +42,9 @@ class ByteVocabulary:
         """The bytes of an id that is text."""
         return self.spellings[token_id] or b""
 
-    def prefixes(self, x: bytes) -> Iterator[int]:
-        """Ids whose bytes are a beginning of `x`, shorter than it; several where tokens share their bytes."""
-        for length in range(1, min(self.longest + 1, len(x))):
+    def prefixes(self, x: bytes, behind: int = 0) -> Iterator[int]:
+        """Ids whose bytes begin `x`, shorter than it and longer than `behind`; several may share their bytes."""
+        for length in range(behind + 1, min(self.longest + 1, len(x))):
             yield from self.spelled(x[:length])
 
     def spelled(self, x: bytes) -> Sequence[int]:

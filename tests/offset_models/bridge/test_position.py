@@ -34,6 +34,7 @@ def test_settling_tokens_changes_no_offset(mine, box, seed):
         complete(at, pair, box.words[1:])
         for word in box.words[1:]:
             slow = log_offset(begins_with(tree, whole, (), said + word), begins_with(tree, whole, (), said))
+            assert at.told(word).least == pytest.approx(at.reach(word).numpy(), rel=1e-12)
             assert float(log_offset(at.reach(word), at.reach())) == pytest.approx(float(slow), abs=1e-9)
         slow = log_offset(ends_after(tree, whole, (), said), begins_with(tree, whole, (), said))
         assert float(log_offset(at.ending(), at.reach())) == pytest.approx(float(slow), abs=1e-9)

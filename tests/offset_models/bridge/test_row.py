@@ -33,7 +33,7 @@ def at(mine: TinyBPE, pair: RandomPair, said: bytes, candidates: list[bytes]) ->
 
 
 def row_of(box: TinyBPE, mine: TinyBPE, where: Position, exact_ids: list[int], strength: float = 1.0) -> BridgedRow:
-    exact = {i: where.reach(box.words[i]) for i in exact_ids}
+    exact = {i: where.reach(box.words[i]).numpy() for i in exact_ids}
     return bridged_row(reader(box, mine), where.open_nodes(), where.reach(), exact, exact, (), [strength])
 
 

@@ -3,13 +3,13 @@
 import random
 
 import numpy as np
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltaserve.offset_models.bridge.candidates import Candidates
+from deltaserve.offset_models.bridge.known import Begun, Known, known
 from deltaserve.offset_models.bridge.position import Position
-from deltaserve.offset_models.bridge.probabilities import Known, begins_with, known
+from deltaserve.offset_models.bridge.probabilities import begins_with
 from deltaserve.offset_models.bridge.stakes import LEFT, Stakes, offset_bounds
 from tests.support.bridging import END, RandomPair, TinyBPE, complete, position, random_bpe
 
@@ -28,8 +28,8 @@ def place(mine: TinyBPE, pair: RandomPair, seed: int) -> Position:
 
 def weights_told(box: TinyBPE, at: Position, candidates: Candidates, stakes: Stakes) -> np.ndarray:
     """ℓ + α·δ of every candidate, by what is known of it; the end is the first."""
-    told = [Known(at.ending(), {}), *(Known(candidates.told[i].least, {}) for i in range(1, len(box.words)))]
-    return stakes.logprobs + offset_bounds(told, at.reach(), candidates.strengths)[0]
+    told = [Known(at.ending().numpy(), {}), *(Known(candidates.told[i].least, {}) for i in range(1, len(box.words)))]
+    return stakes.logprobs + offset_bounds(told, at.reach().numpy(), candidates.strengths)[0]
 
 
 def chosen(box, mine, seed, strength, temperature, *, counted=False, narrow=True, spread=4.0):
@@ -38,8 +38,8 @@ def chosen(box, mine, seed, strength, temperature, *, counted=False, narrow=True
     at, n = place(mine, pair, seed), len(box.words)
     logprobs = np.log(np.random.default_rng(seed).dirichlet(np.ones(n) / spread) + 1e-12)
     stakes = Stakes(np.arange(n), logprobs, temperature, counted)
-    words, marks = {i: box.words[i] for i in range(1, n)}, {END: at.ending()}
-    candidates = Candidates(at, words, marks, stakes if narrow else None, [strength], slack=0.0)
+    words, marks = {i: box.words[i] for i in range(1, n)}, {END: at.ending().numpy()}
+    candidates = Candidates(at, at.reach().numpy(), words, marks, stakes if narrow else None, [strength], slack=0.0)
     before = len(at.rows)
     while paths := candidates.wanted():
         assert not paths & at.rows.keys()
@@ -53,12 +53,14 @@ def test_what_is_known_of_some_rows_bounds_what_all_of_them_tell(mine, x, seed):
     pair, tree = RandomPair(mine, seed), mine.tree()
     nodes = [node.path for node in tree.nodes((), x)]
     kept = {path for path in nodes if not path or random.Random(f"{seed}{path}").random() < 0.5}
-    told = known(tree, {path: pair.rows(())[path] for path in kept}, (), x)
-    whole = begins_with(tree, pair.rows(()), (), x)
+    rows, slack = {path: pair.rows(())[path] for path in kept}, random.Random(seed).choice([0.0, 1e-3, 0.3])
+    told = known(tree, rows, (), [Begun((), b"", np.ones(2))], x, slack)
+    whole = begins_with(tree, pair.rows(()), (), x).numpy()
     assert (told.least <= whole * (1 + 1e-12)).all()
     assert (whole <= told.most * (1 + 1e-12)).all()
-    if kept.issuperset(nodes):
-        assert torch.equal(told.least, told.most)
+    assert (told.left <= slack * len(nodes) * told.least * 8).all()
+    if kept.issuperset(nodes) and not slack:
+        assert np.array_equal(told.least, told.most)
 
 
 @few
@@ -106,8 +108,7 @@ def test_where_the_others_are_counted_a_greedy_step_refines_all_that_are_heavy()
 
 
 def test_a_candidate_of_which_nothing_is_known_yet_may_have_any_offset():
-    none, some = torch.zeros(2, dtype=torch.float64), torch.full((2,), 0.5, dtype=torch.float64)
-    before = torch.ones(2, dtype=torch.float64)
+    none, some, before = np.zeros(2), np.full(2, 0.5), np.ones(2)
     unknown, never = Known(none, {(1,): some}), Known(none, {})
     low, high = offset_bounds([unknown, never, Known(some, {(1,): 0.1 * some})], before, [1.0])
     assert high[0] == np.inf
