@@ -1,6 +1,6 @@
 """The tokens that the black box lists at one place: what is known of each, and which rows would tell more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +12,7 @@ from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.stakes import Stakes, offset_bounds
 from deltaserve.server.decoding.protocols import Floats
 
+ROUGH: Final = 1.0  # slack at first: most candidates can be seen not to matter whatever the rest of it is
 SLACK: Final = 1e-3  # nats that what goes through a node that is left out may move an offset
 
 
@@ -27,30 +28,44 @@ class Candidates:
     strengths: Sequence[float] = (1.0,)
     slack: float = SLACK
     told: dict[int, Known] = field(init=False)
-    _lacking: dict[int, set[Path]] = field(init=False, default_factory=dict)
+    _lacking: dict[int, set[Path]] = field(init=False, default_factory=dict)  # the rows that would tell more
+    _asked: set[int] = field(init=False, default_factory=set)  # those for which such rows were asked for
+    _roughly: set[int] = field(init=False, default_factory=set)  # known with a wider `left` than `slack`
 
     def __post_init__(self) -> None:
-        self.told = {token_id: self.at.told(word, self.slack) for token_id, word in self.words.items()}
+        rough = self.slack if self.stakes is None else max(self.slack, ROUGH)
+        self.told = {token_id: self.at.told(word, rough) for token_id, word in self.words.items()}
+        self._roughly = {token_id for token_id, told in self.told.items() if rough > self.slack and np.any(told.left)}
 
     @property
     def exact(self) -> set[int]:
         """Ids of which no row would tell more, once none is wanted."""
-        return self.words.keys() - self._lacking.keys()
+        return self.words.keys() - self._lacking.keys() - self._roughly
 
     def wanted(self) -> set[Path]:
         """The rows to compute next; none where those at hand will do."""
-        self.told |= {i: self.at.told(self.words[i], self.slack) for i in self._lacking}
+        self._look(self._asked)
+        mattering = self._mattering()
+        while rough := mattering & self._roughly:
+            self._look(rough)
+            mattering = self._mattering()
         wanted = {i: self.at.wanted(word, self.told[i], self.slack) for i, word in self.words.items()}
         self._lacking = {i: paths for i, paths in wanted.items() if paths}
-        mattering = self._mattering() if self._lacking else set()
-        return set().union(*(self._lacking[i] for i in mattering))
+        self._asked = mattering & self._lacking.keys()
+        return set().union(*(self._lacking[i] for i in self._asked))
+
+    def _look(self, ids: Iterable[int]) -> None:
+        """What is known of these, to within the slack."""
+        for token_id in list(ids):
+            self.told[token_id] = self.at.told(self.words[token_id], self.slack)
+            self._roughly.discard(token_id)
 
     def _mattering(self) -> set[int]:
-        """Those of which more rows could tell something that matters."""
+        """Those of which more could tell something that matters."""
         if self.stakes is None:
-            return set(self._lacking)
+            return set(self.words)
         none = np.zeros_like(self.before)  # of a mark that ends nothing: it has no offset
         ids = self.stakes.ids.tolist()
         told = [self.told.get(i) or Known(self.marks.get(i, none), {}) for i in ids]
         still = self.stakes.open(*offset_bounds(told, self.before, self.strengths))
-        return self._lacking.keys() & {i for i, matters in zip(ids, still, strict=True) if matters}
+        return self.words.keys() & {i for i, matters in zip(ids, still, strict=True) if matters}

@@ -15,6 +15,7 @@ import numpy as np
 from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.probabilities import Rows
 from deltaserve.offset_models.bridge.tree import ByteTree
+from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
 from deltaserve.server.decoding.protocols import Floats, Ids
 
 
@@ -34,12 +35,21 @@ class Known:
         return sum(self.open.values(), self.least + self.left)
 
 
+def following(vocabulary: ByteVocabulary, rest: bytes) -> frozenset[int] | None:
+    """The bytes with which tokens that begin with the rest go on; None where it is empty, and all may come."""
+    if not rest:
+        return None
+    first, end = vocabulary.interval(rest)
+    return frozenset(word[len(rest)] for word in vocabulary.words[first:end] if len(word) > len(rest))
+
+
 class Begun(NamedTuple):
     """An open node of t, or a path that spells t: what comes behind t goes on from one of these."""
 
     path: Path
     rest: bytes  # what it leaves of t
     mass: Floats  # [members]
+    following: frozenset[int] | None  # bytes that tokens go on with behind the rest; None: it is empty
 
 
 class _Node(NamedTuple):
@@ -60,7 +70,8 @@ def known(tree: ByteTree, rows: Rows, settled: Path, begun: Sequence[Begun], tex
     """
     search = _Search(tree, rows, settled, slack, np.zeros_like(begun[0].mass))
     for each in begun:
-        search.add(each.path, each.rest + text, each.mass, len(each.rest), begun=True)
+        if each.following is None or text[0] in each.following:
+            search.add(each.path, each.rest + text, each.mass, len(each.rest), begun=True)
     search.run()
     return Known(search.least, search.open, search.left)
 
@@ -104,9 +115,14 @@ class _Search:
         if not (self._covers(node.path, node.rest) if node.begun else self._may_come(node.path, node.rest)):
             return
         self.least = self.least + node.here
-        for i, token_id in enumerate(node.children):
-            left = node.rest[len(self.tree.vocabulary.spelling(token_id)) :]
-            self.add((*node.path, token_id), left, node.masses[:, i])
+        if not node.children:
+            return
+        small = (node.masses <= self.slack * self.least[:, None]).all(0)
+        self.left = self.left + node.masses[:, small].sum(-1)
+        for i in np.flatnonzero(~small):
+            token_id = node.children[i]
+            rest = node.rest[len(self.tree.vocabulary.spelling(token_id)) :]
+            self.add((*node.path, token_id), rest, node.masses[:, i])
 
     def _wait(self, most: Floats, node: _Node | tuple[Path, bytes]) -> None:
         heapq.heappush(self._waiting, (-float(most.max()), next(self._order), most, node))

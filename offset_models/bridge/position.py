@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from deltaserve.errors import NoOffset
-from deltaserve.offset_models.bridge.known import Begun, Known, known
+from deltaserve.offset_models.bridge.known import Begun, Known, following, known
 from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.probabilities import NodeRow, begins_with, ends_after, path_mass
 from deltaserve.offset_models.bridge.row import OpenNode
@@ -81,9 +81,15 @@ class Position:
     def _begun(self) -> list[Begun]:
         """The open nodes, all of which have their rows."""
         if self._known_begun is None:
-            masses = [path_mass(self.tree, self.rows, node.path).numpy() for node in self._open()]
-            nodes = zip(self._open(), masses, strict=True)
-            self._known_begun = [Begun(node.path, node.rest, mass) for node, mass in nodes]
+            self._known_begun = [
+                Begun(
+                    node.path,
+                    node.rest,
+                    path_mass(self.tree, self.rows, node.path).numpy(),
+                    following(self.tree.vocabulary, node.rest),
+                )
+                for node in self._open()
+            ]
         return self._known_begun
 
     def open_nodes(self) -> list[OpenNode]:

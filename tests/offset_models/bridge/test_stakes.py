@@ -54,7 +54,7 @@ def test_what_is_known_of_some_rows_bounds_what_all_of_them_tell(mine, x, seed):
     nodes = [node.path for node in tree.nodes((), x)]
     kept = {path for path in nodes if not path or random.Random(f"{seed}{path}").random() < 0.5}
     rows, slack = {path: pair.rows(())[path] for path in kept}, random.Random(seed).choice([0.0, 1e-3, 0.3])
-    told = known(tree, rows, (), [Begun((), b"", np.ones(2))], x, slack)
+    told = known(tree, rows, (), [Begun((), b"", np.ones(2), None)], x, slack)
     whole = begins_with(tree, pair.rows(()), (), x).numpy()
     assert (told.least <= whole * (1 + 1e-12)).all()
     assert (whole <= told.most * (1 + 1e-12)).all()
