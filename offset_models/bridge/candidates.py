@@ -12,7 +12,7 @@ from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.stakes import Stakes, offset_bounds
 from deltaserve.server.decoding.protocols import Floats
 
-ROUGH: Final = 1.0  # slack at first: most candidates can be seen not to matter whatever the rest of it is
+ROUGH: Final = 1e6  # slack at first: most candidates can be seen not to matter whatever the rest of them is
 SLACK: Final = 1e-3  # nats that what goes through a node that is left out may move an offset
 
 
@@ -33,9 +33,9 @@ class Candidates:
     _roughly: set[int] = field(init=False, default_factory=set)  # known with a wider `left` than `slack`
 
     def __post_init__(self) -> None:
-        rough = self.slack if self.stakes is None else max(self.slack, ROUGH)
-        self.told = {token_id: self.at.told(word, rough) for token_id, word in self.words.items()}
-        self._roughly = {token_id for token_id, told in self.told.items() if rough > self.slack and np.any(told.left)}
+        rough = None if self.stakes is None else ROUGH
+        self.told = {token_id: self.at.told(word, self.slack, rough) for token_id, word in self.words.items()}
+        self._roughly = {token_id for token_id, told in self.told.items() if rough and np.any(told.left)}
 
     @property
     def exact(self) -> set[int]:

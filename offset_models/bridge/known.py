@@ -60,18 +60,27 @@ class _Node(NamedTuple):
     here: Floats  # [members] ends in its interval
     children: Sequence[int]  # tokens that go on within the rest
     masses: Floats  # [members, children]
-    begun: bool
+
+    @property
+    def most(self) -> Floats:
+        return self.here + self.masses.sum(-1)
 
 
-def known(tree: ByteTree, rows: Rows, settled: Path, begun: Sequence[Begun], text: bytes, slack: float = 0.0) -> Known:
+def known(
+    tree: ByteTree,
+    rows: Rows,
+    settled: Path,
+    begun: Sequence[Begun],
+    text: bytes,
+    slack: float = 0.0,
+    rough: float | None = None,
+) -> Known:
     """Of P(t + text), not empty, behind the settled tokens; all that is begun has its row.
 
-    What has at most the share `slack` of what is found is left out.
+    What has at most the share `slack` of what is found is left out; `rough`: that of what goes on behind open nodes.
     """
-    search = _Search(tree, rows, settled, slack, np.zeros_like(begun[0].mass))
-    for each in begun:
-        if each.following is None or text[0] in each.following:
-            search.add(each.path, each.rest + text, each.mass, len(each.rest), begun=True)
+    search = _Search(tree, rows, settled, slack if rough is None else rough, np.zeros_like(begun[0].mass))
+    search.begin([each for each in begun if each.following is None or text[0] in each.following], text, slack)
     search.run()
     return Known(search.least, search.open, search.left)
 
@@ -85,50 +94,50 @@ class _Search:
     least: Floats
     open: dict[Path, Floats] = field(default_factory=dict)
     left: Floats | float = 0.0
-    _waiting: list[tuple[float, int, Floats, _Node | tuple[Path, bytes]]] = field(default_factory=list)
+    _waiting: list[tuple[float, int, Floats, Path, bytes]] = field(default_factory=list)
     _order: count = field(default_factory=count)  # type: ignore[type-arg]
 
-    def add(self, path: Path, rest: bytes, mass: Floats, behind: int = 0, *, begun: bool = False) -> None:
-        """A node and its mass; its children are longer than `behind` bytes."""
-        if path not in self.rows:
-            self._wait(mass, (path, rest))
-            return
-        vocabulary, probabilities = self.tree.vocabulary, self.rows[path].probabilities.numpy()
-        first, end = vocabulary.interval(rest)
-        here = mass * probabilities[:, first:end].sum(-1)
-        children = list(vocabulary.prefixes(rest, behind))
-        places: Ids = np.array([vocabulary.place[token_id] for token_id in children], np.int64)
-        masses = mass[:, None] * probabilities[:, places]
-        self._wait(here + masses.sum(-1), _Node(path, rest, here, children, masses, begun))
+    def begin(self, begun: Sequence[Begun], text: bytes, slack: float) -> None:
+        """Open nodes first: with what they give, most of what goes on behind them can be seen to be too small."""
+        nodes = [(node.most, node) for each in begun for node in [self._node(each, each.rest + text)]]
+        found = []
+        for most, node in sorted(nodes, key=lambda each: -float(each[0].max())):
+            if (most <= slack * self.least).all():
+                self.left = self.left + most
+            elif self.tree.covers(self.settled + node.path, node.rest):
+                self.least = self.least + node.here
+                found.append(node)
+        for node in found:
+            self._go_on(node)
 
     def run(self) -> None:
+        """Through all that goes on, the heaviest first."""
         while self._waiting:
-            _, _, most, node = heapq.heappop(self._waiting)
-            if (most <= self.slack * self.least).all():
-                self.left = self.left + most
-            elif isinstance(node, _Node):
-                self._told(node)
-            elif self._may_come(*node):
-                self.open[node[0]] = most
+            _, _, mass, path, rest = heapq.heappop(self._waiting)
+            if (mass <= self.slack * self.least).all():
+                self.left = self.left + mass
+            elif not self.tree.follows(self.settled + path[:-1], path[-1], rest):
+                continue
+            elif path not in self.rows:
+                self.open[path] = mass
+            else:
+                node = self._node(Begun(path, b"", mass, None), rest)
+                self.least = self.least + node.here
+                self._go_on(node)
 
-    def _told(self, node: _Node) -> None:
-        if not (self._covers(node.path, node.rest) if node.begun else self._may_come(node.path, node.rest)):
-            return
-        self.least = self.least + node.here
-        if not node.children:
-            return
+    def _node(self, at: Begun, rest: bytes) -> _Node:
+        """`rest`: what it leaves of the whole; its children are longer than what it leaves of t."""
+        vocabulary, probabilities = self.tree.vocabulary, self.rows[at.path].probabilities.numpy()
+        first, end = vocabulary.interval(rest)
+        children = list(vocabulary.prefixes(rest, len(at.rest)))
+        places: Ids = np.array([vocabulary.place[token_id] for token_id in children], np.int64)
+        here = at.mass * np.add.reduce(probabilities[:, first:end], axis=1)
+        return _Node(at.path, rest, here, children, at.mass[:, None] * probabilities[:, places])
+
+    def _go_on(self, node: _Node) -> None:
         small = (node.masses <= self.slack * self.least[:, None]).all(0)
         self.left = self.left + node.masses[:, small].sum(-1)
         for i in np.flatnonzero(~small):
-            token_id = node.children[i]
+            token_id, mass = node.children[i], node.masses[:, i]
             rest = node.rest[len(self.tree.vocabulary.spelling(token_id)) :]
-            self.add((*node.path, token_id), rest, node.masses[:, i])
-
-    def _wait(self, most: Floats, node: _Node | tuple[Path, bytes]) -> None:
-        heapq.heappush(self._waiting, (-float(most.max()), next(self._order), most, node))
-
-    def _covers(self, path: Path, rest: bytes) -> bool:
-        return self.tree.covers(self.settled + path, rest)
-
-    def _may_come(self, path: Path, rest: bytes) -> bool:
-        return self.tree.follows(self.settled + path[:-1], path[-1], rest)
+            heapq.heappush(self._waiting, (-float(mass.max()), next(self._order), mass, (*node.path, token_id), rest))

@@ -53,12 +53,13 @@ class Position:
         paths = {node.path for node in self._open()}.difference(self.rows)
         return sorted(paths, key=lambda path: (-len(path), path))
 
-    def told(self, text: bytes, slack: float = 0.0) -> Known:
+    def told(self, text: bytes, slack: float = 0.0, rough: float | None = None) -> Known:
         """What the rows that are there, those of all open nodes among them, tell of P(t + text).
 
-        What goes through the tree and has at most the share `slack` of what is found is left out.
+        What goes through the tree and has at most the share `slack` of what is found is left out; `rough`: that of what
+        goes on behind the open nodes.
         """
-        told = known(self.tree, self.rows, self._tail, self._begun(), text, slack)
+        told = known(self.tree, self.rows, self._tail, self._begun(), text, slack, rough)
         if told.open or told.least.any() or (forced := self._forced(self.unsettled + text)) is None:
             return told
         lacking = next((forced[:depth] for depth in range(len(forced)) if forced[:depth] not in self.rows), None)
