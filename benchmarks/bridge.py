@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    n = 2 if options.quick else 16
+    n = 2 if options.quick else 8
     cases = [
         Case(split, temperature, streams, n)
         for split in ("retain", "forget")

@@ -21,6 +21,8 @@ from tests.support.blackbox import BlackBoxProcess, blackbox, forward, make_mode
 from tests.support.deltaserve import Deltaserve, deltaserve
 from tests.support.statistics import ALARM, p_value
 
+pytestmark = pytest.mark.slow
+
 K = 20  # of about 360 ids: the rest is an imputed tail
 A_REQUEST = 10  # choices: a draw of a token without an offset ends them all
 REQUESTS = 60
