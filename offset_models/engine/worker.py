@@ -106,13 +106,13 @@ class Worker:
     def _receive(self) -> bool:
         """Take the messages that are there, or wait for one; False: end."""
         while True:
+            message: Any  # one name for both: a message that was waited for must not outlive the next one
             try:
                 message = self.inbox.get_nowait()
             except queue.Empty:
-                waited = self._wait()
-                if waited is _EMPTY:
-                    return True
-                message = waited  # type: ignore[assignment]
+                message = self._wait()
+            if message is _EMPTY:
+                return True
             if message is None:
                 return False
             self._handle(message)
