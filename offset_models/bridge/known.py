@@ -63,7 +63,8 @@ class _Node(NamedTuple):
 
     @property
     def most(self) -> Floats:
-        return self.here + self.masses.sum(-1)
+        most: Floats = self.here + self.masses.sum(-1)
+        return most
 
 
 def known(
@@ -137,7 +138,7 @@ class _Search:
     def _go_on(self, node: _Node) -> None:
         small = (node.masses <= self.slack * self.least[:, None]).all(0)
         self.left = self.left + node.masses[:, small].sum(-1)
-        for i in np.flatnonzero(~small):
+        for i in np.flatnonzero(~small).tolist():
             token_id, mass = node.children[i], node.masses[:, i]
             rest = node.rest[len(self.tree.vocabulary.spelling(token_id)) :]
             heapq.heappush(self._waiting, (-float(mass.max()), next(self._order), mass, (*node.path, token_id), rest))
