@@ -257,7 +257,8 @@ class Worker:
     def _told(self, fan: Fan, rows: list[RowOrError]) -> list[RowOrError]:
         """Sends the rows of ways on; returns the others, or the first error: whoever asked gets that one."""
         fan.stream.fan = None
-        if failed := [row for row in rows if isinstance(row, OffsetUnavailable)]:
+        failed: list[RowOrError] = [row for row in rows if isinstance(row, OffsetUnavailable)]
+        if failed:
             return failed[:1]
         n = len(rows) - len(fan.branches.wanted)
         fan.tell(rows[n:])
