@@ -15,7 +15,7 @@ from deltaserve.errors import NoOffset
 from deltaserve.offset_models.bridge.known import Begun, Known, following, known
 from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.probabilities import NodeRow, begins_with, ends_after, path_mass
-from deltaserve.offset_models.bridge.row import OpenNode
+from deltaserve.offset_models.bridge.row import OpenNode, Reading
 from deltaserve.offset_models.bridge.tree import ByteTree, Node
 
 UNWRITABLE: Final = "The pair's tokenizer cannot write what the black box wrote: the offset cannot be computed here."
@@ -35,6 +35,7 @@ class Position:
     rows: dict[Path, NodeRow] = field(default_factory=dict)
     begun: int = 0  # settled tokens of a prompt that no answer's token is judged with
     breaks: int = 0  # how often the tokenizer would not have written what came
+    reading: Reading | None = field(init=False, default=None)  # of the open nodes; whoever reads them puts it there
     _known_open: list[Node] | None = field(init=False, default=None)  # while nothing is emitted or settled
     _known_begun: list[Begun] | None = field(init=False, default=None)
 
@@ -140,7 +141,7 @@ class Position:
         return self._known_open
 
     def _changed(self) -> None:
-        self._known_open = self._known_begun = None
+        self._known_open = self._known_begun = self.reading = None
 
     def _settle(self) -> None:
         self._changed()
@@ -154,7 +155,8 @@ class Position:
         self.shed()
 
     def shed(self) -> None:
-        """Drops the rows that only candidates needed."""
+        """Drops what only candidates needed."""
+        self.reading = None
         still = {node.path for node in self._open()}
         self.rows = {path: row for path, row in self.rows.items() if path in still}
 

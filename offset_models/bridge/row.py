@@ -17,7 +17,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +43,13 @@ class OpenNode:
     row: NodeRow
 
 
+class Reading(NamedTuple):
+    """What the open nodes of a place tell, whatever is listed there."""
+
+    reach: Tensor  # [members, V] as `Reader.reach`
+    log_base: Tensor  # [V] as `Reader.shape` of the first member; -inf at ids that the black box does not have
+
+
 class Reader:
     """Reads the black box's vocabulary from open nodes."""
 
@@ -57,6 +64,13 @@ class Reader:
         self.ends = list(ends)
         self._ends = torch.tensor(self.ends, dtype=torch.long)
         self._behind = lru_cache(64)(self._pieces)
+
+    def read(self, nodes: Sequence[OpenNode], masked: Sequence[int] = ()) -> Reading:
+        """`masked`: ids that the black box's tokenizer does not have."""
+        reach = self.reach(nodes)
+        log_base = self.shape(reach[0])
+        log_base[list(masked)] = -math.inf
+        return Reading(reach, log_base)
 
     def reach(self, nodes: Sequence[OpenNode]) -> Tensor:
         """What the open nodes tell of P(t + bytes(v)) for every id v of the black box, [members, V]; ends included."""
@@ -139,33 +153,29 @@ class BridgedRow(NumpyRow):
 
 
 def bridged_row(
-    reader: Reader,
-    nodes: Sequence[OpenNode],
+    reading: Reading,
     before: Tensor,
     told: Mapping[int, Floats],
     exact: Collection[int],
-    masked: Sequence[int] = (),
     strengths: Sequence[float] = (1.0,),
 ) -> BridgedRow:
     """The row behind t of Σ_j α_j·δ_j, members (o, u) of one pair after the other; `strengths` [pairs].
 
     `before` [members]: P(t). `told`: P(t + bytes(v)) [members] of the ids v that were asked for; `exact`: those of them
-    that had the rows of all their nodes. `masked`: ids that the black box's tokenizer does not have.
+    that had the rows of all their nodes, or ends.
     Raises OffsetUnavailable where the rows are not finite, and where a member gives what was emitted no probability:
     nothing is known behind it.
     """
     if not (before > 0).all():  # true for NaN too
         raise OffsetUnavailable("the offset pair gives what was said so far no probability")
-    reach = reader.reach(nodes)
-    log_base = reader.shape(reach[0])
-    log_base[list(masked)] = -math.inf
+    reach = reading.reach.clone()
     if told:
         reach[:, list(told)] = torch.from_numpy(np.stack(list(told.values()), axis=1))
     untold = (reach[::2] == 0).any(0)  # false for NaN, which the row refuses
     offset = _offsets(reach, before, strengths).masked_fill_(untold, 0.0)
-    inexact = np.ones(reader.size, bool)
-    inexact[[*exact, *reader.ends]] = False
-    return BridgedRow(log_base.numpy(), offset.numpy(), inexact, untold.numpy())
+    inexact = np.ones(reach.shape[1], bool)
+    inexact[list(exact)] = False
+    return BridgedRow(reading.log_base.numpy(), offset.numpy(), inexact, untold.numpy())
 
 
 def _offsets(reach: Tensor, before: Tensor, strengths: Sequence[float]) -> Tensor:

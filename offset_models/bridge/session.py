@@ -94,7 +94,8 @@ class BridgedSession(RowSession):
             self._shed(len(token_ids))
             told = {token_id: each.least for token_id, each in candidates.told.items()} | marks
             exact = [*candidates.exact, *marks]
-            return bridged_row(bridge.reader, at.open_nodes(), before, told, exact, bridge.masked, self._strengths)
+            at.reading = at.reading or bridge.reader.read(at.open_nodes(), bridge.masked)
+            return bridged_row(at.reading, before, told, exact, self._strengths)
 
     async def scores(
         self, token_ids: Sequence[int], start: int, proposals: Sequence[Proposal], tail: TailPolicy, top: int

@@ -2,8 +2,8 @@
 
 What is known of P(x) of a candidate lies between two numbers, and so does its weight ℓ(v) + α·δ(v). More rows only
 bring them closer. A greedy step is decided among the candidates that the best one does not exceed whatever their rows
-say: it chooses the same token as with all rows. A draw leaves candidates out that hold no more than `LEFT` of the
-target all together, whatever their rows say; they keep the offset that the rows at hand tell of them.
+say: it chooses the same token as with all rows. A draw leaves rows out that move no more than `LEFT` of the target all
+together, whatever they say; their candidates keep the offset that the rows at hand tell of them.
 """
 
 from collections.abc import Sequence
@@ -38,20 +38,24 @@ class Stakes:
         low = self.logprobs + least
         high = np.where(possible, self.logprobs + np.where(possible, most, 0.0), -np.inf)
         if self.temperature > 0.0:
-            return _heavy(low / self.temperature, high / self.temperature)
+            return _unsure(low / self.temperature, high / self.temperature)
         contending: Mask = (high >= low.max(initial=-np.inf) - _ROUNDING) & (high > -np.inf)
-        return contending | _heavy(low, high) if self.counted else contending
+        return contending | _unsure(low, high) if self.counted else contending
 
 
-def _heavy(low: Floats, high: Floats) -> Mask:
-    """All but the lightest, which hold at most `LEFT` of what all together hold at least."""
-    heavy, order = np.ones(low.size, np.bool_), np.argsort(high, kind="stable")
-    peak = low.max(initial=-np.inf)
+def _unsure(low: Floats, high: Floats) -> Mask:
+    """All but those whose weights are known best: together these may err by `LEFT` of what all hold at least.
+
+    Two sets of weights that lie between the same bounds differ, as distributions, by no more than the sum of what lies
+    between the bounds, over the least sum of all (total variation).
+    """
+    unsure, peak = np.ones(low.size, np.bool_), low.max(initial=-np.inf)
     if peak > -np.inf:
         with np.errstate(over="ignore"):
-            held = np.cumsum(np.exp(high[order] - peak))
-        heavy[order] = held > LEFT * np.exp(low - peak).sum()
-    return heavy & (high > -np.inf)
+            between = np.exp(high - peak) - np.exp(low - peak)
+        order = np.argsort(between, kind="stable")
+        unsure[order] = np.cumsum(between[order]) > LEFT * np.exp(low - peak).sum()
+    return unsure & (high > -np.inf)
 
 
 def offset_bounds(told: Sequence[Known], before: Floats, strengths: Sequence[float]) -> tuple[Floats, Floats]:

@@ -34,7 +34,8 @@ def at(mine: TinyBPE, pair: RandomPair, said: bytes, candidates: list[bytes]) ->
 
 def row_of(box: TinyBPE, mine: TinyBPE, where: Position, exact_ids: list[int], strength: float = 1.0) -> BridgedRow:
     exact = {i: where.reach(box.words[i]).numpy() for i in exact_ids}
-    return bridged_row(reader(box, mine), where.open_nodes(), where.reach(), exact, exact, (), [strength])
+    reading = reader(box, mine).read(where.open_nodes())
+    return bridged_row(reading, where.reach(), exact, [*exact, END], [strength])
 
 
 @few
@@ -121,7 +122,7 @@ def test_no_bound_is_claimed_while_a_tail_holds_ids_that_were_only_read():
 def test_ids_that_the_black_box_does_not_have_stay_out():
     box, mine = random_bpe(3), random_bpe(4)
     where = at(mine, RandomPair(mine, 1), b"", [])
-    row = bridged_row(reader(box, mine), where.open_nodes(), where.reach(), {}, (), masked=[2])
+    row = bridged_row(reader(box, mine).read(where.open_nodes(), masked=[2]), where.reach(), {}, ())
     assert row.base(np.array([2]))[0] == -math.inf
 
 
@@ -140,7 +141,7 @@ def test_nothing_is_known_behind_what_a_member_gives_no_probability():
     where = at(mine, RandomPair(mine, 1), b"", [])
     for before in ([1.0, 0.0], [0.0, 1.0], [1.0, math.nan]):
         with pytest.raises(OffsetUnavailable, match="no probability"):
-            bridged_row(reader(box, mine), where.open_nodes(), torch.tensor(before, dtype=torch.float64), {}, ())
+            bridged_row(reader(box, mine).read(where.open_nodes()), torch.tensor(before, dtype=torch.float64), {}, ())
 
 
 @pytest.mark.parametrize("member", [0, 1])
@@ -153,4 +154,4 @@ def test_rows_that_are_not_finite_are_refused(member):
     probabilities[member, 0] = torch.nan
     broken = OpenNode(node.mass, b"", NodeRow(probabilities, node.row.ends))
     with pytest.raises(OffsetUnavailable):
-        bridged_row(reader(box, mine), [broken], where.reach(), {}, ())
+        bridged_row(reader(box, mine).read([broken]), where.reach(), {}, ())

@@ -100,11 +100,16 @@ def test_one_that_may_not_be_chosen_does_not_matter():
     assert stakes.open(np.zeros(3), np.array([np.inf, 0.0, 0.5])).tolist() == [False, True, False]
 
 
-def test_where_the_others_are_counted_a_greedy_step_refines_all_that_are_heavy():
+def test_where_the_others_are_counted_a_greedy_step_refines_all_that_are_unsure():
     logprobs = np.log([0.9, 0.05, LEFT / 3])
     of_greedy, counted = (Stakes(np.arange(3), logprobs, 0.0, flag) for flag in (False, True))
     assert of_greedy.open(np.zeros(3), np.full(3, 0.1)).tolist() == [True, False, False]
     assert counted.open(np.zeros(3), np.full(3, 0.1)).tolist() == [True, True, False]
+
+
+def test_a_heavy_candidate_that_is_known_well_costs_a_draw_no_rows():
+    stakes = Stakes(np.arange(3), np.log([0.5, 0.3, 0.1]), 1.0)
+    assert stakes.open(np.zeros(3), np.array([LEFT / 2, LEFT, 0.1])).tolist() == [False, False, True]
 
 
 def test_a_candidate_of_which_nothing_is_known_yet_may_have_any_offset():
