@@ -103,5 +103,5 @@ class FleetJournal:
 
 def _alike(one: Record, other: Record) -> bool:
     """But for the generation."""
-    kept = ("versions", "active", "previous")
+    kept = ("versions", "active", "previous", "change")
     return all(getattr(one, name) == getattr(other, name) for name in kept)

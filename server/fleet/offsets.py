@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from deltaserve.errors import Conflict, StoreUnreachable
 from deltaserve.offset_models.registry.audit import Event
 from deltaserve.server.fleet.presence import PATIENCE, Presence, failures, holders, unready
-from deltaserve.server.fleet.record import Record, activated, rolled_back, without
+from deltaserve.server.fleet.record import Record, activated, asked, rolled_back, without
 from deltaserve.server.fleet.replica import Replica
 from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Json, Version
@@ -61,6 +61,36 @@ class FleetOffsets(LocalRegistry):
         if version is not None and not self.replica.follows:
             return await self._pointed("activate", version, lambda record, seen: activated(record, name, seen), actor)
         return self._changed(await self.registry.activate(name, actor=actor)) | await self._settled()
+
+    async def ask(self, name: str, change: int, *, actor: "Actor") -> bool:
+        """Activate what a deployment's configuration names, once in the whole fleet; False: `change` was made before.
+
+        A checkpoint that is not loaded is looked for under its name in the offsets root. Raises as `activate`, and
+        BadCheckpoint.
+        """
+        await self.replica.contact()
+        await self.replica.loaded()
+        if self.replica.journal.known.change >= change:
+            return False
+        version = self.registry.catalogue.versions.get(name) or await self.registry.load(name, name, actor=actor)
+        await self._all_ready("activate", version, None, actor)
+        if not await self._asked(Event("activate", name, version.digest, actor, "ok"), change):
+            return False
+        await self._settled()
+        return True
+
+    async def _asked(self, event: Event, change: int) -> bool:
+        """Whether this replica wrote the change into the record; False: another one was first."""
+        journal = self.replica.journal
+        try:
+            await asyncio.to_thread(journal.change, lambda record: asked(record, event.version, change), event)
+        except Conflict as error:
+            await self.replica.contact()
+            if journal.known.change >= change:
+                return False
+            await journal.record(replace(event, result="failed", reason=error.message))
+            raise
+        return True
 
     async def rollback(self, *, quorum: int | None = None, actor: "Actor") -> Json:
         await self.replica.contact()

@@ -26,6 +26,9 @@ class Record(RegistryState):
     fence_s: Annotated[float, Field(gt=0)] = 10.0  # from when a replica sees this generation to when it must hold it
 
     lineage: str = ""  # made with the first change: a record that was begun anew has another one
+    # Number of the last change that a deployment's configuration asked for (`asked`). Left out where there was none, so
+    # that replicas of an earlier release can read the record.
+    change: Annotated[int, Field(ge=0, exclude_if=lambda number: number == 0)] = 0
 
     def foreign(self, other: "Record") -> bool:
         """Whether neither came out of the other: then their generations cannot be compared."""
@@ -101,6 +104,20 @@ def rolled_back(record: Record, seen: Record) -> Record:
     _check(versions, back.name)
     listed = tuple(versions[name] for name in sorted(versions))
     return record.next(versions=listed, active=back.name, previous=record.active_spec)
+
+
+def asked(record: Record, name: str, change: int) -> Record:
+    """`name` active, because change number `change` of a deployment's configuration says so. Raises Conflict.
+
+    A number that the record has seen is refused: a configuration is repeated to every replica, also to one that starts
+    long after an operator has activated something else.
+    """
+    if change <= record.change:
+        raise Conflict(f"Change {change} was made before: the last one was {record.change}.")
+    _check({spec.name: spec for spec in record.versions}, name)
+    if record.active == name:
+        return record.next(change=change)
+    return record.next(active=name, previous=record.active_spec, change=change)
 
 
 def _refuse_overtaken(record: Record, seen: Record) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from deltaserve.errors import Conflict, CorruptState
 from deltaserve.offset_models.registry.state import PartSpec, RegistryState, VersionSpec, sealed
-from deltaserve.server.fleet.record import Record, decode, encode, merged, without
+from deltaserve.server.fleet.record import Record, asked, decode, encode, merged, without
 
 
 def spec(name: str, strength: float = 1.0, target: str = "impute") -> VersionSpec:
@@ -93,3 +93,29 @@ def test_a_record_comes_back_as_it_was_and_a_damaged_one_is_refused() -> None:
     assert decode(encode(there)) == there
     with pytest.raises(CorruptState, match="digest does not fit"):
         decode(encode(there).replace(b'"active": "b"', b'"active": "a"'))
+
+
+def test_a_configurations_change_is_made_once_whatever_operators_did_since() -> None:
+    made = asked(record("ab"), "b", 3)
+    assert (made.active, made.previous, made.change, made.generation) == ("b", spec("a"), 3, 8)
+    rolled = made.next(active="a")
+    for number in (1, 3):
+        with pytest.raises(Conflict, match=f"Change {number} was made before: the last one was 3"):
+            asked(rolled, "b", number)
+    assert asked(rolled, "b", 4).active == "b"
+
+
+def test_a_change_that_names_what_is_active_keeps_what_a_rollback_goes_to() -> None:
+    made = asked(record("ab", "b", "a"), "b", 1)
+    assert (made.active, made.previous, made.change) == ("b", spec("a"), 1)
+
+
+def test_a_change_that_names_what_is_not_loaded_is_refused() -> None:
+    with pytest.raises(Conflict, match="was unloaded in the meantime"):
+        asked(record("a"), "b", 1)
+
+
+def test_replicas_of_an_earlier_release_can_read_a_record_without_such_changes() -> None:
+    assert b'"change"' not in encode(record("ab"))
+    made = asked(record("ab"), "b", 3)
+    assert decode(encode(made)) == made
