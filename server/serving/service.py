@@ -58,6 +58,7 @@ class Choice:
     pair_prompt: Sequence[int] | None = None  # the prompt for a pair whose tokenizer is not the black box's
 
 
+_ENGINE_GONE, _ENGINE_HANGS = "the offset engine is not running", "the offset engine does not answer"
 _NAMED_PER_TOKEN = 0.05  # calls that ask for ids by name, where `named_ids` is auto
 
 NewSource = Callable[[Choice, UpstreamSession], DraftSource]
@@ -111,15 +112,22 @@ class Serving:
             return [self.failure or "starting"]
         return [*filter(None, [await self._offset_trouble(self._backends.registry), self.upstream_trouble])]
 
+    async def broken(self) -> str | None:
+        """Of `problems`, what is this process' own: another one in its place would not have it."""
+        if self.failure is not None or self.registry is None:
+            return self.failure
+        trouble = await self._offset_trouble(self.registry)
+        return trouble if trouble in (_ENGINE_GONE, _ENGINE_HANGS) else None
+
     async def _offset_trouble(self, registry: Registry) -> str | None:
         """Why no offset can be applied now."""
         if not registry.alive:
-            return "the offset engine is not running"
+            return _ENGINE_GONE
         try:
             async with asyncio.timeout(self.settings.connect_timeout_s), registry.pinned(None):
                 return None
         except TimeoutError:
-            return "the offset engine does not answer"
+            return _ENGINE_HANGS
         except DeltaserveError as error:
             return error.message
 
