@@ -3,6 +3,8 @@ ARG PYTHON_VERSION=3.11
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS build
 ARG TORCH_BACKEND=cpu
+# redis,ray: also for a cluster of Ray
+ARG EXTRAS=redis
 ENV PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 UV_LINK_MODE=copy VIRTUAL_ENV=/opt/deltaserve
 WORKDIR /src
 RUN pip install "uv==0.13.*" && uv venv "${VIRTUAL_ENV}"
@@ -13,7 +15,7 @@ COPY server server
 COPY offset_models offset_models
 COPY client client
 COPY deltaserve deltaserve
-RUN uv pip install --torch-backend="${TORCH_BACKEND}" --constraints constraints.txt ".[redis]" \
+RUN uv pip install --torch-backend="${TORCH_BACKEND}" --constraints constraints.txt ".[${EXTRAS}]" \
     && "${VIRTUAL_ENV}/bin/python" -m compileall -q "${VIRTUAL_ENV}"
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
