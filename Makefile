@@ -21,7 +21,7 @@ define venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme drill-swap drill-processes drill-pool drill-clients drill-fleet lint-deploy golden-tofu table-tofu table-training table-training-real table-about table-schemas report-demo clean
+.PHONY: help setup demo demo-ray check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme e2e-ray drill-swap drill-processes drill-pool drill-clients drill-fleet drill-ray lint-deploy golden-tofu table-tofu table-training table-training-real table-about table-schemas report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,15 @@ $(DEVELOPS): pyproject.toml constraints.txt
 
 demo: $(RUNS) ## black box on :8001, server and playground on :8000, six questions answered before and after
 	$(WARM) $(BIN)/deltaserve demo
+
+RAY := $(VENV)/.ray
+
+$(RAY): $(DEVELOPS)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	@touch $@
+
+demo-ray: $(RAY) ## the demo under Ray Serve: two replicas of one fleet on :8000, everything on 127.0.0.1
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m benchmarks.ray_serve.demo $(ARGS)
 
 check: lint types ## ruff, mypy, import-linter
 
@@ -72,7 +81,7 @@ docs: $(RUNS) ## docs/ as a site in build/site; links and anchors are checked
 	@echo "To read it: $(PYTHON) -m http.server --directory build/site --bind 127.0.0.1"
 
 test-slow: setup ## the heavier tests too, and fresh random cases
-	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m 'not vllm and not browser and not lmeval and not clients and not readme'
+	HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m 'not vllm and not browser and not lmeval and not clients and not readme and not ray'
 
 e2e-llamacpp: setup ## real llama.cpp (xllamacpp) as the black box
 	$(BIN)/python -m pytest -m llamacpp tests/e2e
@@ -115,6 +124,12 @@ drill-fleet: setup ## three replicas over Redis behind HAProxy: swaps under load
 	@for needed in redis-server haproxy; do command -v $$needed >/dev/null || { echo "There is no $$needed on PATH: apt-get install $$needed"; exit 2; }; done
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[redis]'
 	$(BIN)/python -m benchmarks.drill_fleet $(ARGS)
+
+drill-ray: $(RAY) ## two replicas under Ray Serve: swaps under load, a third replica comes and goes; build/bench/ray.json
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m benchmarks.ray_serve.drill $(ARGS)
+
+e2e-ray: $(RAY) ## a Ray of this machine alone: swaps, user_config, Ctrl-C; manifests against Ray's own schema
+	$(BIN)/python -m pytest -m ray tests
 
 e2e-browser: setup ## the playground in chromium (CHROMIUM names its command); pictures in build/playground
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { echo "There is no chromium on PATH: apt-get install chromium, or make e2e-browser CHROMIUM=…"; exit 2; }

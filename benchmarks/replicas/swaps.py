@@ -52,7 +52,8 @@ async def loaded(urls: Sequence[str], wanted: Sequence[Ask]) -> Known:
     async with AsyncAdminClient(urls[0], api_key=ADMIN_KEY) as admin:
         for name in NAMES:
             await admin.load(name, name)
-        await admin.activate(NAMES[1])  # answered when every replica has it
+        for name in NAMES:
+            await admin.activate(name)  # answered when every replica has it
     return await decoded_alone(urls[-1], wanted, [f"{SERVED}@{name}" for name in NAMES])
 
 
