@@ -70,6 +70,7 @@ class Replica:
         self._trouble = ""  # with the store, as it was logged last
         self._told: str | None = None  # of being fenced, likewise
         self._contacting = asyncio.Lock()
+        self._telling: asyncio.Future[Stored] | None = None
 
     # What requests and operators ask
 
@@ -161,8 +162,15 @@ class Replica:
             self._loading.cancel()
             with suppress(asyncio.CancelledError):
                 await self._loading
+        if self._telling is not None:
+            await asyncio.gather(self._telling, return_exceptions=True)
         with suppress(DeltaserveError):
             await asyncio.to_thread(self.store.leave, self._presence)
+
+    async def _tell(self) -> Stored:
+        """The row written, the record read. It goes on where its caller is cancelled; `leave` waits for it."""
+        self._telling = asyncio.ensure_future(asyncio.to_thread(self.store.contact, self._presence))
+        return await asyncio.shield(self._telling)
 
     async def _contact(self) -> None:
         began = self._clock()
@@ -173,12 +181,12 @@ class Replica:
             self._presence = self._new_presence()
         self._presence = self._described()
         known = self.journal.known
-        stored = await asyncio.to_thread(self.store.contact, self._presence)
+        stored = await self._tell()
         if self._forgetting(stored, known):
             self._forgot_at = self._clock()
             self._log.warning("the fleet's store may have forgotten replicas: changes wait for them")
             self._presence = self._described()  # told before the record is put back, after which others may change it
-            stored = await asyncio.to_thread(self.store.contact, self._presence)
+            stored = await self._tell()
         self._listed = self._presence.id
         stored = await self._mended(stored)
         if stored.record.foreign(self.journal.known):

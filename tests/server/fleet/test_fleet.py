@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 import pytest
 
 from deltaserve.errors import Conflict, ReplicaFenced, StoreUnreachable
+from deltaserve.server.fleet.presence import Presence
+from deltaserve.server.fleet.stores.ports import Stored
 from tests.support.fleets import CONTACT_S, FENCE_S, WHO, Clock, Fleet, Member, fleet_of
 from tests.support.offsets import lora_checkpoint
 
@@ -357,3 +361,23 @@ async def test_an_offset_that_no_replica_can_load_any_more_can_be_unloaded(root:
         await other.offsets.unload("b", actor=WHO)
         await until(lambda: "b" not in fleet.members[0].registry.catalogue.versions)
         assert [spec.name for spec in fleet.shelf.record.versions] == ["a"]
+
+
+async def test_a_replica_that_ends_in_the_middle_of_a_contact_leaves_no_row(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fleet_of(root, 1) as fleet:
+        (member,) = fleet.members
+        begun, contact = threading.Event(), member.view.contact
+
+        def slow(presence: Presence) -> Stored:
+            begun.set()
+            time.sleep(0.1)
+            return contact(presence)
+
+        monkeypatch.setattr(member.view, "contact", slow)
+        await until(begun.is_set)
+        await member.stop()
+        await member.replica.leave()
+        await asyncio.sleep(0.2)  # a contact that went on would have come to its end
+        assert fleet.shelf.present == {}
