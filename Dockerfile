@@ -1,22 +1,22 @@
-# deltaserve beside an existing model. CPU torch by default; for a GPU: --build-arg TORCH_BACKEND=cu130
+# deltaserve beside an existing model. CPU torch by default; for a GPU: --build-arg TORCH_BACKEND=cu130. An empty one takes
+# torch from the package index that uv is set to, where PyTorch's own cannot be reached.
 ARG PYTHON_VERSION=3.11
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS build
 ARG TORCH_BACKEND=cpu
 # redis,ray: also for a cluster of Ray
 ARG EXTRAS=redis
-ENV PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 UV_LINK_MODE=copy VIRTUAL_ENV=/opt/deltaserve
+ENV PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=/opt/deltaserve
 WORKDIR /src
 RUN pip install "uv==0.13.*" && uv venv "${VIRTUAL_ENV}"
 COPY constraints.txt ./
-RUN uv pip install --torch-backend="${TORCH_BACKEND}" --constraints constraints.txt torch
+RUN uv pip install ${TORCH_BACKEND:+--torch-backend="${TORCH_BACKEND}"} --constraints constraints.txt torch
 COPY pyproject.toml README.md LICENSE ./
 COPY server server
 COPY offset_models offset_models
 COPY client client
 COPY deltaserve deltaserve
-RUN uv pip install --torch-backend="${TORCH_BACKEND}" --constraints constraints.txt ".[${EXTRAS}]" \
-    && "${VIRTUAL_ENV}/bin/python" -m compileall -q "${VIRTUAL_ENV}"
+RUN uv pip install ${TORCH_BACKEND:+--torch-backend="${TORCH_BACKEND}"} --constraints constraints.txt ".[${EXTRAS}]"
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
 COPY --from=build /opt/deltaserve /opt/deltaserve
