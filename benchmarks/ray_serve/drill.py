@@ -159,7 +159,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=48, help="of one stream")
     parser.add_argument("--ms-per-token", type=float, default=60.0, help="the black box's pace")
-    parser.add_argument("--pause-s", type=float, default=0.5, help="between two swaps")
+    parser.add_argument("--pause-s", type=float, default=1.0, help="between two swaps")
     parser.add_argument("--steady-s", type=float, default=8.0, help="under load, after the number of replicas changed")
     parser.add_argument("--drain-s", type=float, default=60.0, help="for the streams of a replica that is to go")
     parser.add_argument("--contact-s", type=float, default=10.0, help="without the store until the fence")
