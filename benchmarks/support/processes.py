@@ -37,7 +37,7 @@ class Running:
 
     def resident_bytes(self) -> int:
         """Of all its processes; pages that they share count in each."""
-        return sum(map(_resident_bytes, family(self.pid)))
+        return sum(map(resident_bytes, family(self.pid)))
 
     def metrics(self) -> dict[str, float]:
         """/metrics of deltaserve: name{labels} → value."""
@@ -73,7 +73,8 @@ def _cpu_ticks(pid: int) -> int:
     return sum(map(int, _stat(Path(f"/proc/{pid}"))[11:15]))
 
 
-def _resident_bytes(pid: int) -> int:
+def resident_bytes(pid: int) -> int:
+    """Of one process; 0 where it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
