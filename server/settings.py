@@ -262,6 +262,14 @@ class Settings(BaseSettings):
     max_logprobs: int = Field(
         20, ge=0, description="longest list of alternatives; 0: no log-probabilities at all, nor of an echoed prompt"
     )
+    pace_ms: float = Field(
+        0.0,
+        ge=0,
+        le=60_000,
+        allow_inf_nan=False,
+        description="tokens of an answer leave one by one, at whole multiples of so many milliseconds after the "
+        "request came, so that times do not tell where the offset acts; usage then tells no calls; 0: at once",
+    )
     message_special_tokens: bool = Field(
         False,
         description="special tokens written in a message (<|im_end|>) are tokens, and any role is taken; else text",

@@ -36,6 +36,13 @@ class Outbox:
         return self
 
     async def __anext__(self) -> list[tuple[int, Piece]]:
+        await self._filled()
+        items, self._items = self._items, []
+        self._space.set()
+        return items
+
+    async def _filled(self) -> None:
+        """Until there is a piece. Raises what ended a choice early, StopAsyncIteration at the end."""
         while not self._items:  # those that came before an error are given first
             if self._error is not None:
                 raise self._error
@@ -43,10 +50,41 @@ class Outbox:
                 raise StopAsyncIteration
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
-        items, self._items = self._items, []
-        self._space.set()
-        return items
 
     def _wake(self) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
+
+
+class PacedOutbox(Outbox):
+    """Gives one piece of each choice at a time, at whole multiples of `every_s` after its beginning.
+
+    Whatever waits for the next tick took the same time, as far as the client can see: a token that was replaced, which
+    needs another call to the black box, or one that was not.
+    """
+
+    def __init__(self, running: int, every_s: float) -> None:
+        super().__init__(running)
+        self._every_s = every_s
+        self._began = asyncio.get_running_loop().time()
+        self._ticks = 0  # so far; the last one gave a piece
+
+    async def __anext__(self) -> list[tuple[int, Piece]]:
+        await self._filled()
+        await self._next_tick()
+        first: dict[int, Piece] = {}
+        later: list[tuple[int, Piece]] = []
+        for index, piece in self._items:
+            if index in first:
+                later.append((index, piece))
+            else:
+                first[index] = piece
+        self._items = later
+        self._space.set()
+        return list(first.items())
+
+    async def _next_tick(self) -> None:
+        """The next one that is still to come; never the same twice."""
+        passed = asyncio.get_running_loop().time() - self._began
+        self._ticks = max(self._ticks, int(passed / self._every_s)) + 1
+        await asyncio.sleep(self._ticks * self._every_s - passed)

@@ -29,7 +29,7 @@ from deltaserve.server.decoding.stream import Piece, Stream, StreamStats
 from deltaserve.server.serving.admission.clients import Client
 from deltaserve.server.serving.admission.gate import Gate, Ticket
 from deltaserve.server.serving.admission.places import LocalPlaces, Places
-from deltaserve.server.serving.outbox import Outbox
+from deltaserve.server.serving.outbox import Outbox, PacedOutbox
 from deltaserve.server.serving.ports import Backends, Registry, Version
 from deltaserve.server.serving.prompt_scoring import PromptScoring
 from deltaserve.server.serving.worker_threads import WorkerThreads
@@ -241,7 +241,7 @@ class Serving:
 
         `source` makes the draft source of each choice, where it is not the usual one.
         """
-        outbox = Outbox(len(choices))
+        outbox = self._outbox(len(choices))
         prompts = sum(len(choice.prompt_ids) for choice in choices if choice.sample == 0)
         async with self._gate.reserved(record.client, len(choices), prompts) as ticket:
             record.standing = ticket.reservation.standing
@@ -252,6 +252,10 @@ class Serving:
             finally:
                 await _stop(tasks)
                 self.metrics.request_time.observe(time.perf_counter() - run.started)
+
+    def _outbox(self, choices: int) -> Outbox:
+        pace_s = self.settings.pace_ms / 1000
+        return PacedOutbox(choices, pace_s) if pace_s else Outbox(choices)
 
     async def watch_upstream(self) -> None:
         """Asks an idle black box now and then whether it is there; runs as long as the app."""

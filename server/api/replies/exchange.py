@@ -67,6 +67,7 @@ class Exchange:
 
     def usage_of(self, choices: Sequence[Choice]) -> Usage:
         """The request's counts; the prompt's are known now. The n choices of a prompt share it: it is read once."""
-        usage = Usage(self.record, sum(len(choice.prompt_ids) for choice in choices if choice.sample == 0))
+        prompts = sum(len(choice.prompt_ids) for choice in choices if choice.sample == 0)
+        usage = Usage(self.record, prompts, tells_costs=not self.serving.settings.pace_ms)
         self.serving.metrics.prompt_tokens.inc(usage.prompt_tokens)
         return usage

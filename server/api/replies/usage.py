@@ -1,6 +1,8 @@
 """Token counts of one request, for its reply and for the access log."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from deltaserve.server.billing import Bill
 from deltaserve.server.telemetry import RequestRecord
@@ -14,6 +16,7 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int = 0
     reasoning_tokens: int | None = None  # of the completion's; None where reasoning is not told from the answer
+    tells_costs: bool = True  # calls and wasted tokens, which say where the offset acts
 
     def __post_init__(self) -> None:
         self.record.prompt_tokens = self.prompt_tokens
@@ -32,16 +35,28 @@ class Usage:
 
     def json(self) -> bytes:
         """OpenAI's counts, and under `deltaserve` what the black box was asked for."""
-        total, cost = self.prompt_tokens + self.completion_tokens, self.bill.total
-        return (
-            b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d%b,"deltaserve":{"upstream_calls":%d,'
-            b'"upstream_prompt_tokens":%d,"upstream_cached_tokens":%d,"upstream_completion_tokens":%d,'
-            b'"upstream_wasted_tokens":%d}}'
-        ) % (
+        total = self.prompt_tokens + self.completion_tokens
+        return b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d%b%b}' % (
             self.prompt_tokens,
             self.completion_tokens,
             total,
             self._details,
+            self._costs,
+        )
+
+    def costs_of(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Of these counts, parsed: what the black box was asked for, as a field of ours; none where it is not told."""
+        return {"deltaserve": told["deltaserve"]} if self.tells_costs else {}
+
+    @property
+    def _costs(self) -> bytes:
+        if not self.tells_costs:
+            return b""
+        cost = self.bill.total
+        return (
+            b',"deltaserve":{"upstream_calls":%d,"upstream_prompt_tokens":%d,"upstream_cached_tokens":%d,'
+            b'"upstream_completion_tokens":%d,"upstream_wasted_tokens":%d}'
+        ) % (
             cost.calls,
             cost.prompt_tokens,
             cost.cached_tokens,

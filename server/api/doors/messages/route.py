@@ -80,4 +80,4 @@ def usage_json(usage: Usage) -> dict[str, Any]:
     }
     if usage.reasoning_tokens is not None:
         counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
-    return {**counts, "deltaserve": told["deltaserve"]}
+    return {**counts, **usage.costs_of(told)}

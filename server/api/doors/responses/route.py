@@ -94,5 +94,5 @@ def usage_json(usage: Usage) -> dict[str, Any]:
         "output_tokens": told["completion_tokens"],
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
         "total_tokens": told["total_tokens"],
-        "deltaserve": told["deltaserve"],
+        **usage.costs_of(told),
     }
