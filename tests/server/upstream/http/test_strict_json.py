@@ -22,6 +22,8 @@ TWICE = [
     b'{"aaaaaaa":0,"aaaaaaa":1e9}',  # written again it is as long as before
     b'{"x":[{"a":1, "b":2, "a":3}]}',
 ]
+
+
 class Pairs(list[tuple[str, Any]]):
     """An object whose names may repeat."""
 
