@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from deltaserve.errors import ModelNotFound, Unavailable
+from deltaserve.server.api.replies.described import Loading, refusals
 from deltaserve.server.api.requests.admin_schema import OffsetOrder, StrengthOrder
 from deltaserve.server.api.requests.json_route import JsonRoute
 from deltaserve.server.serving.ports import Json, Offsets
@@ -18,7 +19,7 @@ from deltaserve.server.serving.service import Serving
 if TYPE_CHECKING:
     from deltaserve.offset_models.registry.audit import Actor
 
-router = APIRouter(prefix="/admin", route_class=JsonRoute)
+router = APIRouter(prefix="/admin", route_class=JsonRoute, responses=refusals())
 MAX_PAGE: Final = 1000
 Quorum = Annotated[int | None, Query(ge=1, le=10_000)]  # replicas that are enough; None: all that are alive
 
@@ -39,7 +40,7 @@ async def show_offset(name: str, request: Request) -> Json:
     return rows[name]
 
 
-@router.post("/offsets")
+@router.post("/offsets", responses={202: {"model": Loading, "description": "Accepted."}})
 async def add_offset(body: OffsetOrder, request: Request, wait: bool = False) -> Response:
     """202 while the weights are loaded; 200 when the offset is there: with `?wait=true`, as a sum, or already."""
     shown = await _add(body, request, wait)

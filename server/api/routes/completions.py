@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from deltaserve.errors import BadRequest, UnsupportedParameter
+from deltaserve.server.api.replies.described import Completion, answers, refusals
 from deltaserve.server.api.replies.exchange import Exchange
 from deltaserve.server.api.replies.explain import ExplainRows
 from deltaserve.server.api.replies.places import Places
@@ -24,10 +25,10 @@ from deltaserve.server.serving.ports import Tokenizer, Version
 from deltaserve.server.serving.service import Choice
 from deltaserve.server.settings import Settings
 
-router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute, responses=refusals())
 
 
-@router.post("/v1/completions")
+@router.post("/v1/completions", responses=answers(Completion, streamed=True))
 async def completions(body: CompletionRequest, request: Request) -> Response:
     """Continue one or more prompts with corrected tokens."""
     _check(body, request.app.state.settings)

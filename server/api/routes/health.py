@@ -1,19 +1,21 @@
 """How the server is: liveness, readiness, version, metrics, all open and silent about requests; and what it offers."""
 
 from importlib.metadata import version as installed_version
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from deltaserve.server.api.access.privilege import Privilege
+from deltaserve.server.api.replies.described import Readiness, answers, plain_refusals, refusals
 from deltaserve.server.serving.service import Serving
 from deltaserve.server.serving.worker_threads import SHORT_BYTES
 
-health_router = APIRouter()
+health_router = APIRouter(responses=refusals())
 metrics_router = APIRouter()
 document_router = APIRouter(include_in_schema=False)
+_READY: Final = {**answers(Readiness), 503: {"model": Readiness, "description": "Not ready."}}
 
 
 @health_router.get("/health/live")
@@ -22,8 +24,8 @@ async def live() -> dict[str, str]:
     return {"status": "live"}
 
 
-@health_router.get("/health")
-@health_router.get("/health/ready")
+@health_router.get("/health", responses=_READY)
+@health_router.get("/health/ready", responses=_READY)
 async def ready(request: Request) -> Response:
     """200 when requests are answered: an offset is active, the black box answered lately, nothing is draining."""
     serving: Serving = request.app.state.serving
@@ -45,7 +47,7 @@ async def document(request: Request) -> Response:
     return Response(body, media_type="application/json")
 
 
-@metrics_router.get("/metrics")
+@metrics_router.get("/metrics", response_class=PlainTextResponse, responses=plain_refusals())
 async def metrics(request: Request) -> Response:
     """Prometheus text format. What is told by client is for those who have the admin key, and else for nobody."""
     serving: Serving = request.app.state.serving

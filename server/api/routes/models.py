@@ -10,6 +10,15 @@ from starlette.responses import Response
 
 from deltaserve.errors import BadRequest, ModelNotFound
 from deltaserve.server.api.chat.prompt import chat_ids
+from deltaserve.server.api.replies.described import (
+    Detokenized,
+    ModelCard,
+    ModelCards,
+    Tokenized,
+    TokenizerInfo,
+    answers,
+    refusals,
+)
 from deltaserve.server.api.requests.json_route import JsonRoute
 from deltaserve.server.api.requests.parameters import encode
 from deltaserve.server.api.requests.schema import DetokenizeRequest, TokenizeRequest
@@ -18,18 +27,18 @@ from deltaserve.server.serving.admission.clients import ANYBODY
 from deltaserve.server.serving.ports import Tokenizer, Version
 from deltaserve.server.serving.service import Serving
 
-router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute, responses=refusals())
 Json = dict[str, Any]
 MAX_TEXT: Final = 400_000  # characters that /tokenize takes, or more where the context may hold more
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", responses=answers(ModelCards))
 async def list_models(request: Request) -> dict[str, Any]:
     """One card for each served name."""
     return {"object": "list", "data": await _cards(request)}
 
 
-@router.get("/v1/models/{model_id:path}")
+@router.get("/v1/models/{model_id:path}", responses=answers(ModelCard))
 async def retrieve_model(model_id: str, request: Request) -> dict[str, Any]:
     """The card of one served name."""
     cards = await _cards(request)
@@ -59,7 +68,7 @@ async def _cards(request: Request) -> list[dict[str, Any]]:
     ]
 
 
-@router.post("/tokenize")
+@router.post("/tokenize", responses=answers(Tokenized))
 async def tokenize(body: TokenizeRequest, request: Request) -> Response:
     """Ids of a prompt or of a rendered chat."""
     serving: Serving = request.app.state.serving
@@ -86,7 +95,7 @@ def _tokenized(body: TokenizeRequest, tokenizer: Tokenizer, max_context: int, *,
     return {"count": len(ids), "max_model_len": max_context, "tokens": ids, "token_strs": names}
 
 
-@router.post("/detokenize")
+@router.post("/detokenize", responses=answers(Detokenized))
 async def detokenize(body: DetokenizeRequest, request: Request) -> Response:
     """Text of token ids."""
     async with request.app.state.serving.pinned(body.model, request.state.record.client) as version:
@@ -104,7 +113,7 @@ async def _in_thread(request: Request, work: Callable[[], Json]) -> Response:
     return Response(content, media_type="application/json")
 
 
-@router.get("/tokenizer_info")
+@router.get("/tokenizer_info", responses=answers(TokenizerInfo))
 async def tokenizer_info(request: Request) -> dict[str, Any]:
     """What a client needs to know of the tokenizer without having it."""
     serving: Serving = request.app.state.serving

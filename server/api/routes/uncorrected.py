@@ -13,6 +13,7 @@ from starlette.responses import Response
 from deltaserve.errors import BadRequest
 from deltaserve.server.api.access.privilege import Privilege
 from deltaserve.server.api.chat.prompt import chat_ids
+from deltaserve.server.api.replies.described import BeforeAnswer, answers, refusals
 from deltaserve.server.api.replies.explain import token_json
 from deltaserve.server.api.replies.sse import DONE, stream_response, whole_response
 from deltaserve.server.api.requests.json_route import JsonRoute
@@ -49,10 +50,10 @@ def _only_with_the_key(request: Request) -> None:
     privilege.require(request.headers, "This route")
 
 
-router = APIRouter(dependencies=[Depends(_only_with_the_key)], route_class=JsonRoute)
+router = APIRouter(dependencies=[Depends(_only_with_the_key)], route_class=JsonRoute, responses=refusals())
 
 
-@router.post("/playground/before")
+@router.post("/playground/before", responses=answers(BeforeAnswer, streamed=True))
 async def before(body: BeforeRequest, request: Request) -> Response:
     """What the black box itself says to the same messages or prompt, nothing corrected."""
     if (body.prompt is None) == (body.messages is None):

@@ -12,21 +12,22 @@ from deltaserve.server.api.doors.answering import Door, Explained, answer, chat_
 from deltaserve.server.api.doors.messages.request import NAMES, chat_fields, prompt_fields
 from deltaserve.server.api.doors.messages.schema import CountRequest, MessagesRequest
 from deltaserve.server.api.doors.messages.writer import MessageWriter, failed, stop_of
+from deltaserve.server.api.replies.described import AnthropicError, InputTokens, MessageObject, answers, refusals
 from deltaserve.server.api.replies.usage import Usage
 from deltaserve.server.api.requests.json_route import JsonRoute
 from deltaserve.server.api.requests.schema import ChatRequest
 
-router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute, responses=refusals(AnthropicError))
 
 
-@router.post("/v1/messages")
+@router.post("/v1/messages", responses=answers(MessageObject, streamed=True))
 async def messages(body: MessagesRequest, request: Request) -> Response:
     """Answer a conversation with corrected tokens, in the form of Anthropic's Messages API."""
     chat = await chat_request(request, lambda: chat_fields(body), NAMES)
     return await answer(request, chat, MessagesDoor(chat))
 
 
-@router.post("/v1/messages/count_tokens")
+@router.post("/v1/messages/count_tokens", responses=answers(InputTokens))
 async def count_tokens(body: CountRequest, request: Request) -> dict[str, Any]:
     """The number of tokens that the model would read."""
     chat = await chat_request(request, lambda: prompt_fields(body), NAMES)

@@ -12,22 +12,23 @@ from deltaserve.server.api.doors.answering import Door, Explained, answer, chat_
 from deltaserve.server.api.doors.responses.request import NAMES, chat_fields
 from deltaserve.server.api.doors.responses.schema import ResponsesRequest
 from deltaserve.server.api.doors.responses.writer import ResponseWriter
+from deltaserve.server.api.replies.described import InputTokens, ResponseObject, answers, refusals
 from deltaserve.server.api.replies.tokens import ChatLogprobs
 from deltaserve.server.api.replies.usage import Usage
 from deltaserve.server.api.requests.json_route import JsonRoute
 from deltaserve.server.api.requests.schema import ChatRequest
 
-router = APIRouter(route_class=JsonRoute)
+router = APIRouter(route_class=JsonRoute, responses=refusals())
 
 
-@router.post("/v1/responses")
+@router.post("/v1/responses", responses=answers(ResponseObject, streamed=True))
 async def responses(body: ResponsesRequest, request: Request) -> Response:
     """Answer a conversation with corrected tokens, in the form of OpenAI's Responses API. Nothing is kept."""
     chat = await chat_request(request, lambda: chat_fields(body), NAMES)
     return await answer(request, chat, ResponsesDoor(body, chat))
 
 
-@router.post("/v1/responses/input_tokens")
+@router.post("/v1/responses/input_tokens", responses=answers(InputTokens))
 async def input_tokens(body: ResponsesRequest, request: Request) -> dict[str, Any]:
     """The number of tokens that the model would read."""
     chat = await chat_request(request, lambda: chat_fields(body), NAMES)
