@@ -16,30 +16,34 @@ _ASK_ANEW: Final = "The connection to the upstream was lost: what was asked has 
 class Call:
     """One call and its attempts, each to the server that the call was worded for."""
 
-    def __init__(self, continuity: Continuity | None) -> None:
+    def __init__(self, continuity: Continuity | None, *, bounded: bool) -> None:
+        """`bounded`: a look needs one of the places of which this call has one."""
         self.refused = False  # by a busy upstream
-        self._continuity = continuity
+        self._continuity, self._bounded = continuity, bounded
         self._epoch = continuity.epoch if continuity is not None else 0
-
-    @property
-    def void(self) -> bool:
-        """Whether the server may have become another one since the attempt began."""
-        continuity = self._continuity
-        return continuity is not None and (continuity.doubtful or continuity.epoch != self._epoch)
 
     @asynccontextmanager
     async def attempt(self) -> AsyncIterator[None]:
-        """Waits while it is not known who answers. Raises UpstreamError, also where what was answered is void."""
-        if self._continuity is not None:
-            await self._continuity.settled()
-        if self.void:
-            raise Void(_ASK_ANEW)
+        """Waits while it is not known who answers, and again with the answer where a connection was lost meanwhile.
+
+        Raises UpstreamError, also where what was answered is void.
+        """
+        await self._settled()
         try:
             yield
         except UpstreamError as error:
             self.heard(error)
             raise
-        if self.void:
+        if self._bounded and self._continuity is not None and self._continuity.doubtful:
+            raise Void(_ASK_ANEW)
+        await self._settled()
+
+    async def _settled(self) -> None:
+        """Until the server is known to be the one that the call was worded for."""
+        if self._continuity is None:
+            return
+        await self._continuity.settled()
+        if self._continuity.epoch != self._epoch:
             raise Void(_ASK_ANEW)
 
     def heard(self, error: UpstreamError | None) -> None:

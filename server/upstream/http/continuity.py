@@ -17,10 +17,11 @@ from deltaserve.errors import (
     UncorrectableUpstream,
     UpstreamChanged,
     UpstreamError,
+    UpstreamTimeout,
     UpstreamUnreachable,
 )
 
-_LOOKS: Final = 3  # that one call waits for, where the connection is lost again and again
+_LOOKS: Final = 3  # that one call waits for: one that has begun already, its own, and one more where a look fails
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0  # between looks at a server that does not answer
 
 
@@ -73,15 +74,30 @@ class Continuity:
             self._losses += 1
 
     async def settled(self) -> None:
-        """Returns where it is the same black box. Raises UpstreamChanged, or what kept it from being looked at."""
-        for _ in range(_LOOKS):
-            if not self.doubtful or _runs(self._learning):
+        """Returns where it is the same black box, as a look says that began after every loss that is known now.
+
+        What is lost while it waits is for those who come later: else nobody would ever be answered where connections
+        are lost again and again. Raises UpstreamChanged, or what kept it from being looked at.
+        """
+        losses = self._losses
+        for left in reversed(range(_LOOKS)):
+            if self._looked_at >= losses or _runs(self._learning):
                 break
-            await self._looked()
+            await self._looked_unless(fails=not left)
         if self._changed is not None:
             raise UpstreamChanged(self._sentence())
-        if self.doubtful:
+        if self._looked_at < losses and not _runs(self._learning):
             raise UpstreamUnreachable("The connection to the upstream is lost again and again.")
+
+    async def _looked_unless(self, *, fails: bool) -> None:
+        """One look. Raises what ended it where it took long, or `fails`; another one may see more."""
+        try:
+            await self._looked()
+        except UpstreamTimeout:
+            raise
+        except UpstreamError:
+            if fails:
+                raise
 
     async def aclose(self) -> None:
         self._closed = True

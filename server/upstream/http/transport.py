@@ -5,7 +5,7 @@ Everything below this file's surface raises errors of the UpstreamError branch; 
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx2 as httpx
@@ -93,15 +93,16 @@ class Transport:
     @asynccontextmanager
     async def stream(self, path: str, body: Mapping[str, Any], framing: Framing = "sse") -> AsyncIterator[EventStream]:
         """POST, then the answer's events; leaving the context closes the connection. Retries before the first byte."""
-        deadline, call = asyncio.get_running_loop().time() + self.timeouts.total_s, Call(self.continuity)
+        deadline, call = asyncio.get_running_loop().time() + self.timeouts.total_s, self._call()
         headers: dict[str, str] = {}
 
         async def opened() -> tuple[Place, EventStream]:
-            async with call.attempt(), self._placed(body, call) as place:
-                events = await self._open(self._wire.request(path, orjson.dumps(body), headers), deadline, framing)
-                if call.void:
-                    await events.aclose()
-                    place.leave()
+            async with AsyncExitStack() as unless_known:
+                async with call.attempt(), self._placed(body, call) as place:
+                    events = await self._open(self._wire.request(path, orjson.dumps(body), headers), deadline, framing)
+                    unless_known.push_async_callback(events.aclose)
+                    unless_known.callback(place.leave)
+                unless_known.pop_all()
                 return place, events
 
         with self._traced("POST", path, headers) as traced:
@@ -119,6 +120,9 @@ class Transport:
         if self.continuity is not None:
             self.continuity.look_again()
             await self.continuity.settled()
+
+    def _call(self) -> Call:
+        return Call(self.continuity, bounded=self.throttle.rates.at_once is not None)
 
     def _traced(self, method: str, path: str, headers: dict[str, str]) -> AbstractContextManager[Span]:
         """The call's span, that the black box is told of by `headers`."""
@@ -143,7 +147,7 @@ class Transport:
             # The server had closed an idle connection just as it was taken again: not its failure, so no attempt lost.
 
     async def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        call, headers = Call(self.continuity), dict[str, str]()
+        call, headers = self._call(), dict[str, str]()
 
         async def answered() -> bytes:
             async with call.attempt():

@@ -25,15 +25,22 @@ _TOKENS: Final = len(_OURS) + 1  # at most, with the end
 NONE: Final = {"holds_forms": False, "same_forms": False, "list_masked": False}
 
 
-async def forms(box: CompletionsBox, prompt: list[int]) -> dict[str, bool]:
-    """As facts for `Capabilities`. Raises UpstreamError of a plain call only."""
+async def forms(box: CompletionsBox, prompt: list[int], *, breaks: bool = False) -> dict[str, bool]:
+    """As facts for `Capabilities`. Raises UpstreamError of a plain call only.
+
+    `breaks`: a call with a form that breaks, or takes too long, is raised too. It is a server that was seen to take it.
+    """
     fields = box.held_to_schema(_SCHEMA)
     if fields is None:
         return NONE
     (plain,) = (await _drafted(box, prompt, 1, {}))[:1] or (None,)
     try:
         held = await _drafted(box, prompt, _TOKENS, fields)
-    except (UpstreamRefused, MalformedTopK, UpstreamUnreachable, UpstreamTimeout):
+    except (UpstreamRefused, MalformedTopK):
+        return NONE
+    except (UpstreamUnreachable, UpstreamTimeout):
+        if breaks:
+            raise
         return NONE
     return NONE if plain is None or not held else _read(plain, held, box.tokenizer)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
+from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.upstream.base import TokenizerView
 from deltaserve.server.upstream.comparison import SAME_LIST, difference, slope
@@ -44,10 +45,18 @@ async def compare(was: Identity, box: CompletionsBox, tokenizer: TokenizerView, 
     plain = _without_pretence(box)
     one, other = (Probe(plain, prompt) for prompt in probe_prompts(box, tokenizer))
     for _ in range(_TRIES):
-        changed = _compare_lists(was, await one.listed(1.0), await other.listed(_OTHER_TEMPERATURE))
+        changed = await _compared(was, one, other)
         if changed is None:
             break
     return changed or await _compare_forms(box, one.prompt)
+
+
+async def _compared(was: Identity, one: Probe, other: Probe) -> Difference | None:
+    """A list that is wrong is a difference: a single one may be an accident."""
+    try:
+        return _compare_lists(was, await one.listed(1.0), await other.listed(_OTHER_TEMPERATURE))
+    except MalformedTopK as error:
+        return Difference(error.message.rstrip("."))
 
 
 async def _compare_forms(box: CompletionsBox, prompt: list[int]) -> Difference | None:
@@ -55,9 +64,11 @@ async def _compare_forms(box: CompletionsBox, prompt: list[int]) -> Difference |
     facts = box.capabilities
     if not (facts.same_forms and facts.list_masked):
         return None
-    now = await forms(box, prompt)
-    same = all(getattr(facts, name) == value for name, value in now.items())
-    return None if same else Difference("it holds answers to grammars otherwise than it did")
+    for _ in range(_TRIES):
+        now = await forms(box, prompt, breaks=True)
+        if all(getattr(facts, name) == value for name, value in now.items()):
+            return None
+    return Difference("it holds answers to grammars otherwise than it did")
 
 
 def _without_pretence(box: CompletionsBox) -> CompletionsBox:

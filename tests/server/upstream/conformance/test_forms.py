@@ -13,7 +13,7 @@ from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.pool.pool import sole
 from deltaserve.server.upstream.probing.connect import connect
 from tests.server.upstream.conformance.rows import ROWS, K, Row, opened
-from tests.support.replay import Replay, replaying
+from tests.support.replay import Replay, Reply, Request, replaying
 from tests.support.standins.forms import allowed
 from tests.support.standins.oracle import PROMPT, TOKENIZER, logprobs
 
@@ -153,3 +153,22 @@ async def test_who_has_no_field_for_it_is_sent_none(row: Row) -> None:
             shown = [proposal async for proposal in draft]
         assert not any(proposal.held for proposal in shown)
     assert sent(replay, box) == [False] * len(replay.bodies(box.path))
+
+
+@pytest.mark.parametrize("spoilt", [Reply([], cut=True), Reply([b"data: [DONE]\n\n"])], ids=["cut", "without a token"])
+async def test_a_look_whose_call_with_a_form_is_hit_by_a_fault_finds_the_same_black_box(spoilt: Reply) -> None:
+    (row,) = (row for row in HOLDING if row.name == "vllm")
+    stand_in, faults = row.stand_in(engine="same"), list[Reply]()
+
+    def answer(request: Request) -> Reply:
+        formed = any(name in str(request.body) for name in FIELDS)
+        return faults.pop() if formed and faults else stand_in(request)
+
+    async with replaying(answer) as replay:
+        box = await connect(replay.url, tokenizer=TOKENIZER, k=K, **row.how)
+        faults.append(spoilt)
+        replay.drop_connections()
+        async with box.draft(PROMPT, DraftParams(0.0, 2)) as draft:
+            assert len([proposal async for proposal in draft]) == 2
+        assert not faults and box.problem() is None
+        await box.aclose()

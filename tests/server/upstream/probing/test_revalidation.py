@@ -1,8 +1,10 @@
 """After a lost connection it is known who answers before anything is asked; without one nothing more is asked."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +13,10 @@ from deltaserve.errors import UpstreamChanged, UpstreamError, UpstreamUnreachabl
 from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.upstream.base import Dialect
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
-from deltaserve.server.upstream.http.continuity import Continuity
+from deltaserve.server.upstream.http.continuity import Continuity, Difference
 from deltaserve.server.upstream.http.transport import Limits, Timeouts
 from deltaserve.server.upstream.probing.connect import connect
+from deltaserve.server.upstream.probing.identity import OTHER_WEIGHTS
 from tests.support.fake_upstream import FakeUpstream
 from tests.support.replay import Replay, Reply, Request, replaying
 from tests.support.table_tokenizer import byte_tokenizer
@@ -297,3 +300,102 @@ async def test_a_server_that_is_away_is_a_problem_until_it_is_back() -> None:
         await settled(box, known=True)
         assert len(await drafted(box)) == 2
         await box.aclose()
+
+
+class Looks:
+    """A look that ends when it is told to, and counts how often it began."""
+
+    def __init__(self) -> None:
+        self.began = 0
+        self.says: asyncio.Queue[Difference | UpstreamError | None] = asyncio.Queue()
+
+    async def __call__(self) -> Difference | None:
+        self.began += 1
+        said = await self.says.get()
+        if isinstance(said, UpstreamError):
+            raise said
+        return said
+
+
+@asynccontextmanager
+async def looking() -> AsyncIterator[tuple[Continuity, Looks]]:
+    async def nothing() -> None:
+        return None
+
+    looks = Looks()
+    continuity = Continuity(looks, nothing, nothing)
+    try:
+        yield continuity, looks
+    finally:
+        await continuity.aclose()
+
+
+async def test_a_call_waits_for_the_losses_that_it_knows_and_not_for_later_ones() -> None:
+    async with looking() as (continuity, looks):
+        continuity.lost()
+        waiting = asyncio.create_task(continuity.settled())
+        await until(lambda: looks.began == 1)
+        continuity.lost()  # of another call, after the look began
+        looks.says.put_nowait(None)
+        await waiting
+        assert continuity.doubtful
+        later = asyncio.create_task(continuity.settled())
+        await until(lambda: looks.began == 2)
+        assert not later.done()
+        looks.says.put_nowait(None)
+        await later
+        assert not continuity.doubtful
+
+
+async def test_a_look_that_began_before_the_loss_is_not_enough() -> None:
+    async with looking() as (continuity, looks):
+        continuity.lost()
+        await until(lambda: looks.began == 1)
+        continuity.lost()
+        waiting = asyncio.create_task(continuity.settled())
+        looks.says.put_nowait(None)
+        await until(lambda: looks.began == 2)
+        assert not waiting.done()
+        looks.says.put_nowait(OTHER_WEIGHTS)
+        with pytest.raises(UpstreamChanged):
+            await waiting
+
+
+async def test_a_look_that_breaks_is_followed_by_another_and_the_third_is_told() -> None:
+    async with looking() as (continuity, looks):
+        continuity.lost()
+        waiting = asyncio.create_task(continuity.settled())
+        for _ in range(3):
+            looks.says.put_nowait(UpstreamUnreachable("broken"))
+        with pytest.raises(UpstreamUnreachable, match="broken"):
+            await waiting
+
+
+class SpoilsOne:
+    """The black box, but for one answer once it is armed."""
+
+    def __init__(self, fake: FakeUpstream, spoil: Callable[[Reply], Reply]) -> None:
+        self.fake, self.spoil = fake, spoil
+        self.armed = False
+
+    def __call__(self, request: Request) -> Reply:
+        reply = self.fake(request)
+        if self.armed and request.path == "/v1/completions":
+            self.armed = False
+            return self.spoil(reply)
+        return reply
+
+
+def above_zero(reply: Reply) -> Reply:
+    """Its lists are wrong: a log-probability above zero."""
+    whole = b"".join(piece for piece in reply.pieces if isinstance(piece, bytes))
+    return replace(reply, pieces=[re.sub(rb'(token_id:\d+":) ?-[0-9.e-]+', rb"\g<1>0.5", whole)])
+
+
+async def test_one_wrong_list_in_a_look_is_no_other_black_box() -> None:
+    faulty = SpoilsOne(FakeUpstream("vllm"), above_zero)
+    async with connected(faulty) as (box, replay):
+        faulty.armed = True
+        await restarted(box, replay)
+        assert len(await drafted(box)) == 2
+        assert not faulty.armed and box.problem() is None
