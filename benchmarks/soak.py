@@ -49,6 +49,7 @@ def run(folder: Path, args: argparse.Namespace) -> tuple[Figures, list[Sample]]:
         "workers": args.workers,
         "between_tokens_timeout_s": BETWEEN_TOKENS_S,
         "first_token_timeout_s": FIRST_TOKEN_S,
+        "log_level": args.log_level,
     }
     pace = ("--ms-per-token", str(args.ms_per_token), "--slots", str(4 * args.streams))
     with (
@@ -146,6 +147,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=32, help="of one answer")
     parser.add_argument("--workers", type=int, default=0, help="front-ends")
     parser.add_argument("--ms-per-token", type=float, default=80.0, help="the black box's pace")
+    parser.add_argument("--log-level", default="error", help="of the server, on stderr")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with blackbox/ and base/")
     return parser.parse_args()
 

@@ -283,7 +283,7 @@ def log_config(level: str, as_json: bool) -> dict[str, Any]:
             LOGGER: {"level": level.upper()},
             "uvicorn": {"level": "WARNING"},
         },
-        "root": {"handlers": ["stderr"], "level": "WARNING"},
+        "root": {"handlers": ["stderr"], "level": "ERROR" if level == "error" else "WARNING"},
     }
 
 

@@ -67,7 +67,15 @@ def test_the_slope_is_of_the_second_half_alone() -> None:
 @pytest.mark.slow
 def test_a_short_soak_leaves_nothing_behind(tmp_path: Path) -> None:
     args = argparse.Namespace(
-        minutes=0.3, streams=8, faults=0.05, swap_every_s=3.0, tokens=16, workers=0, ms_per_token=10.0, weights=WEIGHTS
+        minutes=0.3,
+        streams=8,
+        faults=0.05,
+        swap_every_s=3.0,
+        tokens=16,
+        workers=0,
+        ms_per_token=10.0,
+        weights=WEIGHTS,
+        log_level="error",
     )
     figures, _ = soak.run(tmp_path, args)
     zeros = ("torn", "wrong_tokens", "whole_and_wrong", "leaked_slots", "leaked_upstream_calls")
