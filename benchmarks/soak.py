@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.soaking.clients import Clients
-from benchmarks.soaking.residence import Sample, Watch, held_afterwards, open_files, slope_mb_per_hour
+from benchmarks.soaking.residence import Sample, Watch, files_left, held_afterwards, open_files, slope_mb_per_hour
 from benchmarks.soaking.storm import Storm
 from benchmarks.soaking.swaps import Swaps
 from benchmarks.support import report
@@ -72,8 +72,7 @@ async def _soaked(
         async with clients, storm, swaps, watch:
             await asyncio.sleep(60 * args.minutes)
         held = await held_afterwards(running, upstream)
-        await asyncio.sleep(7)  # idle connections are closed after five seconds
-        left = await asyncio.to_thread(open_files, running) - files
+        left = await files_left(running, files)
     tally = clients.tally
     figures = {
         "torn": tally.torn,

@@ -82,6 +82,16 @@ async def held_afterwards(running: Running, upstream: str) -> Held:
             await asyncio.sleep(0.05)
 
 
+async def files_left(running: Running, before: int) -> int:
+    """How many more are open than before: idle connections are closed after some seconds, so it looks for a while."""
+    began = time.monotonic()
+    while (left := await asyncio.to_thread(open_files, running) - before) > 0:
+        if time.monotonic() - began > GIVEN_UP_S:
+            return left
+        await asyncio.sleep(0.5)
+    return 0
+
+
 def open_files(running: Running) -> int:
     """Of all its processes, sockets among them."""
     return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in family(running.pid))
