@@ -1,6 +1,6 @@
 """Every route of the served OpenAPI document, asked by schemathesis what it takes and what it does not take.
 
-python -m benchmarks.openapi [--examples 600] [--seed 1]
+python -m benchmarks.openapi [--examples 400] [--seed 1]
 
 A real server with the demo's offset, in front of the embedded black box; its admin routes are open to schemathesis. A
 server error, a status, a content type or a body that the document does not know is a failure, and the exit status is
@@ -104,7 +104,7 @@ def _defects(metrics: dict[str, float]) -> float:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=600, help="of each operation, in each phase, at most")
+    parser.add_argument("--examples", type=int, default=400, help="of each operation, in each phase, at most")
     parser.add_argument("--least", type=int, default=10_000, help="cases without which the run does not count")
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
