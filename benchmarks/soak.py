@@ -87,6 +87,7 @@ async def _soaked(
         "answers": tally.answers,
         "tokens": tally.tokens,
         "left_by_clients": tally.left,
+        "longest_answer_s": tally.longest_s,
         "faults": storm.met,
         "swaps": swaps.done,
         "reloads": swaps.reloads,
@@ -145,7 +146,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--swap-every-s", type=float, default=10.0)
     parser.add_argument("--tokens", type=int, default=32, help="of one answer")
     parser.add_argument("--workers", type=int, default=0, help="front-ends")
-    parser.add_argument("--ms-per-token", type=float, default=80.0, help="the black box's pace")
+    parser.add_argument("--ms-per-token", type=float, default=40.0, help="the black box's pace")
     parser.add_argument("--log-level", default="error", help="of the server, on stderr")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with blackbox/ and base/")
     return parser.parse_args()

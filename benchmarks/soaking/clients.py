@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,12 @@ from typing import Final
 
 from benchmarks.crashing.kills import uncorrected
 from benchmarks.swap.streams import Ask, Got, Known, stream, wrong
-from deltaserve.server.upstream.http.transport import Limits, Transport
+from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport
 
 _LEAVING: Final = 0.03  # of all answers
 _LONGEST_STAY_S: Final = 2.0
 _PAUSE_S: Final = 0.1  # after an answer that was not whole
+_PATIENT: Final = Timeouts(first_token_s=900, between_tokens_s=900)
 _CODE: Final = re.compile(r"\b[a-z]+(?:_[a-z0-9]+)+\b")
 _KINDS: Final = ("upstream_error", "server_error", "rate_limit_error", "service_unavailable_error")  # types, not codes
 CALLED_FOR: Final = ("upstream_malformed_top_k", "upstream_blind_position")  # by a list that is wrong, or not there
@@ -31,10 +33,12 @@ class Tally:
     wrong_tokens: int = 0  # at places where the known answer has another one, or none
     ended: Counter[str] = field(default_factory=Counter)  # answers that ended with an error, by its code
     without_word: int = 0  # that were cut off without an error
+    longest_s: float = 0.0  # of one answer
 
     def add(self, got: Got, known: Known) -> None:
         self.answers += 1
         self.tokens += len(got.ids)
+        self.longest_s = max(self.longest_s, time.perf_counter() - got.began)
         self.whole_and_wrong += wrong([got], known)
         self.wrong_tokens += uncorrected([got], _of_version(got, known))
         if not got.whole:
@@ -81,7 +85,8 @@ class Clients:
 
     async def _client(self, number: int) -> None:
         chance = random.Random(number)
-        transport = Transport(self.url, limits=Limits(attempts=1))  # a failed answer is not to be hidden by another one
+        # A failed answer is not to be hidden by another one; the server's deadline is to end an answer, not ours.
+        transport = Transport(self.url, timeouts=_PATIENT, limits=Limits(attempts=1))
         try:
             while not self._stop.is_set():
                 ask = chance.choice(self.asks)
