@@ -35,7 +35,7 @@ _EVENTS: Final = "openapi-events.ndjson"
 def main() -> None:
     args = _arguments()
     report.BUILD.mkdir(parents=True, exist_ok=True)
-    events = report.BUILD / _EVENTS
+    events = (report.BUILD / _EVENTS).absolute()
     with tempfile.TemporaryDirectory() as folder:
         bounds = {
             "workers": 0,
@@ -50,7 +50,7 @@ def main() -> None:
             black_box() as box,
             deltaserve(box.url, *(f"--{name}={value}" for name, value in bounds.items())) as running,
         ):
-            status = subprocess.run(_command(running.url, events, args), check=False).returncode
+            status = subprocess.run(_command(running.url, events, args), check=False, cwd=report.BUILD).returncode
             still = running.metrics()
     figures = {**figures_of(events), "defects_in_the_log": _defects(still), "exit_status": status}
     report.show("openapi", ("figure", "value"), list(figures.items()))

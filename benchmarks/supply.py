@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,7 @@ _UMASK: Final = 0o022  # a wheel keeps the modes of files
 # Words of licences that let a program be used and passed on beside others, changed or not.
 ALLOWED: Final = (
     "apache", "bsd", "mit", "isc", "python software foundation", "psf", "mpl-2.0", "mozilla public license 2.0",
-    "unlicense", "hpnd", "cnri", "zlib", "cc0", "public domain",
+    "unlicense", "0bsd", "bsl-1.0", "hpnd", "cnri", "zlib", "cc0", "public domain",
 )  # fmt: skip
 
 
@@ -124,8 +125,9 @@ def licences(tools: Tools, packages: list[str]) -> list[dict[str, str]]:
 
 
 def allowed(licence: str) -> bool:
-    """Whether the licence is one of those; of several it may be had under, one is enough."""
-    return any(word in licence.lower() for word in ALLOWED)
+    """Whether it is one of those: every part of what is joined by AND, one of those that there is a choice of."""
+    parts = re.split(r"\s+and\s+", licence.lower().replace("(", "").replace(")", ""))
+    return all(any(re.search(rf"\b{re.escape(word)}\b", part) for word in ALLOWED) for part in parts)
 
 
 def listed(tools: Tools) -> int:
