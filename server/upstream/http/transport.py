@@ -162,8 +162,8 @@ class Transport:
         try:
             with self._traced(method, path, headers):
                 return parsed(await self._tried(answered))
-        except ValueError:
-            raise UpstreamRefused("The upstream answered something that is not JSON.") from None
+        except ValueError as error:
+            raise _no_json(error) from None
 
     async def _answered(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
@@ -258,6 +258,13 @@ def base_url(url: str) -> str:
             "The upstream address must be http(s)://host[:port], without a user or password in it."
         )
     return str(parsed.copy_with(query=None, fragment=None)).rstrip("/").removesuffix("/v1")
+
+
+def _no_json(error: ValueError) -> UpstreamError:
+    """Half a document was cut off, as half a stream is; anything else is no answer of a server that we know."""
+    if isinstance(error, orjson.JSONDecodeError) and 0 < error.pos == len(error.doc):
+        return UpstreamUnreachable("The upstream's answer was cut off.")
+    return UpstreamRefused("The upstream answered something that is not JSON.")
 
 
 async def _failure(response: httpx.Response) -> UpstreamError:

@@ -329,9 +329,20 @@ def test_an_address_that_cannot_be_is_refused_without_being_quoted(given: str) -
     assert "pw" not in caught.value.message
 
 
-async def test_a_page_that_is_no_json_is_refused() -> None:
-    async with replaying(Reply([b"<html>"], 200, "text/html")) as replay:
+@pytest.mark.parametrize("page", [b"<html>", b"", b'{"a":1}x', b"[" * 300 + b"1 " + b"]" * 300])
+async def test_a_page_that_is_no_json_is_refused(page: bytes) -> None:
+    async with replaying(Reply([page], 200, "text/html")) as replay:
         client = transport(replay)
         with pytest.raises(UpstreamRefused, match="not JSON"):
             await client.get_json("/v1/models")
+        await client.aclose()
+
+
+@pytest.mark.parametrize("half", [b"{", b'{"id":"cmpl-0","choices":[{"ind', b'{"choices":[]'])
+async def test_half_a_document_is_one_that_was_cut_off_and_may_be_asked_for_again(half: bytes) -> None:
+    async with replaying(Reply([half], 200, "application/json")) as replay:
+        client = transport(replay)
+        with pytest.raises(UpstreamUnreachable, match="cut off") as caught:
+            await client.post_json("/v1/completions", BODY)
+        assert caught.value.retryable
         await client.aclose()
