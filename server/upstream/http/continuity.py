@@ -17,11 +17,10 @@ from deltaserve.errors import (
     UncorrectableUpstream,
     UpstreamChanged,
     UpstreamError,
-    UpstreamTimeout,
     UpstreamUnreachable,
 )
 
-_LOOKS: Final = 3  # that one call waits for: one that has begun already, its own, and one more where a look fails
+_LOOKS: Final = 2  # that one call waits for: one that has begun already, and its own
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0  # between looks at a server that does not answer
 
 
@@ -80,24 +79,14 @@ class Continuity:
         are lost again and again. Raises UpstreamChanged, or what kept it from being looked at.
         """
         losses = self._losses
-        for left in reversed(range(_LOOKS)):
+        for _ in range(_LOOKS):
             if self._looked_at >= losses or _runs(self._learning):
                 break
-            await self._looked_unless(fails=not left)
+            await self._looked()
         if self._changed is not None:
             raise UpstreamChanged(self._sentence())
         if self._looked_at < losses and not _runs(self._learning):
             raise UpstreamUnreachable("The connection to the upstream is lost again and again.")
-
-    async def _looked_unless(self, *, fails: bool) -> None:
-        """One look. Raises what ended it where it took long, or `fails`; another one may see more."""
-        try:
-            await self._looked()
-        except UpstreamTimeout:
-            raise
-        except UpstreamError:
-            if fails:
-                raise
 
     async def aclose(self) -> None:
         self._closed = True

@@ -361,16 +361,6 @@ async def test_a_look_that_began_before_the_loss_is_not_enough() -> None:
             await waiting
 
 
-async def test_a_look_that_breaks_is_followed_by_another_and_the_third_is_told() -> None:
-    async with looking() as (continuity, looks):
-        continuity.lost()
-        waiting = asyncio.create_task(continuity.settled())
-        for _ in range(3):
-            looks.says.put_nowait(UpstreamUnreachable("broken"))
-        with pytest.raises(UpstreamUnreachable, match="broken"):
-            await waiting
-
-
 class SpoilsOne:
     """The black box, but for one answer once it is armed."""
 
