@@ -49,11 +49,12 @@ class Case:
     long: bool = False
     slower_start: bool = False
     schema: bool = False
+    uncorrected: bool = False
 
     @property
     def name(self) -> str:
         more = ", 64 tokens" * self.long + ", 60 ms to the first token" * self.slower_start
-        more += ", a schema over none" * self.schema
+        more += ", a schema over none" * self.schema + ", strength 0" * self.uncorrected
         return f"{self.split} T={self.temperature:g} streams={self.streams}{more}"
 
     @property
@@ -69,7 +70,11 @@ SHORT: Final = [
     for streams in (1, 16, 64)
 ]
 LONG: Final = [Case("retain", temperature, streams, long=True) for temperature in (0.0, 1.0) for streams in (1, 16, 64)]
-FORMED: Final = [Case("retain", temperature, 16, schema=True) for temperature in (0.0, 1.0)]
+FORMED: Final = [
+    Case("retain", temperature, 16, schema=True, uncorrected=uncorrected)
+    for uncorrected in (False, True)
+    for temperature in (0.0, 1.0)
+]
 SLOWER: Final = Case("retain", 0.0, 1, slower_start=True)
 STEPWISE: Final = "retain T=0 streams=1, over one call per token"
 POOL: Final = "retain T=0 streams=16, pool of 2 over one black box"
@@ -92,6 +97,8 @@ FIGURES: Final = {
     "long_t1_64": (Case("retain", 1.0, 64, long=True), "ratio"),
     "schema_greedy_16": (FORMED[0], "ratio"),
     "schema_t1_16": (FORMED[1], "ratio"),
+    "schema_greedy_16_uncorrected": (FORMED[2], "ratio"),
+    "schema_t1_16_uncorrected": (FORMED[3], "ratio"),
 }
 SERVE: Final = ("--max-streams", "64", "--max-queue", "512", "--torch-threads", "1", "--device", "cpu")
 
@@ -144,9 +151,9 @@ class Bench:
 
 
 @contextmanager
-def bench(pace: Sequence[str], requests: Mapping[int, int], weights: Path = WEIGHTS) -> Iterator[Bench]:
+def bench(pace: Sequence[str], requests: Mapping[int, int], *flags: str, weights: Path = WEIGHTS) -> Iterator[Bench]:
     tokenizer = Tokenizer.load(WEIGHTS / "base")
-    with black_box(*pace) as box, deltaserve(box.url, *SERVE, weights=weights) as served:
+    with black_box(*pace) as box, deltaserve(box.url, *SERVE, *flags, weights=weights) as served:
         yield Bench(box, served, tokenizer, requests)
 
 
@@ -237,14 +244,15 @@ def run(wanted: re.Pattern[str], requests: Mapping[int, int], long: Mapping[int,
     if forced:
         with tempfile.TemporaryDirectory() as folder:
             weights = without_effect(WEIGHTS / "base", Path(folder))
-            with bench(PACE, long, weights) as made:
+            with bench(PACE, long, weights=weights) as made:
                 rows += measure_all(made, forced, rounds)
     if slower:
         with bench(SLOWER_START, requests) as made:
             rows += measure_all(made, slower, rounds)
-    if formed := [case for case in FORMED if wanted.search(case.name)]:
-        with bench(PACE, requests) as made:
-            rows += [schema_over_none(made, case, rounds) for case in formed]
+    for flags, uncorrected in (((), False), (("--strength", "0"), True)):
+        if formed := [c for c in FORMED if c.uncorrected == uncorrected and wanted.search(c.name)]:
+            with bench(PACE, requests, *flags) as made:
+                rows += [schema_over_none(made, case, rounds) for case in formed]
     if wanted.search(POOL):
         rows.append(pool_over_one(requests, rounds))
     return rows

@@ -46,13 +46,17 @@ class Candidates:
         """The rows to compute next; none where those at hand will do."""
         self._look(self._asked)
         mattering = self._mattering()
-        while rough := mattering & self._roughly:
-            self._look(rough)
+        while again := mattering & (self._roughly | self._outdated()):
+            self._look(again)
             mattering = self._mattering()
         wanted = {i: self.at.wanted(word, self.told[i], self.slack) for i, word in self.words.items()}
         self._lacking = {i: paths for i, paths in wanted.items() if paths}
         self._asked = mattering & self._lacking.keys()
         return set().union(*(self._lacking[i] for i in self._asked))
+
+    def _outdated(self) -> set[int]:
+        """Those of which a row that came for another one tells more."""
+        return {i for i, told in self.told.items() if not told.open.keys().isdisjoint(self.at.rows.keys())}
 
     def _look(self, ids: Iterable[int]) -> None:
         """What is known of these, to within the slack."""

@@ -83,6 +83,11 @@ def test_a_draw_differs_by_no_more_than_may_be_left(box, mine, seed, strength, t
     assert np.abs(every - some).sum() / 2 <= LEFT
 
 
+def test_a_row_that_came_for_another_candidate_is_not_computed_again():
+    """`chosen` asserts it; here a candidate begins to matter when the row that it lacked is there already."""
+    chosen(random_bpe(157, b"ab", 11), random_bpe(525, b"ab", 12), 58, 0.5, 1.7)
+
+
 def test_candidates_that_cannot_matter_cost_no_rows():
     """Over random vocabularies and lists as pointed as a language model's."""
     spent = {(narrow, t): 0 for narrow in (False, True) for t in (0.0, 1.0)}
