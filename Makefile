@@ -50,7 +50,7 @@ $(RAY): $(DEVELOPS)
 	@touch $@
 
 demo-ray: $(RAY) ## the demo under Ray Serve: two replicas of one fleet on :8000, everything on 127.0.0.1
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m benchmarks.ray_serve.demo $(ARGS)
+	$(WARM) $(BIN)/python -m benchmarks.ray_serve.demo $(ARGS)
 
 check: lint types ## ruff, mypy, import-linter
 
@@ -142,7 +142,7 @@ drill-fleet: setup ## three replicas over Redis behind HAProxy: swaps under load
 	$(BIN)/python -m benchmarks.drill_fleet $(ARGS)
 
 drill-ray: $(RAY) ## two replicas under Ray Serve: swaps under load, a third replica comes and goes; build/bench/ray.json
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m benchmarks.ray_serve.drill $(ARGS)
+	$(WARM) $(BIN)/python -m benchmarks.ray_serve.drill $(ARGS)
 
 e2e-ray: $(RAY) ## a Ray of this machine alone: swaps, user_config, Ctrl-C; manifests against Ray's own schema
 	$(BIN)/python -m pytest -m ray tests

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -87,7 +88,9 @@ def resident_bytes(pid: int) -> int:
 def black_box(*flags: str, weights: Path = WEIGHTS) -> Iterator[Running]:
     """The embedded one, with the demo's model."""
     command = black_box_command(weights / "blackbox")
-    with running("black box", *command, *flags, env=environment_without_settings(), read="stdout") as child:
+    with running(
+        "black box", *command, *flags, env=environment_without_settings(), read="stdout", tied=_tied()
+    ) as child:
         url = child.ready_url(READY_WITHIN_S)
         if url is None:
             raise RuntimeError("the black box did not start")
@@ -100,10 +103,15 @@ def deltaserve(upstream: str, *flags: str, weights: Path = WEIGHTS) -> Iterator[
     port = str(free_port())
     command = [sys.executable, "-m", "deltaserve", "serve", "--upstream-url", upstream, "--offsets-root", str(weights)]
     command += ["--offset", "registry-erasure", "--port", port, "--log-level", "error", *flags]
-    with running("deltaserve", *command, env=environment_without_settings(), read="stdout") as child:
+    with running("deltaserve", *command, env=environment_without_settings(), read="stdout", tied=_tied()) as child:
         url = f"http://{HOST}:{port}"
         _wait_ready(url, child)
         yield Running(url, child.pid)
+
+
+def _tied() -> bool:
+    """A benchmark that is ended from outside leaves no server behind."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _wait_ready(url: str, child: Child) -> None:

@@ -109,9 +109,11 @@ class Child:
 
 
 @contextmanager
-def running(name: str, *command: str, env: Mapping[str, str] | None = None, read: Read = "both") -> Iterator[Child]:
+def running(
+    name: str, *command: str, env: Mapping[str, str] | None = None, read: Read = "both", tied: bool = False
+) -> Iterator[Child]:
     """As `Child.start`; stopped at the end."""
-    child = Child.start(name, *command, env=env, read=read)
+    child = Child.start(name, *command, env=env, read=read, tied=tied)
     try:
         yield child
     finally:

@@ -5,7 +5,7 @@ one and, as `ahead`, at what vLLM itself says behind that and one token more.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Protocol
 
@@ -179,19 +179,32 @@ async def disturbs_others(box: CompletionsBox, prompt: list[int], ids: Ids) -> b
     if named is None:
         return False
     body = joined(box.request(prompt, box.temperature_for(1.0), DraftParams(1.0, _BESIDE)), named.endless)
-    async with box.opened(body) as events, asyncio.TaskGroup() as tasks:
-        draft = box.draft_of(events, list(prompt), 1.0, _BESIDE, recover=False)
-        naming: asyncio.Task[Any] | None = None
-        named_at = _BESIDE
-        try:
-            for at in range(_BESIDE):
-                if naming is not None and naming.done():
-                    named_at = min(named_at, at)
-                if at > named_at + _AFTERWARDS or await anext(draft, None) is None:
-                    return False
-                naming = naming or tasks.create_task(named.named([prompt], ids))
-        except MalformedTopK:
-            return True
+    try:
+        async with box.opened(body) as events:
+            draft = box.draft_of(events, list(prompt), 1.0, _BESIDE, recover=False)
+            return await _comes_short(draft, named.named([prompt], ids))
+    except UpstreamRefused:  # an answer without an end: so nothing is known, and nothing said
+        return False
+
+
+async def _comes_short(draft: AsyncIterator[Proposal], call: Coroutine[Any, Any, Any]) -> bool:
+    """Whether the draft's lists are malformed while, and shortly after, the call is under way."""
+    naming: asyncio.Task[Any] | None = None
+    looked = 0  # at positions since the names were told
+    try:
+        async for _ in draft:
+            naming = naming or asyncio.create_task(call)
+            looked += naming.done()
+            if looked > _AFTERWARDS:
+                break
+    except MalformedTopK:
+        return True
+    finally:
+        if naming is None:
+            call.close()
+        else:
+            naming.cancel()
+            await asyncio.gather(naming, return_exceptions=True)
     return False
 
 

@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deltaserve.errors import MalformedTopK, UpstreamError
+from deltaserve.errors import MalformedTopK, UpstreamError, UpstreamUnreachable
+from deltaserve.server.upstream.http.throttle import Rates, Throttle
 from deltaserve.server.upstream.listing.named import named_ids
-from deltaserve.server.upstream.probing.connect import connect
+from deltaserve.server.upstream.probing.connect import Prober, connect
 from tests.server.upstream.conformance.rows import KEY, ROWS, K, Row, opened
 from tests.server.upstream.conformance.test_errors import MEANING, require_silent
-from tests.support.replay import replaying
+from tests.support.replay import Request, replaying
 from tests.support.standins.base import Position
 from tests.support.standins.oracle import KINDS, PROMPT, SIZE, TOKENIZER, logprobs
 
@@ -142,3 +143,36 @@ async def test_errors_mean_the_same_as_in_a_draft(row: Row, status: int) -> None
             await names.named([PROMPT], IDS)
     assert isinstance(caught.value, MEANING[status])
     require_silent(caught.value.message)
+
+
+@each_telling
+async def test_one_call_at_a_time_is_enough_to_look_whether_names_disturb(row: Row) -> None:
+    async with replaying(row.stand_in(script=[97] * 64)) as replay:
+        alone = Throttle(Rates(at_once=1))
+        prober = Prober(replay.url, TOKENIZER, None, "auto", K, None, None, None, None, True, throttle=alone)
+        box, _ = await prober.probed(None)
+        await box.aclose()
+    assert box.capabilities.named_ids == 128
+
+
+@each_telling
+async def test_who_refuses_an_answer_without_an_end_is_taken_all_the_same(row: Row) -> None:
+    good = row.stand_in()
+    async with replaying(lambda asked: good.error(400) if _endless(asked) else good(asked)) as replay:
+        box = await connect(replay.url, tokenizer=TOKENIZER, k=K, **row.how)
+        await box.aclose()
+        assert any(map(_endless, replay.requests))
+    assert box.capabilities.named_ids == 128
+
+
+@each_telling
+async def test_a_look_whether_names_disturb_that_is_cut_is_told_as_such(row: Row) -> None:
+    good, cut = row.stand_in(), row.stand_in(script=[97] * 64, cut_after=2)
+    async with replaying(lambda asked: (cut if _endless(asked) else good)(asked)) as replay:
+        with pytest.raises(UpstreamUnreachable):
+            await connect(replay.url, tokenizer=TOKENIZER, k=K, **row.how)
+
+
+def _endless(asked: Request) -> bool:
+    body = asked.body or {}
+    return bool(body.get("ignore_eos") or body.get("sampling_params", {}).get("ignore_eos"))
