@@ -23,6 +23,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 LONG = (
     "tests/offset_models/demo/pipeline/test_build.py",
     "tests/e2e/test_must_hold.py",
+    "tests/benchmarks/test_gpu.py",
     "tests/e2e/test_strength_zero.py",
     "tests/e2e/test_hidden_draws.py",
     "tests/e2e/test_processes.py",

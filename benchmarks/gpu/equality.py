@@ -28,7 +28,7 @@ PROMPT: Final = [(7 * i) % 1000 + 5 for i in range(64)]
 GIVEN: Final = [(31 * i) % 900 + 7 for i in range(12)]  # tokens behind the prompt, one step each
 LISTED: Final = 20
 QUESTIONS: Final = 16  # of each side
-TINY_QUESTIONS: Final = 2
+TINY_QUESTIONS: Final = 1
 AT_ONCE: Final = 8
 WAYS: Final[dict[str, SamplingParams]] = {
     "greedy": SamplingParams(max_tokens=48, temperature=0.0),

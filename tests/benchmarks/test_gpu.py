@@ -30,7 +30,7 @@ def test_every_part_runs_and_device_and_core_say_the_same(written):
     assert {"gpu_rows_1", "gpu_rows_4", "gpu_rows_t1_1", "gpu_rows_t1_4", "gpu_training_s_per_step"} <= set(figures)
     assert figures["gpu_logprob_error_float32"] < 1e-3
     assert 0 < figures["gpu_logprob_error_bfloat16"] < 2e-2
-    assert figures["gpu_same_greedy"] >= 0.75  # of four answers: batches of another size round otherwise
+    assert figures["gpu_same_greedy"] >= 0.5  # of two answers: batches of another size round otherwise
     assert found["settings"]["card"] == "no card"
 
 

@@ -181,7 +181,7 @@ async def test_sampled_tokens_are_distributed_as_the_core_s(script: tuple[int, .
         async with engine_of(decides=decides) as served:
             box, drawn = black_box(), np.zeros(VOCAB)
             params = SamplingParams(max_tokens=2, temperature=1.0)
-            for _ in range(60):
+            for _ in range(40):
                 for steps in await asyncio.gather(*(answer(served, params, scripted(box, *script)) for _ in range(8))):
                     drawn[steps[1].token_id] += 1
             counts.append(drawn)

@@ -14,7 +14,7 @@ from deltaserve.server.decoding.sampling import target
 from tests.support import reference
 from tests.support.statistics import ALARM, p_value
 
-SIZE, K, DRAWS, FEW = 12, 5, 100_000, 20_000
+SIZE, K, DRAWS, FEW = 12, 5, 40_000, 15_000
 
 
 def world(seed=3):
