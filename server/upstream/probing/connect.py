@@ -50,6 +50,7 @@ async def connect(
     return (await prober.connected(model))[0]
 
 
+_SPOILT_LOOKS: Final = 3  # with an answer that cannot be used, until it counts as another server; a whole look decides
 CACHE_IS_TOLD: Final[frozenset[Dialect]] = frozenset({"llamacpp"})  # by each request
 
 
@@ -100,12 +101,15 @@ class Prober:
     async def compared(self, facts: Capabilities, identity: Identity) -> Difference | None:
         """A look at little cost. Raises UpstreamError where the server does not answer."""
         limits = replace(self.limits or Limits(), attempts=1)  # whoever waits for the look tries again
-        transport = self._transport(limits)
+        transport, seen = self._transport(limits), None
         try:
-            pages = await detect(transport, facts.model, identity.pages.dialect)
-            return await compare(identity, self._box(transport, facts), self.tokenizer, pages)
-        except (MalformedTopK, UpstreamRefused, UncorrectableUpstream) as error:
-            return Difference(error.message.rstrip("."))
+            for _ in range(_SPOILT_LOOKS):
+                try:
+                    pages = await detect(transport, facts.model, identity.pages.dialect)
+                    return await compare(identity, self._box(transport, facts), self.tokenizer, pages)
+                except (MalformedTopK, UpstreamRefused, UncorrectableUpstream) as error:
+                    seen = Difference(error.message.rstrip("."))
+            return seen
         finally:
             await transport.aclose()
 

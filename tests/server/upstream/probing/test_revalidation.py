@@ -143,6 +143,30 @@ async def test_another_logprobs_mode_is_learned_and_obeyed(first: bool) -> None:
         assert [body["temperature"] for body in replay.bodies()] == [0.5 if first else 1.0]
 
 
+@pytest.mark.parametrize("spoilt", [1, 2, 3])
+async def test_a_look_with_an_answer_that_cannot_be_used_is_repeated_before_it_counts_as_another_server(
+    spoilt: int,
+) -> None:
+    fake, left = FakeUpstream("vllm"), spoilt
+
+    def spoil(choice: dict[str, Any]) -> None:
+        nonlocal left
+        if left and not choice["finish_reason"]:
+            left -= 1
+            choice["logprobs"]["top_logprobs"] = [None]
+
+    async with connected(fake) as (box, replay):
+        fake.odd = spoil
+        await restarted(box, replay)
+        if spoilt == 3:
+            with pytest.raises(UpstreamChanged, match="shape of its dialect"):
+                await box.ping()
+        else:
+            await box.ping()
+            assert len(await drafted(box)) == 2
+        assert not left
+
+
 async def test_a_smaller_limit_is_learned_and_obeyed() -> None:
     fake = FakeUpstream("vllm")
     async with connected(fake) as (box, replay):
