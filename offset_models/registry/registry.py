@@ -6,37 +6,27 @@ file and the audit log, then made visible by one assignment. It is completed eve
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import JsonValue
 
-from deltaserve.errors import BadRequest, Conflict, CorruptState, DeltaserveError, ModelNotFound, Unavailable
+from deltaserve.errors import BadRequest, Conflict, ModelNotFound, Unavailable
 from deltaserve.offset_models.engine.off_loop import in_thread, tell
+from deltaserve.offset_models.registry.attempts import MAX_SHOWN, Attempts, reason_of
 from deltaserve.offset_models.registry.audit import LOCAL, Actor, AuditPages, Event
 from deltaserve.offset_models.registry.builder import VersionBuilder
 from deltaserve.offset_models.registry.catalogue import Catalogue
 from deltaserve.offset_models.registry.journal import Journal, Writes
-from deltaserve.offset_models.registry.state import RegistryState, VersionSpec
+from deltaserve.offset_models.registry.restoring import restored
+from deltaserve.offset_models.registry.state import VersionSpec
 from deltaserve.offset_models.registry.version import Version
 from deltaserve.offset_models.registry.weights import WeightsPool
 
 T = TypeVar("T")
 Edit = Callable[[Catalogue], Catalogue]
 MAX_VERSIONS: Final = 16  # loaded at a time
-MAX_ATTEMPTS: Final = 64  # failed loads that are remembered
-MAX_SHOWN: Final = 200  # characters of an unknown name that an error or the log repeats
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A load that runs or failed; it answers no request."""
-
-    name: str
-    state: Literal["loading", "failed"]
-    digest: str | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +63,7 @@ class Registry:
         self._max_versions = max_versions
         self._catalogue = Catalogue()
         self._draining: dict[Version, None] = {}
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts = Attempts()
         self._load_lock = asyncio.Lock()
         self._swap_lock = asyncio.Lock()
         self._running: set[asyncio.Task[Any]] = set()
@@ -122,7 +112,7 @@ class Registry:
     def describe(self) -> list[dict[str, Any]]:
         """Every version, then every load that runs or failed, as plain JSON types."""
         versions = [*self._catalogue.all(), *self._draining]
-        return [v.describe(self.state_of(v)) for v in versions] + [asdict(a) for a in self._attempts.values()]
+        return [v.describe(self.state_of(v)) for v in versions] + self._attempts.describe()
 
     def state_of(self, version: Version) -> Literal["active", "ready", "draining"]:
         if version is self._catalogue.active:
@@ -200,19 +190,19 @@ class Registry:
 
     async def prepare(self, spec: VersionSpec) -> Version:
         """Load what `spec` needs; it stays loaded until the version is retired. Raises BadCheckpoint, listed too."""
-        self._remember(Attempt(spec.name, "loading", spec.digest))
+        self._attempts.begun(spec.name, spec.digest)
         try:
             async with self._load_lock:
                 version = await self._builder.build(spec)
         except Exception as error:
-            self._remember(Attempt(spec.name, "failed", spec.digest, _reason(error)))
+            self._attempts.failed(spec.name, spec.digest, reason_of(error))
             raise
-        self._attempts.pop(spec.name, None)
+        self._attempts.over(spec.name)
         return version
 
     def failures(self) -> dict[str, str]:
         """Why loads failed that nobody has repeated or taken away: name → reason."""
-        return {one.name: one.reason or "" for one in self._attempts.values() if one.state == "failed"}
+        return self._attempts.failures()
 
     # Start and end
 
@@ -225,7 +215,7 @@ class Registry:
         if state is None:
             await self._journal.begin()
         if state is not None and state.versions:
-            await self._restore(state)
+            self._catalogue = await restored(state, self._builder, self._journal, self._attempts)
         elif path is not None:
             manifest = await self._builder.manifest(path)
             await self.load(manifest.name, path, strength=strength, activate=True)
@@ -254,7 +244,7 @@ class Registry:
             spec = await self._builder.spec_of(name, path, strength)
             existing = self._existing(self._catalogue, spec)
             if existing is None:
-                self._remember(Attempt(spec.name, "loading", spec.digest))
+                self._attempts.begun(spec.name, spec.digest)
                 accepted()
                 async with self._load_lock:  # a load that came first may have been the same one
                     existing = self._existing(self._catalogue, spec)
@@ -262,9 +252,9 @@ class Registry:
             else:
                 version = existing
         except Exception as error:
-            self._remember(Attempt(name[:MAX_SHOWN], "failed", reason=_reason(error)))
+            self._attempts.failed(name[:MAX_SHOWN], None, reason_of(error))
             raise
-        self._attempts.pop(name, None)
+        self._attempts.over(name)
         if activate and existing is not None:
             await self._commit("activate", actor, lambda now: now.activated(name), name)
         return version
@@ -296,9 +286,8 @@ class Registry:
         return version
 
     async def _unload(self, name: str, actor: Actor) -> None:
-        attempt = self._attempts.get(name)
-        if name not in self._catalogue.versions and attempt is not None and attempt.state == "failed":
-            del self._attempts[name]
+        if name not in self._catalogue.versions and name in self._attempts.failures():
+            self._attempts.over(name)
             return
         await self._commit("unload", actor, lambda now: now.without(name), name)
 
@@ -377,46 +366,6 @@ class Registry:
             raise Unavailable("No offset is active.")
         return Change(new.active, old.active.name if old.active else None)
 
-    async def _restore(self, state: RegistryState) -> None:
-        """The catalogue that was saved. What cannot be loaded is reported; for the active version that is fatal."""
-        restored = Catalogue()
-        for spec in state.versions:
-            version = await self._rebuild(spec, required=spec.name == state.active)
-            restored = restored if version is None else restored.with_version(version)
-        if state.active is not None:
-            if state.active not in restored.versions:
-                raise CorruptState("The state file names an active offset that is not among its versions.")
-            restored = replace(restored, active=restored.versions[state.active])
-        if state.previous is not None:
-            same = restored.versions.get(state.previous.name)
-            if same is None or same.spec.parts != state.previous.parts or same.strength != state.previous.strength:
-                same = await self._rebuild(state.previous, required=False)
-            restored = replace(restored, previous=same)
-        # A crash may have come between state and audit log: this line says what answers from here on.
-        active = restored.active
-        event = Event("restart", active.name if active else "", active.digest if active else None, LOCAL, "ok")
-        await self._journal.record(event)
-        self._catalogue = restored
-
-    async def _rebuild(self, spec: VersionSpec, *, required: bool) -> Version | None:
-        spec = self._builder.restored(spec)
-        try:
-            version = await self._builder.build(spec)
-        except DeltaserveError as error:
-            self._remember(Attempt(spec.name, "failed", spec.digest, error.message))
-            await self._journal.record(Event("restore", spec.name, spec.digest, LOCAL, "failed", error.message))
-            if required:
-                raise
-            return None
-        await self._journal.record(Event("restore", spec.name, spec.digest, LOCAL, "ok"))
-        return version
-
-    def _remember(self, attempt: Attempt) -> None:
-        self._attempts.pop(attempt.name, None)
-        self._attempts[attempt.name] = attempt
-        while len(self._attempts) > MAX_ATTEMPTS:
-            del self._attempts[next(iter(self._attempts))]
-
     async def _complete(self, action: str, name: str, actor: Actor, work: Coroutine[Any, Any, T]) -> T:
         """Run to the end even when the caller is cancelled. Failures are audited."""
         return await self._to_its_end(self._audited(action, name, actor, work))
@@ -425,7 +374,7 @@ class Registry:
         try:
             return await work
         except Exception as error:
-            event = Event(action, name[:MAX_SHOWN], None, actor, "failed", _reason(error))
+            event = Event(action, name[:MAX_SHOWN], None, actor, "failed", reason_of(error))
             await self._to_its_end(self._journal.record(event))
             raise
 
@@ -434,7 +383,3 @@ class Registry:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
-
-
-def _reason(error: Exception) -> str:
-    return error.message if isinstance(error, DeltaserveError) else f"A defect: {type(error).__name__}."
