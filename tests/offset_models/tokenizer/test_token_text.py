@@ -94,7 +94,6 @@ def plain(text: str) -> str:
     return text.replace("▁", " ")
 
 
-@settings(max_examples=150, deadline=None)
 @given(text=MIXED)
 def test_a_text_comes_back_from_its_ids(tokenizer: Tokenizer, text: str) -> None:
     if tokenizer.encode(" a") == tokenizer.encode("a"):  # it does not tell a text from one with a space before it
@@ -107,7 +106,6 @@ def test_a_text_comes_back_from_its_ids(tokenizer: Tokenizer, text: str) -> None
     assert raw in (said, " " + said)  # some encodings put a space before a text
 
 
-@settings(max_examples=150, deadline=None)
 @given(text=MIXED, at=st.integers(0, 60))
 def test_prompt_and_answer_are_one_text_wherever_it_is_cut(tokenizer: Tokenizer, text: str, at: int) -> None:
     """Also inside a character, which the answer then shows as a whole."""

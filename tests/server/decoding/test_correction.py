@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deltaserve.errors import OffsetUnavailable
@@ -73,7 +73,6 @@ def assert_same(found, expected):
 
 
 @given(worlds(), st.sampled_from(["impute", "truncate"]))
-@settings(max_examples=150, deadline=None)
 def test_corrected_distribution_equals_the_full_vocabulary_reference(world, policy):
     expected, tail_mass = reference.weights(world.top, world.base, world.offset, policy)
     corrected = correct(world.proposal, world.row, policy)
@@ -85,7 +84,6 @@ def test_corrected_distribution_equals_the_full_vocabulary_reference(world, poli
 
 
 @given(worlds(), st.data())
-@settings(max_examples=150, deadline=None)
 def test_making_unlisted_ids_explicit_leaves_the_distribution_unchanged(world, data):
     extra = data.draw(st.sets(st.integers(0, world.size - 1), max_size=world.size))
     plain = correct(world.proposal, world.row)
@@ -104,7 +102,6 @@ def test_making_unlisted_ids_explicit_leaves_the_distribution_unchanged(world, d
 
 
 @given(worlds())
-@settings(max_examples=150, deadline=None)
 def test_greedy_choice_is_the_reference_argmax(world):
     expected, _ = reference.weights(world.top, world.base, world.offset, "impute")
     if max(expected) == -math.inf:
@@ -114,7 +111,6 @@ def test_greedy_choice_is_the_reference_argmax(world):
 
 
 @given(worlds())
-@settings(max_examples=150, deadline=None)
 def test_certificate_equals_its_formula_and_a_certified_step_is_the_full_vocabulary_argmax(world):
     corrected = correct(world.proposal, world.row)
     goal = target(corrected, GREEDY, History(GREEDY, ()))
@@ -128,7 +124,6 @@ def test_certificate_equals_its_formula_and_a_certified_step_is_the_full_vocabul
 
 
 @given(worlds())
-@settings(max_examples=150, deadline=None)
 def test_strength_zero_keeps_the_black_box_choice(world):
     row = NumpyRow(np.array(world.base), np.zeros(world.size))
     if world.base[world.proposal.token_id] == -math.inf:
@@ -138,7 +133,6 @@ def test_strength_zero_keeps_the_black_box_choice(world):
 
 
 @given(worlds())
-@settings(max_examples=150, deadline=None)
 def test_single_precision_rows_agree_with_double_precision(world):
     if min(x for x in world.base if x > -math.inf) < -80 or max(map(abs, world.offset)) > 80:
         return
@@ -150,7 +144,6 @@ def test_single_precision_rows_agree_with_double_precision(world):
 
 
 @given(worlds(), st.integers(1, 30))
-@settings(max_examples=150, deadline=None)
 def test_most_probable_ids_are_those_of_the_reference(world, n):
     expected, _ = reference.weights(world.top, world.base, world.offset, "impute")
     if max(expected) == -math.inf:
@@ -170,7 +163,6 @@ def test_a_swallowed_position_without_a_list_is_drawn_from_the_pair_alone():
 
 
 @given(worlds(), st.data())
-@settings(max_examples=150, deadline=None)
 def test_a_certified_step_is_the_full_vocabulary_argmax_whatever_the_list_does_not_name(world, data):
     unnamed = data.draw(st.sets(st.integers(0, world.proposal.top_ids.size - 1), min_size=1))
     kept = [at for at in range(world.proposal.top_ids.size) if at not in unnamed]
@@ -210,7 +202,6 @@ def test_a_list_that_leaves_out_more_than_the_others_could_have_is_a_distributio
 
 
 @given(worlds(), st.sampled_from([0, 1]))
-@settings(max_examples=150, deadline=None)
 def test_strength_zero_gives_the_black_box_number_of_every_listed_token(world, beside):
     """With a token beside the list too, where one is given and not drawn."""
     if world.padded:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deltaserve.server.decoding.correction import correct
@@ -63,7 +63,6 @@ def reference_target(row, top, params, guard, output):
     temperature=st.sampled_from([0.5, 1.0, 2.0]),
     bias=st.dictionaries(st.integers(0, SIZE - 1), st.floats(-9, 9), max_size=3),
 )
-@settings(max_examples=150, deadline=None)
 def test_a_guarded_target_equals_the_reference_chain_with_narrower_parameters(
     seed, k, kl, floor, cap, unbiased, temperature, bias
 ):
