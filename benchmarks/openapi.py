@@ -104,7 +104,7 @@ def _defects(metrics: dict[str, float]) -> float:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, default=400, help="of each operation, in each phase, at most")
+    parser.add_argument("--examples", type=int, default=450, help="of each operation, in each phase, at most")
     parser.add_argument("--least", type=int, default=10_000, help="cases without which the run does not count")
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
