@@ -1,6 +1,6 @@
 """Every route of the served OpenAPI document, asked by schemathesis what it takes and what it does not take.
 
-python -m benchmarks.openapi [--examples 400] [--seed 1]
+python -m benchmarks.openapi [--examples 450] [--seed 1]
 
 A real server with the demo's offset, in front of the embedded black box; its admin routes are open to schemathesis. A
 server error, a status, a content type or a body that the document does not know is a failure, and the exit status is
