@@ -14,6 +14,7 @@ import pytest
 from deltaserve.errors import BadCheckpoint, BadRequest, StateFolderUnusable, UncorrectableUpstream
 from deltaserve.server.opening import _max_len
 from deltaserve.server.settings import Settings
+from deltaserve.server.telemetry import LOGGER
 from deltaserve.server.wiring import connect_upstream, open_registry
 from tests.support.blackbox import make_model
 from tests.support.fake_upstream import FakeUpstream
@@ -130,6 +131,7 @@ async def test_a_prefix_cache_that_cannot_be_left_alone_is_no_start(tmp_path: Pa
 
 async def test_names_that_nobody_tells_are_said_to_be_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     registry: Any = Unserved()
+    caplog.set_level("WARNING", LOGGER)  # a server that ran in this process may have left another one
     for setting, said in (("off", False), ("always", True)):
         caplog.clear()
         async with replaying(FakeUpstream("llamacpp")) as replay:
