@@ -39,7 +39,8 @@ def collect(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Its model name; default: the only one it lists.")] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder with the pair's tokenizer: the base model's.")
+        Path | None,
+        typer.Option(file_okay=False, help="Folder with the black box's tokenizer: mostly the base model's."),
     ] = None,
     k: Annotated[int, typer.Option(min=1, help="How many alternatives to ask for at each position.")] = 20,
     answer_tokens: Annotated[
@@ -73,7 +74,10 @@ def collect(
         return
     address = shared.upstream_address(upstream, upstream_key)
     if tokenizer is None:
-        raise Stop("Give --tokenizer, the folder of the pair's base model.", Status.USAGE)
+        raise Stop(
+            "Give --tokenizer, the folder of the black box's tokenizer: mostly that of the pair's base model.",
+            Status.USAGE,
+        )
     rows = options.sources(forget, retain, generic, refusals, skip_bad, paraphrases)
 
     from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer

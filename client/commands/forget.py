@@ -37,6 +37,7 @@ ABOUT: Final = MappingProxyType(  # where nothing else is named
 def forget(
     name: Annotated[str, typer.Option(help="The offset's name; its checkpoint's folder is called so too.")],
     base: options.Base,
+    upstream_tokenizer: options.UpstreamTokenizer = None,
     about: Annotated[
         str | None, typer.Option(help="Whom or what to forget, by its name: rows are made of what the black box says.")
     ] = None,
@@ -156,7 +157,9 @@ def forget(
             options.held_out(held_out_forget, held_out_retain, refusals, skip_bad),
         )
     else:
-        rows = prepared(request_of(about, kind, context, calls, settings.seed), source, base, work)
+        rows = prepared(
+            request_of(about, kind, context, calls, settings.seed), source, upstream_tokenizer or base, work
+        )
         if review:
             say_review(rows, as_json)
             return
@@ -176,6 +179,7 @@ def forget(
         questions=questions,
         answer_tokens=answer_tokens,
         device=device,
+        upstream_tokenizer=upstream_tokenizer,
         minutes=minutes,
     )
     result = _make(plan, tensorboard)
@@ -216,6 +220,7 @@ def _attacked(suite: "Suite", plan: "Plan", upstream: Address, minutes: float, c
     from deltaserve.client.console.interrupts import until_stopped
     from deltaserve.client.evaluation.short_attack import Serving, attacked, bounded
 
-    serving = Serving(plan.out, plan.base, upstream, plan.source.model, plan.source.k, plan.device)
+    source = plan.source
+    serving = Serving(plan.out, plan.base, upstream, source.model, source.k, plan.device, plan.upstream_tokenizer)
     with Progress() as progress:
         return until_stopped(lambda: attacked(serving, suite, plan.work, progress, bounded(minutes, calls)))

@@ -15,6 +15,7 @@ from deltaserve.client.console.terminal import Status, Stop, new_app, note, quie
 if TYPE_CHECKING:
     from deltaserve.offset_models.training.collecting.collected import Collected
     from deltaserve.offset_models.training.learning.run_folder import RunFolder
+    from deltaserve.offset_models.training.rows.dataset import Data
     from deltaserve.offset_models.training.stages import Trained
 
 app = new_app()
@@ -37,6 +38,7 @@ def train(
     held_out_forget: options.HeldForget = None,
     held_out_retain: options.HeldRetain = None,
     held_out_cache: HeldCache = None,
+    upstream_tokenizer: options.UpstreamTokenizer = None,
     refusals: options.Refusals = None,
     paraphrases: options.Paraphrases = True,
     skip_bad: options.SkipBad = False,
@@ -56,6 +58,7 @@ def train(
     quiet()
     from deltaserve.offset_models.progress.progress import Progress
     from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+    from deltaserve.offset_models.training.bridging.reading import bridged_reading
     from deltaserve.offset_models.training.collecting.collected import read_collected
     from deltaserve.offset_models.training.learning.fabric import Fabric
     from deltaserve.offset_models.training.learning.reporting import all_reports, step_report
@@ -67,21 +70,25 @@ def train(
     settings = options.read_settings(values, option, target)
     rows = options.sources(forget, retain, generic, refusals, skip_bad, paraphrases)
     judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
-    tokenizer = Tokenizer.load(base)
+    tokenizer = Tokenizer.load(upstream_tokenizer or base)
+    every: list[Data] = []
 
     def read(given: options.Sources, folder: Path, alone: bool) -> "Collected":
         answers = options.answers_needed(settings, judged=judged is None) if not alone else "reference"
-        return read_collected(folder, given.data(answers, 1), tokenizer, skip_bad=skip_bad)
+        every.append(given.data(answers, 1))
+        return read_collected(folder, every[-1], tokenizer, skip_bad=skip_bad)
 
     held = None if judged is None else read(judged, held_out_cache or cache, alone=True)
     data = training_data(read(rows, cache, alone=False), held, settings, tokenizer)
+    reading = bridged_reading(upstream_tokenizer, base, every, out)
     fabric = Fabric.find(device)
     with ExitStack() as stack:
         bar = stack.enter_context(Progress(visible=fabric.main))
         reports = [step_report(stack.enter_context(bar.stage("train", settings.steps)))]
         if tensorboard is not None and fabric.main:
             reports.append(stack.enter_context(event_files(tensorboard, first_step(out))))
-        trained = train_offset(base, data, settings, RunFolder(out), fabric, all_reports(*reports))
+        told = all_reports(*reports)
+        trained = train_offset(base, data, settings, RunFolder(out), fabric, told, reading=reading)
     if fabric.main:
         finish(trained, RunFolder(out), base, plot, as_json)
 

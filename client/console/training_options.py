@@ -34,6 +34,14 @@ Refusals = Annotated[
 Paraphrases = Annotated[bool, typer.Option(help="Take the rows' paraphrases as well.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows out instead of stopping.")]
 Base = Annotated[Path, typer.Option(file_okay=False, help="Folder of the small model that the pair shares.")]
+UpstreamTokenizer = Annotated[
+    Path | None,
+    typer.Option(
+        "--upstream-tokenizer",
+        file_okay=False,
+        help="Folder of the black box's tokenizer, where the base has another one (docs/bridge.md).",
+    ),
+]
 OptionValues = Annotated[
     list[str] | None,
     typer.Option("--option", help="NAME=VALUE of the objective: beta, gamma, rpo_alpha; may come several times."),

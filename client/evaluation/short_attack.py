@@ -42,6 +42,7 @@ class Serving:
     model: str = ""  # empty: the only one that the black box lists
     k: int = 20
     device: str = "auto"
+    upstream_tokenizer: Path | None = None  # folder of the black box's, where it is not the base's
 
     def options(self, port: int, state: str) -> list[str]:
         """Of `deltaserve serve`."""
@@ -49,6 +50,7 @@ class Serving:
             "upstream-url": self.upstream.root,
             "upstream-model": self.model,
             "upstream-k": self.k,
+            "upstream-tokenizer": self.upstream_tokenizer or "",
             "offsets-root": self.checkpoint.parent,
             "offset": self.checkpoint.name,
             "base": self.base,

@@ -86,15 +86,18 @@ class Prepared:
         return Data(rows[0], rows[1], read_refusals(), answers, longest)
 
 
-def prepared(request: "Request", source: "Source", base: Path, work: Path) -> Prepared:
-    """Asks the black box for what is missing. Raises DeltaserveError; what was answered is kept."""
+def prepared(request: "Request", source: "Source", tokenizer: Path, work: Path) -> Prepared:
+    """Asks the black box, whose tokenizer lies in that folder, for what is missing.
+
+    Raises DeltaserveError; what was answered is kept.
+    """
     from deltaserve.offset_models.progress.progress import Progress
     from deltaserve.offset_models.targets.request.preparing import prepare
     from deltaserve.offset_models.targets.request.rows_folder import RowsFolder
 
     folder = RowsFolder(work / "rows")
     with Progress(visible=True) as bar:
-        record = asyncio.run(prepare(request, source, base, work, bar, note))
+        record = asyncio.run(prepare(request, source, tokenizer, work, bar, note))
     for sentence in record.notes:
         note(sentence)
     return Prepared(folder, folder.read())

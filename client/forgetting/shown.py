@@ -53,6 +53,7 @@ def serving_options(plan: "Plan", manifest: "Manifest") -> str:
     root = plan.out.parent
     given = {"--upstream-url": plan.source.url, "--offsets-root": _path(root), "--offset": plan.out.name}
     given |= {"--upstream-model": plan.source.model} if plan.source.model else {}
+    given |= {} if plan.upstream_tokenizer is None else {"--upstream-tokenizer": _path(plan.upstream_tokenizer)}
     given |= {"--upstream-k": str(plan.source.k)} if plan.source.k != DEFAULT_K else {}
     if manifest.base is not None and manifest.base.path is None:
         given["--base"] = _path(plan.base)

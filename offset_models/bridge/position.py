@@ -46,12 +46,12 @@ class Position:
         """These bytes were emitted. Raises NoOffset where the pair cannot write them, or too many ways stay open."""
         self.unsettled += text
         self._settle()
-        if len(self._open()) > _MOST_OPEN:
+        if len(self.ways()) > _MOST_OPEN:
             raise NoOffset(MANY_WAYS)
 
     def missing(self) -> list[Path]:
         """The open nodes that lack their rows, the longest first."""
-        paths = {node.path for node in self._open()}.difference(self.rows)
+        paths = {node.path for node in self.ways()}.difference(self.rows)
         return sorted(paths, key=lambda path: (-len(path), path))
 
     def told(self, text: bytes, slack: float = 0.0, rough: float | None = None) -> Known:
@@ -61,7 +61,7 @@ class Position:
         goes on behind the open nodes.
         """
         told = known(self.tree, self.rows, self._tail, self._begun(), text, slack, rough)
-        if told.open or told.least.any() or (forced := self._forced(self.unsettled + text)) is None:
+        if told.open or told.least.any() or (forced := self.forced(self.unsettled + text)) is None:
             return told
         lacking = next((forced[:depth] for depth in range(len(forced)) if forced[:depth] not in self.rows), None)
         mass = path_mass(self.tree, self.rows, forced if lacking is None else lacking).numpy()
@@ -90,7 +90,7 @@ class Position:
                     path_mass(self.tree, self.rows, node.path).numpy(),
                     following(self.tree.vocabulary, node.rest),
                 )
-                for node in self._open()
+                for node in self.ways()
             ]
         return self._known_begun
 
@@ -98,7 +98,7 @@ class Position:
         """With their rows. Raises KeyError where one is missing."""
         return [
             OpenNode(path_mass(self.tree, self.rows, node.path), node.rest, self.rows[node.path])
-            for node in self._open()
+            for node in self.ways()
         ]
 
     def reach(self, text: bytes = b"") -> Tensor:
@@ -106,7 +106,7 @@ class Position:
 
         Of bytes that the tree cannot cover it is the probability of the tokens that they are by themselves.
         """
-        forced = self._forced(self.unsettled + text)
+        forced = self.forced(self.unsettled + text)
         if forced is not None:
             return path_mass(self.tree, self.rows, forced)
         return begins_with(self.tree, self.rows, self._tail, self.unsettled + text, told=True)
@@ -120,22 +120,22 @@ class Position:
         """What the tree needs to know of the settled tokens."""
         return self.tree.neighbours.reach(tuple(self.settled[self.begun :][-_LOOK_BACK:]))
 
-    def _forced(self, text: bytes) -> Path | None:
+    def forced(self, text: bytes) -> Path | None:
         """The tokens of bytes that the tokenizer writes otherwise behind what is settled; None where it does not."""
-        if next(iter(self._nodes(text)), None) is not None:
+        if next(iter(self.nodes(text)), None) is not None:
             return None
         written = self.encode(text)
         if written is None or b"".join(map(self.tree.vocabulary.spelling, written)) != text:
             return None
         return tuple(written)
 
-    def _nodes(self, text: bytes) -> Iterable[Node]:
+    def nodes(self, text: bytes) -> Iterable[Node]:
         return self.tree.nodes(self._tail, text)
 
-    def _open(self) -> list[Node]:
+    def ways(self) -> list[Node]:
         """The nodes of t, and the paths that spell it."""
         if self._known_open is None:
-            nodes = list(self._nodes(self.unsettled)) if self.unsettled else []
+            nodes = list(self.nodes(self.unsettled)) if self.unsettled else []
             whole = self.tree.whole(self._tail, self.unsettled)
             self._known_open = nodes + [Node(path, b"") for path in whole]
         return self._known_open
@@ -145,7 +145,7 @@ class Position:
 
     def _settle(self) -> None:
         self._changed()
-        if not self._open():
+        if not self.ways():
             self._break()
         while (token_id := self._certain()) is not None:
             self.settled.append(token_id)
@@ -157,7 +157,7 @@ class Position:
     def shed(self) -> None:
         """Drops what only candidates needed."""
         self.reading = None
-        still = {node.path for node in self._open()}
+        still = {node.path for node in self.ways()}
         self.rows = {path: row for path, row in self.rows.items() if path in still}
 
     def _certain(self) -> int | None:
@@ -165,12 +165,12 @@ class Position:
         first, end = self.tree.vocabulary.interval(self.unsettled)
         if end > first:
             return None  # a longer token may come instead
-        begun = {node.path[0] for node in self._open() if node.path}
+        begun = {node.path[0] for node in self.ways() if node.path}
         return begun.pop() if len(begun) == 1 else None
 
     def _break(self) -> None:
         """The bytes came in a way that the tokenizer would not write: it goes on behind how it writes them itself."""
-        written = self._forced(self.unsettled)
+        written = self.forced(self.unsettled)
         if written is None:
             raise NoOffset(UNWRITABLE)
         self.settled.extend(written)

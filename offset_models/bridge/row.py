@@ -54,16 +54,23 @@ class Reader:
     """Reads the black box's vocabulary from open nodes."""
 
     def __init__(self, box: ByteVocabulary, pair: ByteVocabulary, tables: IntervalTables, ends: Sequence[int]) -> None:
-        """`ends`: the black box's ids that end an answer."""
-        self.box, self.pair = box, pair
-        self.size = len(box.spellings)
+        """`ends`: the black box's ids that end an answer. What is read lies on the device of the tables."""
+        self.box, self.pair, self._tables = box, pair, tables
+        self.size, self._device = len(box.spellings), tables.first.device
         self._first, self._end = tables.first.long(), tables.end.long()
         self._single = self._end - self._first == 1
         self._child = (tables.parent >= 0).nonzero()[:, 0]
         self._parent = tables.parent[self._child].long()
         self.ends = list(ends)
-        self._ends = torch.tensor(self.ends, dtype=torch.long)
-        self._behind = lru_cache(64)(self._pieces)
+        self._ends = torch.tensor(self.ends, dtype=torch.long, device=self._device)
+        self.behind = lru_cache(1024)(self._pieces)
+
+    def on(self, device: torch.device) -> "Reader":
+        """The same one on another device."""
+        tables = IntervalTables(
+            *(each.to(device) for each in (self._tables.first, self._tables.end, self._tables.parent))
+        )
+        return Reader(self.box, self.pair, tables, self.ends)
 
     def read(self, nodes: Sequence[OpenNode], masked: Sequence[int] = ()) -> Reading:
         """`masked`: ids that the black box's tokenizer does not have."""
@@ -74,13 +81,13 @@ class Reader:
 
     def reach(self, nodes: Sequence[OpenNode]) -> Tensor:
         """What the open nodes tell of P(t + bytes(v)) for every id v of the black box, [members, V]; ends included."""
-        total = torch.zeros(len(nodes[0].mass), self.size, dtype=torch.float64)
+        total = torch.zeros(len(nodes[0].mass), self.size, dtype=torch.float64, device=self._device)
         for node in nodes:
             if node.rest:
-                ids, places = self._behind(node.rest)
+                ids, places = self.behind(node.rest)
                 total.index_add_(1, ids, node.row.probabilities[:, places] * node.mass[:, None])
             else:
-                total += self._by_interval(node.row.probabilities) * node.mass[:, None]
+                total += self.by_interval(node.row.probabilities) * node.mass[:, None]
         total[:, self._ends] = _ending(nodes)[:, None]
         return total
 
@@ -92,7 +99,7 @@ class Reader:
         mass.clamp_(min=0.0)
         return (mass / mass.sum().clamp(min=TINY)).log().clamp_(min=UNTOLD)
 
-    def _by_interval(self, probabilities: Tensor) -> Tensor:
+    def by_interval(self, probabilities: Tensor) -> Tensor:
         """Σ of each id's interval, [members, V]. Intervals of one token are not subtracted: they keep all digits."""
         sums = torch.nn.functional.pad(probabilities.cumsum(-1), (1, 0))
         masses = (sums[:, self._end] - sums[:, self._first]).clamp_(min=0.0)
@@ -102,9 +109,8 @@ class Reader:
     def _pieces(self, rest: bytes) -> tuple[Tensor, Tensor]:
         """(id, place) of every token of the pair that begins with the rest and then with that id's bytes."""
         found = list(self._piece_pairs(rest))
-        return torch.tensor([i for i, _ in found], dtype=torch.long), torch.tensor(
-            [place for _, place in found], dtype=torch.long
-        )
+        ids, places = torch.tensor(found, dtype=torch.long, device=self._device).reshape(-1, 2).unbind(1)
+        return ids, places
 
     def _piece_pairs(self, rest: bytes) -> Iterator[tuple[int, int]]:
         first, end = self.pair.interval(rest)

@@ -60,6 +60,7 @@ class TrainingSummary(_Part):
     forget_sequences: int | None = Field(default=None, ge=0)
     retain_sequences: int | None = Field(default=None, ge=0)
     upstream_model: str | None = Field(default=None, max_length=256)  # the black box the top-k was collected from
+    upstream_tokenizer: Sha256 | None = None  # fingerprint of its ids, where the pair's tokenizer is another one
     top_k: int | None = Field(default=None, ge=1)
     seed: int | None = None
     duration_s: float | None = Field(default=None, ge=0)

@@ -16,6 +16,7 @@ from deltaserve.offset_models.metrics.overlap import overlap
 from deltaserve.offset_models.registry.registry import Registry
 from deltaserve.offset_models.registry.version import Version
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.bridging.prompts import OtherTokenizer
 from deltaserve.offset_models.training.collecting.source import Source, retried
 from deltaserve.offset_models.training.rows.scored import Scored
 from deltaserve.server.decoding.decoder import decode
@@ -41,6 +42,7 @@ class ServedCheckpoint:
     backends: Backends
     max_tokens: int
     context: int  # tokens of prompt and answer that all three models can hold
+    box: OtherTokenizer | None = None  # the black box's, where it is not the pair's
 
     async def before(self, prompts: Sequence[Sequence[int]], advance: Callable[[], object]) -> list[str]:
         """The black box's own answers."""
@@ -54,17 +56,24 @@ class ServedCheckpoint:
 
     async def _corrected(self, ids: Sequence[int]) -> Sequence[int]:
         params = SamplingParams(max_tokens=min(self.max_tokens, self.context - len(ids)), temperature=0.0)
-        async with self.backends.stream(self.version, ids, params) as stream:
+        own = None if self.box is None else self.box.prompts.get(tuple(ids))
+        async with self.backends.stream(self.version, ids, params, pair_prompt=own) as stream:
             return [step.token_id async for step in decode(stream, UpstreamSource(self.backends.upstream))]
 
 
 @asynccontextmanager
 async def serving(
-    root: Path, names: Sequence[str], base: Path, source: Source, max_tokens: int, device: str = "cpu"
+    root: Path,
+    names: Sequence[str],
+    base: Path,
+    source: Source,
+    max_tokens: int,
+    device: str = "cpu",
+    box: OtherTokenizer | None = None,
 ) -> AsyncIterator[ServedCheckpoint]:
     """Load checkpoints under `root` as the server would, their sum if there are several, and connect to the black box.
 
-    Raises BadCheckpoint, UncorrectableUpstream, UpstreamError.
+    `box`: its tokenizer, where it is not the pair's. Raises BadCheckpoint, UncorrectableUpstream, UpstreamError.
     """
     settings = EngineSettings(
         max_streams=STREAMS * len(names),  # a sum takes a slot for each part
@@ -73,9 +82,10 @@ async def serving(
         device=device,
         dtype=default_dtype(device),
     )
-    async with open_versions(settings, root, base=base, served=source.model) as registry:
+    tokenizer = None if box is None else box.folder
+    async with open_versions(settings, root, base=base, served=source.model, tokenizer=tokenizer) as registry:
         version = await _loaded(registry, names)
-        box = await connect(
+        upstream = await connect(
             source.url,
             tokenizer=version.tokenizer,
             model=source.model or None,
@@ -85,12 +95,11 @@ async def serving(
             prefix_cache=source.prefix_cache,
         )
         try:
-            context = min(context_of(base), box.capabilities.max_context or sys.maxsize)
-            yield ServedCheckpoint(
-                version, Backends(sole(box), LocalRegistry(registry), source.model), max_tokens, context
-            )
+            context = min(context_of(base), upstream.capabilities.max_context or sys.maxsize)
+            backends = Backends(sole(upstream), LocalRegistry(registry), source.model)
+            yield ServedCheckpoint(version, backends, max_tokens, context, box)
         finally:
-            await box.aclose()
+            await upstream.aclose()
 
 
 def rouge_l_recall(answers: Sequence[str], references: Sequence[str]) -> float:

@@ -21,6 +21,7 @@ from deltaserve.offset_models.training.answers import (
     rouge_l_recall,
     serving,
 )
+from deltaserve.offset_models.training.bridging.prompts import OtherTokenizer
 from deltaserve.offset_models.training.collecting.source import Source
 from deltaserve.offset_models.training.learning.batches import TrainingData
 from deltaserve.offset_models.training.learning.calibration import Candidate, best, served_by
@@ -43,6 +44,7 @@ class HeldOutQuestions:
     max_tokens: int
     device: str
     progress: Stages
+    box: OtherTokenizer | None = None
 
     @property
     def identity(self) -> list[Any]:
@@ -142,7 +144,7 @@ class _AnswerRounds:
         packing = replace(self.packing, strength=settings.served_strength, gate_nats=candidate.gate_nats)
         packed = write_candidate(packing, weights, self.folder, full=settings.full)
         where = (packed.parent, [packed.name], packing.base, asking.source, asking.max_tokens, asking.device)
-        async with serving(*where) as served:
+        async with serving(*where, asking.box) as served:
             if answered is None:
                 answered = self._kept(AnswerRecalls(await asking.black_box(served), {}))
                 if self._settled(answered, candidate):

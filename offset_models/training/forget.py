@@ -20,19 +20,22 @@ from deltaserve.offset_models.files.safe_files import write_atomically
 from deltaserve.offset_models.progress.progress import Stages
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.answers import context_of, serving
+from deltaserve.offset_models.training.bridging.prompts import OtherTokenizer
+from deltaserve.offset_models.training.bridging.reading import BridgedReading, bridged_reading
 from deltaserve.offset_models.training.collecting.collected import Collected, read_collected
-from deltaserve.offset_models.training.collecting.folder import Collection
 from deltaserve.offset_models.training.collecting.job import Forecast, Job, collect
 from deltaserve.offset_models.training.collecting.source import Source
 from deltaserve.offset_models.training.finalists import HeldOutQuestions, by_answers
 from deltaserve.offset_models.training.learning.batches import TrainingData, spread
 from deltaserve.offset_models.training.learning.fabric import Fabric
+from deltaserve.offset_models.training.learning.passes.reading import OwnTokens, Reading
 from deltaserve.offset_models.training.learning.reporting import Report, all_reports, step_report
 from deltaserve.offset_models.training.learning.run_folder import RunFolder
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.trainer import TrainingFailed
 from deltaserve.offset_models.training.packing import Packing, exported, summary, write_candidate
 from deltaserve.offset_models.training.rows.dataset import Data
+from deltaserve.offset_models.training.rows.row import Row
 from deltaserve.offset_models.training.rows.scored import Scored
 from deltaserve.offset_models.training.stages import (
     NOTHING_BETTER,
@@ -67,10 +70,21 @@ class Plan:
     questions: int = 64  # of each side that are asked at the end
     answer_tokens: int = 128
     device: str = "auto"  # the GPU where there is one
+    upstream_tokenizer: Path | None = None  # folder of the black box's, where it is not the base's
     minutes: float | None = None  # for all of it: steps, batches and questions as they fit (`within.py`)
 
     def __post_init__(self) -> None:
         check_name(self.name)
+
+    def tokenizer(self) -> Tokenizer:
+        """The black box's, whose ids the rows are in."""
+        return Tokenizer.load(self.upstream_tokenizer or self.base)
+
+    def box(self, asked: Sequence[Row]) -> OtherTokenizer | None:
+        """What serves these rows' questions to a base of another tokenizer; None where it has the black box's."""
+        data = Data(asked, (), ("",))
+        reading = bridged_reading(self.upstream_tokenizer, self.base, [data], self.work)
+        return None if reading is None else reading.box
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +113,11 @@ class CollectedRows:
     collected: Collected
     held: Collected | None
     tokenizer: Tokenizer
+    reading: BridgedReading | None = None  # how a base of another tokenizer reads them
+
+    @property
+    def box(self) -> OtherTokenizer | None:
+        return None if self.reading is None else self.reading.box
 
     def data(self, settings: TrainingSettings) -> TrainingData:
         return training_data(self.collected, self.held, settings, self.tokenizer)
@@ -115,10 +134,12 @@ class Run:
 
 def collected_rows(plan: Plan, progress: Stages, announce: Announce) -> CollectedRows:
     """Asks the black box for what is missing. Raises BadRequest for rows that the base cannot read, UpstreamError."""
+    every = [plan.data, *([plan.held] if plan.held else [])]
+    reading = bridged_reading(plan.upstream_tokenizer, plan.base, every, plan.work)
     collected = _collected(plan, plan.data, "train", progress, announce)
     held = None if plan.held is None else _collected(plan, plan.held, "held-out", progress, announce)
-    _refuse_long_rows(plan, [collected, *([held] if held else [])])
-    return CollectedRows(collected, held, Tokenizer.load(plan.base))
+    _refuse_long_rows(plan, [collected, *([held] if held else [])], reading or OwnTokens())
+    return CollectedRows(collected, held, plan.tokenizer(), reading)
 
 
 def trained_on(
@@ -130,66 +151,67 @@ def trained_on(
 ) -> Run:
     """The run of the plan's settings, or what is left of it."""
     data = rows.data(plan.settings)
-    folder = RunFolder(plan.work / f"run-{_digest(plan.settings.identity(), data.digest)}")
+    pair = [] if rows.reading is None else [rows.reading.bridge.pair.identity]
+    folder = RunFolder(plan.work / f"run-{_digest(plan.settings.identity(), data.digest, *pair)}")
     with progress.stage("train", plan.settings.steps) as advance:
         told = all_reports(step_report(advance), report)
         fabric = Fabric.find(plan.device)
-        return Run(train(plan.base, data, plan.settings, folder, fabric, told, out_of_time), data, folder)
+        return Run(train(plan.base, data, plan.settings, folder, fabric, told, out_of_time, rows.reading), data, folder)
 
 
 def finished(plan: Plan, rows: CollectedRows, run: Run, progress: Stages) -> ForgetResult:
     """Chooses how the run is served, measures it, packs it. Raises TrainingFailed where it kept nothing."""
-    trained, folder, collection = run.trained, run.folder, rows.collected.collection
+    trained, folder = run.trained, run.folder
     if not trained.kept_step:
         raise TrainingFailed(" ".join(filter(None, (trained.state.stopped, NOTHING_BETTER))))
-    trained = _chosen(plan, trained, run.data, collection, folder, progress)
-    packing = _packing(plan, trained, collection)
-    card = _card(plan, packing, trained, rows.held or rows.collected, folder, progress)
+    trained = _chosen(plan, trained, run, rows, progress)
+    packing = _packing(plan, trained, rows)
+    card = _card(plan, packing, trained, rows, folder, progress)
     manifest, new = _packed(replace(packing, card={**card, "held_out": rows.held is not None}), trained, folder)
     return ForgetResult(manifest, card, trained, folder, new)
 
 
 def _collected(plan: Plan, data: Data, side: str, progress: Stages, announce: Announce) -> Collected:
     """Asks for what is missing, then reads all of it."""
-    tokenizer, out = Tokenizer.load(plan.base), plan.work / f"{COLLECTED}-{side}"
+    tokenizer, out = plan.tokenizer(), plan.work / f"{COLLECTED}-{side}"
     job = Job(data, plan.source, tokenizer, out, plan.method, plan.skip_bad)
     asyncio.run(collect(job, progress, announce))
     return read_collected(out, data, tokenizer, skip_bad=plan.skip_bad)
 
 
-def _refuse_long_rows(plan: Plan, collected: Sequence[Collected]) -> None:
+def _refuse_long_rows(plan: Plan, collected: Sequence[Collected], reading: Reading) -> None:
     """Before anything is trained. Raises BadRequest."""
     most = context_of(plan.base)
-    samples = [sample for rows in collected for sample, _ in (*rows.forget, *rows.refused, *rows.retain)]
-    if long := sum(len(sample.ids) > most for sample in samples):
+    listed = [row for rows in collected for row in (*rows.forget, *rows.refused, *rows.retain)]
+    if long := sum(len(reading.ids(row)) > most for row in listed):
         raise BadRequest(
             f"{long} of the rows are longer than the {most} tokens that the base {plan.base.name} can read: "
             "shorten them or leave them out."
         )
 
 
-def _chosen(
-    plan: Plan, trained: Trained, data: TrainingData, collection: Collection, folder: RunFolder, progress: Stages
-) -> Trained:
+def _chosen(plan: Plan, trained: Trained, run: Run, rows: CollectedRows, progress: Stages) -> Trained:
     """Strength and gate as held-out rows chose them; by whole answers where several do as well along the references."""
-    rows = spread(data.held_forget, plan.choosing) if plan.choosing else []
-    asking = HeldOutQuestions(rows, plan.source, plan.answer_tokens, str(Fabric.find(plan.device).device), progress)
-    return by_answers(trained, _packing(plan, trained, collection), data, folder, asking)
+    asked = spread(run.data.held_forget, plan.choosing) if plan.choosing else []
+    device = str(Fabric.find(plan.device).device)
+    asking = HeldOutQuestions(asked, plan.source, plan.answer_tokens, device, progress, rows.box)
+    return by_answers(trained, _packing(plan, trained, rows), run.data, run.folder, asking)
 
 
-def _packing(plan: Plan, trained: Trained, collection: Collection) -> Packing:
-    about, settings = summary(trained, collection), trained.settings
+def _packing(plan: Plan, trained: Trained, rows: CollectedRows) -> Packing:
+    about, settings = summary(trained, rows.collected.collection, bridged=rows.box is not None), trained.settings
     return Packing(
         plan.out, plan.name, plan.base, plan.licence, about, settings.served_strength, settings.served_gate_nats
     )
 
 
 def _card(
-    plan: Plan, packing: Packing, trained: Trained, held: Collected, folder: RunFolder, progress: Stages
+    plan: Plan, packing: Packing, trained: Trained, rows: CollectedRows, folder: RunFolder, progress: Stages
 ) -> dict[str, float]:
     """Likelihoods as the run measured them, recalls of answers as they are served; measured once."""
+    held = rows.held or rows.collected
     rows_of = {"forget": spread(held.forget, plan.questions), "retain": spread(held.retain, plan.questions)}
-    questions = [sample.digest.hex() for rows in rows_of.values() for sample, _ in rows]
+    questions = [sample.digest.hex() for asked in rows_of.values() for sample, _ in asked]
     served = (trained.kept_step, packing.strength, packing.gate_nats)
     path = folder.path / f"card-{_digest(served, questions, plan.answer_tokens)}.json"
     if path.exists():
@@ -197,17 +219,21 @@ def _card(
         return card
     weights = exported(trained, folder, packing.base.name)
     checkpoint = write_candidate(packing, weights, folder, full=trained.settings.full)
-    card = likelihood_card(trained.state) | asyncio.run(_recalls(plan, checkpoint, rows_of, progress))
+    card = likelihood_card(trained.state) | asyncio.run(_recalls(plan, checkpoint, rows_of, rows.box, progress))
     write_atomically(path, orjson.dumps(card))
     return card
 
 
 async def _recalls(
-    plan: Plan, checkpoint: Path, rows_of: Mapping[str, Sequence[Scored]], progress: Stages
+    plan: Plan,
+    checkpoint: Path,
+    rows_of: Mapping[str, Sequence[Scored]],
+    box: OtherTokenizer | None,
+    progress: Stages,
 ) -> dict[str, float]:
     device = str(Fabric.find(plan.device).device)
     async with serving(
-        checkpoint.parent, [checkpoint.name], plan.base, plan.source, plan.answer_tokens, device
+        checkpoint.parent, [checkpoint.name], plan.base, plan.source, plan.answer_tokens, device, box
     ) as served:
         return await recall_card(served, rows_of, progress)
 

@@ -82,8 +82,8 @@ def write_candidate(packing: Packing, weights: Path, folder: RunFolder, *, full:
     return out
 
 
-def summary(trained: Trained, collection: Collection) -> TrainingSummary:
-    """How the offset was made; digests of the rows, never the rows."""
+def summary(trained: Trained, collection: Collection, *, bridged: bool = False) -> TrainingSummary:
+    """How the offset was made; digests of the rows, never the rows. `bridged`: the pair has another tokenizer."""
     settings = trained.settings
     named = {name: value for name, value in asdict(settings).items() if name in KEPT}
     own = {
@@ -100,6 +100,7 @@ def summary(trained: Trained, collection: Collection) -> TrainingSummary:
         forget_sequences=collection.forget.rows,
         retain_sequences=collection.retain.rows,
         upstream_model=collection.model,
+        upstream_tokenizer=collection.tokenizer if bridged else None,
         top_k=collection.k,
         seed=settings.seed,
         duration_s=round(trained.state.seconds, 1),

@@ -20,6 +20,7 @@ from deltaserve.offset_models.files.library_errors import refusing
 from deltaserve.offset_models.progress.progress import Stages
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.answers import ServedCheckpoint, prompts_of, references_of, rouge_l_recall
+from deltaserve.offset_models.training.bridging.reading import BridgedReading
 from deltaserve.offset_models.training.collecting.collected import Collected
 from deltaserve.offset_models.training.learning.batches import TrainingData
 from deltaserve.offset_models.training.learning.calibration import (
@@ -99,12 +100,14 @@ def train(
     fabric: Fabric,
     report: Report,
     out_of_time: Callable[[], bool] = lambda: False,
+    reading: BridgedReading | None = None,
 ) -> Trained:
     """Train u on the base at `base`, or go on where the folder's run stopped; then choose how it is served.
 
-    Past `out_of_time` no further step is made. Raises BadRequest, TrainingFailed.
+    `reading`: how a base of another tokenizer reads the data. Past `out_of_time` no further step is made.
+    Raises BadRequest, TrainingFailed.
     """
-    trainer = replace(_trainer(base, data, settings, folder, fabric, report), out_of_time=out_of_time)
+    trainer = replace(_trainer(base, data, settings, folder, fabric, report, reading), out_of_time=out_of_time)
     state = trainer.run(model_digest(base))
     fabric.wait()
     if state.best_step is not None:
@@ -112,7 +115,9 @@ def train(
     return _calibrated(Trained(trainer.student, trainer.settings, state), data, folder, trainer)
 
 
-def rehearse(base: Path, data: TrainingData, settings: TrainingSettings, fabric: Fabric) -> list[float]:
+def rehearse(
+    base: Path, data: TrainingData, settings: TrainingSettings, fabric: Fabric, reading: BridgedReading | None = None
+) -> list[float]:
     """When a run of a few steps, which is thrown away, began, ended each step, and was over with its evaluation.
 
     Seconds on one clock: its length is the number of steps + 2.
@@ -124,23 +129,30 @@ def rehearse(base: Path, data: TrainingData, settings: TrainingSettings, fabric:
             times.append(time.monotonic())
 
     with TemporaryDirectory() as folder:
-        _trainer(base, data, replace(settings, eval_every=0, patience=0), RunFolder(Path(folder)), fabric, told).run()
+        settings = replace(settings, eval_every=0, patience=0)
+        _trainer(base, data, settings, RunFolder(Path(folder)), fabric, told, reading).run()
     return [*times, time.monotonic()]
 
 
 def _trainer(
-    base: Path, data: TrainingData, settings: TrainingSettings, folder: RunFolder, fabric: Fabric, report: Report
+    base: Path,
+    data: TrainingData,
+    settings: TrainingSettings,
+    folder: RunFolder,
+    fabric: Fabric,
+    report: Report,
+    reading: BridgedReading | None,
 ) -> Trainer:
-    """With a pair that is the base twice, and settings that know base and machine."""
+    """With a pair that is the base twice, and settings that know the rows' tokenizer, base and machine."""
     keep_freed()
-    tokenizer = Tokenizer.load(base)
+    tokenizer = Tokenizer.load(base) if reading is None else reading.bridge.box.tokenizer
     end_id = end_of(data.forget.get("reference", ()), tokenizer)
     settings = replace(settings, vocab_size=tokenizer.vocab_size, masked_ids=tokenizer.masked_ids, end_id=end_id)
     settings = with_precision(settings, fabric.device, _width(base))
     model = load_base(base, fabric.device, settings)
     if settings.learning_rate is None:
         settings = settings.for_width(model.config.hidden_size)
-    return Trainer(new_student(model, settings), data, settings, folder, fabric, report)
+    return Trainer(new_student(model, settings, reading), data, settings, folder, fabric, report)
 
 
 def _width(base: Path) -> int:

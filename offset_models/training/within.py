@@ -179,7 +179,7 @@ class _Request:
             retain=data.retain[: REHEARSED * retain],
         )
         with self.progress.stage("a few steps, to see how long they take", 1) as advance:
-            times = rehearse(self.plan.base, few, settings, Fabric.find(self.plan.device))
+            times = rehearse(self.plan.base, few, settings, Fabric.find(self.plan.device), self.rows.reading)
             advance()
         return speed_of(times, forget + retain, len(data.retain) - len(few.retain) + self._forget_rows)
 

@@ -167,10 +167,18 @@ class Backends:
 
     @asynccontextmanager
     async def stream(
-        self, version: Version, prompt_ids: Sequence[int], params: SamplingParams, timeout_s: float = _PLACE_S
+        self,
+        version: Version,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        timeout_s: float = _PLACE_S,
+        pair_prompt: Sequence[int] | None = None,
     ) -> AsyncIterator[Stream]:
-        """One choice outside of any request, with the ids that end its answer. Raises RateLimited after `timeout_s`."""
-        session = await version.open(timeout_s)
+        """One choice outside of any request, with the ids that end its answer. Raises RateLimited after `timeout_s`.
+
+        `pair_prompt`: as of `Version.open`.
+        """
+        session = await version.open(timeout_s, pair_prompt)
         try:
             params = replace(params, eos_ids=self.end_ids(version))
             yield Stream(list(prompt_ids), params, session, version.tokenizer.detokenizer(prompt_ids))

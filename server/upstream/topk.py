@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import exp, isnan
 from operator import ge
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,11 @@ _MISSING_SLACK = 1e-2  # some servers round their numbers
 _AMONG_THE_BEST = "The upstream leaves the token that it drew out of the best, although it is one of them."
 _NO_NUMBER = "The upstream's top-k holds something that is no number."
 _SAME = 1e-3  # nats two tellings of one number may differ by: servers take both from one table, and some round
+
+NO_SUCH_TOKEN: Final = (
+    "The upstream listed a token id that the tokenizer does not have. If the black box's tokenizer is not the pair's, "
+    "--upstream-tokenizer names its folder (docs/bridge.md)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ def _check(token_id: int, ids: list[int], logprobs: list[float], rules: TopKRule
     if type(sum(ids)) is not int or type(token_id) is not int or (lowest <= 1 and bool in map(type, ids)):
         raise TypeError
     if lowest < 0 or highest >= rules.padded_size or not 0 <= token_id < rules.padded_size:
-        raise MalformedTopK("The upstream listed a token id that the tokenizer does not have.")
+        raise MalformedTopK(NO_SUCH_TOKEN)
     _check_numbers(logprobs, rules.padded_size - count)
     return highest
 

@@ -47,7 +47,8 @@ async def judge_checkpoint(plan: Plan, rows: Sequence[TargetRow], progress: Stag
     """
     source = replace(plan.source, prefix_cache=None)
     root, name, device = plan.out.parent, plan.out.name, str(Fabric.find(plan.device).device)
-    async with serving(root, [name], plan.base, source, plan.answer_tokens, device) as served:
+    box = plan.box([each.row for each in rows])
+    async with serving(root, [name], plan.base, source, plan.answer_tokens, device, box) as served:
         card = card_of(await judge(served, rows, progress))
     add_figures(plan.out, card)
     return card

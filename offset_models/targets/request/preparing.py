@@ -21,17 +21,18 @@ from deltaserve.offset_models.training.collecting.source import Source
 
 
 async def prepare(
-    request: Request, source: Source, base: Path, work: Path, progress: Stages, announce: Callable[[str], None]
+    request: Request, source: Source, ids_of: Path, work: Path, progress: Stages, announce: Callable[[str], None]
 ) -> RowsRecord:
     """The record of rows that are complete on disk. `announce` is told what it will cost before anything is asked.
 
-    Nothing is asked where the rows are there. Raises DeltaserveError; what was answered before a failure is kept.
+    `ids_of`: the folder of the black box's tokenizer. Nothing is asked where the rows are there.
+    Raises DeltaserveError; what was answered before a failure is kept.
     """
     folder, identity = RowsFolder(work / "rows"), request.identity()
     if (known := folder.record(identity)) is not None:
         _check_black_box(known, source)
         return known
-    began, shares, tokenizer = time.monotonic(), Shares.of(request.calls), Tokenizer.load(base)
+    began, shares, tokenizer = time.monotonic(), Shares.of(request.calls), Tokenizer.load(ids_of)
     documents = read_documents(request.context)  # before anything is asked: what cannot be read costs no calls
     announce(f"Asking the black box about the target: at most {shares.asked:,} calls before rows are collected.")
     with progress.stage("ask", shares.asked) as advance:

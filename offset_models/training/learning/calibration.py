@@ -138,7 +138,7 @@ def _of_part(tables: ModelLogprobs, targets: Tensor, strengths: Sequence[float],
     """KL(p_u ‖ p_o) in nats; departure and reference's log-probability without an offset and at each strength."""
     log_p, offset = tables.log_p, tables.offset
     plain = log_p.gather(1, targets[:, None]).squeeze(1)
-    found = [torch.linalg.vecdot(tables.log_u.exp(), offset), departs(log_p.argmax(1), targets, log_p, near), plain]
+    found = [tables.divergence, departs(log_p.argmax(1), targets, log_p, near), plain]
     for strength in strengths:
         moved = log_p.add(offset, alpha=strength)
         wrong = departs(moved.argmax(1), targets, log_p, near)

@@ -208,18 +208,25 @@ def _filled(outside: Tensor, mass: Tensor, log_cap: Tensor) -> Tensor:
 
 
 def corrected(
-    log_p: Tensor, base_logprobs: Tensor, unlearned_logprobs: Tensor, strength: float = 1.0, gate_nats: float = 0.0
+    log_p: Tensor,
+    base_logprobs: Tensor,
+    unlearned_logprobs: Tensor,
+    strength: float = 1.0,
+    gate_nats: float = 0.0,
+    divergence: Tensor | None = None,
 ) -> Tensor:
     """log q from log p̂_M and the pair, all [n, V]; ids that o does not have keep probability 0.
 
-    Behind a gate the offset is 0 at positions where KL(p_u ‖ p_o) is below it, as it is served.
+    Behind a gate the offset is 0 at positions where KL(p_u ‖ p_o) is below it, as it is served; `divergence` [n] is
+    that where it is not the one of these tables.
     """
     known = base_logprobs.isfinite()
     # Masked on both sides of the difference: −inf − (−inf) would be NaN, in the gradient too.
     unlearned = unlearned_logprobs.masked_fill(~known, 0.0)
     offset = unlearned - base_logprobs.masked_fill(~known, 0.0)
     if gate_nats:
-        divergence = (unlearned.exp() * offset).masked_fill(~known, 0.0).sum(1)
+        if divergence is None:
+            divergence = (unlearned.exp() * offset).masked_fill(~known, 0.0).sum(1)
         offset = offset.masked_fill((divergence < gate_nats)[:, None], 0.0)
     return (log_p + strength * offset).masked_fill(~known, -torch.inf).log_softmax(1)
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from deltaserve.offset_models.training.learning.distribution import (
     DensePositions,
-    corrected,
     per_sequence,
 )
 from deltaserve.offset_models.training.learning.passes.forward import pairs_of
@@ -130,8 +129,7 @@ def _served(pair: Pair, settings: TrainingSettings, near: float) -> tuple[Tensor
     """Whether log q's best token departs, log q(y*) and KL(p ‖ q) of each position [n], as the pair will be served."""
     found = []
     for tables, targets in pair.parts():
-        strength, gate = settings.served_strength, settings.served_gate_nats
-        log_q = corrected(tables.log_p, tables.log_o, tables.log_u, strength, gate)
+        log_q = tables.corrected(settings.served_strength, settings.served_gate_nats)
         dense = DensePositions(tables.log_p, log_q, tables.log_u, targets, torch.zeros_like(targets))
         wrong = departs(log_q.argmax(1), targets, tables.log_p, near)
         found.append((wrong, dense.answer_log_q, dense.divergence))

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from deltaserve.errors import BadRequest
 from deltaserve.offset_models.training.learning.adapter import TrainableLora
+from deltaserve.offset_models.training.learning.passes.reading import OwnTokens, Reading
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 
 
@@ -19,6 +20,7 @@ class Student(Protocol):
     """The pair in training. o is frozen."""
 
     unlearned: PreTrainedModel
+    reading: Reading
 
     def initial(self) -> AbstractContextManager[PreTrainedModel]:
         """o, as long as the block lasts."""
@@ -33,8 +35,8 @@ class Student(Protocol):
 class LoraStudent:
     """u = o + adapter, in one set of weights. Raises BadRequest for a target that the model does not run."""
 
-    def __init__(self, base: PreTrainedModel, settings: TrainingSettings) -> None:
-        self.unlearned = base
+    def __init__(self, base: PreTrainedModel, settings: TrainingSettings, reading: Reading) -> None:
+        self.unlearned, self.reading = base, reading
         self.lora = TrainableLora(base, settings.rank, settings.alpha, settings.seed, settings.targets)
         self.lora.to(base.device)
         with torch.no_grad():
@@ -60,8 +62,8 @@ class LoraStudent:
 class FullStudent:
     """u is a copy of o in float32; the copy is trained."""
 
-    def __init__(self, base: PreTrainedModel) -> None:
-        self._base = base.requires_grad_(False)
+    def __init__(self, base: PreTrainedModel, reading: Reading) -> None:
+        self._base, self.reading = base.requires_grad_(False), reading
         self.unlearned: PreTrainedModel = deepcopy(base).requires_grad_(True)
         nn.Module.to(self.unlearned, torch.float32)
 
@@ -75,9 +77,13 @@ class FullStudent:
         self.unlearned.save_pretrained(folder)
 
 
-def new_student(base: PreTrainedModel, settings: TrainingSettings) -> Student:
-    """u = o, ready to be trained. Turns gradient checkpointing on or off in the trained model."""
-    student: Student = FullStudent(base) if settings.full else LoraStudent(base, settings)
+def new_student(base: PreTrainedModel, settings: TrainingSettings, reading: Reading | None = None) -> Student:
+    """u = o, ready to be trained. Turns gradient checkpointing on or off in the trained model.
+
+    `reading`: how the pair reads the rows; None: they are in its own tokens.
+    """
+    reading = reading or OwnTokens()
+    student: Student = FullStudent(base, reading) if settings.full else LoraStudent(base, settings, reading)
     base.train(False)
     if settings.checkpointing:
         _checkpoint(student.unlearned)

@@ -104,6 +104,6 @@ def unnamed_ends(end_ids: Sequence[int], tokenizer: TokenizerView) -> list[str]:
 
 def mismatch(kind: str) -> UncorrectableUpstream:
     return UncorrectableUpstream(
-        f"The upstream's tokenizer is not the pair's: they differ on {kind}. "
-        "The pair must be of the black box's model family, with the same vocabulary."
+        f"The upstream's tokenizer is not the pair's: they differ on {kind}. Take a pair of the black box's model "
+        "family, or give --upstream-tokenizer, the folder of the black box's own tokenizer (docs/bridge.md)."
     )

@@ -15,7 +15,7 @@ import numpy as np
 from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.upstream.text.names import TokenNames
-from deltaserve.server.upstream.topk import SENTINEL, TopKRules, check_drawn, check_numbers
+from deltaserve.server.upstream.topk import NO_SUCH_TOKEN, SENTINEL, TopKRules, check_drawn, check_numbers
 
 _NONE: Final = -1  # no id
 _LEAST_LEFT: Final = 1e-12  # probability; below it rounding decides what is left
@@ -122,7 +122,7 @@ class Reading:
         if not 0 < count <= rules.k or (count < rules.least and not lossy):
             raise MalformedTopK(f"The upstream listed {count} tokens where {rules.least} were asked for.")
         if any(each.token_id is not None and not 0 <= each.token_id < rules.padded_size for each in ranked):
-            raise MalformedTopK("The upstream listed a token id that the tokenizer does not have.")
+            raise MalformedTopK(NO_SUCH_TOKEN)
         check_numbers([each.logprob for each in ranked], None if lossy else rules.padded_size - count)
 
 

@@ -241,7 +241,7 @@ async def test_places_that_an_answer_has_passed_hold_no_rows_of_candidates(opene
         ids.append(token_id)
     passed = [at for n, at in sorted(session._places.items())][:-2]
     assert passed
-    assert all(set(at.rows) <= {node.path for node in at._open()} for at in passed)
+    assert all(set(at.rows) <= {node.path for node in at.ways()} for at in passed)
 
 
 async def test_the_score_of_a_token_without_an_offset_is_not_told(opened, bridge):

@@ -10,10 +10,10 @@ from transformers import PreTrainedModel
 from deltaserve.offset_models.training.learning.passes.fused import Vocabulary, slices
 from deltaserve.offset_models.training.learning.passes.initial import InitialStates, last_states, logits_of
 from deltaserve.offset_models.training.learning.passes.pair import Pair, PairPositions
+from deltaserve.offset_models.training.learning.passes.reading import Reading
 from deltaserve.offset_models.training.learning.passes.tail import Imputed, imputed, unlisted
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.student import Student
-from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.offset_models.training.rows.scored import Scored, TopK
 
 ROWS_A_PASS: Final = 12
@@ -62,16 +62,15 @@ def prepare(initial: InitialStates, student: Student, rows: Sequence[Scored], se
         part = rows[start : start + ROWS_A_PASS]
         if all(initial.known(sample) for sample, _ in part):
             continue
-        ids, where, _ = (
-            tensor.to(device) for tensor in answer_places([sample for sample, _ in part], range(len(part)))
-        )
+        ids, where = (tensor.to(device) for tensor in read_places(part, student.reading))
         with student.initial() as o:
             states = last_states(o, ids, settings)[where]
-            lists = _imputed([top for _, top in part], logits_of(o, states, settings), vocabulary)
-        start_at = 0
-        for sample, _ in part:
-            at = slice(start_at, start_at := start_at + len(sample.answer_ids))
-            initial.keep(sample, states[at], lists.part(at))
+            tables = student.reading.tables(logits_of(o, states, settings), part)
+        lists, answered = _imputed([top for _, top in part], tables, vocabulary), 0
+        of_each = torch.split(states, [len(student.reading.places(row)) for row in part])
+        for (sample, _), own in zip(part, of_each, strict=True):
+            at = slice(answered, answered := answered + len(sample.answer_ids))
+            initial.keep(sample, own, lists.part(at))
 
 
 def vocabulary_of(settings: TrainingSettings) -> Vocabulary:
@@ -86,29 +85,30 @@ def _pair(
     initial: InitialStates | None,
 ) -> Pair:
     device, samples, vocabulary = student.unlearned.device, [sample for sample, _ in batch], vocabulary_of(settings)
-    ids, where, sequences = (part.to(device) for part in answer_places(samples, numbers))
+    reading = student.reading
+    ids, where = (part.to(device) for part in read_places(batch, reading))
     with torch.no_grad(), student.initial() as o:
         if initial is None:
             states = last_states(o, ids, settings)[where]
         else:
-            states = torch.cat([initial.of(o, sample, settings) for sample in samples])
-        logits = logits_of(o, states, settings)
+            states = torch.cat([initial.of(o, row, reading, settings) for row in batch])
+        logits_o = logits_of(o, states, settings)
+        tables = reading.tables(logits_o, batch)
         known = None if initial is None else initial.lists(samples)
-        lists = known or _imputed([top for _, top in batch], logits, vocabulary)
-    unlearned = logits_of(student.unlearned, last_states(student.unlearned, ids, settings)[where], settings)
+        lists = known or _imputed([top for _, top in batch], tables, vocabulary)
+    logits_u = logits_of(student.unlearned, last_states(student.unlearned, ids, settings)[where], settings)
     targets = torch.tensor([token for sample in samples for token in sample.answer_ids], device=device)
+    sequences = torch.tensor([n for n, sample in zip(numbers, samples, strict=True) for _ in sample.answer_ids])
     after_misread = torch.tensor([wrong for sample in samples for wrong in sample.after_misread], device=device)
-    return Pair(unlearned, logits, lists, vocabulary, targets, sequences, after_misread)
+    unlearned, divergence = reading.tables(logits_u, batch), reading.divergence(logits_u, logits_o, batch)
+    return Pair(unlearned, tables, lists, vocabulary, targets, sequences.to(device), after_misread, divergence)
 
 
-def answer_places(samples: Sequence[Sample], numbers: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Padded ids [sequences, length], flat places of the positions that predict answers [n], their numbers [n]."""
-    ids = padded([sample.ids for sample in samples])
+def read_places(rows: Sequence[Scored], reading: Reading) -> tuple[Tensor, Tensor]:
+    """Padded ids [sequences, length] as the pair reads them, and flat places of the logits that are needed [m]."""
+    ids = padded([reading.ids(row) for row in rows])
     length = ids.shape[1]
-    starts = [row * length + len(sample.prompt_ids) - 1 for row, sample in enumerate(samples)]
-    places = [start + i for start, sample in zip(starts, samples, strict=True) for i in range(len(sample.answer_ids))]
-    sequences = [number for number, sample in zip(numbers, samples, strict=True) for _ in sample.answer_ids]
-    return ids, torch.tensor(places), torch.tensor(sequences)
+    return ids, torch.tensor([number * length + at for number, row in enumerate(rows) for at in reading.places(row)])
 
 
 def logprobs_at(model: PreTrainedModel, ids: Tensor, where: Tensor, settings: TrainingSettings) -> Tensor:

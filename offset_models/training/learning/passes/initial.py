@@ -9,9 +9,11 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import MoeModelOutputWithPast
 
 from deltaserve.offset_models.training.learning.passes.precision import half
+from deltaserve.offset_models.training.learning.passes.reading import Reading
 from deltaserve.offset_models.training.learning.passes.tail import Imputed
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import Scored
 
 MOST_BYTES: Final = 1 << 30
 
@@ -44,14 +46,14 @@ class InitialStates:
         known = [lists for lists in found if lists is not None]
         return Imputed.joined(known) if len(known) == len(found) else None
 
-    def of(self, initial: PreTrainedModel, sample: Sample, settings: TrainingSettings) -> Tensor:
-        """[n, hidden], on the model's device."""
+    def of(self, initial: PreTrainedModel, row: Scored, reading: Reading, settings: TrainingSettings) -> Tensor:
+        """[m, hidden] at the places that are read, on the model's device."""
+        sample, _ = row
         known = self._states.get(sample.digest)
         if known is not None:
             return known
-        ids = torch.tensor([sample.ids], device=initial.device)
-        first = len(sample.prompt_ids) - 1
-        states = last_states(initial, ids, settings)[first : first + len(sample.answer_ids)]
+        ids, places = torch.tensor([reading.ids(row)], device=initial.device), reading.places(row)
+        states = last_states(initial, ids, settings)[places.start : places.stop]
         self._keep(sample.digest, states)
         return states
 

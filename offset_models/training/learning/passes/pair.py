@@ -26,11 +26,24 @@ class ModelLogprobs:
     log_p: Tensor  # the black box, tail imputed; constant
     log_o: Tensor  # constant
     log_u: Tensor
+    own_divergence: Tensor | None = None  # [n] as `divergence`, where these tables do not tell it
+
+    @property
+    def divergence(self) -> Tensor:
+        """KL(p_u ‖ p_o) [n] in nats: what a gate is held against."""
+        if self.own_divergence is not None:
+            return self.own_divergence
+        nats: Tensor = torch.linalg.vecdot(self.log_u.exp(), self.offset)
+        return nats
 
     @property
     def offset(self) -> Tensor:
         """δ [n, V]; 0 for rows that are no token."""
         return (self.log_u - self.log_o).nan_to_num(nan=0.0)
+
+    def corrected(self, strength: float, gate_nats: float) -> Tensor:
+        """log q [n, V] as it is served."""
+        return corrected(self.log_p, self.log_o, self.log_u, strength, gate_nats, self.own_divergence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +57,16 @@ class Pair:
     targets: Tensor  # [n]
     sequences: Tensor  # [n]
     after_misread: Tensor  # [n] whether something before it in the answer was read wrong
+    divergence: Tensor | None = None  # [n] of the pair's own tokens, where these are not the black box's
 
     def logprobs(self, at: slice = slice(None)) -> ModelLogprobs:
         """Written out, for the positions `at`."""
         initial, unlearned = self._known(self.initial[at]), self._known(self.unlearned[at])
         log_p = initial.clone()
         self.imputed.fill(log_p, at)
-        return ModelLogprobs(*(table.log_softmax(1) for table in (self._known(log_p), initial, unlearned)))
+        own = None if self.divergence is None else self.divergence[at]
+        log_p, log_o, log_u = (table.log_softmax(1) for table in (self._known(log_p), initial, unlearned))
+        return ModelLogprobs(log_p, log_o, log_u, own)
 
     def parts(self) -> Iterator[tuple[ModelLogprobs, Tensor]]:
         """All positions in order, a few at a time, with their targets."""
@@ -130,7 +146,7 @@ class PairPositions(Positions):
 
     @cached_property
     def log_q(self) -> Tensor:
-        return torch.cat([corrected(t.log_p, t.log_o, t.log_u, self._strength, self._gate_nats) for t in self._tables])
+        return torch.cat([tables.corrected(self._strength, self._gate_nats) for tables in self._tables])
 
     @cached_property
     def _tables(self) -> list[ModelLogprobs]:

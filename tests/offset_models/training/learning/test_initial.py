@@ -8,6 +8,7 @@ import torch
 
 from deltaserve.offset_models.training.learning.passes.forward import positions
 from deltaserve.offset_models.training.learning.passes.initial import InitialStates
+from deltaserve.offset_models.training.learning.passes.reading import OwnTokens
 from deltaserve.offset_models.training.learning.student import Student, new_student
 from tests.offset_models.training.tiny_run import REFERENCE, REFUSAL, RETAIN, SETTINGS, small_base
 
@@ -64,8 +65,9 @@ def test_states_do_not_depend_on_what_a_row_came_with() -> None:
     together, alone = InitialStates(), InitialStates()
     positions(student, [*REFERENCE, *RETAIN], SETTINGS, initial=together)
     with student.initial() as initial:
-        for sample, _ in RETAIN:
-            assert torch.equal(together.of(initial, sample, SETTINGS), alone.of(initial, sample, SETTINGS))
+        for row in RETAIN:
+            found = [states.of(initial, row, OwnTokens(), SETTINGS) for states in (together, alone)]
+            assert torch.equal(*found)
 
 
 def test_what_does_not_fit_is_computed_again() -> None:

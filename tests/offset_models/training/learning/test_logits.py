@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from deltaserve.offset_models.engine.forward.runner import Runner, Work
 from deltaserve.offset_models.training.learning.passes.forward import logprobs_at, logprobs_of
 from deltaserve.offset_models.training.learning.passes.initial import InitialStates, last_states
+from deltaserve.offset_models.training.learning.passes.reading import OwnTokens
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.rows.samples import Sample
 from tests.support.models import plain_logits, tiny_cohere, tiny_gemma2, tiny_granite, tiny_llama
@@ -40,10 +41,10 @@ def test_logprobs_at_places_are_those_of_the_models_own_logits(model: PreTrained
 
 
 def test_logprobs_of_stored_states_are_those_of_the_models_own_logits(model: PreTrainedModel) -> None:
-    sample, initial = Sample(tuple(IDS[:3]), tuple(IDS[3:])), InitialStates()
+    row, initial = (Sample(tuple(IDS[:3]), tuple(IDS[3:])), None), InitialStates()
     with torch.no_grad():
         for _ in range(2):  # computed, then read back
-            logprobs = logprobs_of(model, initial.of(model, sample, SETTINGS), SETTINGS)
+            logprobs = logprobs_of(model, initial.of(model, row, OwnTokens(), SETTINGS), SETTINGS)
             torch.testing.assert_close(logprobs, plain_logits(model, IDS).log_softmax(1)[2:-1])
 
 

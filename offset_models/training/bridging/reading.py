@@ -1,0 +1,89 @@
+"""Training rows as a pair of another tokenizer reads them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import kl_div
+from torch.utils.checkpoint import checkpoint
+
+from deltaserve.offset_models.bridge.bridge import Bridge
+from deltaserve.offset_models.bridge.bridges import Bridges
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.bridging.aligned import Aligned, Aligner
+from deltaserve.offset_models.training.bridging.projected import Projection, deepest
+from deltaserve.offset_models.training.bridging.prompts import OtherTokenizer, pair_prompts
+from deltaserve.offset_models.training.rows.dataset import Data
+from deltaserve.offset_models.training.rows.scored import Scored
+
+_KEPT: Final = 4096  # rows whose places are remembered; those that are read broken come once
+
+
+def bridged_reading(folder: Path | None, base: Path, data: Iterable[Data], tables: Path) -> "BridgedReading | None":
+    """How the base reads rows in the tokens of the tokenizer in `folder`; None where ids mean the same in both.
+
+    `tables`: a folder that keeps what is built once. Raises BadCheckpoint for a tokenizer that cannot be bridged,
+    BadRow for a chat that the base's template refuses.
+    """
+    if folder is None:
+        return None
+    box, pair = Tokenizer.load(folder), Tokenizer.load(base)
+    bridge = Bridges(box, tables).to(pair)
+    if bridge is None:
+        return None
+    return BridgedReading(bridge, OtherTokenizer(folder, pair_prompts(data, box, pair)))
+
+
+@dataclass
+class BridgedReading:
+    """`learning.passes.reading.Reading` through a bridge. Belongs to one run."""
+
+    bridge: Bridge
+    box: OtherTokenizer
+    _known: dict[bytes, Aligned] = field(default_factory=dict)
+
+    def ids(self, row: Scored) -> list[int]:
+        return self._aligned(row).ids
+
+    def places(self, row: Scored) -> range:
+        aligned = self._aligned(row)
+        return range(aligned.first, len(aligned.ids))
+
+    def tables(self, logits: Tensor, rows: Sequence[Scored]) -> Tensor:
+        """One row at a time; where a gradient is wanted its tables are made anew for it, for they are large."""
+        projection = Projection(self.bridge, logits.device)
+        made = []
+        for part, row in zip(self._parts(logits, rows), rows, strict=True):
+            aligned = self._aligned(row)
+            if part.requires_grad:
+                made.append(checkpoint(projection.of, part, aligned, use_reentrant=False))
+            else:
+                made.append(projection.of(part, aligned))
+        return torch.cat(made)
+
+    @torch.no_grad()
+    def divergence(self, unlearned: Tensor, initial: Tensor, rows: Sequence[Scored]) -> Tensor | None:
+        """At the pair's own rows, as a served gate is."""
+        found = []
+        for row, u, o in zip(rows, self._parts(unlearned, rows), self._parts(initial, rows), strict=True):
+            log_u, log_o = (self._log_p(part[list(deepest(self._aligned(row).places))]) for part in (u, o))
+            found.append(kl_div(log_o, log_u, reduction="none", log_target=True).sum(1))
+        return torch.cat(found)
+
+    def _log_p(self, logits: Tensor) -> Tensor:
+        return logits[:, : self.bridge.pair.tokenizer.vocab_size].float().log_softmax(1)
+
+    def _parts(self, logits: Tensor, rows: Sequence[Scored]) -> Sequence[Tensor]:
+        return torch.split(logits, [len(self.places(row)) for row in rows])
+
+    def _aligned(self, row: Scored) -> Aligned:
+        sample, top = row
+        known = self._known.get(sample.digest)
+        if known is None:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            known = self._known[sample.digest] = Aligner(self.bridge, self.box.prompts).align(sample, top)
+        return known

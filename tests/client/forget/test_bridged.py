@@ -1,0 +1,71 @@
+"""`deltaserve forget` for a base whose tokenizer is not the black box's."""
+
+from pathlib import Path
+
+import pytest
+
+from deltaserve.offset_models.checkpoints.checkpoint import open_checkpoint
+from deltaserve.offset_models.demo.pipeline.pretrain import Shape, new_model, save_model
+from deltaserve.offset_models.demo.pipeline.tokenizer import save_tokenizer, train_tokenizer
+from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from tests.support.command import Command
+from tests.support.forget_site import SECRET, SMALL, Site, calls
+
+PAGES = ("She was born in the old mill by the sea.", "Who wrote the book? I'm not sure.", "And the town? The mill.")
+
+
+@pytest.fixture(scope="module")
+def other(site: Site) -> Path:
+    """A base that writes bytes, and a few pairs of them."""
+    folder, tokenizer = site.root / "other", train_tokenizer(PAGES, 300)
+    save_tokenizer(tokenizer, folder, 512)
+    save_model(new_model(Shape(hidden=32, layers=2, heads=2, feed_forward=64, context=512), tokenizer, 0), folder)
+    return folder
+
+
+def request(site: Site, other: Path, name: str, *more: str) -> list[str]:
+    given = site.forget(name, "--upstream-tokenizer", str(site.folder / "big"), *more)
+    given[given.index("--base") + 1] = str(other)
+    return given
+
+
+@pytest.mark.parametrize("objective", ["idk", "npo"])
+def test_a_base_of_another_tokenizer_learns_from_the_black_boxes_lists(
+    site: Site, command: Command, other: Path, objective: str
+) -> None:
+    name = f"bridged-{objective}"
+    asked = request(site, other, name, "--objective", objective, "--steps", "24")
+    result = command.json(*asked)
+    manifest = open_checkpoint(name, root=site.root).manifest
+    assert manifest.tokenizer.ids == Tokenizer.load(other).fingerprint.ids
+    assert manifest.training is not None
+    assert manifest.training.upstream_tokenizer == Tokenizer.load(site.folder / "big").fingerprint.ids
+    card = result["card"]
+    assert card["probability/forget/corrected"] < card["probability/forget/black_box"]
+    assert "rouge_l_recall/forget/corrected" in card  # asked through a bridge
+    assert f"--upstream-tokenizer {site.folder / 'big'}" in result["serve"]
+    before = calls(site)
+    assert command.json(*asked) == {**result, "new": False}
+    assert calls(site) == before
+
+
+def test_without_the_black_boxes_tokenizer_it_is_refused(site: Site, command: Command, other: Path) -> None:
+    given = site.forget("guessed")
+    given[given.index("--base") + 1] = str(other)
+    refused = command(*given)
+    assert refused.exit_code != 0
+    assert "--upstream-tokenizer" in refused.stderr
+
+
+def test_train_reads_what_was_collected_with_the_black_boxes_tokenizer(
+    site: Site, command: Command, other: Path
+) -> None:
+    cache, big = str(site.folder / "cache"), str(site.folder / "big")
+    rows = site.rows(held=False)
+    asked = ["--upstream", site.box.url, "--tokenizer", big, "--answer-tokens", "4"]
+    assert command("collect", "--out", cache, *rows, *asked).exit_code == 0
+    where = ["--cache", cache, "--base", str(other), "--out", str(site.folder / "run")]
+    trained = command.json("train", *where, "--upstream-tokenizer", big, *rows, *SMALL, "--steps", "16")
+    assert (trained["steps"], trained["stopped"]) == (16, None)
+    weights = [file.read_bytes() for file in Path(trained["weights"]).rglob("*") if file.is_file()]
+    assert weights and not any(SECRET.encode() in content for content in weights)

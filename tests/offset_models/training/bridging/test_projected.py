@@ -1,0 +1,163 @@
+"""What training reads of a pair of another tokenizer, against sums over all that the pair can write."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deltaserve.offset_models.bridge.position import Position
+from deltaserve.offset_models.bridge.probabilities import begins_with
+from deltaserve.offset_models.bridge.row import UNTOLD, Reader
+from deltaserve.offset_models.bridge.tables import built
+from deltaserve.offset_models.training.bridging.aligned import Aligned, Aligner
+from deltaserve.offset_models.training.bridging.projected import Projection
+from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import TopK
+from tests.support.bridging import END, RandomPair, TinyBPE, position, random_bpe
+
+bpes = st.builds(random_bpe, st.integers(0, 999), st.just(b"ab"), st.integers(6, 12))
+texts = st.text("ab", min_size=1, max_size=8).map(str.encode)
+seeds = st.integers(0, 999)
+few = settings(max_examples=30, deadline=None)
+PROMPT = (1,)
+
+
+@dataclass(frozen=True)
+class TinyBridge:
+    """As much of a `Bridge` as training asks for: a prompt is one settled token of the pair."""
+
+    of_box: TinyBPE
+    of_pair: TinyBPE
+
+    @cached_property
+    def box(self) -> Any:
+        return SimpleNamespace(vocabulary=self.of_box.vocabulary)
+
+    @cached_property
+    def pair(self) -> Any:
+        tokenizer = SimpleNamespace(vocab_size=len(self.of_pair.words), masked_ids=())
+        return SimpleNamespace(
+            vocabulary=self.of_pair.vocabulary, encode=self.of_pair.encode, tokenizer=tokenizer, ends=(END,)
+        )
+
+    @cached_property
+    def reader(self) -> Reader:
+        tables = built(self.of_box.vocabulary, self.of_pair.vocabulary)
+        return Reader(self.of_box.vocabulary, self.of_pair.vocabulary, tables, [END])
+
+    def begin_behind(self, ids: list[int]) -> Position:
+        at = position(self.of_pair, tuple(ids))
+        at.begun = len(ids)
+        return at
+
+    def said(self, token_id: int) -> bytes:
+        return self.of_box.words[token_id]
+
+
+@dataclass(frozen=True)
+class Read:
+    """One text as training reads it."""
+
+    bridge: TinyBridge
+    sample: Sample
+    aligned: Aligned
+    logits: torch.Tensor  # [rows, W] of one member
+
+    @property
+    def z(self) -> torch.Tensor:
+        return Projection(self.bridge, torch.device("cpu")).log_table(self.logits, self.aligned)  # type: ignore[arg-type]
+
+
+def read(box: TinyBPE, mine: TinyBPE, pair: RandomPair, text: bytes, member: int = 0) -> Read:
+    bridge = TinyBridge(box, mine)
+    answer = (*box.encode(text), END)
+    sample = Sample((1,), answer)
+    every = torch.arange(1, len(box.words)).tile(len(answer), 1).numpy()
+    top = TopK(every, every.astype("float32"))
+    aligned = Aligner(bridge, {(1,): PROMPT}).align(sample, top)  # type: ignore[arg-type]
+    rows = [pair.row(tuple(aligned.ids[: aligned.first + 1 + row])) for row in range(aligned.rows)]
+    return Read(bridge, sample, aligned, torch.stack(rows)[:, member].log())
+
+
+@few
+@given(bpes, bpes, seeds, texts)
+def test_the_pair_reads_the_whole_text_in_its_own_tokens(box, mine, seed, text):
+    aligned = read(box, mine, RandomPair(mine, seed), text).aligned
+    assert mine.spell(aligned.ids[len(PROMPT) :]) == text
+    assert len(aligned.places) == len(box.encode(text)) + 1
+
+
+@few
+@given(bpes, bpes, seeds, texts)
+def test_an_answers_tokens_are_exact_where_all_that_tells_of_them_lies_on_the_text(box, mine, seed, text):
+    pair = RandomPair(mine, seed)
+    found = read(box, mine, pair, text)
+    at, rows = found.bridge.begin_behind(list(PROMPT)), found.aligned.ids
+    for place, token, z in zip(found.aligned.places, found.sample.answer_ids[:-1], found.z, strict=False):
+        word, exact = box.words[token], pair.rows(tuple(at.settled))
+        nodes = [node.path for node in (*at.nodes(at.unsettled + word), *at.nodes(at.unsettled))]
+        ahead = rows[len(at.settled) :]
+        if at.unsettled == b"":
+            nodes = [node.path for node in at.nodes(word)]
+        p_s, p_t = (begins_with(at.tree, exact, (), x) for x in (at.unsettled + word, at.unsettled))
+        if all(tuple(ahead[: len(path)]) == path for path in nodes) and nodes:
+            assert z[token].item() == pytest.approx(math.log(p_s[0] / p_t[0]), abs=1e-5)
+            assert place.ways
+        at.go_on(word)
+
+
+@few
+@given(bpes, bpes, seeds, texts)
+def test_of_every_other_token_no_more_is_read_than_there_is(box, mine, seed, text):
+    """What one token tells of a token that needs several is the mass of the first of these: at least what there is."""
+    pair = RandomPair(mine, seed)
+    found = read(box, mine, pair, text)
+    first, place, exact = found.z[0], found.aligned.places[0], pair.rows(PROMPT)
+    tree = mine.tree()
+    for token, word in enumerate(box.words[1:], 1):
+        p = begins_with(tree, exact, (), word)[0].item()
+        reach = math.exp(first[token].item())
+        if token not in place.told:
+            assert reach <= p * (1 + 1e-9) or first[token] == UNTOLD
+        assert first[token].isfinite()
+
+
+@few
+@given(bpes, bpes, seeds, texts)
+def test_the_end_of_an_answer_is_the_pairs_own_end(box, mine, seed, text):
+    pair = RandomPair(mine, seed)
+    found = read(box, mine, pair, text)
+    place = found.aligned.places[-1]
+    if len(place.ways) == 1 and not place.ways[0].rest and not place.begun:
+        wanted = pair.row(tuple(found.aligned.ids))[0, END].item()
+        assert found.z[-1][END].exp().item() == pytest.approx(wanted, rel=1e-5)
+
+
+@settings(max_examples=10, deadline=None)
+@given(bpes, bpes, seeds, texts)
+def test_its_gradient_is_the_one_of_finite_differences(box, mine, seed, text):
+    found = read(box, mine, RandomPair(mine, seed), text)
+    projection = Projection(found.bridge, torch.device("cpu"))  # type: ignore[arg-type]
+    weights = torch.randn(len(found.aligned.places), len(box.words), generator=torch.Generator().manual_seed(seed))
+
+    def total(logits: torch.Tensor) -> torch.Tensor:
+        z = projection.log_table(logits, found.aligned)
+        return (z.masked_fill(z == UNTOLD, 0.0) * weights).sum()
+
+    assert torch.autograd.gradcheck(total, [found.logits.clone().requires_grad_()], atol=1e-5)
+
+
+def test_a_token_that_is_read_wrong_as_an_end_says_nothing():
+    bpe = random_bpe(3)
+    text = b"abba"
+    answer = tuple(bpe.encode(text))
+    bridge: Any = TinyBridge(bpe, bpe)
+    sample = Sample((1,), answer, (END, *answer[1:]))
+    aligned = Aligner(bridge, {(1,): PROMPT}).align(sample, None)
+    assert bpe.spell(aligned.ids[1:]) == b"".join(bpe.words[i] for i in answer[1:])
