@@ -1,11 +1,11 @@
 """Opens the engine that the settings describe, and a registry over it; says what the start came to."""
 
 import asyncio
-import gc
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deltaserve.server.garbage import keep_what_is_there
 from deltaserve.server.preflight import place
 from deltaserve.server.serving.versions import default_dtype, json_object, longest_context, open_versions
 from deltaserve.server.settings import Settings
@@ -35,9 +35,7 @@ async def open_engine(
         tokenizer=settings.upstream_tokenizer,
     )
     registry = await stack.enter_async_context(versions)
-    # What was imported stays: a collection, which stops every thread, then only looks at the models (0.25 s otherwise).
-    gc.collect()
-    gc.freeze()
+    keep_what_is_there()
     return registry
 
 

@@ -1,7 +1,6 @@
 """A front-end: HTTP, chat templates, the black box's streams and texts, in front of the engine process. No torch."""
 
 import asyncio
-import gc
 import socket
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
@@ -10,6 +9,7 @@ from fastapi import FastAPI
 
 from deltaserve.errors import DeltaserveError
 from deltaserve.server.app import FAILED, Build, Server, create_app, run_until_told, tell_start_once
+from deltaserve.server.garbage import keep_what_is_there
 from deltaserve.server.processes.frontend.registry import RemoteRegistry
 from deltaserve.server.processes.handover import Handover, Parent
 from deltaserve.server.settings import Settings
@@ -28,9 +28,7 @@ class FrontEndServer(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        # What was imported stays: later collections look at what requests make alone.
-        gc.collect()
-        gc.freeze()
+        keep_what_is_there()
         self.parent.started()
 
 
