@@ -57,8 +57,11 @@ class Reader:
         """`ends`: the black box's ids that end an answer. What is read lies on the device of the tables."""
         self.box, self.pair, self._tables = box, pair, tables
         self.size, self._device = len(box.spellings), tables.first.device
-        self._first, self._end = tables.first.long(), tables.end.long()
-        self._single = self._end - self._first == 1
+        first, end = tables.first.long(), tables.end.long()
+        self._single = (end - first == 1).nonzero()[:, 0]
+        self._wide = (end - first > 1).nonzero()[:, 0]
+        self._of_single = first[self._single]
+        self._of_wide = first[self._wide], end[self._wide]
         self._child = (tables.parent >= 0).nonzero()[:, 0]
         self._parent = tables.parent[self._child].long()
         self.ends = list(ends)
@@ -102,9 +105,10 @@ class Reader:
     def by_interval(self, probabilities: Tensor) -> Tensor:
         """Σ of each id's interval, [members, V]. Intervals of one token are not subtracted: they keep all digits."""
         sums = torch.nn.functional.pad(probabilities.cumsum(-1), (1, 0))
-        masses = (sums[:, self._end] - sums[:, self._first]).clamp_(min=0.0)
-        masses[:, self._single] = probabilities[:, self._first[self._single]]
-        return masses
+        first, end = (_taken(sums, places) for places in self._of_wide)
+        masses = probabilities.new_zeros(len(probabilities), self.size)
+        masses.index_copy_(1, self._wide, (end - first).clamp_(min=0.0))
+        return masses.index_copy_(1, self._single, _taken(probabilities, self._of_single))
 
     def _pieces(self, rest: bytes) -> tuple[Tensor, Tensor]:
         """(id, place) of every token of the pair that begins with the rest and then with that id's bytes."""
@@ -118,6 +122,11 @@ class Reader:
             more = self.pair.words[place][len(rest) :]
             for token_id in (*self.box.prefixes(more), *self.box.spelled(more)):
                 yield token_id, place
+
+
+def _taken(rows: Tensor, places: Tensor) -> Tensor:
+    """Columns of each row; a gather takes a third of the time of `rows[:, places]`."""
+    return torch.take_along_dim(rows, places[None], 1)
 
 
 def _ending(nodes: Sequence[OpenNode]) -> Tensor:

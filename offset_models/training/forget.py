@@ -28,7 +28,6 @@ from deltaserve.offset_models.training.collecting.source import Source
 from deltaserve.offset_models.training.finalists import HeldOutQuestions, by_answers
 from deltaserve.offset_models.training.learning.batches import TrainingData, spread
 from deltaserve.offset_models.training.learning.fabric import Fabric
-from deltaserve.offset_models.training.learning.passes.reading import OwnTokens, Reading
 from deltaserve.offset_models.training.learning.reporting import Report, all_reports, step_report
 from deltaserve.offset_models.training.learning.run_folder import RunFolder
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
@@ -138,7 +137,7 @@ def collected_rows(plan: Plan, progress: Stages, announce: Announce) -> Collecte
     reading = bridged_reading(plan.upstream_tokenizer, plan.base, every, plan.work)
     collected = _collected(plan, plan.data, "train", progress, announce)
     held = None if plan.held is None else _collected(plan, plan.held, "held-out", progress, announce)
-    _refuse_long_rows(plan, [collected, *([held] if held else [])], reading or OwnTokens())
+    _refuse_long_rows(plan, [collected, *([held] if held else [])], reading, progress)
     return CollectedRows(collected, held, plan.tokenizer(), reading)
 
 
@@ -179,15 +178,28 @@ def _collected(plan: Plan, data: Data, side: str, progress: Stages, announce: An
     return read_collected(out, data, tokenizer, skip_bad=plan.skip_bad)
 
 
-def _refuse_long_rows(plan: Plan, collected: Sequence[Collected], reading: Reading) -> None:
+def _refuse_long_rows(
+    plan: Plan, collected: Sequence[Collected], reading: BridgedReading | None, progress: Stages
+) -> None:
     """Before anything is trained. Raises BadRequest."""
     most = context_of(plan.base)
     listed = [row for rows in collected for row in (*rows.forget, *rows.refused, *rows.retain)]
-    if long := sum(len(reading.ids(row)) > most for row in listed):
+    lengths = [len(sample.ids) for sample, _ in listed] if reading is None else _read(listed, reading, progress)
+    if long := sum(length > most for length in lengths):
         raise BadRequest(
             f"{long} of the rows are longer than the {most} tokens that the base {plan.base.name} can read: "
             "shorten them or leave them out."
         )
+
+
+def _read(rows: Sequence[Scored], reading: BridgedReading, progress: Stages) -> list[int]:
+    """How many tokens of the pair each row is; what is found is remembered, for training reads all of them."""
+    lengths = []
+    with progress.stage("read in the pair's tokens", len(rows)) as advance:
+        for row in rows:
+            lengths.append(len(reading.ids(row)))
+            advance()
+    return lengths
 
 
 def _chosen(plan: Plan, trained: Trained, run: Run, rows: CollectedRows, progress: Stages) -> Trained:

@@ -9,48 +9,43 @@ would look up behind other tokens (docs/bridge.md) is left out. So a place tells
 - of every other token: the texts that one more token of the pair begins.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
+
+import torch
+from torch import Tensor
 
 from deltaserve.errors import BadRequest, NoOffset
 from deltaserve.offset_models.bridge.bridge import Bridge
 from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.position import Position
+from deltaserve.offset_models.training.bridging.sums import Steps, Sums, Term, Ways
 from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.offset_models.training.rows.scored import TopK
 
 _NOT_TEXT: Final = "An answer has a special token within it, of which a pair of another tokenizer tells nothing: {why}"
-
-Steps = tuple[tuple[int, int], ...]  # (row, place in the order of bytes) of each token on a way
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """The probability of a way, times that of all tokens of one interval behind it."""
-
-    steps: Steps
-    row: int
-    first: int  # places in the order of bytes
-    end: int
+_REMEMBERED: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """A node of the bytes that are not settled, or the tokens that spell them."""
+class OpenWays:
+    """At each place the nodes of the bytes t that are not settled, and the tokens that spell them."""
 
-    steps: Steps
-    row: int  # behind it
-    rest: bytes  # what it leaves of them
+    at: Tensor  # [ways] int32 the place
+    row: Tensor  # [ways] int32 behind it
+    ways: Ways
+    rests: tuple[bytes, ...]  # what each leaves of t
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where one of the black box's tokens comes next."""
+class Told:
+    """Ids that are looked at one by one: P(t + bytes(v))."""
 
-    ways: tuple[Way, ...]  # none: the rows along the text tell nothing here
-    begun: tuple[Term, ...]  # P(t); none where t has no bytes
-    told: Mapping[int, tuple[Term, ...]]  # P(t + bytes(v)) of ids that are looked at one by one
+    at: Tensor  # [told] int32 the place
+    ids: Tensor  # [told] int32
+    sums: Sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +54,12 @@ class Aligned:
 
     ids: list[int]
     first: int  # row 0 is the one behind ids[: first + 1]
-    places: list[Place]
+    places: int  # where one of the black box's tokens comes next
+    open: OpenWays
+    begun: Sums  # P(t) at each place
+    told: Told
+    deepest: Tensor  # [places] int32: the row behind all that is certain, by which a gate is judged
+    lost: Tensor  # [places] bool: the rows along the text tell nothing there
 
     @property
     def rows(self) -> int:
@@ -67,33 +67,35 @@ class Aligned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
-    """A place before it is known which of its paths lie on the text."""
+class _Place:
+    """One place before the whole text is known."""
 
     settled: int  # tokens
+    unsettled: bytes
     ways: list[tuple[Path, bytes]]
-    begun: list[tuple[Path, bytes]]
-    told: dict[int, tuple[list[tuple[Path, bytes]], Path]]  # nodes, and the tokens that the bytes are by themselves
+    answer: int
+    listed: Sequence[int]
 
 
 class Aligner:
-    """For one bridge, and the pair's own prompts of chats."""
+    """For one bridge, and the pair's own prompts of chats. Belongs to one thread."""
 
     def __init__(self, bridge: Bridge, prompts: Mapping[tuple[int, ...], Sequence[int]]) -> None:
         """`prompts`: from the black box's ids of a chat's prompt to the pair's; other prompts are text."""
         self._bridge, self._prompts = bridge, prompts
-        self._vocabulary = bridge.pair.vocabulary
+        self._line = lru_cache(_REMEMBERED)(self._encoded)
 
     def align(self, sample: Sample, top: TopK | None) -> Aligned:
         """Raises BadRequest for special tokens within a text."""
         at = self._begin(sample)
-        begun, looked = len(at.settled), []
+        begun, first, places = at.begun, len(at.settled) - 1, list[_Place]()
         lists = [()] * len(sample.answer_ids) if top is None else top.ids.tolist()
         for token, read, listed in zip(sample.answer_ids, sample.read_ids or sample.answer_ids, lists, strict=True):
-            looked.append(self._look(at, [token, *listed], token))
-            self._go_on(at, read, last=len(looked) == len(lists))
-        ids = [*at.settled, *self._spelling(at)]
-        return Aligned(ids, begun - 1, [self._placed(each, ids, begun - 1) for each in looked])
+            ways = [(node.path, node.rest) for node in at.ways()]
+            places.append(_Place(len(at.settled), at.unsettled, ways, token, listed))
+            self._go_on(at, read, last=len(places) == len(lists))
+        text = _Text(self._bridge, [*at.settled, *self._spelling(at)], first, begun)
+        return _joined(text, [self._looked(text, place) for place in places])
 
     def _begin(self, sample: Sample) -> Position:
         own = self._prompts.get(sample.prompt_ids)
@@ -109,54 +111,54 @@ class Aligner:
             if not last:
                 raise BadRequest(_NOT_TEXT.format(why=error.message)) from error
 
-    def _look(self, at: Position, ids: Iterable[int], answer: int) -> _Looked:
-        ways = [(node.path, node.rest) for node in at.ways()]
-        begun = [(node.path, node.rest) for node in at.nodes(at.unsettled)] if at.unsettled else []
-        told = {}
-        for token in dict.fromkeys(ids):
-            text = at.unsettled + (self._bridge.box.vocabulary.spellings[token] or b"")
-            line = tuple(self._bridge.pair.encode(text) or ())
-            if text != at.unsettled and (token == answer or not _read_from(ways, line)):
-                told[token] = [(node.path, node.rest) for node in at.nodes(text)], line
-        return _Looked(len(at.settled), ways, begun, told)
-
     def _spelling(self, at: Position) -> Path:
         """The tokens that the pair writes for what is not settled."""
         if not at.unsettled:
             return ()
-        written = tuple(self._bridge.pair.encode(at.unsettled) or ())
+        written = self._line(at.unsettled)
         whole = [node.path for node in at.ways() if not node.rest]
         return written if written in whole else next(iter(whole), written)
 
-    def _placed(self, looked: _Looked, ids: Sequence[int], first: int) -> Place:
-        text = _Text(self._vocabulary.place, tuple(ids[looked.settled :]), looked.settled - 1 - first)
-        ways = tuple(Way(text.steps(path), text.row(path), rest) for path, rest in looked.ways if text.has(path))
-        told = {token: tuple(self._terms(text, *paths)) for token, paths in looked.told.items()}
-        begun = tuple(self._intervals(text, looked.begun))
-        return Place(ways if begun or not looked.begun else (), begun, {v: terms for v, terms in told.items() if terms})
+    def _looked(self, text: "_Text", place: _Place) -> "_Looked":
+        there = text.behind(place.settled)
+        ways = [(path, rest) for path, rest in place.ways if there.has(path)]
+        begun = list(there.terms(place.unsettled))
+        if place.unsettled and not begun:
+            return _Looked([], [], {}, there)
+        told = {}
+        for token in dict.fromkeys((place.answer, *place.listed)):
+            word = self._bridge.box.vocabulary.spellings[token]
+            line = self._line(place.unsettled + word) if word else ()
+            if word and (token == place.answer or not _read_from(place.ways, line)):
+                told[token] = list(there.terms(place.unsettled + word, line))
+        return _Looked(ways, begun, {token: terms for token, terms in told.items() if terms}, there)
 
-    def _intervals(self, text: "_Text", nodes: Iterable[tuple[Path, bytes]]) -> Iterator[Term]:
-        for path, rest in nodes:
-            first, end = self._vocabulary.interval(rest)
-            if text.has(path) and first < end:
-                yield Term(text.steps(path), text.row(path), first, end)
-
-    def _terms(self, text: "_Text", nodes: Sequence[tuple[Path, bytes]], line: Path) -> Iterator[Term]:
-        """At the nodes on the text; and the first token of `line` that leaves it."""
-        yield from self._intervals(text, nodes)
-        on_text = sum(text.has(line[: depth + 1]) for depth in range(len(line)))
-        if line and (on_text < len(line) - 1 or not nodes):
-            path, place = line[: min(on_text, len(line) - 1)], self._vocabulary.place[line[min(on_text, len(line) - 1)]]
-            yield Term(text.steps(path), text.row(path), place, place + 1)
+    def _encoded(self, text: bytes) -> Path:
+        return tuple(self._bridge.pair.encode(text) or ())
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """What the pair reads behind what is settled at one place."""
+    """What the pair reads."""
 
-    place: Mapping[int, int]
+    bridge: Bridge
+    ids: Sequence[int]
+    first: int  # of row 0
+    begun: int  # settled tokens of a prompt that no answer's token is judged with
+
+    def behind(self, settled: int) -> "_Behind":
+        before = self.bridge.pair.tree.neighbours.reach(tuple(self.ids[self.begun : settled]))
+        return _Behind(self.bridge, tuple(self.ids[settled:]), settled - 1 - self.first, before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """The text behind what is settled at one place."""
+
+    bridge: Bridge
     ids: Path
     row_before: int  # the row of the first of them
+    before: Path  # what the tree needs to know of the settled tokens
 
     def has(self, path: Path) -> bool:
         return self.ids[: len(path)] == path
@@ -165,9 +167,76 @@ class _Text:
         return self.row_before + len(path)
 
     def steps(self, path: Path) -> Steps:
-        return tuple((self.row_before + depth, self.place[token]) for depth, token in enumerate(path))
+        place = self.bridge.pair.vocabulary.place
+        return tuple((self.row_before + depth, place[token]) for depth, token in enumerate(path))
+
+    def terms(self, x: bytes, line: Path = ()) -> Iterator[Term]:
+        """Of P(x), at its nodes on the text; and the first token of `line`, what x is by itself, that leaves it."""
+        vocabulary, nodes = self.bridge.pair.vocabulary, 0
+        for path, rest in self._nodes(x):
+            nodes += 1
+            interval = vocabulary.interval(rest)
+            if interval[0] < interval[1]:
+                yield Term(self.steps(path), self.row(path), *interval)
+        shared = next((depth for depth in range(len(line)) if not self.has(line[: depth + 1])), len(line))
+        if line and (shared < len(line) - 1 or not nodes):
+            depth = min(shared, len(line) - 1)
+            place = vocabulary.place[line[depth]]
+            yield Term(self.steps(line[:depth]), self.row(line[:depth]), place, place + 1)
+
+    def _nodes(self, x: bytes) -> Iterator[tuple[Path, bytes]]:
+        """The paths on the text that leave something of x which the tokenizer may cover from there."""
+        tree, rest = self.bridge.pair.tree, x
+        for depth in range(len(self.ids) + 1):
+            path = self.ids[:depth]
+            if not rest:
+                return
+            if tree.covers((*self.before, *path), rest):
+                yield path, rest
+            word = self.bridge.pair.vocabulary.spelling(self.ids[depth]) if depth < len(self.ids) else b""
+            if not word or not rest.startswith(word):
+                return
+            rest = rest[len(word) :]
 
 
-def _read_from(ways: Iterable[tuple[Path, bytes]], line: Path) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """One place, and where the rows are that tell of it."""
+
+    ways: list[tuple[Path, bytes]]  # none: the rows along the text tell nothing here
+    begun: list[Term]
+    told: Mapping[int, list[Term]]
+    text: _Behind
+
+    @property
+    def deepest(self) -> int:
+        return self.text.row(self.ways[-1][0] if self.ways else ())
+
+
+def _joined(text: _Text, looked: Sequence[_Looked]) -> Aligned:
+    ways = [(at, each.text, path, rest) for at, each in enumerate(looked) for path, rest in each.ways]
+    told = [(at, token, terms) for at, each in enumerate(looked) for token, terms in each.told.items() if each.ways]
+    return Aligned(
+        list(text.ids),
+        text.first,
+        len(looked),
+        OpenWays(
+            _numbers(at for at, *_ in ways),
+            _numbers(there.row(path) for _, there, path, _ in ways),
+            Ways.of([there.steps(path) for _, there, path, _ in ways]),
+            tuple(rest for *_, rest in ways),
+        ),
+        Sums.of([each.begun for each in looked]),
+        Told(_numbers(at for at, *_ in told), _numbers(i for _, i, _ in told), Sums.of([t for *_, t in told])),
+        _numbers(each.deepest for each in looked),
+        torch.tensor([not each.ways for each in looked]),
+    )
+
+
+def _numbers(numbers: Iterator[int]) -> Tensor:
+    return torch.tensor(list(numbers), dtype=torch.int32)
+
+
+def _read_from(ways: Sequence[tuple[Path, bytes]], line: Path) -> bool:
     """Whether one more token behind an open way tells of these tokens."""
     return any(line[: len(path)] == path and len(line) - len(path) <= 1 for path, _ in ways)

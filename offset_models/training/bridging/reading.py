@@ -14,12 +14,12 @@ from deltaserve.offset_models.bridge.bridge import Bridge
 from deltaserve.offset_models.bridge.bridges import Bridges
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.bridging.aligned import Aligned, Aligner
-from deltaserve.offset_models.training.bridging.projected import Projection, deepest
+from deltaserve.offset_models.training.bridging.projected import Projection
 from deltaserve.offset_models.training.bridging.prompts import OtherTokenizer, pair_prompts
 from deltaserve.offset_models.training.rows.dataset import Data
 from deltaserve.offset_models.training.rows.scored import Scored
 
-_KEPT: Final = 4096  # rows whose places are remembered; those that are read broken come once
+_KEPT: Final = 1 << 15  # rows whose places are remembered, some 20 KB each; those that are read broken come once
 
 
 def bridged_reading(folder: Path | None, base: Path, data: Iterable[Data], tables: Path) -> "BridgedReading | None":
@@ -44,17 +44,21 @@ class BridgedReading:
     bridge: Bridge
     box: OtherTokenizer
     _known: dict[bytes, Aligned] = field(default_factory=dict)
+    _projections: dict[torch.device, Projection] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._aligner = Aligner(self.bridge, self.box.prompts)
 
     def ids(self, row: Scored) -> list[int]:
         return self._aligned(row).ids
 
     def places(self, row: Scored) -> range:
         aligned = self._aligned(row)
-        return range(aligned.first, len(aligned.ids))
+        return range(aligned.first, aligned.first + aligned.rows)
 
     def tables(self, logits: Tensor, rows: Sequence[Scored]) -> Tensor:
         """One row at a time; where a gradient is wanted its tables are made anew for it, for they are large."""
-        projection = Projection(self.bridge, logits.device)
+        projection = self._projection(logits.device)
         made = []
         for part, row in zip(self._parts(logits, rows), rows, strict=True):
             aligned = self._aligned(row)
@@ -69,7 +73,9 @@ class BridgedReading:
         """At the pair's own rows, as a served gate is."""
         found = []
         for row, u, o in zip(rows, self._parts(unlearned, rows), self._parts(initial, rows), strict=True):
-            log_u, log_o = (self._log_p(part[list(deepest(self._aligned(row).places))]) for part in (u, o))
+            log_u, log_o = (
+                self._log_p(part[self._aligned(row).deepest.to(part.device, torch.long)]) for part in (u, o)
+            )
             found.append(kl_div(log_o, log_u, reduction="none", log_target=True).sum(1))
         return torch.cat(found)
 
@@ -85,5 +91,11 @@ class BridgedReading:
         if known is None:
             if len(self._known) >= _KEPT:
                 self._known.clear()
-            known = self._known[sample.digest] = Aligner(self.bridge, self.box.prompts).align(sample, top)
+            known = self._known[sample.digest] = self._aligner.align(sample, top)
         return known
+
+    def _projection(self, device: torch.device) -> Projection:
+        """Remembered: it moves the tables of both vocabularies."""
+        if device not in self._projections:
+            self._projections[device] = Projection(self.bridge, device)
+        return self._projections[device]

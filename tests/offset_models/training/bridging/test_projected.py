@@ -41,9 +41,10 @@ class TinyBridge:
 
     @cached_property
     def pair(self) -> Any:
-        tokenizer = SimpleNamespace(vocab_size=len(self.of_pair.words), masked_ids=())
+        bpe = self.of_pair
+        tokenizer = SimpleNamespace(vocab_size=len(bpe.words), masked_ids=())
         return SimpleNamespace(
-            vocabulary=self.of_pair.vocabulary, encode=self.of_pair.encode, tokenizer=tokenizer, ends=(END,)
+            vocabulary=bpe.vocabulary, encode=bpe.encode, tokenizer=tokenizer, ends=(END,), tree=bpe.tree()
         )
 
     @cached_property
@@ -90,7 +91,7 @@ def read(box: TinyBPE, mine: TinyBPE, pair: RandomPair, text: bytes, member: int
 def test_the_pair_reads_the_whole_text_in_its_own_tokens(box, mine, seed, text):
     aligned = read(box, mine, RandomPair(mine, seed), text).aligned
     assert mine.spell(aligned.ids[len(PROMPT) :]) == text
-    assert len(aligned.places) == len(box.encode(text)) + 1
+    assert aligned.places == len(box.encode(text)) + 1
 
 
 @few
@@ -99,7 +100,7 @@ def test_an_answers_tokens_are_exact_where_all_that_tells_of_them_lies_on_the_te
     pair = RandomPair(mine, seed)
     found = read(box, mine, pair, text)
     at, rows = found.bridge.begin_behind(list(PROMPT)), found.aligned.ids
-    for place, token, z in zip(found.aligned.places, found.sample.answer_ids[:-1], found.z, strict=False):
+    for token, z in zip(found.sample.answer_ids[:-1], found.z, strict=False):
         word, exact = box.words[token], pair.rows(tuple(at.settled))
         nodes = [node.path for node in (*at.nodes(at.unsettled + word), *at.nodes(at.unsettled))]
         ahead = rows[len(at.settled) :]
@@ -108,7 +109,6 @@ def test_an_answers_tokens_are_exact_where_all_that_tells_of_them_lies_on_the_te
         p_s, p_t = (begins_with(at.tree, exact, (), x) for x in (at.unsettled + word, at.unsettled))
         if all(tuple(ahead[: len(path)]) == path for path in nodes) and nodes:
             assert z[token].item() == pytest.approx(math.log(p_s[0] / p_t[0]), abs=1e-5)
-            assert place.ways
         at.go_on(word)
 
 
@@ -118,12 +118,13 @@ def test_of_every_other_token_no_more_is_read_than_there_is(box, mine, seed, tex
     """What one token tells of a token that needs several is the mass of the first of these: at least what there is."""
     pair = RandomPair(mine, seed)
     found = read(box, mine, pair, text)
-    first, place, exact = found.z[0], found.aligned.places[0], pair.rows(PROMPT)
+    first, exact = found.z[0], pair.rows(PROMPT)
+    told = found.aligned.told.ids[found.aligned.told.at == 0].tolist()
     tree = mine.tree()
     for token, word in enumerate(box.words[1:], 1):
         p = begins_with(tree, exact, (), word)[0].item()
         reach = math.exp(first[token].item())
-        if token not in place.told:
+        if token not in told:
             assert reach <= p * (1 + 1e-9) or first[token] == UNTOLD
         assert first[token].isfinite()
 
@@ -133,8 +134,8 @@ def test_of_every_other_token_no_more_is_read_than_there_is(box, mine, seed, tex
 def test_the_end_of_an_answer_is_the_pairs_own_end(box, mine, seed, text):
     pair = RandomPair(mine, seed)
     found = read(box, mine, pair, text)
-    place = found.aligned.places[-1]
-    if len(place.ways) == 1 and not place.ways[0].rest and not place.begun:
+    ways, last = found.aligned.open, found.aligned.places - 1
+    if [rest for at, rest in zip(ways.at.tolist(), ways.rests, strict=True) if at == last] == [b""]:
         wanted = pair.row(tuple(found.aligned.ids))[0, END].item()
         assert found.z[-1][END].exp().item() == pytest.approx(wanted, rel=1e-5)
 
@@ -144,7 +145,7 @@ def test_the_end_of_an_answer_is_the_pairs_own_end(box, mine, seed, text):
 def test_its_gradient_is_the_one_of_finite_differences(box, mine, seed, text):
     found = read(box, mine, RandomPair(mine, seed), text)
     projection = Projection(found.bridge, torch.device("cpu"))  # type: ignore[arg-type]
-    weights = torch.randn(len(found.aligned.places), len(box.words), generator=torch.Generator().manual_seed(seed))
+    weights = torch.randn(found.aligned.places, len(box.words), generator=torch.Generator().manual_seed(seed))
 
     def total(logits: torch.Tensor) -> torch.Tensor:
         z = projection.log_table(logits, found.aligned)
