@@ -35,7 +35,7 @@ class Connection(asyncio.Protocol):
         self.used = False
         self._wire: asyncio.Transport
         self._sink: Sink | None = None
-        self._parser: httptools.HttpResponseParser
+        self._parser: httptools.HttpResponseParser | None = None
         self._headers: dict[str, str] = {}
         self._began = False
         self._reusable = False
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._wire = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
 
     def data_received(self, data: bytes) -> None:
-        if self._sink is None:
+        if self._sink is None or self._parser is None:
             self._wire.abort()  # nothing was asked: whatever this is, it must not become the next answer
             return
         try:
@@ -84,6 +84,7 @@ class Connection(asyncio.Protocol):
         until_close = self._began and not self._headers.keys() & {"content-length", "transfer-encoding"}
         broken = UpstreamUnreachable("The connection to the upstream broke.")
         self._finish(None if until_close and exc is None else broken)
+        self._parser = None  # it holds our methods: else both, and the socket's buffers, wait for a search for circles
 
     # the parser's side
 
@@ -92,7 +93,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._began = self.used = True
-        if self._sink is not None:
+        if self._sink is not None and self._parser is not None:
             self._sink.head(self._parser.get_status_code(), self._headers)
 
     def on_body(self, body: bytes) -> None:
@@ -100,7 +101,7 @@ class Connection(asyncio.Protocol):
             self._sink.body(body)
 
     def on_message_complete(self) -> None:
-        self._reusable = self._parser.should_keep_alive()
+        self._reusable = self._parser is not None and self._parser.should_keep_alive()
         self._finish(None)
 
     def _finish(self, error: UpstreamError | None) -> None:

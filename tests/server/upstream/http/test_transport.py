@@ -1,7 +1,9 @@
 """The HTTP seam against a real server: what is sent, what is waited for, when the connection closes."""
 
 import asyncio
+import gc
 import time
+import weakref
 from typing import Any
 
 import orjson
@@ -74,6 +76,24 @@ async def test_a_traced_call_tells_the_black_box_its_trace_and_another_one_nothi
     assert made.parent.span_id == request.context.span_id
     assert (made.attributes or {})["deltaserve.upstream.events"] == 2
     assert untold is None
+
+
+async def test_a_closed_connection_is_freed_at_once_not_when_circles_are_searched_for() -> None:
+    """Every replaced token closes one, and each holds its socket's buffers."""
+    async with replaying(Reply([event({}), UNTIL_THE_CLIENT_LEAVES])) as replay:
+        client = transport(replay)
+        gc.disable()
+        try:
+            async with client.stream("/v1/completions", BODY) as events:
+                await events.wait()
+                connection = weakref.ref(events._connection)
+            del events
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert connection() is None
+        finally:
+            gc.enable()
+            await client.aclose()
 
 
 async def test_leaving_the_context_closes_the_connection_within_a_second() -> None:
