@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.probabilities import begins_with
 from deltaserve.offset_models.bridge.row import UNTOLD, Reader
@@ -131,13 +132,36 @@ def test_of_every_other_token_no_more_is_read_than_there_is(box, mine, seed, tex
 
 @few
 @given(bpes, bpes, seeds, texts)
-def test_the_end_of_an_answer_is_the_pairs_own_end(box, mine, seed, text):
+def test_every_other_token_and_the_end_are_read_from_the_open_nodes_on_the_text(box, mine, seed, text):
     pair = RandomPair(mine, seed)
     found = read(box, mine, pair, text)
-    ways, last = found.aligned.open, found.aligned.places - 1
-    if [rest for at, rest in zip(ways.at.tolist(), ways.rests, strict=True) if at == last] == [b""]:
-        wanted = pair.row(tuple(found.aligned.ids))[0, END].item()
-        assert found.z[-1][END].exp().item() == pytest.approx(wanted, rel=1e-5)
+    told = found.aligned.told
+    looked = {(at, token) for at, token in zip(told.at.tolist(), told.ids.tolist(), strict=True)}
+    at = found.bridge.begin_behind(list(PROMPT))
+    for number, z in enumerate(found.z):
+        settled, ahead = tuple(at.settled), tuple(found.aligned.ids[len(at.settled) :])
+
+        def tell(path: Path, x: bytes, settled: Path = settled) -> float:
+            """Of the node behind the path: its mass, times all tokens that begin with x."""
+            first, end = mine.vocabulary.interval(x)
+            row = pair.row((*settled, *path))[0, mine.vocabulary.order[first:end]]
+            return (pair.mass(settled, path)[0] * row.sum()).item()
+
+        ways = [node for node in at.ways() if ahead[: len(node.path)] == node.path]
+        nodes = [node for node in at.nodes(at.unsettled) if ahead[: len(node.path)] == node.path]
+        before = sum(tell(node.path, node.rest) for node in nodes) if at.unsettled else 1.0
+        for token, word in enumerate(box.words[1:], 1):
+            if (number, token) not in looked:
+                slow = sum(tell(node.path, node.rest + word) for node in ways)
+                assert math.exp(z[token].item()) * before == pytest.approx(slow, rel=1e-6)
+        ends = sum(
+            (pair.mass(settled, node.path)[0] * pair.row((*settled, *node.path))[0, END]).item()
+            for node in ways
+            if not node.rest
+        )
+        assert math.exp(z[END].item()) * before == pytest.approx(ends, rel=1e-6)
+        if found.sample.answer_ids[number] != END:
+            at.go_on(box.words[found.sample.answer_ids[number]])
 
 
 @settings(max_examples=10, deadline=None)
