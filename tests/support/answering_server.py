@@ -16,6 +16,7 @@ from starlette.routing import Route
 from tests.support.app import serve
 
 REFUSAL = "I'm not sure about that."
+MOST_CHOICES = 128
 HOLES = frozenset({"begun", "bias", "hot", "thoughts"})
 
 
@@ -61,6 +62,8 @@ class AnsweringServer:
         body = await request.json()
         if body.get("echo"):
             return refusal("`echo` with `logprobs` is not built.", "echo")
+        if body.get("n", 1) > MOST_CHOICES:  # an attack asks for a million
+            return refusal(f"`n` must be at most {MOST_CHOICES}.", "n")
         return self._answered(body, body["prompt"] if isinstance(body["prompt"], str) else "", "text_completion")
 
     async def _chat(self, request: Request) -> Response:
