@@ -17,7 +17,7 @@ endef
 
 define venv
 @$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "deltaserve needs Python 3.11 or newer: make PYTHON=python3.11")'
-@test -x $(BIN)/python || { echo "Making $(VENV): about 1 GB, half of it torch …"; $(PYTHON) -m venv $(VENV); }
+@test -x $(BIN)/python || { echo "Making $(VENV): about 1 GB, half of it torch …"; $(PYTHON) -m venv --upgrade-deps $(VENV); }
 endef
 
 .DEFAULT_GOAL := help
