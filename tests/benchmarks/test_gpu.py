@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.gpu import __main__ as gpu
 from benchmarks.support import report
+from tests.support.children import children_of_the_nursery
 
 
 @pytest.fixture
@@ -15,7 +16,8 @@ def written(tmp_path, monkeypatch):
 
     def run(*flags: str):
         monkeypatch.setattr("sys.argv", ["benchmarks.gpu", "--device", "cpu", *flags])
-        status = gpu.main()
+        with children_of_the_nursery():
+            status = gpu.main()
         return status, json.loads((tmp_path / "gpu.json").read_text())
 
     return run

@@ -4,13 +4,15 @@ import json
 
 from deltaserve.client.console.terminal import Status
 from deltaserve.offset_models.checkpoints.checkpoint import open_checkpoint
+from tests.support.children import children_of_the_nursery
 from tests.support.command import Command
 from tests.support.forget_site import SECRET, Site, calls
 
 
 def test_the_card_says_what_was_tried_and_report_shows_it(site: Site, command: Command) -> None:
     given = site.forget("attacked", "--attack", "--attack-calls", "40")
-    made = command.json(*given)
+    with children_of_the_nursery():
+        made = command.json(*given)
     assert {"leakage/direct", "leakage/calls", "leakage/items", "leakage/verdict"} <= set(made["card"])
     assert made["card"]["leakage/calls"] >= 40
     card = open_checkpoint("attacked", root=site.root).manifest.card

@@ -11,6 +11,7 @@ from deltaserve.offset_models.demo.manifest import WeightsManifest, verify_weigh
 from deltaserve.offset_models.demo.pipeline.build import BASE, BLACK_BOX, OFFSET, build
 from deltaserve.offset_models.demo.register.people import generate_register
 from deltaserve.offset_models.demo.register.questions import SPLITS
+from tests.support.children import children_of_the_nursery
 
 torch.set_num_threads(1)
 
@@ -18,7 +19,8 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, WeightsManifest]:
     out = tmp_path_factory.mktemp("build") / "weights"
-    return out, build(out, seed=3, scale="mini", progress=False)
+    with children_of_the_nursery():
+        return out, build(out, seed=3, scale="mini", progress=False)
 
 
 def test_everything_is_there_and_the_digests_match(built: tuple[Path, WeightsManifest]) -> None:
