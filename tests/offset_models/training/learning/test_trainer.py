@@ -73,9 +73,9 @@ def test_training_puts_the_refusal_first_and_leaves_the_retained_answer(tmp_path
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_that_keeps_something_forgets_and_retains(objective: str, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, objective=objective, retain_weight=2.0, steps=30)
+    settings = replace(SETTINGS, objective=objective, retain_weight=2.0, steps=20)
     if objective == "contrast":  # what it moves counts three times when it is served
-        settings = replace(settings, retain_weight=6.0, steps=60, learning_rate=1e-2)
+        settings = replace(settings, retain_weight=6.0, steps=40, learning_rate=1e-2)
     _, state = trained(tmp_path, settings)
     assert state.before is not None and state.latest is not None and state.stopped is None
     assert (state.before.forget_said, state.before.retain_said) == (1.0, 1.0)
@@ -84,7 +84,7 @@ def test_every_objective_that_keeps_something_forgets_and_retains(objective: str
 
 
 def test_a_whole_copy_is_trained_and_the_base_is_left_alone(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, full=True, learning_rate=1e-2, steps=30)
+    settings = replace(SETTINGS, full=True, learning_rate=1e-2, steps=20)
     student, state = trained(tmp_path, settings)
     assert state.latest is not None and state.latest.forget_said < 0.4
     with student.initial() as initial:
@@ -99,7 +99,7 @@ def test_gradient_checkpointing_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_bfloat16_forward_passes_still_forget(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, precision="bfloat16")
+    settings = replace(SETTINGS, precision="bfloat16", steps=30)
     student, state = trained(tmp_path, settings)
     assert state.latest is not None and state.latest.forget_said < 0.4
     assert {tensor.dtype for tensor in tensors(student).values()} == {torch.float32}
@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(tmp_path:
 
 
 def test_the_pair_on_a_prompt_alone_gives_the_row_that_training_saw(tmp_path: Path) -> None:
-    student, _ = trained(tmp_path)
+    student, _ = trained(tmp_path, replace(SETTINGS, steps=6))
     sample, top = REFUSAL[0]
     assert top is not None
     prompt, end = torch.tensor([sample.prompt_ids]), torch.tensor([len(sample.prompt_ids) - 1])
