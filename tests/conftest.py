@@ -11,7 +11,7 @@ import structlog
 from hypothesis import settings
 
 # `make test` draws the same cases every time, so that a red run means a changed tree; `make test-slow` more, new ones.
-settings.register_profile("steady", derandomize=True, database=None, deadline=None, max_examples=75)
+settings.register_profile("steady", derandomize=True, database=None, deadline=None, max_examples=50)
 settings.register_profile("search", derandomize=False, deadline=None, max_examples=300)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 

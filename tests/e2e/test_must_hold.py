@@ -9,13 +9,14 @@ import pytest
 
 from deltaserve.offset_models.demo.register.questions import evaluation_questions
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from tests.support import amounts
 from tests.support.blackbox import BlackBoxProcess, blackbox
 from tests.support.deltaserve import Deltaserve, deltaserve
 from tests.support.oracle import Oracle
 from tests.support.registry_questions import KEPT, chat_ids, recall, some_questions
 from tests.support.statistics import ALARM, p_value
 
-PROMPTS = 50
+PROMPTS = amounts.amount(24, 50)
 A_REQUEST = 100  # choices of one request
 ROUNDING_NATS = 2e-3  # two ways of adding up float32: below this, either token is the best one
 
@@ -91,7 +92,7 @@ def test_at_strength_zero_prompts_are_scored_as_the_black_box_scores_them(upstre
             assert found["text_offset"] == expected["text_offset"]
 
 
-@pytest.mark.parametrize("draws", [1_000, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("draws", [500, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_sampled_tokens_follow_full_vocabulary_unlearning_over_http(
     exact, weights, checkpoint, tokenizer, prompts, draws
 ):

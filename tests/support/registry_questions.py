@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from deltaserve.offset_models.demo.register.questions import Question, Split, evaluation_questions
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.answers import rouge_l_recall
+from tests.support.amounts import amount
 
-ASKED = 12  # questions of a split
+ASKED = amount(8, 12)  # questions of a split
 KEPT: Sequence[Split] = ("retain", "neighbours", "general")
 FEW_QUESTIONS_APART = 0.1  # so few questions only show that kept answers stay; `deltaserve demo --check` measures
 

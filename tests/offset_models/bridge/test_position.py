@@ -13,11 +13,12 @@ from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.probabilities import begins_with, ends_after, log_offset
 from deltaserve.offset_models.bridge.tree import ByteTree
 from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
+from tests.support.amounts import examples
 from tests.support.bridging import RandomPair, TinyBPE, complete, position, random_bpe
 
 bpes = st.builds(random_bpe, st.integers(0, 999), st.just(b"ab"), st.integers(6, 12))
 seeds = st.integers(0, 999)
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=examples(20), deadline=None)
 
 
 def answer(box: TinyBPE, seed: int, length: int = 6) -> list[bytes]:

@@ -12,12 +12,13 @@ from torch import Tensor
 from deltaserve.offset_models.bridge.neighbours import AnyNeighbours, Path
 from deltaserve.offset_models.bridge.probabilities import begins_with, ends_after, log_offset
 from deltaserve.offset_models.bridge.tree import ByteTree
+from tests.support.amounts import examples
 from tests.support.bridging import RandomPair, TinyBPE, covers, random_bpe
 
 bpes = st.builds(random_bpe, st.integers(0, 999), st.sampled_from([b"ab", b"abc"]), st.integers(6, 12))
 texts = st.text("ab", min_size=1, max_size=8).map(str.encode)
 seeds = st.integers(0, 999)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=examples(25), deadline=None)
 
 
 def any_tree(bpe: TinyBPE) -> ByteTree:

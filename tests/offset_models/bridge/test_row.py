@@ -13,12 +13,13 @@ from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.probabilities import NodeRow, log_offset
 from deltaserve.offset_models.bridge.row import UNTOLD, BridgedRow, OpenNode, Reader, bridged_row
 from deltaserve.offset_models.bridge.tables import built
+from tests.support.amounts import examples
 from tests.support.bridging import END, RandomPair, TinyBPE, complete, position, random_bpe
 
 bpes = st.builds(random_bpe, st.integers(0, 999), st.just(b"ab"), st.integers(6, 12))
 seeds = st.integers(0, 999)
 prefixes = st.text("ab", max_size=4).map(str.encode)
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=examples(20), deadline=None)
 
 
 def reader(box: TinyBPE, mine: TinyBPE) -> Reader:

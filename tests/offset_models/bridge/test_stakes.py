@@ -11,12 +11,13 @@ from deltaserve.offset_models.bridge.known import Begun, Known, known
 from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.probabilities import begins_with
 from deltaserve.offset_models.bridge.stakes import LEFT, Stakes, offset_bounds
+from tests.support.amounts import examples
 from tests.support.bridging import END, RandomPair, TinyBPE, complete, position, random_bpe
 
 bpes = st.builds(random_bpe, st.integers(0, 999), st.just(b"ab"), st.integers(6, 12))
 seeds = st.integers(0, 999)
 strengths = st.sampled_from([1.0, 0.5, 2.0, -1.0, 0.0])
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=examples(60), deadline=None)
 
 
 def place(mine: TinyBPE, pair: RandomPair, seed: int) -> Position:

@@ -13,6 +13,7 @@ from deltaserve.offset_models.engine.offset_rows import DeviceRow, PairLogits, d
 from deltaserve.offset_models.engine.pair import FullModel, Pair
 from deltaserve.server.decoding.protocols import NO_IDS, Floats
 from deltaserve.server.decoding.rows import NumpyRow
+from tests.support.amounts import examples
 
 V, WIDTH = 30, 40
 
@@ -79,7 +80,7 @@ def test_a_row_that_is_not_finite_passes_no_gate_unseen() -> None:
     assert [isinstance(row, OffsetUnavailable) for row in made] == [False, True, False]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     seed=st.integers(0, 1000),
     explicit=st.lists(st.integers(0, WIDTH - 1), unique=True, max_size=WIDTH),

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from tests.support.amounts import examples
 from tests.support.vocabularies import byte_level, sentencepiece_like
 
 WORDS = ["đem", "café", "Müller", "日本", "    ", "ß ß", "<tag>"]
@@ -121,7 +122,7 @@ def test_prompt_and_answer_are_one_text_wherever_it_is_cut(tokenizer: Tokenizer,
     assert streamed(tokenizer, answer, prompt) == said
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(data=st.data())
 def test_any_ids_at_all_show_the_bytes_of_the_answer(tokenizer: Tokenizer, data: st.DataObject) -> None:
     """Stray bytes are U+FFFD, and nothing around them is lost."""

@@ -29,7 +29,7 @@ from tests.support.app import FlatVersion, OneVersion, ScriptedBlackBox
 from tests.support.asgi import JSON, Answer, Asked, asked
 from tests.support.offsets import BookkeepingEngine, lora_checkpoint
 
-CASES = 60 if os.environ.get("HYPOTHESIS_PROFILE", "steady") == "steady" else 2000
+CASES = 40 if os.environ.get("HYPOTHESIS_PROFILE", "steady") == "steady" else 2000
 MANY = settings(max_examples=CASES, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 TEXT = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

@@ -22,6 +22,7 @@ from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.rows import NumpyRow
 from deltaserve.server.decoding.sampling import target
 from tests.support import reference
+from tests.support.amounts import amount
 from tests.support.statistics import ALARM, p_value
 from tests.support.toy import ToyBlackBox, toy_logprobs, toy_stream
 
@@ -175,7 +176,7 @@ async def test_guarded_answers_follow_the_guarded_target_whoever_drafts(kind, mo
         monkeypatch.setattr(
             "deltaserve.server.decoding.drafting.adaptive.AdaptiveSource.block_length", lambda self, stream: 2
         )
-    counts = await continuations(sources(kind), GUARD, 1_500)
+    counts = await continuations(sources(kind), GUARD, amount(600, 1_500))
     assert p_value(counts, joint()) > ALARM
 
 

@@ -16,6 +16,7 @@ from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.rows import NumpyRow
 from deltaserve.server.decoding.sampling import keep_probable, target
 from tests.support import reference
+from tests.support.amounts import examples
 
 SIZE = 16
 
@@ -45,7 +46,7 @@ def position(seed, k=6, scale=2.0):
     bias=st.dictionaries(st.integers(0, SIZE - 1), st.floats(-9, 9), max_size=3),
     output=st.lists(st.integers(0, SIZE - 1), max_size=6),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_target_equals_the_reference_chain(
     seed, k, temperature, top_p, top_k, min_p, repetition, presence, frequency, bias, output
 ):
@@ -140,7 +141,7 @@ EXTREMES = {
     st.lists(st.integers(0, SIZE - 1), max_size=200),
     st.sampled_from([1.0, 60.0]),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 def test_no_accepted_value_makes_anything_but_a_distribution(chain, seed, k, tail, output, scale):
     proposal, row, _ = position(seed, k, scale)
     params = SamplingParams(max_tokens=9, **chain)

@@ -23,6 +23,7 @@ from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Naming, Policy
 from deltaserve.server.decoding.stream import Step, Stream
 from tests.server.decoding.drafting.test_sources import scripted
+from tests.support.amounts import amount
 from tests.support.letters import END, compiled, regex
 from tests.support.models import VOCAB, random_adapter, tiny_llama
 from tests.support.statistics import ALARM
@@ -181,7 +182,7 @@ async def test_sampled_tokens_are_distributed_as_the_core_s(script: tuple[int, .
         async with engine_of(decides=decides) as served:
             box, drawn = black_box(), np.zeros(VOCAB)
             params = SamplingParams(max_tokens=2, temperature=1.0)
-            for _ in range(40):
+            for _ in range(amount(20, 40)):
                 for steps in await asyncio.gather(*(answer(served, params, scripted(box, *script)) for _ in range(8))):
                     drawn[steps[1].token_id] += 1
             counts.append(drawn)

@@ -29,6 +29,7 @@ from tests.offset_models.engine.deciding.positions import (
     sampled_params,
     seeded_params,
 )
+from tests.support.amounts import examples
 
 ANY_PARAMS = st.one_of(greedy_params, seeded_params, sampled_params)
 
@@ -61,7 +62,7 @@ def own(positions: Sequence[Position]) -> list[ScriptedNoise | None]:
 
 
 @given(st.lists(positions(ANY_PARAMS), min_size=10, max_size=10))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_a_question_in_a_batch_of_all_kinds_is_decided_as_it_is_alone(asked: list[Position]) -> None:
     together = ask(asked, SMALL, own(asked))
     for position, outcome, noise in zip(asked, together, own(asked), strict=True):

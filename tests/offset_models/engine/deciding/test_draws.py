@@ -15,9 +15,10 @@ from deltaserve.server.decoding.policy import Guard, Policy
 from deltaserve.server.decoding.protocols import Floats
 from tests.offset_models.engine.deciding.asking import decided, define
 from tests.offset_models.engine.deciding.positions import SMALL, Position, like
+from tests.support import amounts
 from tests.support.statistics import ALARM, p_value
 
-DRAWS, BATCH = 1_800, 600
+DRAWS, GUARDED, BATCH = amounts.amount(1_000, 1_800), amounts.amount(300, 600), 600
 T7 = SamplingParams(max_tokens=99, temperature=0.7)
 
 
@@ -62,7 +63,7 @@ CASES = {
 def test_tokens_follow_the_target_whatever_the_black_box_draws_at(
     position: Position, draft_temperature: float | None
 ) -> None:
-    draws = 600 if position.policy.guard else DRAWS  # the core decides guarded ones, one after the other
+    draws = GUARDED if position.policy.guard else DRAWS  # the core decides guarded ones, one after the other
     ranks = black_box_draws(position, draft_temperature or 2.0, draws)
     counts = drawn(like(position, draft_temperature=draft_temperature), ranks)
     assert p_value(counts, define(position)[1].probs) > ALARM
@@ -103,7 +104,7 @@ def test_what_the_pair_draws_its_drafts_from_is_the_core_s_target_of_a_position_
 
 @pytest.mark.parametrize("position", CASES.values(), ids=CASES)
 def test_tokens_follow_the_target_where_the_pair_drafted(position: Position) -> None:
-    draws, noise = (400 if position.policy.guard else 1_000), Noise(None)
+    draws, noise = (GUARDED if position.policy.guard else DRAWS), Noise(None)
     checked = [
         replace(
             position.question(SMALL, noise),

@@ -21,6 +21,7 @@ from tests.offset_models.engine.deciding.positions import (
     positions,
     sampled_params,
 )
+from tests.support.amounts import examples
 
 N = 50
 EVENLY = (np.arange(N) + 0.5) / N
@@ -69,19 +70,19 @@ ANY = st.one_of(sampled_params, filtered_params)
 
 
 @given(positions(ANY))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_without_a_draft_each_token_is_drawn_as_often_as_the_target_says(position: Position) -> None:
     assert_drawn_by_the_law(like(position, proposed=None, drafted=False), SMALL)
 
 
 @given(positions(ANY, WIDE))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_so_it_is_from_a_wider_vocabulary(position: Position) -> None:
     assert_drawn_by_the_law(like(position, proposed=None, drafted=False), WIDE)
 
 
 @given(positions(ANY), st.sampled_from([0.7, 1.0]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_a_draft_of_the_black_box_is_accepted_and_redrawn_by_the_rule(position: Position, temperature: float) -> None:
     listed = max(1, position.listed)
     drafted = like(position, listed=listed, proposed=0, drafted=False, draft_temperature=temperature)
@@ -89,7 +90,7 @@ def test_a_draft_of_the_black_box_is_accepted_and_redrawn_by_the_rule(position: 
 
 
 @given(positions(ANY))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_a_draft_of_the_pair_is_accepted_and_redrawn_by_the_rule(position: Position) -> None:
     assert_drawn_by_the_law(like(position, proposed=0, drafted=True), SMALL)
 

@@ -32,6 +32,7 @@ from tests.offset_models.engine.deciding.positions import (
     sampled_params,
     seeded_params,
 )
+from tests.support.amounts import examples
 
 CLOSE = 1e-4
 ANY_PARAMS = st.one_of(greedy_params, seeded_params, sampled_params)
@@ -64,7 +65,7 @@ def assert_same_top(found: Decision, expected: Decision, goal: Target) -> None:
 @pytest.mark.parametrize(("size", "cases"), [(SMALL, 40), (WIDE, 25)])
 def test_the_numbers_of_a_decision_are_those_of_the_core(size: int, cases: int) -> None:
     @given(st.lists(positions(ANY_PARAMS, size), min_size=6, max_size=6))
-    @settings(max_examples=cases, deadline=None)
+    @settings(max_examples=examples(cases), deadline=None)
     def check(asked: list[Position]) -> None:
         for position, outcome in zip(asked, ask(asked, size), strict=True):
             if refusal(position, size) is None:
@@ -139,7 +140,7 @@ def test_the_agreement_of_the_black_box_is_the_core_s(
     listed=st.sampled_from([0, 1, 5, SMALL]),
     policy=st.sampled_from([Policy(), Policy(tail="truncate"), Policy(guard=Guard(kl_nats=0.1, temperature=0.3))]),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_the_agreement_of_the_pair_is_the_core_s_where_nothing_filters_or_penalises(
     seed: int, params: SamplingParams, listed: int, policy: Policy
 ) -> None:
@@ -152,7 +153,7 @@ def test_the_agreement_of_the_pair_is_the_core_s_where_nothing_filters_or_penali
 
 
 @given(positions(ANY_PARAMS))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_an_agreement_is_a_probability_whatever_is_asked_for(position: Position) -> None:
     assume(refusal(position) is None)
     found = decided(ask_one(like(position, observed=True, local=True))).agreement

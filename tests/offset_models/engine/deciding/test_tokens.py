@@ -31,6 +31,7 @@ from tests.offset_models.engine.deciding.positions import (
     positions,
     seeded_params,
 )
+from tests.support.amounts import examples
 
 _ROUNDING = 1e-6  # nats, relative to a weight: two weights so close may be put in another order by float32
 EVEN = np.log([0.25] * 4)
@@ -57,25 +58,25 @@ def assert_same_tokens(asked: list[Position], size: int) -> None:
 
 
 @given(st.lists(positions(greedy_params), min_size=6, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_a_greedy_token_is_that_of_the_core(asked: list[Position]) -> None:
     assert_same_tokens(asked, SMALL)
 
 
 @given(st.lists(positions(greedy_params, WIDE), min_size=6, max_size=6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_a_greedy_token_of_a_wider_vocabulary_is_that_of_the_core(asked: list[Position]) -> None:
     assert_same_tokens(asked, WIDE)
 
 
 @given(st.lists(positions(seeded_params), min_size=6, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_a_seeded_token_is_that_of_the_core(asked: list[Position]) -> None:
     assert_same_tokens(asked, SMALL)
 
 
 @given(st.lists(positions(seeded_params, WIDE), min_size=6, max_size=6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_a_seeded_token_of_a_wider_vocabulary_is_that_of_the_core(asked: list[Position]) -> None:
     assert_same_tokens(asked, WIDE)
 

@@ -13,6 +13,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedModel
 
 from deltaserve.offset_models.engine.forward.runner import Runner, Work
 from deltaserve.offset_models.engine.forward.slots import KVSlots
+from tests.support.amounts import examples
 from tests.support.models import FUSED, MAKERS, VOCAB, name_of, plain_logits, random_adapter, tiny_llama
 
 SLOTS, MAX_LEN = 6, 40
@@ -43,7 +44,7 @@ def test_logits_of_a_whole_prompt_equal_the_plain_model(models: tuple[Runner, Pr
     assert_close(logits, plain_logits(plain, prompt))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(data=st.data())
 def test_any_schedule_of_ragged_steps_and_rewinds_equals_the_plain_model(
     models: tuple[Runner, PreTrainedModel], data: st.DataObject

@@ -13,6 +13,7 @@ from deltaserve.offset_models.engine.pair import FullModel, Pair
 from deltaserve.offset_models.training.learning.distribution import corrected, imputed_logprobs
 from deltaserve.offset_models.training.learning.held_out import likelihood
 from tests.support import reference
+from tests.support.amounts import examples
 
 torch.set_num_threads(1)
 
@@ -40,7 +41,7 @@ def corrected_logprobs(ids: Tensor, listed: Tensor, base: Tensor, unlearned: Ten
     return corrected(imputed_logprobs(ids, listed, base), base, unlearned, strength)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     size=st.integers(3, 40),

@@ -16,6 +16,7 @@ from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.policy import Guard, Policy
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.rows import NumpyRow
+from tests.support.amounts import amount
 from tests.support.held import GREEDY, PROMPT, SAMPLED, answer, answers_of, held
 from tests.support.letters import END, compiled, letters, regex
 from tests.support.statistics import ALARM, p_value
@@ -43,7 +44,7 @@ HELD_THERE = [  # by an engine like ours, or by one that allows less
 async def test_sampled_answers_are_drawn_from_the_definition(length, temperature, how):
     pattern, params = "(a|b|cd)(e|f|gh*)", replace(SAMPLED, temperature=temperature, max_tokens=4)
     counts, restarts = Counter(), 0
-    for rng in range(250):
+    for rng in range(amount(150, 250)):
         _, steps, black_box = await answer(held(params, pattern), length=length, rng=rng, **{"k": 12} | how)
         counts[letters([step.token_id for step in steps])] += 1
         restarts += len(black_box.calls) - 1

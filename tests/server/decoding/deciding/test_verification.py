@@ -12,9 +12,10 @@ from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
 from deltaserve.server.decoding.rows import NumpyRow
 from deltaserve.server.decoding.sampling import target
 from tests.support import reference
+from tests.support.amounts import amount
 from tests.support.statistics import ALARM, p_value
 
-SIZE, K, DRAWS, FEW = 12, 5, 40_000, 15_000
+SIZE, K, DRAWS, FEW = 12, 5, amount(12_000, 40_000), amount(6_000, 15_000)
 
 
 def world(seed=3):
@@ -108,8 +109,8 @@ def test_seeded_draws_follow_the_target_over_positions():
         correct(Proposal(0, order, black_box[order]), NumpyRow(base, unlearned - base)), params, History(params, ())
     )
     noise = Noise(5)
-    draws = [verify(Proposal(3, order, black_box[order]), goal, 1.0, noise, position) for position in range(20_000)]
-    assert p_value(np.bincount(draws, minlength=SIZE).astype(float), goal.probs) > ALARM
+    drawn = [verify(Proposal(3, order, black_box[order]), goal, 1.0, noise, at) for at in range(amount(6_000, 20_000))]
+    assert p_value(np.bincount(drawn, minlength=SIZE).astype(float), goal.probs) > ALARM
 
 
 def test_seeded_noise_depends_on_seed_choice_position_and_id_alone():
@@ -134,5 +135,5 @@ def test_a_swallowed_position_is_drawn_from_the_target():
     blind = Proposal(None, NO_IDS, NO_FLOATS)
     goal = target(correct(blind, NumpyRow(base, unlearned - base)), params, History(params, ()))
     noise = Noise(None)
-    counts = np.bincount([verify(blind, goal, 1.0, noise, 0) for _ in range(50_000)], minlength=SIZE)
+    counts = np.bincount([verify(blind, goal, 1.0, noise, 0) for _ in range(DRAWS)], minlength=SIZE)
     assert p_value(counts.astype(float), np.exp(unlearned)) > ALARM

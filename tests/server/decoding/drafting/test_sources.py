@@ -21,6 +21,7 @@ from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.sampling import target
+from tests.support import amounts
 from tests.support.statistics import ALARM, p_value
 from tests.support.toy import ToyBlackBox, ToySession, toy_logprobs, toy_stream
 
@@ -72,7 +73,7 @@ async def test_seeded_text_does_not_depend_on_who_drafts():
 @pytest.mark.parametrize(
     "params", [{"temperature": 1.0}, {"temperature": 1.3, "top_p": 0.98, "frequency_penalty": 0.4}]
 )
-@pytest.mark.parametrize("draws", [1_500, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("draws", [700, pytest.param(20_000, marks=pytest.mark.slow)])
 async def test_two_sampled_tokens_of_a_block_follow_the_exact_joint_distribution(params, draws):
     size = 4
     sampling = SamplingParams(max_tokens=2, **params)
@@ -114,7 +115,7 @@ HIDING = [1, 1, 1]  # a prompt after which the black box's likeliest token has .
 @pytest.mark.parametrize("script", [(0,), (1,)], ids=["streams", "blocks and the black box's token after them"])
 @pytest.mark.parametrize("strength", [0.0, 0.5])
 async def test_where_draws_may_be_hidden_tokens_follow_the_target_only_if_no_draw_is_trusted(script, strength):
-    size, k, draws = 4, 3, 1_200
+    size, k, draws = 4, 3, amounts.amount(700, 1_200)
     params, session = SamplingParams(max_tokens=2), ToySession(size=size, strength=strength)
     hides = frozenset({int(toy_logprobs("black box", HIDING, size).argmax())})
     expected, found = joint(params, size, k, strength, HIDING), {}
@@ -126,7 +127,7 @@ async def test_where_draws_may_be_hidden_tokens_follow_the_target_only_if_no_dra
             counts[first, second] += 1
         found[trusted] = p_value(counts, expected)
     assert found[False] > ALARM
-    assert found.get(True, 0.0) < 1e-12
+    assert found.get(True, 0.0) < ALARM
 
 
 async def test_a_block_without_a_list_is_an_error_only_where_it_is_reached():
@@ -154,7 +155,7 @@ async def test_a_block_that_lies_about_its_draft_distribution_is_detected():
     lie = np.full(own.drawn_from.size, 1 / own.drawn_from.size)
     rng = np.random.default_rng(2)
     for claimed, fair in ((own.drawn_from, True), (lie, False)):
-        drawn = rng.choice(claimed.size, size=20_000, p=own.drawn_from)
+        drawn = rng.choice(claimed.size, size=amounts.amount(5_000, 20_000), p=own.drawn_from)
         emitted = [verify(replace(proposal, token_id=int(d), drawn_from=claimed), goal, None, noise, 0) for d in drawn]
         found = p_value(np.bincount(emitted, minlength=claimed.size), goal.probs)
         assert (found > ALARM) if fair else (found < 1e-12)

@@ -14,6 +14,7 @@ from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.upstream.text.lists import Entry, Reading, Told
 from deltaserve.server.upstream.text.names import names_of
 from deltaserve.server.upstream.topk import TopKRules
+from tests.support.amounts import examples
 from tests.support.table_tokenizer import TableTokenizer
 
 # Two tokens of the same bytes, one that another goes on from, parts of characters, U+FFFD itself, spelled bytes.
@@ -93,7 +94,7 @@ def _is_text(raw: bytes) -> bool:
 
 
 @given(seeds, st.booleans())
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 def test_what_is_named_is_true_and_what_is_not_named_keeps_below_its_bound(world: World, by_draw: bool) -> None:
     try:
         proposal = world.read(by_draw=by_draw)
@@ -110,7 +111,7 @@ def test_what_is_named_is_true_and_what_is_not_named_keeps_below_its_bound(world
 
 
 @given(seeds)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_by_chance_the_list_is_the_same_whatever_was_drawn(world: World) -> None:
     """Else the corrected distribution would depend on the black box's draw."""
     if world.is_map:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.server.upstream.base import TokenizerView
 from deltaserve.server.upstream.text.prefixes import LONGEST_BRIDGE, PlainText, longest_exact
+from tests.support.amounts import examples
 from tests.support.table_tokenizer import TableTokenizer
 from tests.support.vocabularies import byte_level, sentencepiece_like
 
@@ -26,7 +27,7 @@ prefixes = st.lists(st.integers(0, len(PIECES) - 1), min_size=1, max_size=24)
 
 
 @given(prefixes, st.none() | st.just(8), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_what_is_sent_is_read_as_exactly_the_ids_and_nothing_else_is_sent(
     ids: list[int], begins: int | None, reads_specials: bool
 ) -> None:
@@ -40,7 +41,7 @@ def test_what_is_sent_is_read_as_exactly_the_ids_and_nothing_else_is_sent(
 
 
 @given(prefixes)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_the_bridge_begins_behind_the_longest_beginning_that_is_a_text(ids: list[int]) -> None:
     exact = PlainText(TOKENIZER).exact
     found = longest_exact(ids, exact)
@@ -59,7 +60,7 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_real_tokenizers_read_what_is_sent_as_exactly_the_ids(tokenizer: TokenizerView, data: st.DataObject) -> None:
     ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), min_size=1, max_size=12))
     text = PlainText(tokenizer).exact(ids)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.engine.forward.paged.pages import FIRST_CHUNK, PAGE, PagedKV, PageShape
 from deltaserve.offset_models.engine.forward.prefix import SlotPool
+from tests.support.amounts import examples
 
 SHAPE = PageShape(layers=2, kv_heads=1, head_dim=4)
 SLOTS, MAX_LEN = 3, 3 * PAGE
@@ -37,7 +38,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> PagedKV:
     return kv
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_a_slot_reads_what_was_last_written_or_copied_into_it_whatever_the_others_do(data: st.DataObject) -> None:
     kv, held = pages(), {slot: [] for slot in range(SLOTS)}  # type: dict[int, list[int]]
