@@ -3,7 +3,6 @@
 import httpx2 as httpx
 import jsonschema_rs
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -41,6 +40,8 @@ ANSWERED = [
 
 @pytest.mark.parametrize("path", PATHS)
 def test_no_generated_body_makes_the_server_fail(app: RunningApp, path: str) -> None:
+    import schemathesis  # here: every worker collects this file, and one of them runs it
+
     document = httpx.get(f"{app.url}/openapi.json").json()
     operation = schemathesis.openapi.from_dict(document)[path]["POST"]
 
