@@ -1,12 +1,11 @@
 """A server whose black box cannot be used: one sentence, an exit status, and no model is read."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 from deltaserve.client.console.terminal import Status
 from tests.support.blackbox import blackbox, make_model
+from tests.support.nursery import nursery
 from tests.support.starts import WITHIN_S, Case, Check, Place, each, given
 
 
@@ -65,8 +64,7 @@ def test_what_only_a_model_shows_is_one_sentence_too(place: Place, tmp_path: Pat
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     with blackbox(other) as process:
         place.options |= {"upstream-url": process.url, "torch-threads": "1", "max-context": "128"}
-        command = [sys.executable, "-m", "deltaserve", "serve", *given(place.options)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
+        ended = nursery().run("deltaserve", "serve", *given(place.options), within_s=WITHIN_S)
     told = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
     assert ended.returncode == Status.REFUSED, ended.stderr
     assert len(told) == 1 and "tokenizer" in told[0], ended.stderr

@@ -49,10 +49,10 @@ def faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-torch.ones(48 << 20).sum()  # 192 MB
+torch.ones(20 << 20).sum()  # 80 MB
 before = faults()
 for _ in range(3):
-    torch.ones(48 << 20).sum()
+    torch.ones(20 << 20).sum()
 print(faults() - before)
 """
 
@@ -68,6 +68,6 @@ def test_large_blocks_are_mapped_once_when_freed_memory_is_kept() -> None:
 
     if "[always]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
         pytest.skip("pages are large without being asked for")
-    pages = 3 * (192 << 20) // os.sysconf("SC_PAGE_SIZE")
+    pages = 3 * (80 << 20) // os.sysconf("SC_PAGE_SIZE")
     assert faults("given back") > pages // 2 > 10_000
     assert faults("kept") < pages // 10  # the system may take some back
