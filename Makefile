@@ -7,7 +7,7 @@ DEVELOPS := $(VENV)/.develops
 
 # pip is silent for long: every five seconds the size of .venv is told. pip would compile all of torch, transformers and
 # scipy, which takes twice as long as the rest; Python compiles what it imports, once: the demo's two processes side by side,
-# and before the suite, whose tests wait for processes, by itself.
+# and before the suite, whose tests wait for processes, by itself, while mypy has the other core.
 WARM := env -u PYTHONDONTWRITEBYTECODE
 define install
 @( while sleep 5 && kill -0 $$$$ 2>/dev/null; do echo "  … $$(du -sm $(VENV) | cut -f1) MB in $(VENV)"; done ) & \
@@ -15,6 +15,7 @@ define install
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt --editable $(1)
 endef
 
+# The newest pip: Python 3.11's own takes twice as long to choose the packages.
 define venv
 @$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "deltaserve needs Python 3.11 or newer: make PYTHON=python3.11")'
 @test -x $(BIN)/python || { echo "Making $(VENV): about 1 GB, half of it torch …"; $(PYTHON) -m venv --upgrade-deps $(VENV); }
@@ -37,7 +38,6 @@ $(RUNS): pyproject.toml constraints.txt
 $(DEVELOPS): pyproject.toml constraints.txt
 	$(venv)
 	$(call install,'.[dev]')
-	@$(WARM) $(BIN)/python -c 'import deltaserve.client.cli, deltaserve.server.app, deltaserve.offset_models.engine.pair_engine'
 	@touch $(RUNS) $@
 
 demo: $(RUNS) ## black box on :8001, server and playground on :8000, six questions answered before and after
@@ -72,6 +72,7 @@ test: lint ## check + the test suite, a file at a time on every core; types are 
 
 # Compiled code is kept, for the suite starts many a Python; and files are begun in conftest's order, not by their tests' count.
 suite: setup
+	@$(WARM) $(BIN)/python -c 'import deltaserve.client.cli, deltaserve.server.app, deltaserve.offset_models.engine.pair_engine'
 	$(WARM) $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 docs: $(RUNS) ## docs/ as a site in build/site; links and anchors are checked
