@@ -66,7 +66,7 @@ format: setup ## let ruff put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# mypy has use for one core, for a minute or two; the suite, which is begun beside it, for all that there are.
+# mypy has use for one core, for a minute; the suite, which is begun beside it, for all that there are.
 test: lint ## check + the test suite, a file at a time on every core; types are checked beside it
 	@$(MAKE) --no-print-directory --jobs=2 types suite
 
