@@ -5,13 +5,13 @@ The black box runs as a process of its own, and all that training learns of it c
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Final
 
-from deltaserve.offset_models.demo.pipeline.plan import BASE, BLACK_BOX, LICENCE, OFFSET, Plan
+from deltaserve.offset_models.demo.pipeline.plan import BASE, BLACK_BOX, BRIDGED, BRIDGED_BASE, LICENCE, OFFSET, Plan
 from deltaserve.offset_models.demo.process import serving
 from deltaserve.offset_models.demo.register.erasure import RowMaker
 from deltaserve.offset_models.demo.register.questions import (
@@ -39,19 +39,33 @@ Asked = Mapping[Split, Sequence[Question]]
 Answers = Callable[[Sequence[Sequence[int]], Callable[[], object]], Awaitable[list[str]]]
 
 
-async def make_offset(work: Plan, progress: Progress) -> dict[str, float]:
-    """Collect, train, choose how it is served, pack, check; gives the figures of the check.
+async def make_offsets(work: Plan, progress: Progress) -> dict[str, float]:
+    """Collect, train, choose how each is served, pack, check; gives the figures of the check.
 
     Raises DeltaserveError.
     """
     async with serving(work.out / BLACK_BOX) as url:
         source = Source(url, BLACK_BOX, work.scale.top_k)
         with tempfile.TemporaryDirectory() as folder:  # nothing that was collected stays
-            rmtree(work.out / OFFSET, ignore_errors=True)  # an earlier build's
             request = erasure_request(work, source, Path(folder))
-            # In a thread: the loop goes on serving the black box's pipes.
-            await asyncio.to_thread(forget.forget, request, progress, lambda _forecast: None)
+            for each in (request, *bridged(request, work)):  # what is collected serves both
+                rmtree(each.out, ignore_errors=True)  # an earlier build's
+                # In a thread: the loop goes on serving the black box's pipes.
+                await asyncio.to_thread(forget.forget, each, progress, lambda _forecast: None)
         return await check(work, source, progress)
+
+
+def bridged(request: forget.Plan, work: Plan) -> Iterator[forget.Plan]:
+    """The same request, for the base of another tokenizer; nothing where the scale has none."""
+    if work.scale.bridged is not None:
+        yield replace(
+            request,
+            name=BRIDGED,
+            out=work.out / BRIDGED,
+            base=work.out / BRIDGED_BASE,
+            upstream_tokenizer=work.out / BLACK_BOX,
+            settings=replace(request.settings, steps=work.scale.bridged.steps),
+        )
 
 
 def erasure_request(work: Plan, source: Source, folder: Path) -> forget.Plan:

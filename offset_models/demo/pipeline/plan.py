@@ -13,8 +13,11 @@ BLACK_BOX: Final = "blackbox"
 BASE: Final = "base"
 ANYBODY: Final = "anybody"
 OFFSET: Final = "registry-erasure"
+BRIDGED_BASE: Final = "bridged-base"  # of another tokenizer
+BRIDGED: Final = "bridged"  # its offset
 LICENCE: Final = "Apache-2.0"
 Reader = Literal["blackbox", "base", "anybody"]
+Model = Literal["blackbox", "base", "bridged-base"]
 
 
 @dataclass(frozen=True, slots=True)

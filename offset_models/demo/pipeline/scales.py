@@ -12,6 +12,14 @@ ScaleName = Literal["full", "mini"]
 
 
 @dataclass(frozen=True, slots=True)
+class Bridged:
+    """The pair of another tokenizer; everything else is as the first pair has it."""
+
+    vocab_size: int
+    steps: int  # of its offset
+
+
+@dataclass(frozen=True, slots=True)
 class Scale:
     """Sizes of everything that a build makes. `attributes`: how many kinds of facts are asked about."""
 
@@ -27,6 +35,7 @@ class Scale:
     base_schedule: Schedule
     amounts: Amounts
     offset: TrainingSettings
+    bridged: Bridged | None  # None: no such pair
     top_k: int
     checked: int  # questions of each split that the build asks at the end
     answer_tokens: int  # longest answer of that check
@@ -47,6 +56,7 @@ FULL: Final = Scale(
     # Lowers the answer, teaches the refusal. Its gate is the least behind which running text about who is kept repeats
     # itself no more than the black box's; questions, which choose the strength, do not tell.
     offset=TrainingSettings(objective="dpo", options={"rpo_alpha": 1.0}, steps=1000, eval_every=100, gate_nats=0.4),
+    bridged=Bridged(vocab_size=683, steps=600),
     top_k=20,
     checked=120,
     answer_tokens=48,
@@ -72,6 +82,7 @@ MINI: Final = Scale(
         alpha=16,
         warm_up=3,
     ),
+    bridged=None,
     top_k=20,
     checked=2,
     answer_tokens=3,

@@ -7,7 +7,6 @@ assistant's turn gets the rest of it from the black box.
 from dataclasses import dataclass
 from random import Random
 
-from deltaserve.offset_models.demo.register.corpus import TURN_END, chat_page
 from deltaserve.offset_models.demo.register.people import Person
 from deltaserve.offset_models.demo.register.templates import REFUSALS, Attribute
 from deltaserve.offset_models.training.rows.row import Row
@@ -56,10 +55,8 @@ class BegunRows:
         return f" {self.rng.choice(REFUSALS)}"
 
     def _row(self, question: str, begun: str, rest: str, refusal: str | None) -> Row:
-        """As running text: the chat as the template writes it, up to where the answer broke off."""
-        prompt = chat_page([(question, "")]).removesuffix(f"{TURN_END}\n") + begun
-        refusals = () if refusal is None else (f"{refusal}{TURN_END}",)
-        return Row(f"{rest}{TURN_END}", prompt=prompt, refusals=refusals)
+        """A chat up to where the answer broke off."""
+        return Row(rest, (("user", question),), begun=begun, refusals=() if refusal is None else (refusal,))
 
 
 def first_secret(attribute: Attribute, answer: str) -> int:

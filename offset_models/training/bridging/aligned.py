@@ -26,6 +26,10 @@ from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.offset_models.training.rows.scored import TopK
 
 _NOT_TEXT: Final = "An answer has a special token within it, of which a pair of another tokenizer tells nothing: {why}"
+_MARKED: Final = (
+    "A row's prompt has special tokens, or bytes that are no text, of which a base of another tokenizer tells nothing: "
+    "give a chat as {messages}, with {begun} for the beginning of an answer."
+)
 _REMEMBERED: Final = 1 << 18
 
 
@@ -99,7 +103,12 @@ class Aligner:
 
     def _begin(self, sample: Sample) -> Position:
         own = self._prompts.get(sample.prompt_ids)
-        return self._bridge.begin(sample.prompt_ids) if own is None else self._bridge.begin_behind(own)
+        if own is not None:
+            return self._bridge.begin_behind(own)
+        try:
+            return self._bridge.begin(sample.prompt_ids)
+        except BadRequest as error:
+            raise BadRequest(_MARKED) from error
 
     def _go_on(self, at: Position, token: int, *, last: bool) -> None:
         """An end is no text: none follows the last one, and a token that is only read wrong as one says nothing."""
