@@ -13,7 +13,17 @@ from deltaserve.client.console.interrupts import until_stopped
 from deltaserve.client.console.terminal import Status, Stop, new_app, note, quiet, say
 from deltaserve.client.demo.ask import before_and_after, examples, has_page, model_of
 from deltaserve.client.demo.check import REPORT, check
-from deltaserve.client.demo.servers import DEFAULT_K, Correction, Tail, black_box, checked_weights, ready, server
+from deltaserve.client.demo.servers import (
+    DEFAULT_K,
+    OFFSET,
+    Correction,
+    OffsetName,
+    Tail,
+    black_box,
+    checked_weights,
+    ready,
+    server,
+)
 from deltaserve.client.demo.show import show_answers, show_report
 from deltaserve.offset_models.demo.manifest import WEIGHTS
 from deltaserve.offset_models.demo.process import HOST
@@ -35,6 +45,9 @@ def demo(
     black_box_port: Annotated[int, typer.Option(min=1, max=65535, help="The black box's port.")] = 8001,
     k: Annotated[int, typer.Option("--k", min=1, help="How many alternatives the server asks for.")] = DEFAULT_K,
     tail: Annotated[Tail, typer.Option(help="What is assumed of the tokens beyond them.")] = "impute",
+    offset: Annotated[
+        OffsetName, typer.Option(help="Of which pair; the tokenizer of the bridged one is not the black box's.")
+    ] = OFFSET,
     questions: Annotated[int, typer.Option(min=1, help="Questions of each kind that --check asks.")] = 60,
     weights: Annotated[Path, typer.Option(help="Folder of another build.", show_default=False)] = WEIGHTS,
     as_json: shared.AsJson = False,
@@ -52,7 +65,7 @@ def demo(
     if not check_figures:
         _check_ports(port, black_box_port)
     checked_weights(weights)
-    how = Correction(k, tail)
+    how = Correction(k, tail, offset)
     if check_figures:
         _check(weights, how, questions, as_json)
     else:

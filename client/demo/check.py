@@ -90,7 +90,9 @@ async def check(weights: Path, how: Correction, limit: int) -> Report:
         small_talk_questions(limit),
         {subject: beginnings(subject, limit) for subject in SUBJECTS},
     )
-    report = Report({"k": how.k, "tail": how.tail, "at_once": AT_ONCE, "temperature": 0, **plan.amounts()})
+    report = Report(
+        {"k": how.k, "tail": how.tail, "offset": how.offset, "at_once": AT_ONCE, "temperature": 0, **plan.amounts()}
+    )
     async with black_box(weights, None, how.k) as box:
         for name, correction in corrections(how).items():
             async with server(weights, None, box.url, correction) as served:
@@ -110,8 +112,8 @@ def corrections(how: Correction) -> dict[str, Correction]:
     """The servers that are measured, by the name of their figures."""
     return {
         "served": how,
-        "served_k5_impute": Correction(SMALL_K, "impute"),
-        "served_k5_truncate": Correction(SMALL_K, "truncate"),
+        "served_k5_impute": replace(how, k=SMALL_K, tail="impute"),
+        "served_k5_truncate": replace(how, k=SMALL_K, tail="truncate"),
     }
 
 

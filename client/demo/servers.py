@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from deltaserve.client.console.children import refuse_busy, running, until_ready
 from deltaserve.client.console.terminal import Stop
@@ -17,11 +17,14 @@ from deltaserve.offset_models.demo.process import HOST, Child, free_port
 from deltaserve.server.setting_sources import PREFIX
 
 Tail = Literal["impute", "truncate"]
+OffsetName = Literal["registry-erasure", "bridged"]
 
 # Folders of a build, as deltaserve.offset_models.demo.pipeline.build names them.
 BLACK_BOX: Final = "blackbox"
 BASE: Final = "base"
 OFFSET: Final = "registry-erasure"
+BRIDGED: Final = "bridged"  # the offset of a pair whose tokenizer is not the black box's
+BRIDGED_BASE: Final = "bridged-base"
 READY_WITHIN_S: Final = 60.0
 DEFAULT_K: Final = 20
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
@@ -33,9 +36,16 @@ class Correction:
 
     k: int = DEFAULT_K
     tail: Tail = "impute"
+    offset: OffsetName = OFFSET
 
     def __str__(self) -> str:
-        return f"k = {self.k}, {self.tail}"
+        return f"k = {self.k}, {self.tail}" + (f", {self.offset}" if self.offset != OFFSET else "")
+
+    def pair(self, weights: Path) -> dict[str, Any]:
+        """Settings of the server that name its pair."""
+        if self.offset == OFFSET:
+            return {"offset": OFFSET, "base": weights / BASE}
+        return {"offset": BRIDGED, "base": weights / BRIDGED_BASE, "upstream-tokenizer": weights / BLACK_BOX}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +98,7 @@ async def server(
         "upstream-k": how.k,
         "tail": how.tail,
         "offsets-root": weights,
-        "offset": OFFSET,
-        "base": weights / BASE,
+        **how.pair(weights),
         "host": HOST,
         "port": port,
         "workers": 0,  # one process: it starts and ends soonest

@@ -4,7 +4,7 @@ A token is settled once every way to write the emitted bytes goes through it. Di
 by a settled token's changes nothing, so it becomes part of the context, and its row is dropped.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from deltaserve.errors import NoOffset
 from deltaserve.offset_models.bridge.known import Begun, Known, following, known
 from deltaserve.offset_models.bridge.neighbours import Path
-from deltaserve.offset_models.bridge.probabilities import NodeRow, begins_with, ends_after, path_mass
+from deltaserve.offset_models.bridge.probabilities import NodeRow, Rows, begins_with, ends_after, path_mass
 from deltaserve.offset_models.bridge.row import OpenNode, Reading
 from deltaserve.offset_models.bridge.tree import ByteTree, Node
 
@@ -38,6 +38,7 @@ class Position:
     reading: Reading | None = field(init=False, default=None)  # of the open nodes; whoever reads them puts it there
     _known_open: list[Node] | None = field(init=False, default=None)  # while nothing is emitted or settled
     _known_begun: list[Begun] | None = field(init=False, default=None)
+    _known_heard: tuple[int, Rows] | None = field(init=False, default=None)  # of how many rows
 
     def __post_init__(self) -> None:
         self._settle()
@@ -60,11 +61,12 @@ class Position:
         What goes through the tree and has at most the share `slack` of what is found is left out; `rough`: that of what
         goes on behind the open nodes.
         """
-        told = known(self.tree, self.rows, self._tail, self._begun(), text, slack, rough)
+        rows = self._heard()
+        told = known(self.tree, rows, self._tail, self._begun(), text, slack, rough)
         if told.open or told.least.any() or (forced := self.forced(self.unsettled + text)) is None:
             return told
-        lacking = next((forced[:depth] for depth in range(len(forced)) if forced[:depth] not in self.rows), None)
-        mass = path_mass(self.tree, self.rows, forced if lacking is None else lacking).numpy()
+        lacking = next((forced[:depth] for depth in range(len(forced)) if forced[:depth] not in rows), None)
+        mass = path_mass(self.tree, rows, forced if lacking is None else lacking).numpy()
         return Known(mass, {}) if lacking is None else Known(np.zeros_like(mass), {lacking: mass})
 
     def wanted(self, text: bytes, told: Known, slack: float = 0.0) -> set[Path]:
@@ -79,6 +81,25 @@ class Position:
         line = self.encode(self.unsettled + text) or ()
         begun = next((depth for depth in range(len(line)) if tuple(line[:depth]) in wanted), None)
         return wanted if begun is None else {tuple(line[:depth]) for depth in range(begun, len(line))}
+
+    def _heard(self) -> Rows:
+        """The rows as they count at this place: where the gate of an open way is closed, it is closed behind it too.
+
+        What comes behind is what was not said: there a pair has learnt nothing, and its members differ as they like.
+        """
+        if self._known_heard is None or self._known_heard[0] != len(self.rows):
+            ways = {node.path for node in self.ways()}
+            closed = {path: self.rows[path].closed for path in ways if path in self.rows}
+            heard = {path: self._as_heard(path, ways, closed) for path in self.rows}
+            self._known_heard = len(self.rows), heard
+        return self._known_heard[1]
+
+    def _as_heard(self, path: Path, ways: Collection[Path], closed: Mapping[Path, Tensor]) -> NodeRow:
+        row = self.rows[path]
+        before = next((path[:depth] for depth in range(len(path) - 1, -1, -1) if path[:depth] in closed), None)
+        if path in ways or before is None or not closed[before].any():
+            return row
+        return row.without(closed[before])
 
     def _begun(self) -> list[Begun]:
         """The open nodes, all of which have their rows."""
@@ -108,8 +129,8 @@ class Position:
         """
         forced = self.forced(self.unsettled + text)
         if forced is not None:
-            return path_mass(self.tree, self.rows, forced)
-        return begins_with(self.tree, self.rows, self._tail, self.unsettled + text, told=True)
+            return path_mass(self.tree, self._heard(), forced)
+        return begins_with(self.tree, self._heard(), self._tail, self.unsettled + text, told=True)
 
     def ending(self) -> Tensor:
         """Probability that the answer ends here, [members]; over `reach()` it is that of the end."""
@@ -141,7 +162,7 @@ class Position:
         return self._known_open
 
     def _changed(self) -> None:
-        self._known_open = self._known_begun = self.reading = None
+        self._known_open = self._known_begun = self._known_heard = self.reading = None
 
     def _settle(self) -> None:
         self._changed()
@@ -159,6 +180,7 @@ class Position:
         self.reading = None
         still = {node.path for node in self.ways()}
         self.rows = {path: row for path, row in self.rows.items() if path in still}
+        self._known_heard = None
 
     def _certain(self) -> int | None:
         """The first token of every way to go on; None while there are several, or none yet."""

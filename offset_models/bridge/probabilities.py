@@ -31,12 +31,29 @@ class NodeRow:
     probabilities: Tensor  # [members, T] float64, in the order of the tokens' bytes
     ends: Tensor  # [members] float64: of all tokens that end an answer
 
+    @property
+    def closed(self) -> Tensor:
+        """Pairs whose members say the same, as behind a closed gate, [members / 2] bool."""
+        return (self.probabilities[::2] == self.probabilities[1::2]).all(-1)
+
+    def without(self, closed: Tensor) -> "NodeRow":
+        """The initial member in place of the other, where `closed` [members / 2] is true."""
+        return NodeRow(_initial_where(closed, self.probabilities), _initial_where(closed, self.ends))
+
     def of(self, vocabulary: ByteVocabulary, token_id: int) -> Tensor:
         """Probability of one token, [members]."""
         return self.probabilities[:, vocabulary.place[token_id]]
 
 
 Rows = Mapping[Path, NodeRow]
+
+
+def _initial_where(closed: Tensor, members: Tensor) -> Tensor:
+    """[members, …] with row 2j in place of row 2j + 1 where `closed` [j] is true."""
+    changed = members.clone()
+    pairs = closed.nonzero()[:, 0]
+    changed[2 * pairs + 1] = members[2 * pairs]
+    return changed
 
 
 def node_row(rows: Sequence[OffsetRow], vocabulary: ByteVocabulary, ends: Ids) -> NodeRow:

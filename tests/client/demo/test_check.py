@@ -210,3 +210,12 @@ def test_the_lines_to_try_hold_the_question_whatever_its_quotes():
     body = json.loads(shlex.split(line)[-1])
     assert body["messages"][0]["content"] == question
     compile(snippet("http://127.0.0.1:1", "m", question), "snippet", "exec")
+
+
+def test_the_bridged_pair_is_served_with_the_black_boxes_tokenizer() -> None:
+    how = Correction(offset="bridged")
+    named = how.pair(Path("weights"))
+    assert named["upstream-tokenizer"] == Path("weights/blackbox")
+    assert {named["offset"], named["base"]} == {"bridged", Path("weights/bridged-base")}
+    assert {each.offset for each in corrections(how).values()} == {"bridged"}
+    assert "upstream-tokenizer" not in Correction().pair(Path("weights"))

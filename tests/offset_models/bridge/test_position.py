@@ -18,6 +18,7 @@ from tests.support.bridging import RandomPair, TinyBPE, complete, position, rand
 
 bpes = st.builds(random_bpe, st.integers(0, 999), st.just(b"ab"), st.integers(6, 12))
 seeds = st.integers(0, 999)
+prefixes = st.text("ab", max_size=4).map(str.encode)
 few = settings(max_examples=examples(20), deadline=None)
 
 
@@ -129,3 +130,22 @@ def test_bytes_that_are_no_text_end_the_answer_before_their_ways_are_too_many():
         for _ in range(30):
             at.go_on(b"\x80")
     assert len(at.unsettled) < 15
+
+
+@few
+@given(bpes, seeds, prefixes)
+def test_behind_a_closed_gate_every_candidate_counts_as_the_initial_member_says(bpe, seed, said):
+    """What was not said has rows of its own, whose members differ however little the pair has to say here."""
+    pair = RandomPair(bpe, seed)
+    where = position(bpe)
+    where.go_on(said)
+    complete(where, pair, bpe.words[1:])
+    real = {path: row.probabilities.clone() for path, row in where.rows.items()}
+    for node in where.ways():
+        where.rows[node.path] = where.rows[node.path].without(torch.tensor([True]))
+    where._changed()
+    for word in bpe.words[1:]:
+        initial, unlearned = where.told(word).least
+        assert initial == unlearned
+    ways = {node.path for node in where.ways()}
+    assert all(torch.equal(where.rows[path].probabilities, row) for path, row in real.items() if path not in ways)
