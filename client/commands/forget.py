@@ -140,9 +140,11 @@ def forget(
     if about is not None and purge:
         purge_work(about, work, out / name, yes, as_json)
         return
+    from deltaserve.offset_models.training.bridging.reading import check_tokenizers
     from deltaserve.offset_models.training.collecting.source import Source
     from deltaserve.offset_models.training.forget import Plan
 
+    check_tokenizers(upstream_tokenizer, base)
     address = shared.upstream_address(upstream, upstream_key)
     admin = admin_at(admin_url, admin_key) if activate and not review else None
     if about is not None and minutes is None and values.get("steps") is None:

@@ -58,7 +58,7 @@ def train(
     quiet()
     from deltaserve.offset_models.progress.progress import Progress
     from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
-    from deltaserve.offset_models.training.bridging.reading import bridged_reading
+    from deltaserve.offset_models.training.bridging.reading import bridged_reading, check_tokenizers
     from deltaserve.offset_models.training.collecting.collected import read_collected
     from deltaserve.offset_models.training.learning.fabric import Fabric
     from deltaserve.offset_models.training.learning.reporting import all_reports, step_report
@@ -70,6 +70,7 @@ def train(
     settings = options.read_settings(values, option, target)
     rows = options.sources(forget, retain, generic, refusals, skip_bad, paraphrases)
     judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
+    check_tokenizers(upstream_tokenizer, base)
     tokenizer = Tokenizer.load(upstream_tokenizer or base)
     every: list[Data] = []
 

@@ -150,7 +150,7 @@ def trained_on(
 ) -> Run:
     """The run of the plan's settings, or what is left of it."""
     data = rows.data(plan.settings)
-    pair = [] if rows.reading is None else [rows.reading.bridge.pair.identity]
+    pair = [] if rows.reading is None else [rows.reading.identity]
     folder = RunFolder(plan.work / f"run-{_digest(plan.settings.identity(), data.digest, *pair)}")
     with progress.stage("train", plan.settings.steps) as advance:
         told = all_reports(step_report(advance), report)

@@ -108,7 +108,7 @@ def train(
     Raises BadRequest, TrainingFailed.
     """
     trainer = replace(_trainer(base, data, settings, folder, fabric, report, reading), out_of_time=out_of_time)
-    state = trainer.run(model_digest(base))
+    state = trainer.run(model_digest(base) + ("" if reading is None else reading.identity))
     fabric.wait()
     if state.best_step is not None:
         folder.load_best(trainer.student)

@@ -25,10 +25,14 @@ from deltaserve.offset_models.training.bridging.sums import Steps, Sums, Term, W
 from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.offset_models.training.rows.scored import TopK
 
-_NOT_TEXT: Final = "An answer has a special token within it, of which a pair of another tokenizer tells nothing: {why}"
+_NOT_TEXT: Final = "An answer holds something of which a base of another tokenizer tells nothing. {why}"
+_NOTHING: Final = (
+    "A row of running text has nothing before its first token that the base could read, whose tokenizer puts nothing "
+    "before a text: give it as {prompt, completion}."
+)
 _MARKED: Final = (
     "A row's prompt has special tokens, or bytes that are no text, of which a base of another tokenizer tells nothing: "
-    "give a chat as {messages}, with {begun} for the beginning of an answer."
+    "leave them out; a chat is given as {messages}, with {begun} for the beginning of an answer."
 )
 _REMEMBERED: Final = 1 << 18
 
@@ -78,6 +82,7 @@ class _Place:
     unsettled: bytes
     ways: list[tuple[Path, bytes]]
     answer: int
+    followed: bool  # whether the text goes on with the answer, and not with noise
     listed: Sequence[int]
 
 
@@ -96,8 +101,8 @@ class Aligner:
         lists = [()] * len(sample.answer_ids) if top is None else top.ids.tolist()
         for token, read, listed in zip(sample.answer_ids, sample.read_ids or sample.answer_ids, lists, strict=True):
             ways = [(node.path, node.rest) for node in at.ways()]
-            places.append(_Place(len(at.settled), at.unsettled, ways, token, listed))
-            self._go_on(at, read, last=len(places) == len(lists))
+            places.append(_Place(len(at.settled), at.unsettled, ways, token, read == token, listed))
+            self._go_on(at, read, free=bool(sample.read_ids) or len(places) == len(lists))
         text = _Text(self._bridge, [*at.settled, *self._spelling(at)], first, begun)
         return _joined(text, [self._looked(text, place) for place in places])
 
@@ -106,18 +111,21 @@ class Aligner:
         if own is not None:
             return self._bridge.begin_behind(own)
         try:
-            return self._bridge.begin(sample.prompt_ids)
+            at = self._bridge.begin(sample.prompt_ids)
         except BadRequest as error:
             raise BadRequest(_MARKED) from error
+        if not at.settled:
+            raise BadRequest(_NOTHING)
+        return at
 
-    def _go_on(self, at: Position, token: int, *, last: bool) -> None:
-        """An end is no text: none follows the last one, and a token that is only read wrong as one says nothing."""
+    def _go_on(self, at: Position, token: int, *, free: bool) -> None:
+        """An end is no text. `free`: what cannot be read may be left out: the last token, and what noise put there."""
         if token in self._bridge.reader.ends:
             return
         try:
             at.go_on(self._bridge.said(token))
         except NoOffset as error:
-            if not last:
+            if not free:
                 raise BadRequest(_NOT_TEXT.format(why=error.message)) from error
 
     def _spelling(self, at: Position) -> Path:
@@ -131,16 +139,29 @@ class Aligner:
     def _looked(self, text: "_Text", place: _Place) -> "_Looked":
         there = text.behind(place.settled)
         ways = [(path, rest) for path, rest in place.ways if there.has(path)]
-        begun = list(there.terms(place.unsettled))
+        begun = there.terms(place.unsettled)
         if place.unsettled and not begun:
             return _Looked([], [], {}, there)
         told = {}
         for token in dict.fromkeys((place.answer, *place.listed)):
             word = self._bridge.box.vocabulary.spellings[token]
             line = self._line(place.unsettled + word) if word else ()
-            if word and (token == place.answer or not _read_from(place.ways, line)):
-                told[token] = list(there.terms(place.unsettled + word, line))
+            if word and token == place.answer and place.followed:
+                told[token] = there.terms(place.unsettled + word) or there.terms(place.unsettled + word, line)
+            elif word and not self._read_from(ways, line, word):
+                told[token] = there.terms(place.unsettled + word, line)
         return _Looked(ways, begun, {token: terms for token, terms in told.items() if terms}, there)
+
+    def _read_from(self, ways: Sequence[tuple[Path, bytes]], line: Path, word: bytes) -> bool:
+        """Whether one more token behind a way on the text tells of these tokens, in a sum that keeps its digits.
+
+        At the end of t the tables have differences of cumulative sums where several tokens begin with the word.
+        """
+        first, end = self._bridge.pair.vocabulary.interval(word)
+        return any(
+            line[: len(path)] == path and len(line) - len(path) <= 1 and (bool(rest) or end - first == 1)
+            for path, rest in ways
+        )
 
     def _encoded(self, text: bytes) -> Path:
         return tuple(self._bridge.pair.encode(text) or ())
@@ -179,8 +200,11 @@ class _Behind:
         place = self.bridge.pair.vocabulary.place
         return tuple((self.row_before + depth, place[token]) for depth, token in enumerate(path))
 
-    def terms(self, x: bytes, line: Path = ()) -> Iterator[Term]:
+    def terms(self, x: bytes, line: Path = ()) -> list[Term]:
         """Of P(x), at its nodes on the text; and the first token of `line`, what x is by itself, that leaves it."""
+        return list(self._terms(x, line))
+
+    def _terms(self, x: bytes, line: Path) -> Iterator[Term]:
         vocabulary, nodes = self.bridge.pair.vocabulary, 0
         for path, rest in self._nodes(x):
             nodes += 1
@@ -244,8 +268,3 @@ def _joined(text: _Text, looked: Sequence[_Looked]) -> Aligned:
 
 def _numbers(numbers: Iterator[int]) -> Tensor:
     return torch.tensor(list(numbers), dtype=torch.int32)
-
-
-def _read_from(ways: Sequence[tuple[Path, bytes]], line: Path) -> bool:
-    """Whether one more token behind an open way tells of these tokens."""
-    return any(line[: len(path)] == path and len(line) - len(path) <= 1 for path, _ in ways)

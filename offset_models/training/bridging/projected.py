@@ -29,6 +29,11 @@ class Projection:
         """`log_table` in float32, as losses take it."""
         return self.log_table(logits, aligned).float()
 
+    def shape(self, logits: Tensor, aligned: Aligned) -> Tensor:
+        """log p_o of an imputed tail [n, V] float32, as `Reader.shape`: a distribution over the black box's ids."""
+        reach = self._reach(self._rows(logits), aligned)
+        return torch.cat([self._reader.shape(of_one)[None] for of_one in reach]).float()
+
     def log_table(self, logits: Tensor, aligned: Aligned) -> Tensor:
         """z [n, V] float64 of the black box's ids at the n places, from the pair's logits [rows, W] along the text.
 
@@ -45,14 +50,16 @@ class Projection:
         """What the open nodes tell of P(t + bytes(v)), [n, V], as `Reader.reach`; ends included."""
         ways, masses = aligned.open, aligned.open.ways.masses(rows)
         at, row = self._long(ways.at), self._long(ways.row)
-        whole = torch.tensor([number for number, rest in enumerate(ways.rests) if not rest], device=self.device)
+        whole = torch.tensor(
+            [number for number, rest in enumerate(ways.rests) if not rest], dtype=torch.long, device=self.device
+        )
         tables = self._reader.by_interval(rows.probabilities[row[whole]]) * masses[whole, None]
         one_each = len(whole) == aligned.places and torch.equal(at[whole], torch.arange(aligned.places).to(at))
         reach = (
             tables if one_each else tables.new_zeros(aligned.places, tables.shape[1]).index_add(0, at[whole], tables)
         )
         ending = masses.new_zeros(aligned.places).index_add(0, at[whole], masses[whole] * rows.ends[row[whole]])
-        ends = torch.tensor(self._reader.ends, device=self.device)
+        ends = torch.tensor(self._reader.ends, dtype=torch.long, device=self.device)
         reach = reach.index_copy(1, ends, ending[:, None].expand(-1, len(ends)))
         return self._with_pieces(rows, reach, aligned, masses)
 

@@ -10,8 +10,12 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 from torch.utils.checkpoint import checkpoint
 
+from deltaserve.errors import BadRequest
 from deltaserve.offset_models.bridge.bridge import Bridge
 from deltaserve.offset_models.bridge.bridges import Bridges
+from deltaserve.offset_models.bridge.row import UNTOLD
+from deltaserve.offset_models.bridge.spelled import spelled
+from deltaserve.offset_models.files.digests import digest_of
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.bridging.aligned import Aligned, Aligner
 from deltaserve.offset_models.training.bridging.projected import Projection
@@ -19,6 +23,7 @@ from deltaserve.offset_models.training.bridging.prompts import OtherTokenizer, p
 from deltaserve.offset_models.training.rows.dataset import Data
 from deltaserve.offset_models.training.rows.scored import Scored
 
+_FORM: Final = 1  # another number for other arithmetic: a run does not go on with it
 _KEPT: Final = 1 << 15  # rows whose places are remembered, some 20 KB each; those that are read broken come once
 
 
@@ -37,6 +42,18 @@ def bridged_reading(folder: Path | None, base: Path, data: Iterable[Data], table
     return BridgedReading(bridge, OtherTokenizer(folder, pair_prompts(data, box, pair)))
 
 
+def check_tokenizers(folder: Path | None, base: Path) -> None:
+    """Before anything is asked. Raises BadRequest for no such folder, BadCheckpoint for what cannot be bridged."""
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise BadRequest(f"--upstream-tokenizer: there is no folder {folder}.")
+    box, pair = Tokenizer.load(folder), Tokenizer.load(base)
+    if box.fingerprint.ids != pair.fingerprint.ids:
+        spelled(box, "The black box's")
+        spelled(pair, "The pair's")
+
+
 @dataclass
 class BridgedReading:
     """`learning.passes.reading.Reading` through a bridge. Belongs to one run."""
@@ -49,12 +66,28 @@ class BridgedReading:
     def __post_init__(self) -> None:
         self._aligner = Aligner(self.bridge, self.box.prompts)
 
+    @property
+    def identity(self) -> str:
+        """Changes with what is read, and how."""
+        return digest_of([_FORM, self.bridge.pair.identity, sorted(map(list, self.box.prompts.values()))])
+
     def ids(self, row: Scored) -> list[int]:
         return self._aligned(row).ids
 
     def places(self, row: Scored) -> range:
         aligned = self._aligned(row)
         return range(aligned.first, aligned.first + aligned.rows)
+
+    @torch.no_grad()
+    def shapes(self, initial: Tensor, tables: Tensor, rows: Sequence[Scored]) -> Tensor:
+        """The shape that serving imputes a tail with: a text counts for the longest token that begins it.
+
+        An answer's token that needs several of the pair's, which has no weight there, has its own probability.
+        """
+        projection = self._projection(initial.device)
+        parts = zip(self._parts(initial, rows), rows, strict=True)
+        shape = torch.cat([projection.shape(part, self._aligned(row)) for part, row in parts])
+        return torch.where((shape <= UNTOLD) & (tables > UNTOLD), tables, shape)
 
     def tables(self, logits: Tensor, rows: Sequence[Scored]) -> Tensor:
         """One row at a time; where a gradient is wanted its tables are made anew for it, for they are large."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from deltaserve.offset_models.bridge.row import UNTOLD
 from deltaserve.offset_models.training.learning.passes.fused import Vocabulary, slices
 from deltaserve.offset_models.training.learning.passes.initial import InitialStates, last_states, logits_of
 from deltaserve.offset_models.training.learning.passes.pair import Pair, PairPositions
@@ -65,8 +66,9 @@ def prepare(initial: InitialStates, student: Student, rows: Sequence[Scored], se
         ids, where = (tensor.to(device) for tensor in read_places(part, student.reading))
         with student.initial() as o:
             states = last_states(o, ids, settings)[where]
-            tables = student.reading.tables(logits_of(o, states, settings), part)
-        lists, answered = _imputed([top for _, top in part], tables, vocabulary), 0
+            logits = logits_of(o, states, settings)
+            shapes = student.reading.shapes(logits, student.reading.tables(logits, part), part)
+        lists, answered = _imputed([top for _, top in part], shapes, vocabulary), 0
         of_each = torch.split(states, [len(student.reading.places(row)) for row in part])
         for (sample, _), own in zip(part, of_each, strict=True):
             at = slice(answered, answered := answered + len(sample.answer_ids))
@@ -94,14 +96,17 @@ def _pair(
             states = torch.cat([initial.of(o, row, reading, settings) for row in batch])
         logits_o = logits_of(o, states, settings)
         tables = reading.tables(logits_o, batch)
+        shapes = reading.shapes(logits_o, tables, batch)
         known = None if initial is None else initial.lists(samples)
-        lists = known or _imputed([top for _, top in batch], tables, vocabulary)
+        lists = known or _imputed([top for _, top in batch], shapes, vocabulary)
     logits_u = logits_of(student.unlearned, last_states(student.unlearned, ids, settings)[where], settings)
     targets = torch.tensor([token for sample in samples for token in sample.answer_ids], device=device)
     sequences = torch.tensor([n for n, sample in zip(numbers, samples, strict=True) for _ in sample.answer_ids])
     after_misread = torch.tensor([wrong for sample in samples for wrong in sample.after_misread], device=device)
     unlearned, divergence = reading.tables(logits_u, batch), reading.divergence(logits_u, logits_o, batch)
-    return Pair(unlearned, tables, lists, vocabulary, targets, sequences.to(device), after_misread, divergence)
+    if shapes is not tables:  # the same δ on other numbers; none where o's rows tell nothing
+        unlearned = (unlearned + (shapes - tables)).where(tables > UNTOLD, shapes)
+    return Pair(unlearned, shapes, lists, vocabulary, targets, sequences.to(device), after_misread, divergence)
 
 
 def read_places(rows: Sequence[Scored], reading: Reading) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,9 @@ class Reading(Protocol):
     def tables(self, logits: Tensor, rows: Sequence[Scored]) -> Tensor:
         """Logits [n, V] of the black box's ids at the rows' answer positions, from those at their places [m, W]."""
 
+    def shapes(self, initial: Tensor, tables: Tensor, rows: Sequence[Scored]) -> Tensor:
+        """log p_o [n, V], up to a constant of a row, that a tail is imputed with; `tables` [n, V] are those of o."""
+
     def divergence(self, unlearned: Tensor, initial: Tensor, rows: Sequence[Scored]) -> Tensor | None:
         """KL(p_u ‖ p_o) [n] in nats as a gate is judged, from logits at the places [m, W]; None: that of the tables."""
 
@@ -37,6 +40,9 @@ class OwnTokens:
 
     def tables(self, logits: Tensor, rows: Sequence[Scored]) -> Tensor:  # noqa: ARG002  (another reading needs them)
         return logits
+
+    def shapes(self, initial: Tensor, tables: Tensor, rows: Sequence[Scored]) -> Tensor:  # noqa: ARG002
+        return tables
 
     def divergence(self, unlearned: Tensor, initial: Tensor, rows: Sequence[Scored]) -> Tensor | None:  # noqa: ARG002
         return None

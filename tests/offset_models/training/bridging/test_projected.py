@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deltaserve.errors import BadRequest
 from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.probabilities import begins_with
@@ -57,6 +58,9 @@ class TinyBridge:
         at = position(self.of_pair, tuple(ids))
         at.begun = len(ids)
         return at
+
+    def begin(self, ids: tuple[int, ...]) -> Position:
+        return position(self.of_pair)  # the beginning of texts is no text
 
     def said(self, token_id: int) -> bytes:
         return self.of_box.words[token_id]
@@ -113,6 +117,29 @@ def test_an_answers_tokens_are_exact_where_all_that_tells_of_them_lies_on_the_te
         at.go_on(word)
 
 
+def tell(pair: RandomPair, settled: Path, path: Path, x: bytes) -> float:
+    """Of the node behind the path: its mass, times all tokens that begin with x."""
+    first, end = pair.bpe.vocabulary.interval(x)
+    row = pair.row((*settled, *path))[0, pair.bpe.vocabulary.order[first:end]]
+    return (pair.mass(settled, path)[0] * row.sum()).item()
+
+
+@few
+@given(bpes, bpes, seeds, texts)
+def test_along_an_answer_what_is_read_adds_up_to_what_the_rows_of_the_text_say_of_it(box, mine, seed, text):
+    pair = RandomPair(mine, seed)
+    found = read(box, mine, pair, text)
+    at = found.bridge.begin_behind(list(PROMPT))
+    for token in found.sample.answer_ids[:-1]:
+        at.go_on(box.words[token])
+    settled, ahead = tuple(at.settled), tuple(found.aligned.ids[len(at.settled) :])
+    nodes = [node for node in at.nodes(at.unsettled) if ahead[: len(node.path)] == node.path]
+    last = sum(tell(pair, settled, node.path, node.rest) for node in nodes) if at.unsettled else 1.0
+    whole = pair.mass(PROMPT, settled[len(PROMPT) :])[0].item() * last
+    along = sum(z[token].item() for z, token in zip(found.z, found.sample.answer_ids[:-1], strict=False))
+    assert along == pytest.approx(math.log(whole), rel=1e-6)
+
+
 @few
 @given(bpes, bpes, seeds, texts)
 def test_of_every_other_token_no_more_is_read_than_there_is(box, mine, seed, text):
@@ -140,19 +167,12 @@ def test_every_other_token_and_the_end_are_read_from_the_open_nodes_on_the_text(
     at = found.bridge.begin_behind(list(PROMPT))
     for number, z in enumerate(found.z):
         settled, ahead = tuple(at.settled), tuple(found.aligned.ids[len(at.settled) :])
-
-        def tell(path: Path, x: bytes, settled: Path = settled) -> float:
-            """Of the node behind the path: its mass, times all tokens that begin with x."""
-            first, end = mine.vocabulary.interval(x)
-            row = pair.row((*settled, *path))[0, mine.vocabulary.order[first:end]]
-            return (pair.mass(settled, path)[0] * row.sum()).item()
-
         ways = [node for node in at.ways() if ahead[: len(node.path)] == node.path]
         nodes = [node for node in at.nodes(at.unsettled) if ahead[: len(node.path)] == node.path]
-        before = sum(tell(node.path, node.rest) for node in nodes) if at.unsettled else 1.0
+        before = sum(tell(pair, settled, node.path, node.rest) for node in nodes) if at.unsettled else 1.0
         for token, word in enumerate(box.words[1:], 1):
             if (number, token) not in looked:
-                slow = sum(tell(node.path, node.rest + word) for node in ways)
+                slow = sum(tell(pair, settled, node.path, node.rest + word) for node in ways)
                 assert math.exp(z[token].item()) * before == pytest.approx(slow, rel=1e-6)
         ends = sum(
             (pair.mass(settled, node.path)[0] * pair.row((*settled, *node.path))[0, END]).item()
@@ -176,6 +196,14 @@ def test_its_gradient_is_the_one_of_finite_differences(box, mine, seed, text):
         return (z.masked_fill(z == UNTOLD, 0.0) * weights).sum()
 
     assert torch.autograd.gradcheck(total, [found.logits.clone().requires_grad_()], atol=1e-5)
+
+
+def test_a_text_before_which_the_pair_reads_nothing_is_refused():
+    """A black box with a beginning of texts, in front of a pair without one."""
+    bpe = random_bpe(3)
+    bridge: Any = TinyBridge(bpe, bpe)
+    with pytest.raises(BadRequest, match="give it as"):
+        Aligner(bridge, {}).align(Sample((END,), tuple(bpe.encode(b"abba"))), None)
 
 
 def test_a_token_that_is_read_wrong_as_an_end_says_nothing():
