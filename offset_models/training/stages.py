@@ -148,6 +148,9 @@ def _trainer(
     tokenizer = Tokenizer.load(base) if reading is None else reading.bridge.box.tokenizer
     end_id = end_of(data.forget.get("reference", ()), tokenizer)
     settings = replace(settings, vocab_size=tokenizer.vocab_size, masked_ids=tokenizer.masked_ids, end_id=end_id)
+    if reading is not None:
+        # Stronger than it was trained, it spoils kept answers, and rows read along given answers do not show that.
+        settings = replace(settings, extrapolate=settings.extrapolate or 1.0)
     settings = with_precision(settings, fabric.device, _width(base))
     model = load_base(base, fabric.device, settings)
     if settings.learning_rate is None:

@@ -38,7 +38,7 @@ def test_a_base_of_another_tokenizer_learns_from_the_black_boxes_lists(
     result = command.json(*asked)
     manifest = open_checkpoint(name, root=site.root).manifest
     assert manifest.tokenizer.ids == Tokenizer.load(other).fingerprint.ids
-    assert manifest.training is not None
+    assert manifest.training is not None and manifest.strength == 1.0  # as trained
     assert manifest.training.upstream_tokenizer == Tokenizer.load(site.folder / "big").fingerprint.ids
     card = result["card"]
     assert card["probability/forget/corrected"] < card["probability/forget/black_box"]
