@@ -64,7 +64,7 @@ def demo(
         raise Stop("--out and --seed go with --build.", Status.USAGE)
     if not check_figures:
         _check_ports(port, black_box_port)
-    checked_weights(weights)
+    checked_weights(weights, offset)
     how = Correction(k, tail, offset)
     if check_figures:
         _check(weights, how, questions, as_json)

@@ -57,12 +57,14 @@ class Running:
     admin_key: str | None = field(default=None, repr=False)
 
 
-def checked_weights(folder: Path) -> Path:
-    """The folder itself, after every file in it is verified against the manifest. Raises Stop."""
+def checked_weights(folder: Path, offset: OffsetName = OFFSET) -> Path:
+    """The folder itself, once every file is verified against the manifest. Raises Stop; also without `offset`."""
     try:
         verify_weights(folder)
     except BadCheckpoint as error:
         raise Stop(f"{error.message} `deltaserve demo --build` makes them again.") from error
+    if not (folder / offset).is_dir():
+        raise Stop(f"These weights have no offset {offset}: `deltaserve demo --build --out FOLDER` makes one.")
     return folder
 
 

@@ -153,3 +153,9 @@ def test_the_folders_are_those_that_a_build_makes():
     from deltaserve.offset_models.demo.pipeline import build
 
     assert (BLACK_BOX, BASE, OFFSET) == (build.BLACK_BOX, build.BASE, build.OFFSET)
+
+
+def test_weights_without_the_bridged_pair_are_told_before_anything_starts(weights: Path, command: Command) -> None:
+    refused = command("demo", "--weights", str(weights), "--check", "--offset", "bridged")
+    assert refused.exit_code != 0
+    assert "have no offset bridged" in refused.stderr
