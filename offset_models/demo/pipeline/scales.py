@@ -56,7 +56,7 @@ FULL: Final = Scale(
     # Lowers the answer, teaches the refusal. Its gate is the least behind which running text about who is kept repeats
     # itself no more than the black box's; questions, which choose the strength, do not tell.
     offset=TrainingSettings(objective="dpo", options={"rpo_alpha": 1.0}, steps=1000, eval_every=100, gate_nats=0.4),
-    bridged=Bridged(vocab_size=683, steps=300),
+    bridged=Bridged(vocab_size=683, steps=600),
     top_k=20,
     checked=120,
     answer_tokens=48,
