@@ -24,7 +24,8 @@ from deltaserve.offset_models.training.rows.dataset import Data
 from deltaserve.offset_models.training.rows.scored import Scored
 
 _FORM: Final = 1  # another number for other arithmetic: a run does not go on with it
-_KEPT: Final = 1 << 15  # rows whose places are remembered, some 20 KB each; those that are read broken come once
+_KEPT: Final = 1 << 15  # rows whose places are remembered, some 20 KB each
+_BROKEN: Final = 1 << 9  # those that are read broken come in one step only
 
 
 def bridged_reading(folder: Path | None, base: Path, data: Iterable[Data], tables: Path) -> "BridgedReading | None":
@@ -61,6 +62,7 @@ class BridgedReading:
     bridge: Bridge
     box: OtherTokenizer
     _known: dict[bytes, Aligned] = field(default_factory=dict)
+    _broken: dict[bytes, Aligned] = field(default_factory=dict)
     _projections: dict[torch.device, Projection] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -120,12 +122,12 @@ class BridgedReading:
 
     def _aligned(self, row: Scored) -> Aligned:
         sample, top = row
-        known = self._known.get(sample.digest)
-        if known is None:
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-            known = self._known[sample.digest] = self._aligner.align(sample, top)
-        return known
+        kept, most = (self._broken, _BROKEN) if sample.read_ids else (self._known, _KEPT)
+        if sample.digest not in kept:
+            if len(kept) >= most:
+                kept.clear()
+            kept[sample.digest] = self._aligner.align(sample, top)
+        return kept[sample.digest]
 
     def _projection(self, device: torch.device) -> Projection:
         """Remembered: it moves the tables of both vocabularies."""

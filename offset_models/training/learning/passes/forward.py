@@ -103,7 +103,9 @@ def _pair(
     targets = torch.tensor([token for sample in samples for token in sample.answer_ids], device=device)
     sequences = torch.tensor([n for n, sample in zip(numbers, samples, strict=True) for _ in sample.answer_ids])
     after_misread = torch.tensor([wrong for sample in samples for wrong in sample.after_misread], device=device)
-    unlearned, divergence = reading.tables(logits_u, batch), reading.divergence(logits_u, logits_o, batch)
+    unlearned = reading.tables(logits_u, batch)
+    # Gates are looked at where nothing is learnt, and this reads the whole of both vocabularies' rows.
+    divergence = None if torch.is_grad_enabled() else reading.divergence(logits_u, logits_o, batch)
     if shapes is not tables:  # the same δ on other numbers; none where o's rows tell nothing
         unlearned = (unlearned + (shapes - tables)).where(tables > UNTOLD, shapes)
     return Pair(unlearned, shapes, lists, vocabulary, targets, sequences.to(device), after_misread, divergence)
