@@ -13,7 +13,7 @@ import torch
 
 from deltaserve.errors import OffsetUnavailable
 from deltaserve.offset_models.engine.answering.answers import Answers
-from deltaserve.offset_models.engine.answering.asking import Ask, Begin, DraftBlock, Force, Guess, Request, send
+from deltaserve.offset_models.engine.answering.asking import Ask, Begin, DraftBlock, Force, Guess, Lift, Request, send
 from deltaserve.offset_models.engine.batch import Batch, Chunk, RowOrError, RowsToDecide, choose
 from deltaserve.offset_models.engine.batch_window import BatchWindow
 from deltaserve.offset_models.engine.forward.attention import without_plans_per_length
@@ -130,7 +130,7 @@ class Worker:
             return _EMPTY
 
     def _handle(self, message: Feed | Hurry | Fan | Close | Call | Request) -> None:
-        if isinstance(message, (Ask, Begin, Force, Guess, DraftBlock)):
+        if isinstance(message, (Ask, Begin, Force, Guess, Lift, DraftBlock)):
             self._ask(message)
         elif isinstance(message, Feed):
             self._feed(message)

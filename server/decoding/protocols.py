@@ -41,6 +41,7 @@ class Proposal:
     held: bool = False  # drawn within the answer's grammar, which M was sent
     masked: bool = False  # ℓ is normalised over what that grammar allows, and K has nothing else
     whole: bool = False  # and K is all of it
+    beside: tuple[Ids, Floats] | None = None  # ids that the draft's call named, ascending, and their ℓ here, nats
     unlisted: bool = False  # K is no list, but what M drew and named ids: only a certain token may be decided from it
 
     @property
@@ -61,6 +62,7 @@ class DraftParams:
     stream: str | None = field(default=None, compare=False)  # one random name for all calls of an answer: a cache's key
     grammar: str | None = None  # as `Constraint` has it: M is to keep to it from its first token on, where it can
     whole_lists: bool = False  # lists of what the grammar allows and of nothing else would not do
+    names: Ids | None = field(default=None, compare=False)  # tell these ids too, where `NamedIds.beside` says so
 
 
 class Draft(Protocol):
@@ -118,6 +120,10 @@ class NamedIds(Protocol):
     @property
     def goes_on(self) -> bool:
         """Whether such a call may also tell how M goes on: `ahead`."""
+
+    @property
+    def beside(self) -> bool:
+        """Whether a draft's own call may name ids, too: `DraftParams.names`."""
 
     async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> Sequence[Floats]:
         """ℓ of these ids after each prefix, nats, each of the shape of `ids`. One call. Raises UpstreamError."""

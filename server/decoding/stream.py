@@ -71,6 +71,7 @@ class StreamStats:
     early_calls: int = 0  # of the upstream calls, those opened where a restart was expected
     early_used: int = 0
     named_calls: int = 0  # of the upstream calls, those that asked for ids by name
+    named_steps: int = 0  # how often names were told: by such a call, or by a draft's own
     certified: int = 0
     tail_mass_sum: float = 0.0
     guarded: int = 0  # steps whose target a guard narrowed

@@ -114,6 +114,10 @@ class UpstreamSession(ProbedUpstream, Protocol):
     def goes_on(self) -> bool:
         """Whether such a call may also tell how the black box goes on."""
 
+    @property
+    def beside(self) -> bool:
+        """Whether a draft's own call may name ids, too."""
+
     async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> Sequence[Floats]:
         """ℓ of these ids after each prefix, as `NamedIds` says."""
 

@@ -1,5 +1,6 @@
 """What every dialect's top-k must be before the core may see it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, isnan
 from operator import ge
@@ -8,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from deltaserve.errors import MalformedTopK
-from deltaserve.server.decoding.protocols import Proposal
+from deltaserve.server.decoding.protocols import Floats, Proposal
 
 SENTINEL = -9999.0  # vLLM's and OpenAI's −inf; llama.cpp sends the most negative float; both weigh nothing in float64
 _POSITIVE_SLACK = 1e-4  # float32 log-softmax of a near-certain token
@@ -17,6 +18,8 @@ _MISSING_SLACK = 1e-2  # some servers round their numbers
 _AMONG_THE_BEST = "The upstream leaves the token that it drew out of the best, although it is one of them."
 _NO_NUMBER = "The upstream's top-k holds something that is no number."
 _SAME = 1e-3  # nats two tellings of one number may differ by: servers take both from one table, and some round
+
+NOT_TOLD: Final = "The upstream does not tell the log-probabilities of the ids that it was asked for by name."
 
 NO_SUCH_TOKEN: Final = (
     "The upstream listed a token id that the tokenizer does not have. If the black box's tokenizer is not the pair's, "
@@ -182,3 +185,14 @@ def _move_first_to_rank(ids: list[int], logprobs: list[float]) -> None:
     rank = next((at for at, other in enumerate(logprobs) if other < value), len(ids))
     ids.insert(rank, token)
     logprobs.insert(rank, value)
+
+
+def named_logprobs(told: Sequence[float | None]) -> Floats:
+    """Of ids that were asked for by name; None is −inf, as servers write it. Raises MalformedTopK for what is none."""
+    known = [SENTINEL if value is None else value for value in told]
+    try:
+        if bool in map(type, known) or not all(value <= _POSITIVE_SLACK for value in known):
+            raise MalformedTopK(NOT_TOLD)
+        return np.minimum(np.array(known, np.float64), 0.0)
+    except (TypeError, ValueError, OverflowError):
+        raise MalformedTopK(NOT_TOLD) from None

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import takewhile
 from typing import Literal
@@ -113,6 +113,7 @@ class ToyBlackBox:
         temperature = params.temperature if self.draws_at is None else self.draws_at
         form = self._form(params.grammar)
         proposals = list(self._proposals(list(token_ids), params.max_tokens, temperature, form))
+        proposals = proposals if params.names is None else list(self._beside(proposals, token_ids, params.names))
         known = self.trusted and (form is None or form.same)
         draft = ToyDraft(temperature if known else None, proposals, self.burst, lambda: None)
         if fault is not None:
@@ -160,11 +161,17 @@ class ToyBlackBox:
             if token_id in self.hides:
                 yield Proposal(None, top, logprobs[top])
                 return
-            ended = token_id == self.eos_id and self.tells_end
-            yield Proposal(token_id, top, logprobs[top], end_id=token_id if ended else None)
+            end_id = token_id if token_id == self.eos_id and self.tells_end else None
+            yield Proposal(token_id, top, logprobs[top], end_id=end_id)
             prefix.append(token_id)
             if token_id == self.eos_id:
                 return
+
+    def _beside(self, proposals: Iterable[Proposal], prefix: Sequence[int], names: Ids) -> Iterable[Proposal]:
+        said = list(prefix)
+        for proposal in proposals:
+            yield replace(proposal, beside=(names, toy_logprobs("black box", said, self.size)[names]))
+            said.append(proposal.token_id)
 
     def _held(self, logprobs: Floats, temperature: float, form: ToyForm) -> Proposal:
         held = form.held(logprobs)
@@ -191,6 +198,7 @@ class ToyNames:
     off: float = 0.0
     fault: Exception | None = None
     goes_on: bool = False
+    beside: bool = False
     calls: list[tuple[list[list[int]], list[int]]] = field(default_factory=list)
 
     async def named(self, prefixes: Sequence[Sequence[int]], ids: Ids) -> list[Floats]:

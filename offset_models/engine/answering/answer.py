@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from deltaserve.errors import BlindPosition
-from deltaserve.offset_models.engine.answering.asking import Ask, Begin, DraftBlock, Guess
+from deltaserve.offset_models.engine.answering.asking import Ask, Begin, DraftBlock, Look
 from deltaserve.offset_models.engine.deciding.questions import Question
 from deltaserve.offset_models.engine.forward.prefix import common_prefix
 from deltaserve.offset_models.engine.streams import EngineStream
@@ -51,8 +51,7 @@ class Answer:
     rows: dict[int, int] = field(default_factory=dict)  # place in the store, by position
     drafted: dict[int, Tensor] = field(default_factory=dict)  # what the pair's drafts were drawn from, by position
     ask: Ask | None = None
-    guess: Guess | None = None
-    guess_at: int = 0
+    looks: dict[type[Look], tuple[Look, int]] = field(default_factory=dict)  # one of a kind; what was settled then
     block: Block | None = None
     ended: bool = False
     accepted: int = 0
@@ -70,7 +69,7 @@ class Answer:
     @property
     def row_missing(self) -> bool:
         """Whether somebody waits for a row that is not there."""
-        waits = self.ask is not None or (self.guess is not None and self.guess_at == self.settled)
+        waits = self.ask is not None or any(at == self.settled for _, at in self.looks.values())
         return (waits and self.settled not in self.rows) or (self.block is not None and self._block_at not in self.rows)
 
     @property

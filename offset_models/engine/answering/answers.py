@@ -2,30 +2,45 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
 
 from deltaserve.errors import BadRequest, OffsetUnavailable
 from deltaserve.offset_models.engine.answering.answer import Answer, Block
-from deltaserve.offset_models.engine.answering.asking import Answered, Ask, Begin, DraftBlock, Force, Guess, Request
+from deltaserve.offset_models.engine.answering.asking import (
+    Answered,
+    Ask,
+    Begin,
+    DraftBlock,
+    Force,
+    Guess,
+    Lift,
+    Look,
+    Request,
+)
 from deltaserve.offset_models.engine.answering.row_store import RowStore
 from deltaserve.offset_models.engine.batch import RowsToDecide
-from deltaserve.offset_models.engine.deciding.decide import decide, expected
+from deltaserve.offset_models.engine.deciding.decide import decide, expected, lifted
 from deltaserve.offset_models.engine.deciding.questions import Question
 from deltaserve.offset_models.engine.deciding.resolving import Drafted, Outcome
 from deltaserve.offset_models.engine.streams import OUTSIDE, EngineStream
 from deltaserve.server.decoding.deciding.blind import UNKNOWN
 from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.deciding.naming import NamesWanted
-from deltaserve.server.decoding.protocols import Ids
+from deltaserve.server.decoding.protocols import NO_IDS, Ids
 
 T = TypeVar("T")
 
 _AT_ONCE: Final = 256  # questions: each copies its row a few times
+_LOOKS: Final[Mapping[type[Look], Callable[[Tensor, Tensor, Sequence[Question]], Sequence[Any]]]] = {
+    Guess: expected,
+    Lift: lifted,
+}
+_LATE: Final[Mapping[type[Look], Any]] = {Guess: None, Lift: NO_IDS}  # where the stream went on meanwhile
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +52,7 @@ class _Ready:
     answer: Answer
     place: int
     question: Question
-    kind: type[Ask] | type[DraftBlock] | type[Guess]
+    kind: type[Ask] | type[DraftBlock] | type[Look]
 
 
 class Answers:
@@ -121,7 +136,8 @@ class Answers:
         answer.close()
         self._asking.pop(answer, None)
         error = stream.error = error or OffsetUnavailable("The session is closed.")
-        waiting = [answer.ask, answer.guess, answer.block.asked if answer.block else None]
+        looks = [look for look, _ in answer.looks.values()]
+        waiting = [answer.ask, *looks, answer.block.asked if answer.block else None]
         self._replies.extend((request.reply, error) for request in waiting if request is not None)
 
     def decide(self) -> list[EngineStream]:
@@ -135,7 +151,7 @@ class Answers:
         self._asking = {answer: None for answer in self._asking if _asks(answer)}
         return [one.answer.stream for one in ready]
 
-    def _ask(self, answer: Answer, request: Ask | Guess | DraftBlock) -> None:
+    def _ask(self, answer: Answer, request: Ask | Look | DraftBlock) -> None:
         if answer.settled > answer.stream.max_len:
             self._replies.append((request.reply, answer.stream.too_long(answer.settled)))
             return
@@ -147,22 +163,21 @@ class Answers:
             answer.ask = request
             if len(request.run) > 1 or answer.settled not in answer.rows:  # else it is decided first
                 answer.look_ahead([p.token_id for p in request.run if p.token_id is not None])
-        elif isinstance(request, Guess):
-            if answer.guess is not None:
-                self._replies.append((answer.guess.reply, None))
-            answer.guess, answer.guess_at = request, answer.settled
+        elif isinstance(request, (Guess, Lift)):
+            self._looked(answer, type(request), _LATE[type(request)])
+            answer.looks[type(request)] = request, answer.settled
         else:
             answer.drafted.clear()
             answer.block = Block(request, answer.history.fork())
             answer.look_ahead([])
 
     def _ready(self, answer: Answer) -> Iterator[_Ready]:
-        if answer.guess is not None and answer.guess_at != answer.settled:
-            self._replies.append((answer.guess.reply, None))
-            answer.guess = None
-        if answer.guess is not None and (place := answer.rows.get(answer.settled)) is not None:
-            question = Question(UNKNOWN, answer.params, answer.policy, answer.history, answer.noise, None)
-            yield _Ready(answer, place, question, Guess)
+        for kind, (_, at) in list(answer.looks.items()):
+            if at != answer.settled:
+                self._looked(answer, kind, _LATE[kind])
+            elif (place := answer.rows.get(at)) is not None:
+                question = Question(UNKNOWN, answer.params, answer.policy, answer.history, answer.noise, None)
+                yield _Ready(answer, place, question, kind)
         if (drafting := answer.block_question()) is not None:
             yield _Ready(answer, *drafting, DraftBlock)
         try:
@@ -171,12 +186,11 @@ class Answers:
             self._reply(answer, error)
 
     def _decide(self, store: RowStore, ready: Sequence[_Ready]) -> None:
-        guesses = [one for one in ready if one.kind is Guess]
-        others = [one for one in ready if one.kind is not Guess]
-        for one, token_id in zip(guesses, _in_parts(expected, store, guesses), strict=True):
-            if one.answer.guess is not None:
-                self._replies.append((one.answer.guess.reply, token_id))
-                one.answer.guess = None
+        for kind, function in _LOOKS.items():
+            looks = [one for one in ready if one.kind is kind]
+            for one, told in zip(looks, _in_parts(function, store, looks), strict=True):
+                self._looked(one.answer, kind, told)
+        others = [one for one in ready if one.kind not in _LOOKS]
         self._settle(others, _in_parts(decide, store, others))
 
     def _settle(self, ready: Sequence[_Ready], outcomes: Sequence[Outcome]) -> None:
@@ -230,6 +244,12 @@ class Answers:
             self._replies.append((answer.block.asked.reply, error))
             answer.block = None
         self._reply(answer, error)
+
+    def _looked(self, answer: Answer, kind: type[Look], told: object) -> None:
+        """Answer the look of this kind, where there is one."""
+        look, _ = answer.looks.pop(kind, (None, 0))
+        if look is not None:
+            self._replies.append((look.reply, told))
 
     def _reply(self, answer: Answer, result: object) -> None:
         if answer.ask is not None:
@@ -289,4 +309,4 @@ def _all_wanted(run: Sequence[tuple[Question, Outcome]]) -> list[tuple[int, Ids]
 
 
 def _asks(answer: Answer) -> bool:
-    return answer.ask is not None or answer.guess is not None or answer.block is not None
+    return answer.ask is not None or bool(answer.looks) or answer.block is not None

@@ -55,6 +55,14 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
+class Lift:
+    """`Corrector.lifted`."""
+
+    stream: EngineStream
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
 class DraftBlock:
     """`Corrector.draft`."""
 
@@ -63,7 +71,8 @@ class DraftBlock:
     reply: Reply
 
 
-Request = Begin | Ask | Force | Guess | DraftBlock
+Look = Guess | Lift  # at the row of the next position, without a list
+Request = Begin | Ask | Force | Look | DraftBlock
 Answered = tuple[Reply, Any]  # a result, or the exception that there is instead
 
 

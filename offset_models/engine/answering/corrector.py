@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from deltaserve.offset_models.engine.answering.asking import Ask, Begin, DraftBlock, Force, Guess, Reply, Request
+from deltaserve.offset_models.engine.answering.asking import Ask, Begin, DraftBlock, Force, Guess, Lift, Reply, Request
 from deltaserve.offset_models.engine.streams import EngineStream
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Decision
-from deltaserve.server.decoding.protocols import Proposal
+from deltaserve.server.decoding.protocols import Ids, Proposal
 
 
 class Asking(Protocol):
@@ -47,6 +47,10 @@ class EngineCorrector:
     async def expected(self) -> int | None:
         token_id: int | None = await self._session.ask(lambda reply: Guess(self._session.stream, reply))
         return token_id
+
+    async def lifted(self) -> Ids:
+        ids: Ids = await self._session.ask(lambda reply: Lift(self._session.stream, reply))
+        return ids
 
     async def draft(self, length: int) -> list[int]:
         tokens: list[int] = await self._session.ask(lambda reply: DraftBlock(self._session.stream, length, reply))

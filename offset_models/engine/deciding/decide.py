@@ -15,7 +15,10 @@ from deltaserve.offset_models.engine.deciding.looking import Placed, Rows, certi
 from deltaserve.offset_models.engine.deciding.questions import Question, Questions
 from deltaserve.offset_models.engine.deciding.reducing import largest_at
 from deltaserve.offset_models.engine.deciding.resolving import Full, Outcome, certified_only, not_finite
+from deltaserve.offset_models.engine.offset_rows import DeviceRow
 from deltaserve.server.decoding.deciding.blind import LIKELY_NATS, STRONG_NATS
+from deltaserve.server.decoding.deciding.naming import likely_names
+from deltaserve.server.decoding.protocols import NO_IDS, Ids
 
 
 @torch.inference_mode()
@@ -85,3 +88,14 @@ def _expected(rows: Rows, at: int, alone: Sequence[float], question: Question) -
         return expected_by_core(question, rows, at)
     strong = offset >= STRONG_NATS and offset + base >= LIKELY_NATS
     return int(token_id) if strong and int(token_id) not in question.params.final_ids else None
+
+
+def lifted(base: Tensor, offset: Tensor, questions: Sequence[Question]) -> list[Ids]:
+    """`Corrector.lifted` for each row, [R, V] float32 on one device; none for a row that is not finite."""
+    rows = Rows(base, offset)
+    return [
+        likely_names(DeviceRow(base[at], offset[at]), question.policy.asking)
+        if finite and question.policy.asking is not None
+        else NO_IDS
+        for at, (finite, question) in enumerate(zip(rows.finite().tolist(), questions, strict=True))
+    ]

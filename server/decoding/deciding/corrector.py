@@ -70,6 +70,10 @@ class Corrector(Protocol):
         """The token that the pair alone chooses next, where its offset is strong; None where the black box may be right
         or the stream went on meanwhile."""
 
+    async def lifted(self) -> Ids:
+        """The ids that are most likely to be asked for by name at the next position, ascending; none where the stream
+        went on meanwhile, or its policy names none."""
+
     async def draft(self, length: int) -> list[int]:
         """Up to `length` tokens that the pair alone would say next; ends at a final id. What they were drawn from is
         kept for the proposals that are marked as `local`."""

@@ -14,10 +14,11 @@ import numpy as np
 from deltaserve.errors import MalformedTopK
 from deltaserve.server.decoding.correction import Corrected
 from deltaserve.server.decoding.policy import Naming
-from deltaserve.server.decoding.protocols import NO_IDS, Floats, Ids, Proposal
+from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Floats, Ids, OffsetRow, Proposal
 from deltaserve.server.decoding.rows import log_sum_exp
 from deltaserve.server.decoding.sampling import Target
 
+_LISTED = 32  # of the ids that are lifted most, so many may be listed and so need not be named
 _MASS_SLACK = 1e-2  # two calls may differ by what batches and caches do
 _LEFT_SLACK = 1e-3  # float32 log-softmax over 152k entries: a sum of 1.0005 was seen
 _BEST_SLACK = 1e-3  # nats: of a token that was drawn as the best one from other digits than those told
@@ -59,6 +60,25 @@ def _lifted(goal: Target, n: int, outside: Ids) -> Ids:
     if goal.allowed is not None:
         outside = np.union1d(outside, np.flatnonzero(~goal.allowed.wide(row.vocab_size)))
     return row.lifted(n, outside)
+
+
+def likely_names(row: OffsetRow, naming: Naming) -> Ids:
+    """What may be wanted at the row's position, whatever the list will say: the ids with the largest offset.
+
+    Ascending. Without a list that is a guess: `from_beside` uses of it what `names_wanted` asks for, and nothing else.
+    """
+    return np.sort(row.lifted(naming.most + _LISTED, NO_IDS))
+
+
+def from_beside(proposal: Proposal, wanted: Ids) -> Proposal | None:
+    """The proposal with what its own call told of these ids; None where that is not all of them.
+
+    Raises MalformedTopK as `with_names`.
+    """
+    ids, logprobs = proposal.beside or (NO_IDS, NO_FLOATS)
+    if not np.isin(wanted, ids).all():
+        return None
+    return with_names(proposal, wanted, logprobs[np.searchsorted(ids, wanted)])
 
 
 def _rivals(proposal: Proposal, goal: Target, most: int) -> Ids:

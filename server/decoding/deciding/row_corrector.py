@@ -9,11 +9,11 @@ from deltaserve.server.decoding.deciding.agreement import local_agreement, upstr
 from deltaserve.server.decoding.deciding.blind import UNKNOWN, blind_target, expected_token
 from deltaserve.server.decoding.deciding.corrector import Agreement, AnswerSpec, Decision
 from deltaserve.server.decoding.deciding.from_row import decide_from_row, forced_decision, goal_at
-from deltaserve.server.decoding.deciding.naming import NamesWanted, names_wanted
+from deltaserve.server.decoding.deciding.naming import NamesWanted, likely_names, names_wanted
 from deltaserve.server.decoding.deciding.verification import verify
 from deltaserve.server.decoding.history import History
 from deltaserve.server.decoding.noise import Noise
-from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, OffsetSession, Proposal
+from deltaserve.server.decoding.protocols import NO_IDS, Floats, Ids, OffsetRow, OffsetSession, Proposal
 from deltaserve.server.decoding.sampling import Target
 
 _OBSERVED_EVERY = 3  # accepted steps whose agreement with the pair is worked out: that takes passes over the vocabulary
@@ -80,6 +80,13 @@ class RowCorrector:
         ids = list(self.ids)
         row = await self._session.row(ids)
         return expected_token(row, self._blind(row, self.history)) if self.ids == ids else None
+
+    async def lifted(self) -> Ids:
+        ids, naming = list(self.ids), self.policy.asking
+        if naming is None:
+            return NO_IDS
+        row = await self._session.row(ids)
+        return likely_names(row, naming) if self.ids == ids else NO_IDS
 
     async def draft(self, length: int) -> list[int]:
         self._block.clear()

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deltaserve.server.decoding.deciding.naming import NamesWanted, left_as_it_is, with_names
+from deltaserve.server.decoding.deciding.naming import NamesWanted, from_beside, left_as_it_is, with_names
 from deltaserve.server.decoding.drafting.local import BlockDraft
-from deltaserve.server.decoding.protocols import Ids, NamedIds, Proposal
+from deltaserve.server.decoding.protocols import NO_IDS, Ids, NamedIds, Proposal
 from deltaserve.server.decoding.stream import Stream
 
 Names = Sequence[tuple[int, Ids]]  # (place in a run, ids that are wanted by name there)
@@ -39,12 +39,16 @@ class Namer:
             return []
         if self._spent(stream):
             return [left_as_it_is(run[0]), *run[1:]]
+        if (told := from_beside(run[0], wanted.names[0][1])) is not None:
+            stream.stats.named_steps += 1  # within what is allowed, too: a seeded answer must not depend on who told
+            return [told, *run[1:]]
         stream.stats.upstream_calls += 1
         if wanted.likely is not None and self.goes_on(stream):
             completed = await self._going_on(stream, run, wanted.names[0][1], wanted.likely)
         else:
             completed = await self._told(stream, run, wanted.names)
-        stream.stats.named_calls += 1  # one that failed is made again, as a seeded answer must not depend on faults
+        stream.stats.named_calls += 1
+        stream.stats.named_steps += 1  # one that failed is made again, as a seeded answer must not depend on faults
         return completed
 
     async def _told(self, stream: Stream, run: Sequence[Proposal], names: Names) -> list[Proposal]:
@@ -73,6 +77,19 @@ class Namer:
         plain = params.temperature == 0.0 and not params.biased and params.top_logprobs is None
         return plain and params.constraint is None and self.box.goes_on and self._length(stream) > 0
 
+    async def in_first_call(self, stream: Stream) -> Ids | None:
+        """What a draft's call may name from its beginning, so that no second one is needed at its first position.
+
+        None where the black box does not tell it so, or nothing more is allowed. Raises OffsetUnavailable.
+        """
+        if not self.box.beside or stream.params.constraint is not None or self._spent(stream):
+            return None
+        names = await stream.corrector.lifted()
+        if not names.size:
+            return None
+        ends = np.fromiter(stream.params.final_ids, np.int64) if stream.params.temperature > 0.0 else NO_IDS
+        return np.union1d(names, ends)
+
     def ready(self, stream: Stream) -> bool:
         """Whether it was told how M goes on from here."""
         return self._next is not None and self._next.prefix == stream.ids
@@ -89,7 +106,7 @@ class Namer:
     def _spent(self, stream: Stream) -> bool:
         """By the answer's own tokens alone, so that a seed gives the same answer again."""
         allowed = self.calls_per_token
-        return allowed is not None and stream.stats.named_calls > allowed * stream.emitted
+        return allowed is not None and stream.stats.named_steps > allowed * stream.emitted
 
 
 def fitting(names: Names, most: int) -> tuple[Names, Ids]:

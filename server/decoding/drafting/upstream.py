@@ -1,8 +1,8 @@
 """The black box's own stream as the source of drafts."""
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 
 from deltaserve.server.decoding.deciding.corrector import Decision
 from deltaserve.server.decoding.deciding.naming import NamesWanted, left_as_it_is
@@ -80,9 +80,14 @@ class UpstreamSource:
         told = self.namer is not None and self.namer.ready(stream)
         return told or (self.early_call is not None and self.early_call.ready(stream))
 
-    def _call(self, stream: Stream, params: DraftParams) -> AbstractAsyncContextManager[Draft]:
+    @asynccontextmanager
+    async def _call(self, stream: Stream, params: DraftParams) -> AsyncGenerator[Draft, None]:
+        """Names in it are worth their bytes where tokens are replaced: each position of the call tells them all."""
+        if self.namer is not None and self.length.bound is not None:
+            params = replace(params, names=await self.namer.in_first_call(stream))
         stream.stats.upstream_calls += 1
-        return self.upstream.draft(stream.ids, params)
+        async with self.upstream.draft(stream.ids, params) as draft:
+            yield draft
 
     def _params(self, stream: Stream) -> DraftParams:
         wanted = stream.params

@@ -37,6 +37,7 @@ class EngineSide:
             m.Decide: lambda asked: self._start(asked.id, self._decide(asked)),
             m.Force: lambda asked: self._start(asked.id, self._force(asked)),
             m.Expected: lambda asked: self._start(asked.id, self._expected(asked)),
+            m.Lifted: lambda asked: self._start(asked.id, self._lifted(asked)),
             m.DraftBlock: lambda asked: self._start(asked.id, self._draft(asked)),
             m.Score: lambda asked: self._start(asked.id, self._score(asked, list(self._text.heard(asked.text)))),
         }
@@ -97,6 +98,10 @@ class EngineSide:
 
     async def _expected(self, asked: m.Expected) -> m.ToFrontEnd:
         return m.Done(asked.id, msgspec.Raw(msgspec.msgpack.encode(await self._deciding.expected())))
+
+    async def _lifted(self, asked: m.Lifted) -> m.ToFrontEnd:
+        ids = await self._deciding.lifted()
+        return m.Done(asked.id, msgspec.Raw(msgspec.msgpack.encode(ids.tolist())))
 
     async def _draft(self, asked: m.DraftBlock) -> m.ToFrontEnd:
         return m.Done(asked.id, msgspec.Raw(msgspec.msgpack.encode(await self._deciding.draft(asked.length))))

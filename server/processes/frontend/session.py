@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 
 from deltaserve.errors import OffsetUnavailable
 from deltaserve.server.decoding.correction import TailPolicy
 from deltaserve.server.decoding.deciding.corrector import AnswerSpec, Decision
-from deltaserve.server.decoding.protocols import Proposal
+from deltaserve.server.decoding.protocols import Ids, Proposal
 from deltaserve.server.decoding.scoring import ScoredToken
 from deltaserve.server.processes.frontend.link import Connection
 from deltaserve.server.processes.wire import messages as m
@@ -78,6 +79,11 @@ class RemoteCorrector:
         asked = self._connection.new_id()
         reply: m.Done = await self._connection.ask(asked, m.Expected(asked, self._stream))
         return msgspec.msgpack.decode(reply.value, type=int | None)
+
+    async def lifted(self) -> Ids:
+        asked = self._connection.new_id()
+        reply: m.Done = await self._connection.ask(asked, m.Lifted(asked, self._stream))
+        return np.array(msgspec.msgpack.decode(reply.value, type=list[int]), np.int64)
 
     async def draft(self, length: int) -> list[int]:
         asked = self._connection.new_id()

@@ -219,6 +219,11 @@ class Expected(_Message, tag="expected"):
     stream: int
 
 
+class Lifted(_Message, tag="lifted"):
+    id: int
+    stream: int
+
+
 class DraftBlock(_Message, tag="draft"):
     id: int
     stream: int
@@ -278,6 +283,7 @@ ToEngine = (
     | Decide
     | Force
     | Expected
+    | Lifted
     | DraftBlock
     | Score
 )

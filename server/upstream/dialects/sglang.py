@@ -6,21 +6,26 @@ ones aside, unless the server returns the original ones. Sources: SGLang 0.5.23,
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
+import numpy as np
+
 from deltaserve.errors import MalformedTopK
-from deltaserve.server.decoding.protocols import DraftParams, Proposal
+from deltaserve.server.decoding.protocols import NO_IDS, DraftParams, Floats, Ids, Proposal
 from deltaserve.server.upstream.base import Capabilities, TokenizerView
 from deltaserve.server.upstream.call_draft import Reader
 from deltaserve.server.upstream.dialects.completions import CompletionsBox
 from deltaserve.server.upstream.dialects.forcing import plain_token
 from deltaserve.server.upstream.http.transport import Transport
-from deltaserve.server.upstream.topk import TopKRules, check_drawn, checked_proposal
+from deltaserve.server.upstream.topk import NOT_TOLD, TopKRules, check_drawn, checked_proposal, named_logprobs
 
 GENERATE: Final = "/generate"
 _LONGEST: Final = 128  # tokens of one call, whose cumulative lists are then some MB at k = 20
+_HEAVIEST: Final = _LONGEST**2 * 20  # twice the entries of all its events; those of named ids count, too
+_ID_BOUND: Final = 2**31
 
 Triple = Sequence[Any]
 
@@ -35,7 +40,8 @@ class SGLang(CompletionsBox):
         self._plain_token = plain_token(tokenizer)
 
     def request(self, token_ids: list[int], temperature: float, params: DraftParams) -> dict[str, Any]:
-        tokens = min(params.max_tokens, _LONGEST)
+        names = NO_IDS if params.names is None else params.names
+        tokens = min(params.max_tokens, _LONGEST, max(1, math.isqrt(_HEAVIEST // (self._rules.k + names.size))))
         sampling: dict[str, Any] = {
             "max_new_tokens": tokens,
             "temperature": temperature,
@@ -60,6 +66,7 @@ class SGLang(CompletionsBox):
             "top_logprobs_num": self._rules.k,
             "logprob_start_len": -1,
             "stream": True,
+            **({"token_ids_logprob": names.tolist()} if names.size else {}),
         }
 
     async def post(self, body: Mapping[str, Any], path: str | None = None) -> Any:
@@ -71,8 +78,10 @@ class SGLang(CompletionsBox):
 
     def proposals(self, choice: dict[str, Any]) -> Iterator[Proposal]:
         lists = choice["logprobs"]
-        for own, listed in zip(lists["own"], lists["top"], strict=True):
-            yield proposal_of(own, listed, self._rules)
+        named = lists["named"] or [None] * len(lists["own"])
+        for own, listed, told in zip(lists["own"], lists["top"], named, strict=True):
+            proposal = proposal_of(own, listed, self._rules)
+            yield proposal if told is None else replace(proposal, beside=_beside(told))
 
     def ending(self, proposal: Proposal, choice: Mapping[str, Any]) -> Proposal:
         """It says which token ended the answer."""
@@ -107,7 +116,7 @@ class _Events:
         meta = message.get("meta_info") if isinstance(message, dict) else None
         if meta is None or message.get("error"):
             return message
-        own, top = self._new(meta)
+        own, top, named = self._new(meta)
         usage = {
             "prompt_tokens": meta["prompt_tokens"],
             "completion_tokens": meta["completion_tokens"],
@@ -121,24 +130,25 @@ class _Events:
         choice = {
             "index": message.get("index", 0),
             "text": "",
-            "logprobs": {"own": own, "top": top} if own else None,
+            "logprobs": {"own": own, "top": top, "named": named} if own else None,
             "finish_reason": reason.get("type"),
             "matched": reason.get("matched"),
         }
         return {"choices": [choice], "usage": usage}
 
-    def _new(self, meta: Mapping[str, Any]) -> tuple[list[Triple], list[list[Triple]]]:
-        """What was drawn and what is listed at the positions that no earlier event had."""
+    def _new(self, meta: Mapping[str, Any]) -> tuple[list[Triple], list[list[Triple]], list[list[Triple]]]:
+        """What was drawn, is listed and was named at the positions that no earlier event had; none may be named."""
         own, top = meta["output_token_logprobs"], meta["output_top_logprobs"]
+        named = meta.get("output_token_ids_logprobs") or []
         first = self._first(own, meta.get("output_token_logprobs_length", meta["completion_tokens"]))
-        own, top = own[first:], top[first:]
-        if len(own) != len(top):
+        own, top, named = own[first:], top[first:], named[first:]
+        if len(own) != len(top) or len(named) not in (0, len(own)):
             raise MalformedTopK("The upstream's tokens and their lists are not of one number.")
         self._seen += len(own)
         self._last = own[-1] if own else self._last
         if self._seen < meta["completion_tokens"]:
             raise MalformedTopK("The upstream drew tokens whose lists it does not show.")
-        return own, top
+        return own, top, named
 
     def _first(self, own: Sequence[Triple], told: int) -> int:
         """Where the new ones begin. `told`: how many there were when the event was made; they may be more by now."""
@@ -153,6 +163,16 @@ class _Events:
         if len(own) < self._seen or list(own[self._seen - 1]) != list(self._last):
             raise MalformedTopK("The upstream changed what it had said: its lists do not go on from each other.")
         return self._seen
+
+
+def _beside(entries: Sequence[Triple]) -> tuple[Ids, Floats]:
+    """Ids that were named, ascending, and their log-probabilities, nats."""
+    logprobs = named_logprobs([entry[0] for entry in entries])
+    ids = [entry[1] for entry in entries]
+    if any(type(i) is not int or not 0 <= i < _ID_BOUND for i in ids) or len(set(ids)) != len(ids):
+        raise MalformedTopK(NOT_TOLD)
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return np.array([ids[at] for at in order], np.int64), logprobs[order]
 
 
 def proposal_of(own: Triple, entries: Sequence[Triple], rules: TopKRules) -> Proposal:

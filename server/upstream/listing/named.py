@@ -9,27 +9,24 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequenc
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Protocol
 
-import numpy as np
-
 from deltaserve.errors import MalformedTopK, UpstreamRefused
 from deltaserve.server.decoding.deciding.naming import unlisted
 from deltaserve.server.decoding.protocols import Ahead, DraftParams, Floats, Ids, NamedIds, Proposal
 from deltaserve.server.upstream.comparison import SAME_LIST, difference
 from deltaserve.server.upstream.dialects.completions import CompletionsBox, joined
 from deltaserve.server.upstream.http.refusals import error_from, error_of
-from deltaserve.server.upstream.topk import SENTINEL
+from deltaserve.server.upstream.topk import NOT_TOLD, named_logprobs
 
 _MOST: Final = 128  # vLLM's limit; SGLang names none, and what is sent and told grows with it
-_POSITIVE_SLACK: Final = 1e-4
 _BESIDE: Final = 64  # tokens of the call that others are named beside: long enough to be under way with them
 _AFTERWARDS: Final = 3  # its positions that are still looked at once the names were told
-_NOT_TOLD: Final = "The upstream does not tell the log-probabilities of the ids that it was asked for by name."
 
 
 class _Dialect(Protocol):
     """What differs."""
 
     goes_on: bool
+    beside: bool
     endless: ClassVar[Mapping[str, Any]]  # body fields with which an answer does not end before its length
 
     def body(self, prefixes: list[list[int]], ids: list[int], tokens: int) -> dict[str, Any]: ...
@@ -63,6 +60,10 @@ class Named:
         """Only where what it draws is its best token: at temperature 0."""
         return self._dialect.goes_on and self._box.temperature_for(0.0) == 0.0
 
+    @property
+    def beside(self) -> bool:
+        return self._dialect.beside
+
     async def ahead(self, prefix: Sequence[int], token_id: int, ids: Ids, length: int) -> Ahead:
         """ℓ of the ids after the prefix, and how it goes on behind the prefix and `token_id`. Raises UpstreamError."""
         answer = await self._asked([prefix, [*prefix, token_id]], ids, length)
@@ -85,13 +86,14 @@ def _as_promised() -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError, IndexError, ValueError):
-        raise MalformedTopK(_NOT_TOLD) from None
+        raise MalformedTopK(NOT_TOLD) from None
 
 
 class _Vllm:
     """The ids replace the list, and the drawn token comes beside them."""
 
     goes_on = True
+    beside = False
     endless: ClassVar[Mapping[str, Any]] = {"ignore_eos": True}
 
     def __init__(self, box: CompletionsBox) -> None:
@@ -121,6 +123,7 @@ class _SGLang:
     """The ids come beside the list; of a batch the answers are a list."""
 
     goes_on = False
+    beside = True
     endless: ClassVar[Mapping[str, Any]] = {"sampling_params": {"ignore_eos": True}}
 
     def __init__(self, box: CompletionsBox) -> None:
@@ -221,7 +224,4 @@ def _choice(answer: Any, at: int) -> dict[str, Any]:
 
 def _numbers(table: Mapping[int, float | None], ids: Ids) -> Floats:
     """Of the ids, −inf as servers write it as the sentinel. Raises MalformedTopK for what is no log-probability."""
-    known = [SENTINEL if value is None else value for value in (table[i] for i in ids.tolist())]
-    if bool in map(type, known) or not all(value <= _POSITIVE_SLACK for value in known):
-        raise MalformedTopK(_NOT_TOLD)
-    return np.minimum(np.array(known, np.float64), 0.0)
+    return named_logprobs([table[i] for i in ids.tolist()])

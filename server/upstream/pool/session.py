@@ -83,6 +83,10 @@ class Session:
     def goes_on(self) -> bool:
         return all(member.names is not None and member.names.goes_on for member in self._common.members)
 
+    @property
+    def beside(self) -> bool:
+        return all(member.names is not None and member.names.beside for member in self._common.members)
+
     async def ahead(self, prefix: Sequence[int], token_id: int, ids: Ids, length: int) -> Ahead:
         async def ask(member: Member) -> Ahead:
             with member.judged() as judge:

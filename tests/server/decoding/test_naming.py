@@ -16,6 +16,8 @@ from deltaserve.server.decoding.deciding.corrector import AnswerSpec
 from deltaserve.server.decoding.deciding.from_row import decide_from_row
 from deltaserve.server.decoding.deciding.naming import (
     NamesWanted,
+    from_beside,
+    likely_names,
     likely_next,
     names_wanted,
     tail_share,
@@ -230,6 +232,52 @@ async def test_seeded_and_greedy_text_is_the_same_for_any_draft_length_and_any_a
             said = await tokens(stream_of(params, naming), source(box, ToyNames(SIZE), per_token, length))
             texts.add(tuple(said))
         assert len(texts) == 1
+
+
+async def test_names_in_the_drafts_own_call_spare_calls_and_change_nothing():
+    naming = replace(ALWAYS, most=30)
+    for params in (GREEDY, SamplingParams(max_tokens=30, seed=5), SamplingParams(max_tokens=30, seed=5, min_p=0.02)):
+        said, calls = [], []
+        for beside in (False, True):
+            box, names = ToyBlackBox(SIZE, K), ToyNames(SIZE, most=30, beside=beside)
+            stream = stream_of(params, naming)
+            said.append(await tokens(stream, UpstreamSource(box, namer=Namer(names))))
+            calls.append(len(names.calls))
+            assert stream.stats.named_calls == len(names.calls)
+            assert any(draft.names is not None for _, draft in box.calls) is beside
+        assert said[0] == said[1] and 0 < calls[1] < calls[0]
+
+
+async def test_a_draft_names_nothing_where_that_is_not_allowed_or_not_told():
+    spent, other = Namer(ToyNames(SIZE, beside=True), 0.0), Namer(ToyNames(SIZE))
+    off = Namer(ToyNames(SIZE, beside=True))
+    for namer, naming in ((spent, AUTO), (other, ALWAYS), (off, None)):
+        stream = stream_of(GREEDY, naming)
+        stream.stats.named_steps = 1
+        assert await namer.in_first_call(stream) is None
+
+
+async def test_within_what_is_allowed_it_does_not_matter_who_told_the_names():
+    params, texts = SamplingParams(max_tokens=40, seed=9), set()
+    for beside, length in itertools.product((False, True), (1, 4, 8)):
+        drafts = source(ToyBlackBox(SIZE, K), ToyNames(SIZE, beside=beside), 0.2, length)
+        texts.add(tuple(await tokens(stream_of(params, AUTO), drafts)))
+    assert len(texts) == 1
+
+
+@given(prefixes, st.booleans())
+def test_of_what_the_call_told_only_what_is_wanted_is_used(prefix, greedy):
+    proposal, numbers = listed_after(prefix), toy_logprobs("black box", prefix, SIZE)
+    params = GREEDY if greedy else SamplingParams(max_tokens=16)
+    wanted = names_wanted(proposal, goal_of(proposal, prefix, params), ALWAYS)
+    told = likely_names(row_after(prefix), ALWAYS)
+    assert (np.diff(told) > 0).all() and np.isin(wanted, told).all()  # a guess without a list holds all of them
+    proposal = replace(proposal, beside=(told, numbers[told]))
+    assert from_beside(replace(proposal, beside=(told[1:], numbers[told[1:]])), told[:1]) is None
+    if wanted.size:
+        found = from_beside(proposal, wanted)
+        assert found is not None and found.named
+        assert found.top_ids.tolist() == completed(prefix, ALWAYS, params).top_ids.tolist()
 
 
 async def test_what_follows_a_replaced_token_comes_with_the_call_that_names_ids():

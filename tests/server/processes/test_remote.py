@@ -213,6 +213,16 @@ async def test_a_stream_over_the_wire_gives_what_it_gives_beside_its_rows(
         session.close()
 
 
+async def test_what_the_pair_lifts_most_is_told_over_the_wire(site: Site) -> None:
+    policy = Policy(naming=Naming(tail=0.1, most=3))
+    expected = await toy_stream(params(), policy=policy).corrector.lifted()
+    async with site.front_end() as remote, remote.pinned("toy") as version:
+        session = await version.open(1.0)
+        told = await Stream([1, 2, 3], params(), session, ToyDetokenizer(), policy=policy).corrector.lifted()
+        assert told.tolist() == expected.tolist() != []
+        session.close()
+
+
 async def test_a_block_of_the_pair_is_drafted_and_decided_in_the_engine_process(site: Site) -> None:
     async def block(stream: Stream) -> tuple[list[int], list[int]]:
         drafted = await stream.corrector.draft(4)

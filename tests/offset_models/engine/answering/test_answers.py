@@ -21,6 +21,7 @@ from deltaserve.server.decoding.drafting.naming import Namer
 from deltaserve.server.decoding.drafting.upstream import UpstreamSource
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Naming, Policy
+from deltaserve.server.decoding.protocols import DraftParams, Proposal
 from deltaserve.server.decoding.stream import Step, Stream
 from tests.server.decoding.drafting.test_sources import scripted
 from tests.support.amounts import amount
@@ -236,3 +237,25 @@ async def test_who_waits_for_an_engine_that_ends_is_told() -> None:
         await asyncio.to_thread(engine.close)
         with pytest.raises(OffsetUnavailable):
             await asyncio.wait_for(corrector.expected(), 5)
+
+
+@pytest.mark.parametrize("decides", [True, False], ids=["engine", "core"])
+async def test_what_is_lifted_most_is_told_of_the_next_position_only(decides: bool) -> None:
+    async with engine_of(decides=decides) as served:
+        engine, handle = served
+        session = await engine.open([(handle, 4.0)], timeout_s=5)
+        policy = Policy(naming=Naming(tail=0.1, most=4))
+        stream = Stream(list(PROMPT), GREEDY, session, ToyDetokenizer(), policy=policy)
+        guess, first = await asyncio.gather(stream.corrector.expected(), stream.corrector.lifted())
+        assert first.size == 36 and (np.diff(first) > 0).all() and guess == await stream.corrector.expected()
+        again = await asyncio.gather(stream.corrector.lifted(), stream.corrector.lifted())
+        assert all(ids.size in (0, 36) for ids in again) and again[1].tolist() == first.tolist()
+        await stream.corrector.decide([await anext_of(black_box(), PROMPT)], 0.0)
+        second = await stream.corrector.lifted()
+        assert second.size == 36 and second.tolist() != first.tolist()
+        session.close()
+
+
+async def anext_of(box: ToyBlackBox, prefix: list[int]) -> Proposal:
+    async with box.draft(prefix, DraftParams(0.0, 1)) as draft:
+        return await anext(aiter(draft))

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltaserve.errors import BadRequest, OffsetUnavailable
-from deltaserve.offset_models.engine.deciding.decide import decide, expected
+from deltaserve.offset_models.engine.deciding.decide import decide, expected, lifted
 from deltaserve.offset_models.engine.deciding.resolving import Outcome
 from deltaserve.server.decoding.deciding.blind import UNKNOWN, blind_target, expected_token
+from deltaserve.server.decoding.deciding.naming import likely_names
 from deltaserve.server.decoding.params import SamplingParams
-from deltaserve.server.decoding.policy import Guard, Policy
+from deltaserve.server.decoding.policy import Guard, Naming, Policy
 from deltaserve.server.decoding.protocols import Proposal
 from deltaserve.server.decoding.rows import NumpyRow
 from tests.offset_models.engine.deciding.asking import ScriptedNoise, ask, ask_row, decided, question
@@ -158,3 +159,19 @@ def test_a_row_that_is_not_finite_lets_nobody_expect_a_token_and_hurts_nobody_el
     rows[part][1, 5] = value
     found = expected(*rows, [strong.question(SMALL)] * 3)
     assert found == [expected_alone(strong), None, expected_alone(strong)]
+
+
+@given(st.lists(positions(ANY_PARAMS), min_size=4, max_size=4))
+@settings(max_examples=examples(10), deadline=None)
+def test_the_ids_that_the_pair_lifts_most_are_those_of_the_core(asked: list[Position]) -> None:
+    naming = Naming(tail=0.1, most=5)
+    named = [replace(p.question(SMALL), proposal=UNKNOWN, policy=Policy(naming=naming)) for p in asked]
+    rows = [torch.from_numpy(np.stack(values)) for values in zip(*(p.row(SMALL) for p in asked), strict=True)]
+    for ids, position in zip(lifted(*rows, named), asked, strict=True):
+        row = NumpyRow(*position.row(SMALL))
+        least = row.offset(likely_names(row, naming)).min()  # of equal offsets any may be named
+        assert (np.diff(ids) > 0).all() and ids.size == likely_names(row, naming).size
+        assert (row.offset(ids) >= least).all()
+    rows[1][2, 5] = math.nan
+    assert [bool(ids.size) for ids in lifted(*rows, named)] == [True, True, False, True]
+    assert not any(ids.size for ids in lifted(*rows, [replace(one, policy=Policy()) for one in named]))

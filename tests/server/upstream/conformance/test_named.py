@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deltaserve.errors import MalformedTopK, UpstreamError, UpstreamUnreachable
+from deltaserve.server.decoding.protocols import DraftParams
 from deltaserve.server.upstream.http.throttle import Rates, Throttle
 from deltaserve.server.upstream.listing.named import named_ids
 from deltaserve.server.upstream.probing.connect import Prober, connect
@@ -57,6 +58,64 @@ async def test_one_call_tells_how_it_goes_on_behind_another_token(row: Row) -> N
         assert {*IDS.tolist(), proposal.token_id} == set(proposal.top_ids.tolist())
         prefix.append(proposal.token_id)
     assert len(told.proposals) == 3 and told.drawn == 6
+
+
+BESIDE = [row for row in TELLING if row.dialect == "sglang"]
+each_beside = pytest.mark.parametrize("row", BESIDE, ids=lambda row: row.name)
+
+
+@each_telling
+async def test_a_draft_tells_them_beside_its_lists_where_it_says_so(row: Row) -> None:
+    async with opened(row, facts=ABLE, script=[97, 98, 99]) as (box, replay):
+        names = named_ids(box)
+        assert names is not None and names.beside == (row in BESIDE)
+        async with box.draft(PROMPT, DraftParams(0.0, 3, names=IDS if names.beside else None)) as draft:
+            proposals = [proposal async for proposal in draft]
+    (body,) = replay.bodies(box.path)
+    assert body.get("token_ids_logprob") == (IDS.tolist() if names.beside else None)
+    prefix = list(PROMPT)
+    for proposal in proposals:
+        assert (proposal.beside is not None) == names.beside
+        if proposal.beside is not None:
+            ids, numbers = proposal.beside
+            assert ids.tolist() == sorted(IDS.tolist())
+            np.testing.assert_allclose(numbers, logprobs(prefix)[ids], atol=1e-6)
+        prefix.append(int(proposal.token_id or 0))
+    assert len(proposals) == 3
+
+
+@each_beside
+@pytest.mark.parametrize("named", [0, 5, 160])
+async def test_a_call_is_no_longer_than_its_repeated_lists_may_weigh(row: Row, named: int) -> None:
+    async with opened(row, facts=ABLE) as (box, _):
+        body = box.request(PROMPT, 0.0, DraftParams(0.0, 4096, names=np.arange(named)))
+    tokens = body["sampling_params"]["max_new_tokens"]
+    assert tokens**2 * (K + named) <= 128**2 * 20 and tokens == (128 if named < 15 else 44)
+
+
+def _twice(position: Position) -> None:
+    position.named = [*position.named, *position.named[:1]]
+
+
+@each_beside
+@pytest.mark.parametrize("spoil", [lambda p: _above_zero(p), _twice], ids=["above zero", "twice"])
+async def test_numbers_beside_a_list_that_cannot_be_are_an_error(row: Row, spoil: Any) -> None:
+    async with (
+        opened(row, facts=ABLE, spoil=lambda answer: [spoil(each) for each in answer]) as (box, _),
+        box.draft(PROMPT, DraftParams(0.0, 2, names=IDS)) as draft,
+    ):
+        with pytest.raises(MalformedTopK):
+            [proposal async for proposal in draft]
+
+
+@each_beside
+async def test_a_draft_that_tells_none_is_a_draft_all_the_same(row: Row) -> None:
+    async with (
+        opened(row, facts=ABLE, spoil=lambda answer: [_none(each) for each in answer]) as (box, _),
+        box.draft(PROMPT, DraftParams(0.0, 2, names=IDS)) as draft,
+    ):
+        proposals = [proposal async for proposal in draft]
+    assert len(proposals) == 2 and all(p.beside is None or not p.beside[0].size for p in proposals)
 
 
 @each_telling
