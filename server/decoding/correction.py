@@ -74,6 +74,22 @@ class Corrected:
         """The ids that are not explicit."""
         return self.row.tail(self.ids, self.log_scale, self.log_cap)
 
+    def tail_bound(self, temperature: float) -> float:
+        """What log Σ exp(w/T) over the tail is at most; the row is not looked through.
+
+        Σ p̂_M is at most r and no p̂_M is above the cap. With the largest offset of all that bounds the sum at T = 1;
+        below it Σ p̂^(1/T) ≤ r·cap^(1/T − 1), above it Σ p̂^(1/T) ≤ r^(1/T)·n^(1 − 1/T) of n ids (power means).
+        """
+        n = self.row.vocab_size - self.ids.size
+        if self.policy == "truncate" or self.tail_mass == 0.0 or n <= 0:
+            return -math.inf
+        log_mass, inverse = math.log(self.tail_mass), 1.0 / temperature
+        if temperature > 1.0:
+            log_sum = inverse * log_mass + (1.0 - inverse) * math.log(n)
+        else:
+            log_sum = log_mass + (inverse - 1.0) * min(self.log_cap, 0.0)
+        return log_sum + inverse * self.row.max_offset
+
     @cached_property
     def log_z(self) -> float:
         """log Z, so that log q = weight − log_z."""

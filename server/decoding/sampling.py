@@ -19,8 +19,9 @@ from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Guard
 from deltaserve.server.decoding.protocols import Floats, Ids, Tail
 from deltaserve.server.decoding.ranking import largest
-from deltaserve.server.decoding.rows import log_sum_exp
+from deltaserve.server.decoding.rows import log_add, log_sum_exp
 
+_ROUNDED = 1e-5  # rows are float32: what a sum of theirs may be off by
 _FIRST_SORT = 512  # filters look at this many of the most probable ids before they sort the vocabulary
 
 
@@ -98,10 +99,19 @@ class Target:
         return corrected.log_cap + max(self.tail.max_offset(), float(bounds[known].max(initial=-math.inf)))
 
     @cached_property
+    def _scaled(self) -> Floats:
+        """weight / T of the explicit ids, shape [h]."""
+        return self.weights if self.params.temperature == 1.0 else self.weights / self.params.temperature
+
+    @cached_property
+    def _log_explicit(self) -> float:
+        """log Σ exp(weight / T) over the explicit ids."""
+        return log_sum_exp(self._scaled)
+
+    @cached_property
     def _log_norm(self) -> float:
         """log Σ exp(weight / T) over the vocabulary (unfiltered targets)."""
-        temperature = self.params.temperature
-        return float(np.logaddexp(log_sum_exp(self.weights / temperature), self.tail.log_weight(temperature)))
+        return log_add(self._log_explicit, self.tail.log_weight(self.params.temperature))
 
     def prob(self, token_id: int) -> float:
         """q̃(token_id)."""
@@ -112,7 +122,32 @@ class Target:
         at = np.flatnonzero(self.corrected.ids == token_id)
         if not at.size:
             return float(self.probs[token_id])
-        return math.exp(float(self.weights[at[0]]) / self.params.temperature - self._log_norm)
+        return math.exp(float(self._scaled[at[0]]) - self._log_norm)
+
+    def prob_floor(self, token_id: int) -> float:
+        """What q̃(token_id) is at least, as far as it can be said without a look through the row; else 0."""
+        params = self.params
+        at = np.flatnonzero(self.corrected.ids == token_id)
+        if params.temperature == 0.0 or params.filtered or not at.size:
+            return 0.0
+        most = log_add(self._log_explicit, self.corrected.tail_bound(params.temperature))
+        log_weight = float(self._scaled[at[0]])
+        return math.exp(log_weight - most) * (1.0 - _ROUNDED) if -math.inf < log_weight and most < math.inf else 0.0
+
+    def listed_probs(self, listed: Ids, *, roughly: bool = False) -> Floats:
+        """q̃ of M's list, shape [k]. `roughly`: where the tail was not looked at yet, with its mass uncorrected."""
+        corrected, params = self.corrected, self.params
+        told = corrected.k == listed.size  # else the list was left aside
+        if not told or params.temperature == 0.0 or params.filtered or "probs" in self.__dict__:
+            return self.probs[listed]
+        if roughly and "_log_norm" not in self.__dict__:
+            mass = corrected.tail_mass if corrected.policy == "impute" else 0.0
+            log_norm = log_add(self._log_explicit, math.log(mass) if mass else -math.inf)
+        else:
+            log_norm = self._log_norm
+        if log_norm == -math.inf:
+            return np.zeros(corrected.k)
+        return np.exp(self._scaled[: corrected.k] - log_norm)
 
     @cached_property
     def probs(self) -> Floats:

@@ -16,11 +16,12 @@ def local_agreement(target: Target, blind: Target, seeded: bool) -> float:
 
 
 def upstream_agreement(
-    target: Target, proposal: Proposal, emitted: int, seeded: bool, *, guessed: bool = False
+    target: Target, proposal: Proposal, emitted: int, seeded: bool, *, guessed: bool = False, roughly: bool = False
 ) -> float:
     """Chance that the black box's own draw is accepted here, taken at its own temperature of 1 where that matters.
 
-    `guessed`: it is kept where a draw of our own is the same, not by the rule for draws.
+    `guessed`: it is kept where a draw of our own is the same, not by the rule for draws. `roughly`: the tail may be
+    taken as it is imputed, where nothing else needs a look through the row.
     """
     if not proposal.top_ids.size:
         return 0.0
@@ -29,5 +30,5 @@ def upstream_agreement(
     draft_probs = listed_probs(proposal, target.params.temperature)
     if seeded:
         return float(draft_probs[proposal.top_ids == emitted].sum())
-    target_probs = target.probs[proposal.top_ids]
+    target_probs = target.listed_probs(proposal.top_ids, roughly=roughly)
     return float((target_probs * draft_probs).sum() if guessed else np.minimum(target_probs, draft_probs).sum())

@@ -16,7 +16,8 @@ from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.protocols import NO_IDS, Floats, Ids, OffsetRow, OffsetSession, Proposal
 from deltaserve.server.decoding.sampling import Target
 
-_OBSERVED_EVERY = 3  # accepted steps whose agreement with the pair is worked out: that takes passes over the vocabulary
+# Of so many accepted steps the agreement with the pair is worked out once: that takes passes over the vocabulary.
+_GREEDY_EVERY, _SAMPLED_EVERY = 3, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +150,11 @@ class RowCorrector:
         Where a token was replaced the next draft is about to be chosen: what the pair would have done counts there.
         """
         seeded, guessed = self.noise.seeded, draft_temperature is None
-        upstream = upstream_agreement(goal, proposal, emitted, seeded, guessed=guessed)
+        accepted = emitted == proposal.token_id
+        upstream = upstream_agreement(goal, proposal, emitted, seeded, guessed=guessed, roughly=accepted)
         self._observed += 1
-        if self._observed % _OBSERVED_EVERY and emitted == proposal.token_id:
+        every = _GREEDY_EVERY if self.params.temperature == 0.0 else _SAMPLED_EVERY
+        if accepted and self._observed % every:
             return Agreement(upstream, None)
         return Agreement(upstream, local_agreement(goal, self._blind(goal.corrected.row, self.history), seeded))
 

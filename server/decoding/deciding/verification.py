@@ -55,7 +55,8 @@ def _given(logprobs: Floats, temperature: float) -> Floats:
 def _accept_or_resample(token_id: int, target: Target, support: Ids | slice, draft_probs: Floats, noise: Noise) -> int:
     """Accept with min(1, q̃/p̂), else resample. `draft_probs` is p̂ at the ids of `support` and 0 elsewhere."""
     at = token_id if isinstance(support, slice) else np.flatnonzero(support == token_id)[0]
-    if noise.uniform() * float(draft_probs[at]) < target.prob(token_id):
+    least = noise.uniform() * float(draft_probs[at])
+    if least < target.prob_floor(token_id) or least < target.prob(token_id):
         return token_id
     residual = target.probs.copy()
     residual[support] -= draft_probs

@@ -60,11 +60,14 @@ def test_target_equals_the_reference_chain(
     for token_id in output:
         history.add(token_id)
     goal = target(correct(proposal, row, extra_ids=history.touched()), params, history)
+    floors = [goal.prob_floor(i) for i in range(SIZE)]  # before anything was looked through
     log_q = reference.log_softmax(reference.weights(top, row.log_base, row.log_offset, "impute")[0])
     expected = np.array(reference.target(log_q, prompt=prompt, output=output, **chain))
     probs = [goal.prob(i) for i in range(SIZE)]
     np.testing.assert_allclose(probs, expected, atol=1e-9)
+    np.testing.assert_allclose(goal.listed_probs(proposal.top_ids), expected[proposal.top_ids], atol=1e-9)
     np.testing.assert_allclose(goal.probs, expected, atol=1e-9)
+    assert (floors <= expected).all()
 
 
 @given(st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.7]), min_size=1, max_size=40), st.integers(1, 40))
@@ -121,6 +124,37 @@ def test_a_target_without_any_weight_is_an_error_not_a_token():
             _ = goal.probs if temperature else goal.best()
 
 
+@given(
+    seed=st.integers(0, 10_000),
+    k=st.integers(1, SIZE),
+    temperature=st.sampled_from([0.2, 0.7, 1.0, 1.3, 2.0]),
+    tail=st.sampled_from(["impute", "truncate"]),
+    scale=st.sampled_from([0.3, 2.0, 8.0]),
+)
+@settings(max_examples=examples(200), deadline=None)
+def test_the_tail_weighs_no_more_than_is_said_without_a_look_at_it(seed, k, temperature, tail, scale):
+    proposal, row, _ = position(seed, k, scale)
+    with np.errstate(divide="ignore"):
+        corrected = correct(replace(proposal, token_id=None), row, tail)
+        assert corrected.tail.log_weight(temperature) <= corrected.tail_bound(temperature) + 1e-9
+
+
+def test_a_token_that_is_surely_likely_enough_is_known_without_a_look_through_the_row():
+    class Looked(NumpyRow):
+        def tail_scale(self, *_):
+            raise AssertionError("looked through the row")
+
+    base = np.array(reference.log_softmax(np.random.default_rng(3).normal(0, 2, SIZE)))
+    row = Looked(base, np.full(SIZE, 0.5))  # the same everywhere: nothing is moved
+    proposal = Proposal(4, np.array([4, 2]), np.log([0.9, 0.06]))
+    params = SamplingParams(max_tokens=9)
+    goal = target(correct(proposal, row), params, History(params, ()))
+    assert 0.9 * (1 - 1e-4) <= goal.prob_floor(4) <= 0.9
+    np.testing.assert_allclose(goal.listed_probs(proposal.top_ids, roughly=True), [0.9, 0.06], rtol=0.03)
+    with pytest.raises(AssertionError, match="looked"):
+        goal.prob(4)
+
+
 EXTREMES = {
     "temperature": [0.0, LEAST_TEMPERATURE, 2.0],
     "top_p": [1.0, 1e-308, 5e-324, 0.5],
@@ -151,7 +185,8 @@ def test_no_accepted_value_makes_anything_but_a_distribution(chain, seed, k, tai
     with np.errstate(all="ignore"):
         goal = target(correct(proposal, row, tail, history.touched()), params, history)
         assert 0 <= goal.best() < SIZE
-        assert goal.probs.min() >= 0.0
+        floors = [goal.prob_floor(i) for i in range(SIZE)]
+        assert goal.probs.min() >= 0.0 and (floors <= goal.probs).all()
         assert goal.probs.sum() == pytest.approx(1.0)
 
 

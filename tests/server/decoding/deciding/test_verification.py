@@ -10,7 +10,7 @@ from deltaserve.server.decoding.noise import Noise
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.protocols import NO_FLOATS, NO_IDS, Proposal
 from deltaserve.server.decoding.rows import NumpyRow
-from deltaserve.server.decoding.sampling import target
+from deltaserve.server.decoding.sampling import Target, target
 from tests.support import reference
 from tests.support.amounts import amount
 from tests.support.statistics import ALARM, p_value
@@ -75,6 +75,19 @@ def test_all_filters_together_are_exact():
     filters = {"top_p": 0.9, "min_p": 0.02, "top_k": 9, "repetition_penalty": 1.1, "presence_penalty": 0.2}
     params = SamplingParams(max_tokens=9, temperature=0.8, **filters)
     assert p_value(*emitted(params, draft_temperature=0.8, draws=FEW)) > ALARM
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.3])
+def test_what_is_proven_without_a_look_through_the_row_is_what_a_look_would_say(temperature, monkeypatch):
+    def counts():
+        numbers = np.random.default_rng(5)
+        monkeypatch.setattr(Noise, "uniform", lambda _: float(numbers.random()))
+        params = SamplingParams(max_tokens=9, temperature=temperature)
+        return emitted(params, draft_temperature=temperature, draws=2000)[0].tolist()
+
+    proven = counts()
+    monkeypatch.setattr(Target, "prob_floor", lambda *_: 0.0)
+    assert proven == counts()
 
 
 @pytest.mark.parametrize("draft_temperature", [0.5, 1.0, 2.0, None])
