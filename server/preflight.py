@@ -260,7 +260,8 @@ def _check_base(settings: Settings, folder: Path, manifest: "Manifest") -> None:
     """Checks that the base model's folder is there. Its digest is compared when it is read."""
     if manifest.base is None:
         return
-    base = settings.base if manifest.base.path is None else folder / manifest.base.path
+    beside = None if manifest.base.path is None else folder / manifest.base.path
+    base = settings.base if beside is None or (settings.base is not None and not beside.exists()) else beside
     if base is None:
         raise BadCheckpoint(
             f"The offset {manifest.name} needs its base model {manifest.base.name!r}: give that model's folder with "

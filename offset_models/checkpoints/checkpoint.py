@@ -180,7 +180,8 @@ def _base_folder(folder: Path, manifest: Manifest, root: Path, bases: Mapping[st
     base = manifest.base
     if base is None:
         raise BadCheckpoint("The manifest names no base model.")
-    if base.path is not None:
+    beside = base.path is not None and (base.name not in bases or (folder / base.path).exists())
+    if beside and base.path is not None:
         initial = within(root, folder / base.path)
     elif base.name in bases:
         initial = bases[base.name]
@@ -190,7 +191,7 @@ def _base_folder(folder: Path, manifest: Manifest, root: Path, bases: Mapping[st
             "server with --base (DELTASERVE_BASE), that model's folder."
         )
     for file in initial.glob("*.safetensors"):
-        if base.path is not None:
+        if beside:
             within(root, file)
         read_header(file)
     _check_json(initial / "config.json")

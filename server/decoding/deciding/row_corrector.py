@@ -17,7 +17,7 @@ from deltaserve.server.decoding.protocols import NO_IDS, Floats, Ids, OffsetRow,
 from deltaserve.server.decoding.sampling import Target
 
 # Of so many accepted steps the agreement with the pair is worked out once: that takes passes over the vocabulary.
-_GREEDY_EVERY, _SAMPLED_EVERY = 3, 16
+_GREEDY_EVERY, _SAMPLED_EVERY = 8, 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,15 @@ def test_a_base_without_a_path_is_looked_up_by_name(root: Path) -> None:
     assert "needs its base model 'toy-base'" in refused(root)
 
 
+def test_a_base_that_is_not_where_the_manifest_says_is_the_operators(root: Path) -> None:
+    base, other = root.parent / "elsewhere", root.parent / "other"
+    shutil.copytree(root / "base", base)
+    assert open_checkpoint("lora", root=root, bases={"toy-base": base}).initial_folder == root.resolve() / "base"
+    (root / "base").rename(other)
+    assert "does not exist" in refused(root)
+    assert open_checkpoint("lora", root=root, bases={"toy-base": base}).initial_folder == base
+
+
 def test_inspect_shows_what_the_checkpoint_says_and_holds(root: Path) -> None:
     shown = inspect(root / "lora")
     json.dumps(shown)
