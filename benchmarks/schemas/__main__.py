@@ -81,12 +81,12 @@ def serve_all(groups: dict[str, list[Asked]], args: argparse.Namespace) -> tuple
     faults: list[str] = []
     tokenizer = Tokenizer.load(WEIGHTS / "base")
     with black_box() as box:
-        for k, strength in itertools.product(KS, STRENGTHS):
+        for turn, (k, strength) in enumerate(itertools.product(KS, STRENGTHS)):
             flags = ("--upstream-k", str(k), "--strength", str(strength), "--no-playground")
             with deltaserve(box.url, *flags) as server:
                 judge = Judge.of(server.url, tokenizer)
-                for (of, schemas), t in itertools.product(groups.items(), TEMPERATURES):
-                    begun, few = time.monotonic(), _spread(schemas, args.limit)
+                for (of, schemas), (n, t) in itertools.product(groups.items(), enumerate(TEMPERATURES)):
+                    begun, few = time.monotonic(), _spread(schemas, args.limit, len(TEMPERATURES) * turn + n)
                     whole, streamed = (asyncio.run(judge.judge(few, t, stream)) for stream in (False, True))
                     streamed.counts["unlike whole"] = streamed.unlike(whole)
                     for stream, judged in ((False, whole), (True, streamed)):
@@ -104,7 +104,9 @@ def main() -> None:
         "--drafts", nargs="+", default=list(VALIDATORS), help="which of the suite's drafts are walked through"
     )
     parser.add_argument("--part", choices=("both", "walks"), default="both")
-    parser.add_argument("--limit", type=int, help="schemas of each kind that a server is asked for; default: all")
+    parser.add_argument(
+        "--limit", type=int, help="schemas of each kind in each way, others in the next one; default: all"
+    )
     args = parser.parse_args()
     own = [Asked(name, schema) for name, schema in own_schemas()]
     files, taken, faults = walk_through([*(cases(args.suite, args.drafts) if args.suite else ()), *_as_cases(own)])
@@ -122,10 +124,10 @@ def main() -> None:
     report.write("schemas", figures, {"drafts": args.drafts, "limit": args.limit}, rows)
 
 
-def _spread(schemas: list[Asked], limit: int | None) -> list[Asked]:
-    """At most `limit` of them, from all parts of the list."""
+def _spread(schemas: list[Asked], limit: int | None, way: int) -> list[Asked]:
+    """At most `limit` of them, from all parts of the list; other ones in the next way, until all had their turn."""
     step = 1 if limit is None else max(1, -(-len(schemas) // limit))
-    return schemas[::step]
+    return schemas[way % step :: step]
 
 
 def _as_cases(own: list[Asked]) -> Iterator[Case]:

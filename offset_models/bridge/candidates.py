@@ -6,13 +6,13 @@ from typing import Final
 
 import numpy as np
 
+from deltaserve.offset_models.bridge.at_once import ROUGH
 from deltaserve.offset_models.bridge.known import Known
 from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.position import Position
 from deltaserve.offset_models.bridge.stakes import Stakes, offset_bounds
 from deltaserve.server.decoding.protocols import Floats
 
-ROUGH: Final = 1e6  # slack at first: most candidates can be seen not to matter whatever the rest of them is
 SLACK: Final = 1e-3  # nats that what goes through a node that is left out may move an offset
 
 
@@ -34,8 +34,10 @@ class Candidates:
 
     def __post_init__(self) -> None:
         rough = None if self.stakes is None else ROUGH
-        self.told = {token_id: self.at.told(word, self.slack, rough) for token_id, word in self.words.items()}
-        self._roughly = {token_id for token_id, told in self.told.items() if rough and np.any(told.left)}
+        told = {} if rough is None or not self.words else self.at.told_at_once(self.words)
+        alone = {i: self.at.told(word, self.slack, rough) for i, word in self.words.items() if i not in told}
+        self.told = told | alone
+        self._roughly = {token_id for token_id, each in self.told.items() if rough and np.any(each.left)}
 
     @property
     def exact(self) -> set[int]:

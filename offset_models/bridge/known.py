@@ -16,7 +16,7 @@ from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.probabilities import Rows
 from deltaserve.offset_models.bridge.tree import ByteTree
 from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
-from deltaserve.server.decoding.protocols import Floats, Ids
+from deltaserve.server.decoding.protocols import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class _Node(NamedTuple):
     path: Path
     rest: bytes
     here: Floats  # [members] ends in its interval
-    children: Sequence[int]  # tokens that go on within the rest
+    children: Sequence[tuple[int, bytes]]  # tokens that go on within the rest, and what each leaves of it
     masses: Floats  # [members, children]
 
     @property
@@ -128,17 +128,13 @@ class _Search:
 
     def _node(self, at: Begun, rest: bytes) -> _Node:
         """`rest`: what it leaves of the whole; its children are longer than what it leaves of t."""
-        vocabulary, probabilities = self.tree.vocabulary, self.rows[at.path].probabilities.numpy()
-        first, end = vocabulary.interval(rest)
-        children = list(vocabulary.prefixes(rest, len(at.rest)))
-        places: Ids = np.array([vocabulary.place[token_id] for token_id in children], np.int64)
-        here = at.mass * np.add.reduce(probabilities[:, first:end], axis=1)
-        return _Node(at.path, rest, here, children, at.mass[:, None] * probabilities[:, places])
+        probabilities, plan = self.rows[at.path].probabilities.numpy(), self.tree.vocabulary.plan(rest, len(at.rest))
+        here = at.mass * np.add.reduce(probabilities[:, plan.first : plan.end], axis=1)
+        return _Node(at.path, rest, here, plan.children, at.mass[:, None] * probabilities[:, plan.places])
 
     def _go_on(self, node: _Node) -> None:
         small = (node.masses <= self.slack * self.least[:, None]).all(0)
         self.left = self.left + node.masses[:, small].sum(-1)
         for i in np.flatnonzero(~small).tolist():
-            token_id, mass = node.children[i], node.masses[:, i]
-            rest = node.rest[len(self.tree.vocabulary.spelling(token_id)) :]
+            (token_id, rest), mass = node.children[i], node.masses[:, i]
             heapq.heappush(self._waiting, (-float(mass.max()), next(self._order), mass, (*node.path, token_id), rest))

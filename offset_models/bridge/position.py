@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from deltaserve.errors import NoOffset
+from deltaserve.offset_models.bridge.at_once import known_at_once
 from deltaserve.offset_models.bridge.known import Begun, Known, following, known
 from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.probabilities import NodeRow, Rows, begins_with, ends_after, path_mass
@@ -68,6 +69,10 @@ class Position:
         lacking = next((forced[:depth] for depth in range(len(forced)) if forced[:depth] not in rows), None)
         mass = path_mass(self.tree, rows, forced if lacking is None else lacking).numpy()
         return Known(mass, {}) if lacking is None else Known(np.zeros_like(mass), {lacking: mass})
+
+    def told_at_once(self, texts: Mapping[int, bytes]) -> dict[int, Known]:
+        """The same of many texts, roughly; without those that must be looked at alone."""
+        return known_at_once(self.tree, self._heard(), self._tail, self._begun(), texts)
 
     def wanted(self, text: bytes, told: Known, slack: float = 0.0) -> set[Path]:
         """Paths whose rows are to be computed next for P(t + text); none where it is known.

@@ -5,7 +5,7 @@ beginning of x and the tokenizer may cover the rest of x from there. Whether it 
 begin with that rest; while many do, one of them is taken to fit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -34,6 +34,7 @@ class ByteTree:
         self._crowd = crowd
         self._covers = lru_cache(_REMEMBERED)(self._can_cover)
         self._children = lru_cache(_REMEMBERED)(self._open_children)
+        self._follows = lru_cache(_REMEMBERED)(self._may_follow)
 
     def nodes(self, settled: Path, x: bytes) -> Iterator[Node]:
         """Every path that needs a row for P(x): the root first, parents before children; none where x cannot come.
@@ -47,9 +48,18 @@ class ByteTree:
         """Whether the tokenizer may cover the rest behind these tokens."""
         return self._covers(self.neighbours.reach(before), rest)
 
+    def covers_each(self, before: Path, rests: Sequence[bytes]) -> list[bool]:
+        """Whether it may cover each of these."""
+        tail = self.neighbours.reach(before)
+        return [self._covers(tail, rest) for rest in rests]
+
     def follows(self, before: Path, token_id: int, left: bytes) -> bool:
         """Whether a token may come next and what it leaves may then be covered."""
         return self._follows(self.neighbours.reach(before), token_id, left)
+
+    def follows_behind(self, tail: Path, token_id: int, left: bytes) -> bool:
+        """The same behind the last tokens of a path (`Neighbours.reach`)."""
+        return self._follows(tail, token_id, left)
 
     def whole(self, settled: Path, x: bytes) -> Iterator[Path]:
         """Every path that spells x and nothing more: where an answer that says x may end."""
@@ -75,7 +85,7 @@ class ByteTree:
                 children.append((token_id, left))
         return tuple(children)
 
-    def _follows(self, before: Path, token_id: int, left: bytes) -> bool:
+    def _may_follow(self, before: Path, token_id: int, left: bytes) -> bool:
         if not self.neighbours.may_follow(before, token_id):
             return False
         return self._covers(self.neighbours.reach((*before, token_id)), left)

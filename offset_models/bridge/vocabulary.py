@@ -2,10 +2,24 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Final, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+_REMEMBERED: Final = 1 << 16
+
+
+class Plan(NamedTuple):
+    """Where to look in a row for the tokens that begin with some bytes, and for those that begin these bytes."""
+
+    first: int  # the places first … end − 1 begin with all of them
+    end: int
+    children: Sequence[tuple[int, bytes]]  # ids of tokens that begin them and are shorter, and what each leaves
+    places: NDArray[np.int64]  # of the children
 
 
 class ByteVocabulary:
@@ -22,6 +36,7 @@ class ByteVocabulary:
         for place, word in enumerate(self.words):
             first, _ = self._places.get(word, (place, place))
             self._places[word] = (first, place + 1)
+        self.plan = lru_cache(_REMEMBERED)(self._plan)
 
     @cached_property
     def order(self) -> Tensor:
@@ -37,6 +52,12 @@ class ByteVocabulary:
         """(first, end) of the places whose tokens begin with `x`; for no bytes, all of them."""
         first, behind = bisect_left(self.words, x), _behind(x)
         return first, len(self.words) if behind is None else bisect_left(self.words, behind, first)
+
+    def _plan(self, x: bytes, behind: int = 0) -> Plan:
+        """For `x`; children are longer than `behind` bytes."""
+        children = [(token_id, x[len(self.spelling(token_id)) :]) for token_id in self.prefixes(x, behind)]
+        places = np.array([self.place[token_id] for token_id, _ in children], np.int64)
+        return Plan(*self.interval(x), children, places)
 
     def spelling(self, token_id: int) -> bytes:
         """The bytes of an id that is text."""

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deltaserve.offset_models.bridge.at_once import ROUGH
 from deltaserve.offset_models.bridge.candidates import Candidates
 from deltaserve.offset_models.bridge.known import Begun, Known, known
 from deltaserve.offset_models.bridge.position import Position
@@ -62,6 +63,26 @@ def test_what_is_known_of_some_rows_bounds_what_all_of_them_tell(mine, x, seed):
     assert (told.left <= slack * len(nodes) * told.least * 8).all()
     if kept.issuperset(nodes) and not slack:
         assert np.array_equal(told.least, told.most)
+
+
+@few
+@given(bpes, bpes, seeds, st.booleans())
+def test_what_is_told_of_all_candidates_at_once_is_what_is_told_of_each(box, mine, seed, behind):
+    pair = RandomPair(mine, seed)
+    at = place(mine, pair, seed)
+    if behind:  # some rows behind the open nodes are there: those texts are looked at alone
+        paths = [(*node.path, i) for node in at.ways() for i in range(1, len(mine.words))]
+        some = [path for path in paths if random.Random(f"{seed}{path}").random() < 0.3]
+        at.rows |= {path: pair.rows(tuple(at.settled))[path] for path in some}
+    words = {i: box.words[i] for i in range(1, len(box.words))}
+    at_once = at.told_at_once(words)
+    for i, told in at_once.items():
+        alone, whole = at.told(words[i], 1e-3, ROUGH), at.told(words[i])
+        assert told.open.keys() == alone.open.keys()
+        assert all(np.allclose(mass, alone.open[path], rtol=1e-12) for path, mass in told.open.items())
+        assert (alone.least <= told.least * (1 + 1e-12)).all()
+        assert (told.least <= whole.most * (1 + 1e-12)).all() and (whole.least <= told.most * (1 + 1e-12)).all()
+    assert behind or not any(word for i, word in words.items() if i not in at_once and at.told(word, 0.0).open)
 
 
 @few
