@@ -231,6 +231,9 @@ class BridgedCorrector(RowCorrector):
         self._breaks = self._bridged.count(self.ids, self._breaks)
         return self._row
 
+    async def _drafting_row(self, row: OffsetRow) -> OffsetRow:  # noqa: ARG002
+        return await self._bridged.row(self.ids)  # a block is drafted before anything is listed
+
     def _stakes(self, proposal: Proposal) -> Stakes | None:
         """None where more than the token itself is told or asked of the candidates, or the same text is promised."""
         params, policy = self.params, self.policy

@@ -137,14 +137,25 @@ class RowCorrector:
         )
         if not observed:
             return decision
-        agreement = self._agreement(goal, proposal, decision.token_id, draft_temperature)
+        agreement = await self._agreement(goal, proposal, decision.token_id, draft_temperature, drafted)
         return replace(decision, agreement=agreement)
 
     async def _row_at(self, proposal: Proposal, drafted: OffsetRow | None) -> OffsetRow:  # noqa: ARG002
         """The row that a proposal is decided from; `drafted`: the one that the pair drafted it from."""
         return await self._session.row(self.ids) if drafted is None else drafted
 
-    def _agreement(self, goal: Target, proposal: Proposal, emitted: int, draft_temperature: float | None) -> Agreement:
+    async def _drafting_row(self, row: OffsetRow) -> OffsetRow:
+        """What the pair would draft from here, without a list; `row` is the one that the token is decided from."""
+        return row
+
+    async def _agreement(
+        self,
+        goal: Target,
+        proposal: Proposal,
+        emitted: int,
+        draft_temperature: float | None,
+        drafted: _Drafted | None,
+    ) -> Agreement:
         """Of both sources, also the one that was not asked.
 
         Where a token was replaced the next draft is about to be chosen: what the pair would have done counts there.
@@ -156,7 +167,8 @@ class RowCorrector:
         every = _GREEDY_EVERY if self.params.temperature == 0.0 else _SAMPLED_EVERY
         if accepted and self._observed % every:
             return Agreement(upstream, None)
-        return Agreement(upstream, local_agreement(goal, self._blind(goal.corrected.row, self.history), seeded))
+        row = await self._drafting_row(goal.corrected.row) if drafted is None else drafted.row
+        return Agreement(upstream, local_agreement(goal, self._blind(row, self.history), seeded))
 
     def _wanted_behind(self, run: Sequence[Proposal]) -> Iterator[tuple[int, Ids]]:
         """The same of the pair's own block behind its first position, as if it were accepted: one call asks for all."""

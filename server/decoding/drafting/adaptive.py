@@ -98,7 +98,8 @@ class AdaptiveSource:
 
     def _local_rate(self, length: int, hopeful: bool) -> float:
         tokens = _expected_run(self.accepted.local.value, length)
-        return tokens / (length * self.pace.local(hopeful) + self.pace.block(length + 1, hopeful))
+        deciding_s = tokens * self.pace.decided_s.value  # of a stream that is done while the next token is awaited
+        return tokens / (length * self.pace.local(hopeful) + self.pace.block(length + 1, hopeful) + deciding_s)
 
     @asynccontextmanager
     async def _stream(self, stream: Stream) -> AsyncGenerator[Draft, None]:
@@ -121,8 +122,11 @@ class AdaptiveSource:
             draft = await verified_block(stream, self.scorer, block)
         finally:
             self.pace.block_positions -= positions
-        self.pace.scored(positions, time.perf_counter() - proposed)
+        scored, emitted = time.perf_counter(), stream.emitted
+        self.pace.scored(positions, scored - proposed)
         yield draft
+        if decided := stream.emitted - emitted:
+            self.pace.decided_s.add((time.perf_counter() - scored) / decided)
 
 
 class TimedDraft:

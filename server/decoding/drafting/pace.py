@@ -61,6 +61,7 @@ class Pace:
     first_token_s: Measured = field(default_factory=lambda: Measured(0.2))  # opening a call → its first proposal
     token_s: Measured = field(default_factory=lambda: Measured(0.03))  # between proposals of one call
     local_s: Measured = field(default_factory=lambda: Measured(0.0))  # one locally drafted token
+    decided_s: Measured = field(default_factory=lambda: Measured(0.0))  # to decide one token of a block that is there
     block_extra_s: Line = field(default_factory=Line)  # what a block call took beyond that, against its positions
     block_positions: int = 0  # in flight now, over all streams
     _opened: int = 0  # streams since a block was drafted

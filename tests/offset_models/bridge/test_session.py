@@ -20,6 +20,7 @@ from deltaserve.server.decoding.deciding.corrector import AnswerSpec
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Guard, Policy
 from deltaserve.server.decoding.protocols import Proposal
+from deltaserve.server.decoding.rows import NumpyRow
 from tests.offset_models.engine.tiny_engine import running
 from tests.support.models import plain_logits, tiny_llama
 from tests.support.vocabularies import byte_level, sentencepiece_like
@@ -132,6 +133,27 @@ async def test_a_corrector_decides_in_the_black_boxes_tokens(opened, bridge):
     tail = row.tail(listed, row.tail_scale(listed, 0.1, np.log(0.3)), np.log(0.3)).best()
     assert decision.token_id == (listed[weights.argmax()] if weights.max() >= tail[1] else tail[0])
     assert decision.certified is False
+
+
+async def test_a_block_of_the_pair_counts_as_right_where_it_would_have_been(opened, bridge, monkeypatch):
+    """It is drafted without a list, whose tokens would be exact: from what `row` says."""
+    session, ids = await opened(), box_ids(bridge, PROMPT)
+    params = SamplingParams(max_tokens=99, temperature=0.0)
+    listed = np.array(box_ids(bridge, "the book")[:2])
+    for right in (True, False):
+        corrector, drafted = session.corrector(AnswerSpec(ids, params)), []
+
+        async def row(token_ids, wanted=listed[0 if right else 1], seen=drafted):
+            seen.append(list(token_ids))
+            base = np.full(len(bridge.box.vocabulary.spellings), -20.0)
+            base[wanted] = -1e-3
+            return NumpyRow(base, np.zeros(base.size))
+
+        monkeypatch.setattr(session, "row", row)
+        overruled = Proposal(int(listed[1]), listed, np.log([0.99, 1e-9]))
+        (decision,) = await corrector.decide([overruled], 0.0, observed=True)
+        assert decision.token_id == listed[0] and drafted == [ids]
+        assert decision.agreement.local == float(right)
 
 
 async def test_rows_tokens_and_breaks_are_counted_as_tokens_are_decided(opened, bridge):

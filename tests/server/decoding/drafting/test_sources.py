@@ -1,5 +1,6 @@
 """Two draft sources, one distribution: blocks drafted by the pair are verified losslessly and chosen where they pay."""
 
+import asyncio
 import itertools
 from dataclasses import dataclass, replace
 
@@ -211,6 +212,26 @@ def test_where_the_pair_is_slow_or_wrong_the_black_box_streams():
         wrong.accepted.local.add(0.05)
     for drafts in (slow, wrong):
         assert drafts.block_length(toy_stream(GREEDY)) == 0
+
+
+def test_where_deciding_a_block_takes_long_the_black_box_streams():
+    """Of a stream it is done while the next token is awaited."""
+    drafts = adaptive(paced(**FAST_PAIR, decided_s=0.2))
+    for _ in range(20):
+        drafts.accepted.upstream.add(0.3)
+        drafts.accepted.local.add(1.0)
+    assert drafts.block_length(toy_stream(GREEDY)) == 0
+
+
+async def test_how_long_the_tokens_of_a_block_took_to_decide_is_measured():
+    drafts = adaptive(paced(**FAST_PAIR))
+    stream = toy_stream(GREEDY)
+    async with drafts._block(stream, 3) as draft:
+        await asyncio.sleep(0.06)
+        run = draft.arrived()
+        for proposal, decision in zip(run, await stream.corrector.decide(run, draft.temperature), strict=False):
+            stream.advance(stream.step(proposal, decision))
+    assert 0.06 / 4 <= drafts.pace.decided_s.value < 0.5
 
 
 def test_a_black_box_that_became_busy_does_not_make_blocks_look_cheap():
