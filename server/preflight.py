@@ -261,7 +261,11 @@ def _check_base(settings: Settings, folder: Path, manifest: "Manifest") -> None:
     if manifest.base is None:
         return
     beside = None if manifest.base.path is None else folder / manifest.base.path
-    base = settings.base if beside is None or (settings.base is not None and not beside.exists()) else beside
+    base = (
+        settings.base
+        if beside is None or (settings.base is not None and not (beside / "config.json").is_file())
+        else beside
+    )
     if base is None:
         raise BadCheckpoint(
             f"The offset {manifest.name} needs its base model {manifest.base.name!r}: give that model's folder with "

@@ -180,7 +180,7 @@ def _base_folder(folder: Path, manifest: Manifest, root: Path, bases: Mapping[st
     base = manifest.base
     if base is None:
         raise BadCheckpoint("The manifest names no base model.")
-    beside = base.path is not None and (base.name not in bases or (folder / base.path).exists())
+    beside = base.path is not None and (base.name not in bases or (folder / base.path / "config.json").is_file())
     if beside and base.path is not None:
         initial = within(root, folder / base.path)
     elif base.name in bases:

@@ -23,6 +23,9 @@ from deltaserve.server.decoding.rows import log_sum_exp
 TailPolicy = Literal["impute", "truncate"]
 
 
+_ROW_SLACK = 0.05  # nats: a float32 row of 152k ids adds up to 1.0004, all of which may be taken for the tail's
+
+
 @dataclass(frozen=True)
 class Corrected:
     """log q up to a constant: explicit ids one by one, the rest as a tail. Weights are on the scale of log p_M."""
@@ -88,7 +91,7 @@ class Corrected:
             log_sum = inverse * log_mass + (1.0 - inverse) * math.log(n)
         else:
             log_sum = log_mass + (inverse - 1.0) * min(self.log_cap, 0.0)
-        return log_sum + inverse * self.row.max_offset
+        return log_sum + _ROW_SLACK + inverse * self.row.max_offset
 
     @cached_property
     def log_z(self) -> float:

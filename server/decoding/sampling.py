@@ -135,12 +135,12 @@ class Target:
         return math.exp(log_weight - most) * (1.0 - _ROUNDED) if -math.inf < log_weight and most < math.inf else 0.0
 
     def listed_probs(self, listed: Ids, *, roughly: bool = False) -> Floats:
-        """q̃ of M's list, shape [k]. `roughly`: where the tail was not looked at yet, with its mass uncorrected."""
+        """q̃ of M's list, shape [k]. `roughly`: at T = 1, where the tail was not seen yet, with its mass uncorrected."""
         corrected, params = self.corrected, self.params
         told = corrected.k == listed.size  # else the list was left aside
         if not told or params.temperature == 0.0 or params.filtered or "probs" in self.__dict__:
             return self.probs[listed]
-        if roughly and "_log_norm" not in self.__dict__:
+        if roughly and params.temperature == 1.0 and "_log_norm" not in self.__dict__:
             mass = corrected.tail_mass if corrected.policy == "impute" else 0.0
             log_norm = log_add(self._log_explicit, math.log(mass) if mass else -math.inf)
         else:

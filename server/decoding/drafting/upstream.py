@@ -13,6 +13,7 @@ from deltaserve.server.decoding.stream import Stream
 
 _SHORTEST = 8
 _GROWTH = 4
+_REPLACING = _SHORTEST * _GROWTH  # calls are no longer where a token was replaced not long ago
 
 
 @dataclass(slots=True)
@@ -83,7 +84,8 @@ class UpstreamSource:
     @asynccontextmanager
     async def _call(self, stream: Stream, params: DraftParams) -> AsyncGenerator[Draft, None]:
         """Names in it are worth their bytes where tokens are replaced: each position of the call tells them all."""
-        if self.namer is not None and self.length.bound is not None:
+        bound = self.length.bound
+        if self.namer is not None and bound is not None and bound <= _REPLACING:
             params = replace(params, names=await self.namer.in_first_call(stream))
         stream.stats.upstream_calls += 1
         async with self.upstream.draft(stream.ids, params) as draft:

@@ -52,7 +52,7 @@ class SGLang(CompletionsBox):
             "presence_penalty": 0.0,
             "frequency_penalty": 0.0,
             "n": 1,
-            "min_new_tokens": min(params.min_tokens, tokens),
+            "min_new_tokens": 0,  # it would ban ends in the lists and numbers, too; our own ban is in the target
             "ignore_eos": params.ignore_eos,
             "stop": [],
             "stop_token_ids": [],
@@ -142,7 +142,9 @@ class _Events:
         named = meta.get("output_token_ids_logprobs") or []
         first = self._first(own, meta.get("output_token_logprobs_length", meta["completion_tokens"]))
         own, top, named = own[first:], top[first:], named[first:]
-        if len(own) != len(top) or len(named) not in (0, len(own)):
+        if len(named) < len(own):  # not all of these positions have theirs yet
+            named = []
+        if len(own) != len(top) or len(named) > len(own):
             raise MalformedTopK("The upstream's tokens and their lists are not of one number.")
         self._seen += len(own)
         self._last = own[-1] if own else self._last

@@ -257,6 +257,16 @@ async def test_a_draft_names_nothing_where_that_is_not_allowed_or_not_told():
         assert await namer.in_first_call(stream) is None
 
 
+async def test_where_tokens_are_accepted_again_calls_are_long_and_name_nothing():
+    box, names = ToyBlackBox(SIZE, K), ToyNames(SIZE, beside=True)
+    drafts = UpstreamSource(box, namer=Namer(names))
+    for bound, named in ((None, False), (8, True), (32, True), (128, False)):
+        drafts.length.bound = bound
+        async with drafts.open(stream_of(replace(GREEDY, max_tokens=200), ALWAYS)):
+            assert (box.calls[-1][1].names is not None) is named
+            assert box.calls[-1][1].max_tokens == (bound or 200)
+
+
 async def test_within_what_is_allowed_it_does_not_matter_who_told_the_names():
     params, texts = SamplingParams(max_tokens=40, seed=9), set()
     for beside, length in itertools.product((False, True), (1, 4, 8)):

@@ -149,10 +149,20 @@ def test_a_token_that_is_surely_likely_enough_is_known_without_a_look_through_th
     proposal = Proposal(4, np.array([4, 2]), np.log([0.9, 0.06]))
     params = SamplingParams(max_tokens=9)
     goal = target(correct(proposal, row), params, History(params, ()))
-    assert 0.9 * (1 - 1e-4) <= goal.prob_floor(4) <= 0.9
+    assert 0.9 * (1 - 0.04 * 0.06) <= goal.prob_floor(4) <= 0.9
     np.testing.assert_allclose(goal.listed_probs(proposal.top_ids, roughly=True), [0.9, 0.06], rtol=0.03)
     with pytest.raises(AssertionError, match="looked"):
         goal.prob(4)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+def test_a_rough_look_takes_the_tail_as_it_is_imputed_and_only_where_that_is_what_it_weighs(temperature):
+    proposal, row, _ = position(5, k=3)
+    still = NumpyRow(row.log_base, np.zeros(SIZE))
+    params = SamplingParams(max_tokens=9, temperature=temperature)
+    goals = [target(correct(proposal, still), params, History(params, ())) for _ in range(2)]
+    rough, exact = (goals[i].listed_probs(proposal.top_ids, roughly=not i) for i in (0, 1))
+    np.testing.assert_allclose(rough, exact, rtol=1e-6)  # nothing is moved
 
 
 EXTREMES = {

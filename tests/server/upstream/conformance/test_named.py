@@ -93,6 +93,20 @@ async def test_a_call_is_no_longer_than_its_repeated_lists_may_weigh(row: Row, n
     assert tokens**2 * (K + named) <= 128**2 * 20 and tokens == (128 if named < 15 else 44)
 
 
+@each_beside
+async def test_positions_that_have_no_numbers_yet_are_positions_all_the_same(row: Row) -> None:
+    def late(answer: list[Position]) -> None:
+        answer[-1].named = []
+
+    async with (
+        opened(row, facts=ABLE, script=[97, 98, 99], spoil=late) as (box, _),
+        box.draft(PROMPT, DraftParams(0.0, 3, names=IDS)) as draft,
+    ):
+        proposals = [proposal async for proposal in draft]
+    assert [proposal.token_id for proposal in proposals] == [97, 98, 99]
+    assert proposals[-1].beside is None or not proposals[-1].beside[0].size
+
+
 def _twice(position: Position) -> None:
     position.named = [*position.named, *position.named[:1]]
 

@@ -58,7 +58,7 @@ async def test_every_sampling_field_is_sent_because_servers_may_prefer_others() 
             "stream": True, "sampling_params": {
                 "max_new_tokens": 9, "temperature": 0.7, "top_p": 1.0, "top_k": -1, "min_p": 0.0,
                 "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "n": 1,
-                "min_new_tokens": 2, "ignore_eos": False, "stop": [], "stop_token_ids": [], "sampling_seed": 3,
+                "min_new_tokens": 0, "ignore_eos": False, "stop": [], "stop_token_ids": [], "sampling_seed": 3,
             },
         }
     ]  # fmt: skip
