@@ -14,7 +14,7 @@ _GENERATE: Final = frozenset({"/v1/completions", "/v1/chat/completions", "/v1/re
 class RequireRoom:
     """ASGI middleware: 429 where not even one more choice of this client would be let in.
 
-    Whoever passes may be refused later: a request of several choices, or where another process counts.
+    Whoever passes may be refused later: a request of several choices, or the first where another process counts.
     """
 
     def __init__(self, app: ASGIApp, serving: Serving) -> None:
@@ -27,7 +27,7 @@ class RequireRoom:
             return await self._app(scope, receive, send)
         record = scope["state"]["record"]
         try:
-            self._serving.places.check_room(record.client)
+            await self._serving.places.check_room(record.client)
         except RateLimited as error:
             record.error = error.code
             error.retry_after_s = error.retry_after_s or self._serving.settings.retry_after_s

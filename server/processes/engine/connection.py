@@ -54,6 +54,7 @@ class FrontEnd:
             m.Pin: lambda pin: self._hold(pin.id, self._pinned(pin)),
             m.Ping: lambda ping: self.wire.send(m.Done(ping.id)),
             m.Count: lambda asked: self._start(self._answer(asked.id, self._places.request(asked.client))),
+            m.CheckRoom: lambda asked: self._start(self._answer(asked.id, self._places.check_room(asked.client))),
             m.Reserve: lambda asked: self._hold(asked.id, self._reserved(asked)),
             m.TakePlace: lambda asked: self._hold(asked.id, self._placed(asked)),
             m.Spend: self._spend,

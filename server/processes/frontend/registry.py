@@ -1,16 +1,20 @@
 """The offset versions of the engine process, as requests and operators of a front-end ask for them."""
 
+import math
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from deltaserve.errors import OffsetUnavailable, RateLimited
 from deltaserve.server.processes.frontend.link import Connection, EngineLink
 from deltaserve.server.processes.frontend.session import RemoteSession
 from deltaserve.server.processes.frontend.tokenizers import Tokenizers
 from deltaserve.server.processes.wire import messages as m
+from deltaserve.server.serving.admission.accounts import Clock
 from deltaserve.server.serving.admission.clients import Client, Standing
 from deltaserve.server.serving.ports import Json, Tokenizer, Version
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
     from deltaserve.offset_models.registry.audit import Actor
 
+BUSY_S: Final = 1.0  # after a refusal: how long each request is asked about before its body is read
 _Cards = list[tuple[str, float, m.VersionFacts]]
 
 
@@ -78,10 +83,12 @@ class RemoteRegistry:
     So an activation holds for all front-ends at once, and the bounds are those of the whole server.
     """
 
-    def __init__(self, path: "Path") -> None:
+    def __init__(self, path: "Path", now: Clock = time.monotonic) -> None:
         self.link = EngineLink(path, self._introduced)
         self._tokenizers = Tokenizers()
         self._served: str | None = None
+        self._now = now
+        self._busy_until = -math.inf
 
     @property
     def alive(self) -> bool:
@@ -97,11 +104,27 @@ class RemoteRegistry:
     @asynccontextmanager
     async def reserved(self, client: Client, count: int, prompt_tokens: int) -> AsyncIterator[RemoteReservation]:
         connection = self.link.connection
-        async with connection.holding(lambda taken: m.Reserve(taken, client, count, prompt_tokens)) as (taken, reply):
+        wanted = connection.holding(lambda taken: m.Reserve(taken, client, count, prompt_tokens))
+        async with self._watched_for_refusals(), wanted as (taken, reply):
             yield RemoteReservation(msgspec.msgpack.decode(reply.value, type=Standing), connection, taken)
 
-    def check_room(self, client: Client) -> None:
-        pass  # the engine process knows
+    async def check_room(self, client: Client) -> None:
+        """Asks the engine process for a while after it has refused somebody; else nobody waits for its answer."""
+        if self._now() >= self._busy_until:
+            return
+        with suppress(OffsetUnavailable):  # the request hears of that where it needs a version
+            connection = self.link.connection
+            asked = connection.new_id()
+            async with self._watched_for_refusals():
+                await connection.ask(asked, m.CheckRoom(asked, client))
+
+    @asynccontextmanager
+    async def _watched_for_refusals(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except RateLimited:
+            self._busy_until = self._now() + BUSY_S
+            raise
 
     async def request(self, client: Client) -> Standing:
         connection = self.link.connection

@@ -127,6 +127,13 @@ class Count(_Message, tag="count"):
     client: Client
 
 
+class CheckRoom(_Message, tag="room"):
+    """`Places.check_room`. Answered with nothing."""
+
+    id: int
+    client: Client
+
+
 class Reserve(_Message, tag="reserve"):
     """Answered with a Standing."""
 
@@ -271,6 +278,7 @@ ToEngine = (
     Pin
     | Ping
     | Count
+    | CheckRoom
     | Reserve
     | TakePlace
     | Spend

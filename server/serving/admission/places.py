@@ -33,8 +33,8 @@ class Places(Protocol):
     async def request(self, client: Client) -> Standing:
         """Counts a request; `wait_s` says where it is one too many."""
 
-    def check_room(self, client: Client) -> None:
-        """Raises RateLimited where one choice more of the client would be refused, as far as this process knows."""
+    async def check_room(self, client: Client) -> None:
+        """Raises RateLimited where one choice more of the client would be refused, as far as that is known."""
 
     def reserved(self, client: Client, count: int, prompt_tokens: int) -> AbstractAsyncContextManager[Reservation]:
         """Room for `count` choices, running or waiting. Raises RateLimited; BadRequest when there can never be."""
@@ -114,7 +114,7 @@ class LocalPlaces:
         self._turns = Turns(running)
         self._capacity = running + self._waiting
 
-    def check_room(self, client: Client) -> None:
+    async def check_room(self, client: Client) -> None:
         if self._capacity:  # else the engine is not there yet
             self._displaced(client.name, 1)
 

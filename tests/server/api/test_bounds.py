@@ -1,5 +1,7 @@
 """Past a bound: 429, 503 or 504, with Retry-After where a retry helps; never a hang."""
 
+import json
+import socket
 import threading
 from typing import Any
 
@@ -34,6 +36,19 @@ def test_a_full_queue_is_a_rate_limit_error_with_retry_after(tokenizer: Any) -> 
         assert caught.value.response.headers["x-should-retry"] == "true"
         for thread in busy:
             thread.join()
+        eventually(app.idle)
+
+
+def test_who_finds_no_room_is_refused_before_the_body_has_come(tokenizer: Any) -> None:
+    with running_app(tokenizer, ScriptedBlackBox(first_delay_s=60), max_streams=1, max_queue=0) as app:
+        address = app.url.removeprefix("http://").split(":")
+        body = json.dumps(BODY).encode()
+        header = b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+        with socket.create_connection(address) as first, socket.create_connection(address, timeout=20) as other:
+            first.sendall(header + body)
+            eventually(lambda: app.box.open == 1)
+            other.sendall(header)
+            assert other.recv(64).startswith(b"HTTP/1.1 429 ")
         eventually(app.idle)
 
 

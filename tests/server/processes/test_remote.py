@@ -1,6 +1,7 @@
 """A front-end's side and the engine's, over a real socket in one event loop: what one asks is what the other does."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -35,7 +36,8 @@ from deltaserve.server.decoding.scoring import score
 from deltaserve.server.decoding.stream import Step, Stream
 from deltaserve.server.processes.engine.connection import FrontEnd
 from deltaserve.server.processes.frontend import link
-from deltaserve.server.processes.frontend.registry import RemoteRegistry, RemoteReservation
+from deltaserve.server.processes.frontend.registry import BUSY_S, RemoteRegistry, RemoteReservation
+from deltaserve.server.serving.admission.accounts import Clock
 from deltaserve.server.serving.admission.clients import ANYBODY, Client, Left
 from deltaserve.server.serving.admission.places import LocalPlaces
 from deltaserve.server.serving.local_registry import LocalRegistry
@@ -78,8 +80,8 @@ class Site:
     path: Path
 
     @asynccontextmanager
-    async def front_end(self) -> AsyncIterator[RemoteRegistry]:
-        remote = RemoteRegistry(self.path)
+    async def front_end(self, now: Clock = time.monotonic) -> AsyncIterator[RemoteRegistry]:
+        remote = RemoteRegistry(self.path, now)
         task = asyncio.create_task(remote.link.run())
         try:
             async with asyncio.timeout(10):
@@ -311,6 +313,23 @@ async def test_places_are_those_of_all_front_ends_together(site: Site) -> None:
             await reserved(one, 4).__aenter__()
         async with reserved(other, 3) as third, third.place(1.0), third.place(1.0):
             pass
+
+
+async def test_after_a_refusal_the_engine_process_is_asked_for_room_before_a_body_is_read(site: Site) -> None:
+    now = 0.0
+    async with site.front_end(lambda: now) as one, site.front_end() as other:
+        async with reserved(other, 3):
+            await one.check_room(ANYBODY)  # nobody has been refused: not asked
+            with pytest.raises(RateLimited):
+                await reserved(one, 1).__aenter__()
+            with pytest.raises(RateLimited, match="too many requests"):
+                await one.check_room(ANYBODY)
+            now = BUSY_S
+            await one.check_room(ANYBODY)
+            now = BUSY_S / 2
+        await until(lambda: not any(connection._reservations for connection in site.connections))
+        await one.check_room(ANYBODY)
+    await one.check_room(ANYBODY)  # an engine that is away is told of later
 
 
 async def test_the_limits_of_a_key_are_those_of_all_front_ends_together(site: Site) -> None:

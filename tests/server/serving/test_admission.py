@@ -186,8 +186,8 @@ async def test_a_full_queue_takes_the_newest_request_from_the_client_that_has_mo
     await crowd.comes("heavy0", "heavy1", "heavy2", "heavy3", "heavy4")
     assert crowd.refused == ["heavy4"]  # alone it has the whole queue, and no more
     with pytest.raises(RateLimited):
-        crowd.places.check_room(Client("heavy"))
-    crowd.places.check_room(Client("light"))
+        await crowd.places.check_room(Client("heavy"))
+    await crowd.places.check_room(Client("light"))
     await crowd.comes("light0")
     assert crowd.refused == ["heavy4", "heavy3"]
     await crowd.comes("light1")
