@@ -113,8 +113,9 @@ def _announce(forecast: "Forecast") -> None:
 
 
 def _remark(forecast: "Forecast") -> None:
-    for sentence in (*(f"Left out: {bad}" for bad in forecast.bad), *(f"Note: {text}" for text in forecast.notes)):
-        note(sentence)
+    options.note_left_out(forecast.bad)
+    for text in forecast.notes:
+        note(f"Note: {text}")
 
 
 def _figures(forecast: "Forecast") -> list[str]:

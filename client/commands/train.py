@@ -64,6 +64,7 @@ def train(
     from deltaserve.offset_models.training.learning.reporting import all_reports, step_report
     from deltaserve.offset_models.training.learning.reporting import tensorboard as event_files
     from deltaserve.offset_models.training.learning.run_folder import RunFolder
+    from deltaserve.offset_models.training.rows.dataset import no_check
     from deltaserve.offset_models.training.stages import train as train_offset
     from deltaserve.offset_models.training.stages import training_data
 
@@ -72,16 +73,19 @@ def train(
     judged = options.held_out(held_out_forget, held_out_retain, refusals, skip_bad)
     check_tokenizers(upstream_tokenizer, base)
     tokenizer = Tokenizer.load(upstream_tokenizer or base)
-    every: list[Data] = []
-
-    def read(given: options.Sources, folder: Path, alone: bool) -> "Collected":
-        answers = options.answers_needed(settings, judged=judged is None) if not alone else "reference"
-        every.append(given.data(answers, 1))
-        return read_collected(folder, every[-1], tokenizer, skip_bad=skip_bad)
-
-    held = None if judged is None else read(judged, held_out_cache or cache, alone=True)
-    data = training_data(read(rows, cache, alone=False), held, settings, tokenizer)
+    trained_on = rows.data(options.answers_needed(settings, judged=judged is None), 1)
+    judged_by = None if judged is None else judged.data("reference", 1)
+    every = [trained_on, *([] if judged_by is None else [judged_by])]
     reading = bridged_reading(upstream_tokenizer, base, every, out)
+    check = no_check if reading is None else reading.check
+
+    def read(data: "Data", folder: Path) -> "Collected":
+        collected = read_collected(folder, data, tokenizer, skip_bad=skip_bad, check=check)
+        options.note_left_out(collected.bad)
+        return collected
+
+    held = None if judged_by is None else read(judged_by, held_out_cache or cache)
+    data = training_data(read(trained_on, cache), held, settings, tokenizer)
     fabric = Fabric.find(device)
     with ExitStack() as stack:
         bar = stack.enter_context(Progress(visible=fabric.main))

@@ -83,8 +83,7 @@ class Sources:
         for source in sources:
             loaded = load(source, answered=answered)
             loaded.check(self.skip_bad)
-            for sentence in loaded.bad:
-                note(f"Left out: {loaded.name}, {sentence}.")
+            note_left_out([f"{loaded.name}, {sentence}." for sentence in loaded.bad])
             rows += loaded.rows
         return rows if self.paraphrases else [replace(row, paraphrases=()) for row in rows]
 
@@ -131,6 +130,14 @@ def answers_needed(
     if len(wanted) == 2:
         return "both"
     return "refusal" if "refusal" in wanted else "reference"
+
+
+def note_left_out(bad: Sequence[str]) -> None:
+    """Says which rows are left out, and how many they are."""
+    for sentence in bad:
+        note(f"Left out: {sentence}")
+    if len(bad) > 1:
+        note(f"Left out: {len(bad)} rows.")
 
 
 def setting_flags() -> list[Flag]:

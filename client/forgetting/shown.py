@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from deltaserve.client.console.tables import say_table
 from deltaserve.client.console.terminal import note, say, say_json
+from deltaserve.client.console.training_options import note_left_out
 
 if TYPE_CHECKING:
     from deltaserve.offset_models.checkpoints.manifest import Manifest
@@ -17,8 +18,9 @@ DEFAULT_K: Final = 20  # as of `serve`
 
 def announce(forecast: "Forecast") -> None:
     """Before anything is asked: rows left out, remarks on the black box, and the calls that it will take."""
-    for sentence in (*(f"Left out: {bad}" for bad in forecast.bad), *(f"Note: {text}" for text in forecast.notes)):
-        note(sentence)
+    note_left_out(forecast.bad)
+    for text in forecast.notes:
+        note(f"Note: {text}")
     if forecast.cost.calls:
         note(f"{forecast.cost.calls:,} calls to {forecast.collection.model}, top {forecast.collection.k}.")
 

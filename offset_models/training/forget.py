@@ -33,7 +33,7 @@ from deltaserve.offset_models.training.learning.run_folder import RunFolder
 from deltaserve.offset_models.training.learning.settings import TrainingSettings
 from deltaserve.offset_models.training.learning.trainer import TrainingFailed
 from deltaserve.offset_models.training.packing import Packing, exported, summary, write_candidate
-from deltaserve.offset_models.training.rows.dataset import Data
+from deltaserve.offset_models.training.rows.dataset import Check, Data, no_check
 from deltaserve.offset_models.training.rows.row import Row
 from deltaserve.offset_models.training.rows.scored import Scored
 from deltaserve.offset_models.training.stages import (
@@ -44,6 +44,7 @@ from deltaserve.offset_models.training.stages import (
     train,
     training_data,
 )
+from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.listing.methods import MethodName
 
 COLLECTED: Final = "collected"
@@ -80,10 +81,17 @@ class Plan:
         return Tokenizer.load(self.upstream_tokenizer or self.base)
 
     def box(self, asked: Sequence[Row]) -> OtherTokenizer | None:
-        """What serves these rows' questions to a base of another tokenizer; None where it has the black box's."""
+        """What serves these rows' questions to a base of another tokenizer; None where it has the black box's.
+
+        Raises BadRow for a question that the base cannot read.
+        """
         data = Data(asked, (), ("",))
         reading = bridged_reading(self.upstream_tokenizer, self.base, [data], self.work)
-        return None if reading is None else reading.box
+        if reading is None:
+            return None
+        for row in asked:
+            reading.check_asked(row)
+        return reading.box
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +143,9 @@ def collected_rows(plan: Plan, progress: Stages, announce: Announce) -> Collecte
     """Asks the black box for what is missing. Raises BadRequest for rows that the base cannot read, UpstreamError."""
     every = [plan.data, *([plan.held] if plan.held else [])]
     reading = bridged_reading(plan.upstream_tokenizer, plan.base, every, plan.work)
-    collected = _collected(plan, plan.data, "train", progress, announce)
-    held = None if plan.held is None else _collected(plan, plan.held, "held-out", progress, announce)
+    check = no_check if reading is None else reading.check
+    collected = _collected(plan, plan.data, "train", check, progress, announce)
+    held = None if plan.held is None else _collected(plan, plan.held, "held-out", check, progress, announce)
     _refuse_long_rows(plan, [collected, *([held] if held else [])], reading, progress)
     return CollectedRows(collected, held, plan.tokenizer(), reading)
 
@@ -170,12 +179,15 @@ def finished(plan: Plan, rows: CollectedRows, run: Run, progress: Stages) -> For
     return ForgetResult(manifest, card, trained, folder, new)
 
 
-def _collected(plan: Plan, data: Data, side: str, progress: Stages, announce: Announce) -> Collected:
-    """Asks for what is missing, then reads all of it."""
+def _collected(plan: Plan, data: Data, side: str, check: Check, progress: Stages, announce: Announce) -> Collected:
+    """Asks for what is missing, then reads all of it. What the black box itself answered may be bad too."""
     tokenizer, out = plan.tokenizer(), plan.work / f"{COLLECTED}-{side}"
-    job = Job(data, plan.source, tokenizer, out, plan.method, plan.skip_bad)
-    asyncio.run(collect(job, progress, announce))
-    return read_collected(out, data, tokenizer, skip_bad=plan.skip_bad)
+    job = Job(data, plan.source, tokenizer, out, plan.method, plan.skip_bad, check)
+    forecast = asyncio.run(collect(job, progress, announce))
+    collected = read_collected(out, data, tokenizer, skip_bad=plan.skip_bad, check=check)
+    if bad := tuple(sentence for sentence in collected.bad if sentence not in forecast.bad):
+        announce(replace(forecast, cost=Cost(), notes=(), bad=bad))
+    return collected
 
 
 def _refuse_long_rows(

@@ -25,14 +25,17 @@ from deltaserve.offset_models.training.bridging.sums import Steps, Sums, Term, W
 from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.offset_models.training.rows.scored import TopK
 
-_NOT_TEXT: Final = "An answer holds something of which a base of another tokenizer tells nothing. {why}"
+_NOT_TEXT: Final = (
+    "Its answer holds a special token, or what the base's tokenizer cannot write, of which a base of another tokenizer "
+    "tells nothing: leave it out"
+)
 _NOTHING: Final = (
-    "A row of running text has nothing before its first token that the base could read, whose tokenizer puts nothing "
-    "before a text: give it as {prompt, completion}."
+    "It is running text without anything before its first token that the base could read, whose tokenizer puts nothing "
+    "before a text: give it as {prompt, completion}"
 )
 _MARKED: Final = (
-    "A row's prompt has special tokens, or bytes that are no text, of which a base of another tokenizer tells nothing: "
-    "leave them out; a chat is given as {messages}, with {begun} for the beginning of an answer."
+    "Its prompt has special tokens, or bytes that are no text, of which a base of another tokenizer tells nothing: "
+    "leave them out; a chat is given as {messages}, with {begun} for the beginning of an answer"
 )
 _REMEMBERED: Final = 1 << 18
 
@@ -95,16 +98,27 @@ class Aligner:
         self._line = lru_cache(_REMEMBERED)(self._encoded)
 
     def align(self, sample: Sample, top: TopK | None) -> Aligned:
-        """Raises BadRequest for special tokens within a text."""
+        """Raises BadRequest as `check` does."""
         at = self._begin(sample)
         begun, first, places = at.begun, len(at.settled) - 1, list[_Place]()
         lists = [()] * len(sample.answer_ids) if top is None else top.ids.tolist()
-        for token, read, listed in zip(sample.answer_ids, sample.read_ids or sample.answer_ids, lists, strict=True):
-            ways = [(node.path, node.rest) for node in at.ways()]
+        said = zip(sample.answer_ids, sample.read_ids or sample.answer_ids, lists, self._along(at, sample), strict=True)
+        for token, read, listed, ways in said:
             places.append(_Place(len(at.settled), at.unsettled, ways, token, read == token, listed))
-            self._go_on(at, read, free=bool(sample.read_ids) or len(places) == len(lists))
         text = _Text(self._bridge, [*at.settled, *self._spelling(at)], first, begun)
         return _joined(text, [self._looked(text, place) for place in places])
+
+    def check(self, sample: Sample) -> None:
+        """Raises BadRequest, which says why, for a sample that cannot be aligned; takes a tenth of that time."""
+        for _ in self._along(self._begin(sample), sample):
+            pass
+
+    def _along(self, at: Position, sample: Sample) -> Iterator[list[tuple[Path, bytes]]]:
+        """The ways on before each token of the answer, behind which `at` goes on then."""
+        reads = sample.read_ids or sample.answer_ids
+        for number, read in enumerate(reads, 1):
+            yield [(node.path, node.rest) for node in at.ways()]
+            self._go_on(at, read, free=bool(sample.read_ids) or number == len(reads))
 
     def _begin(self, sample: Sample) -> Position:
         own = self._prompts.get(sample.prompt_ids)
@@ -112,7 +126,7 @@ class Aligner:
             return self._bridge.begin_behind(own)
         try:
             at = self._bridge.begin(sample.prompt_ids)
-        except BadRequest as error:
+        except (BadRequest, NoOffset) as error:
             raise BadRequest(_MARKED) from error
         if not at.settled:
             raise BadRequest(_NOTHING)
@@ -126,7 +140,7 @@ class Aligner:
             at.go_on(self._bridge.said(token))
         except NoOffset as error:
             if not free:
-                raise BadRequest(_NOT_TEXT.format(why=error.message)) from error
+                raise BadRequest(_NOT_TEXT) from error
 
     def _spelling(self, at: Position) -> Path:
         """The tokens that the pair writes for what is not settled."""

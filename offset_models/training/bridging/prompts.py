@@ -23,7 +23,7 @@ class OtherTokenizer:
 def pair_prompts(data: Iterable[Data], box: Tokenizer, pair: Tokenizer) -> PairPrompts:
     """From the black box's ids of each chat's prompt to the pair's, of every wording.
 
-    Raises BadRow for a chat that the pair's template refuses.
+    A chat that one of the templates refuses has none; whoever needs it says so.
     """
     prompts: PairPrompts = {}
     for each in data:
@@ -38,6 +38,6 @@ def _add(prompts: PairPrompts, row: Row, box: Tokenizer, pair: Tokenizer) -> Non
     """As it is asked, and as the answer's ids stand behind it: a template may write something between the two."""
     try:
         asked = [tuple(prompt_ids(row, box)), *([encode(row, box).prompt_ids] if row.completion else [])]
+        prompts |= dict.fromkeys(asked, prompt_ids(row, pair))
     except BadRow:
-        return  # collecting says so
-    prompts |= dict.fromkeys(asked, prompt_ids(row, pair))
+        return

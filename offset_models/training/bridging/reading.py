@@ -21,18 +21,20 @@ from deltaserve.offset_models.training.bridging.aligned import Aligned, Aligner
 from deltaserve.offset_models.training.bridging.projected import Projection
 from deltaserve.offset_models.training.bridging.prompts import OtherTokenizer, pair_prompts
 from deltaserve.offset_models.training.rows.dataset import Data
+from deltaserve.offset_models.training.rows.row import BadRow, Row
+from deltaserve.offset_models.training.rows.samples import Sample, named, prompt_ids
 from deltaserve.offset_models.training.rows.scored import Scored
 
 _FORM: Final = 1  # another number for other arithmetic: a run does not go on with it
 _KEPT: Final = 1 << 15  # rows whose places are remembered, some 20 KB each
 _BROKEN: Final = 1 << 9  # those that are read broken come in one step only
+_ANSWERED: Final = "(that is how the black box answers it: give the row an answer of your own)"
 
 
 def bridged_reading(folder: Path | None, base: Path, data: Iterable[Data], tables: Path) -> "BridgedReading | None":
     """How the base reads rows in the tokens of the tokenizer in `folder`; None where ids mean the same in both.
 
-    `tables`: a folder that keeps what is built once. Raises BadCheckpoint for a tokenizer that cannot be bridged,
-    BadRow for a chat that the base's template refuses.
+    `tables`: a folder that keeps what is built once. Raises BadCheckpoint for a tokenizer that cannot be bridged.
     """
     if folder is None:
         return None
@@ -63,6 +65,7 @@ class BridgedReading:
     box: OtherTokenizer
     _known: dict[bytes, Aligned] = field(default_factory=dict)
     _broken: dict[bytes, Aligned] = field(default_factory=dict)
+    _checked: set[bytes] = field(default_factory=set)
     _projections: dict[torch.device, Projection] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -72,6 +75,26 @@ class BridgedReading:
     def identity(self) -> str:
         """Changes with what is read, and how."""
         return digest_of([_FORM, self.bridge.pair.identity, sorted(map(list, self.box.prompts.values()))])
+
+    def check(self, row: Row, sample: Sample) -> None:
+        """Raises BadRow, which names the row, for what the base cannot be trained on: `rows.dataset.Check`."""
+        if sample.digest in self._checked:
+            return
+        self._check_prompt(row, sample.prompt_ids)
+        try:
+            self._aligner.check(sample)
+        except BadRequest as error:
+            own = row.completion is not None or not sample.answer_ids
+            raise BadRow(named(row, error.message if own else f"{error.message} {_ANSWERED}")) from error
+        self._checked.add(sample.digest)
+
+    def check_asked(self, row: Row) -> None:
+        """The same of its prompt alone."""
+        self.check(row, Sample(tuple(prompt_ids(row, self.bridge.box.tokenizer)), ()))
+
+    def _check_prompt(self, row: Row, ids: tuple[int, ...]) -> None:
+        if row.messages and ids not in self.box.prompts:
+            prompt_ids(row, self.bridge.pair.tokenizer)  # the base's template says why
 
     def ids(self, row: Scored) -> list[int]:
         return self._aligned(row).ids

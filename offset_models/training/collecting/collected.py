@@ -8,7 +8,16 @@ from deltaserve.errors import BadRequest
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.collecting.cache import AnswerCache, TopKCache
 from deltaserve.offset_models.training.collecting.folder import Collection, read_collection
-from deltaserve.offset_models.training.rows.dataset import Data, Encoded, RetainRow, check_rows, encode_data
+from deltaserve.offset_models.training.rows.dataset import (
+    Check,
+    Data,
+    Encoded,
+    RetainRow,
+    check_rows,
+    encode_data,
+    listing_bad_rows,
+    no_check,
+)
 from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.offset_models.training.rows.scored import Listed
 
@@ -21,6 +30,7 @@ class Collected:
     refused: list[Listed]
     retain: list[Listed]
     collection: Collection
+    bad: tuple[str, ...] = ()  # rows left out, each a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +58,16 @@ class Caches:
         """Samples with their top-k, each once, as far as it is there."""
         return _listed(dict.fromkeys(self.samples(encoded)), self.tops)
 
-    def retained(self, encoded: Encoded) -> list[Sample]:
-        """The retain side in order, answered by the black box where it had to be."""
-        return [sample for row in encoded.retain for sample in self._of(row)]
+    def answered(self, encoded: Encoded, check: Check) -> Encoded:
+        """With the black box's answers to the retain rows that lack one; what `check` refuses of them is left out."""
+        whole = replace(encoded, retain=[], bad=list(encoded.bad))
+        for row in encoded.retain:
+            with listing_bad_rows(whole.bad):
+                for sample in self._of(row):
+                    if row.sample is None:
+                        check(row.row, sample)
+                    whole.retain.append(replace(row, sample=sample))
+        return whole
 
     def _of(self, row: RetainRow) -> Iterator[Sample]:
         if row.sample is not None:
@@ -59,12 +76,15 @@ class Caches:
             yield Sample(row.prompt, answer)
 
 
-def read_collected(folder: Path, data: Data, tokenizer: Tokenizer, *, skip_bad: bool = False) -> Collected:
+def read_collected(
+    folder: Path, data: Data, tokenizer: Tokenizer, *, skip_bad: bool = False, check: Check = no_check
+) -> Collected:
     """What was collected, without a call of the black box. Raises BadRequest when something is missing, BadRow."""
     collection = read_collection(folder)
     if collection is None or collection.tokenizer != tokenizer.fingerprint.ids:
         raise BadRequest(f"{folder} holds nothing collected with this tokenizer: run `deltaserve collect` first.")
-    encoded = encode_data(replace(data, answer_tokens=collection.answer_tokens), tokenizer, collection.max_context)
+    data = replace(data, answer_tokens=collection.answer_tokens)
+    encoded = encode_data(data, tokenizer, collection.max_context, check)
     check_rows(encoded, skip_bad=skip_bad)
     caches = Caches.open(folder, collection.model, collection.k, collection.answer_tokens)
     samples, prompts = caches.missing(encoded)
@@ -73,11 +93,14 @@ def read_collected(folder: Path, data: Data, tokenizer: Tokenizer, *, skip_bad: 
             f"{folder} lacks the black box's answers to {len(samples) + len(prompts)} of the rows: "
             "run `deltaserve collect` with the same files."
         )
+    encoded = caches.answered(encoded, check)
+    check_rows(encoded, skip_bad=skip_bad)
     return Collected(
         forget=_listed(encoded.forget, caches.tops),
         refused=_listed(encoded.refused, caches.tops),
-        retain=_listed(caches.retained(encoded), caches.tops),
+        retain=_listed(encoded.retained(), caches.tops),
         collection=collection,
+        bad=tuple(encoded.bad),
     )
 
 

@@ -13,7 +13,15 @@ from deltaserve.offset_models.training.collecting.fetching import cost_of_missin
 from deltaserve.offset_models.training.collecting.folder import Collection, read_collection, writing_in
 from deltaserve.offset_models.training.collecting.source import Scorer, Source, connected
 from deltaserve.offset_models.training.collecting.unchanged import check_unchanged, sample_again
-from deltaserve.offset_models.training.rows.dataset import Data, Encoded, RowsSummary, check_rows, encode_data
+from deltaserve.offset_models.training.rows.dataset import (
+    Check,
+    Data,
+    Encoded,
+    RowsSummary,
+    check_rows,
+    encode_data,
+    no_check,
+)
 from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.listing.methods import MethodName
 
@@ -28,6 +36,7 @@ class Job:
     out: Path
     method: MethodName | None = None  # None: the cheapest that works
     skip_bad: bool = False
+    check: Check = no_check  # of what is to be trained on these rows, before the black box is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +89,10 @@ async def _missing(job: Job, progress: Stages, announce: Callable[[Forecast], No
 
 @asynccontextmanager
 async def _probed(job: Job) -> AsyncIterator[tuple[Scorer, Encoded, Caches]]:
-    encoded = encode_data(job.data, job.tokenizer)
+    encoded = encode_data(job.data, job.tokenizer, check=job.check)
     check_rows(encoded, skip_bad=job.skip_bad)  # before anybody is bothered
     async with connected(job.source, job.tokenizer, job.method) as scorer:
-        encoded = encode_data(job.data, job.tokenizer, scorer.box.capabilities.max_context)
+        encoded = encode_data(job.data, job.tokenizer, scorer.box.capabilities.max_context, job.check)
         check_rows(encoded, skip_bad=job.skip_bad)
         yield scorer, encoded, Caches.open(job.out, scorer.model, scorer.k, job.data.answer_tokens)
 
@@ -130,7 +139,7 @@ def _complete(job: Job, known: Collection) -> Forecast | None:
     same = known.asked_k == job.source.k and known.answer_tokens == job.data.answer_tokens
     if not same or job.source.model not in ("", known.model):
         return None
-    encoded = encode_data(job.data, job.tokenizer, known.max_context)
+    encoded = encode_data(job.data, job.tokenizer, known.max_context, job.check)
     check_rows(encoded, skip_bad=job.skip_bad)
     caches = Caches.open(job.out, known.model, known.k, known.answer_tokens)
     if any(caches.missing(encoded)):

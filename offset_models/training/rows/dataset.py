@@ -1,8 +1,8 @@
 """The training data, rows to forget and rows to retain, as text and as ids: every wording of every row."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -13,6 +13,7 @@ from deltaserve.offset_models.training.rows.row import BadRow, Row, digest_of_ro
 from deltaserve.offset_models.training.rows.samples import Sample, encode, prompt_ids, refused, wordings
 
 ForgetAnswers = Literal["reference", "refusal", "both"]
+Check = Callable[[Row, Sample], object]  # raises BadRow for what cannot be trained on
 NO_QUESTION: Final = (
     "a {text} has no question that a refusal could answer. Give {prompt, completion}, or take an objective that needs "
     "no refusals, as npo (collected with --forget-answers reference)."
@@ -49,10 +50,11 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class RetainRow:
-    """A retain row: its sample, or the prompt that the black box is to answer."""
+    """A retain row as ids: its sample, or the prompt that the black box is to answer."""
 
     sample: Sample | None
     prompt: tuple[int, ...]
+    row: Row
 
 
 @dataclass(slots=True)
@@ -75,23 +77,40 @@ class Encoded:
 
     def known(self) -> list[Sample]:
         """Every sample that does not wait for an answer."""
-        return [*self.forget, *self.refused, *(row.sample for row in self.retain if row.sample is not None)]
+        return [*self.forget, *self.refused, *self.retained()]
+
+    def retained(self) -> list[Sample]:
+        """Those of the retain side."""
+        return [row.sample for row in self.retain if row.sample is not None]
 
 
-def encode_data(data: Data, tokenizer: Tokenizer, max_context: int | None = None) -> Encoded:
-    """Every wording of every row as ids; what cannot be used is left out and named in `bad`."""
+def no_check(row: Row, sample: Sample) -> None:
+    """Every row will do."""
+
+
+def encode_data(data: Data, tokenizer: Tokenizer, max_context: int | None = None, check: Check = no_check) -> Encoded:
+    """Every wording of every row as ids; what cannot be used is left out and named in `bad`.
+
+    `check` sees what is trained on of each row: of one that the black box is to answer the prompt, without an answer.
+    """
     encoded = Encoded()
     for row, refusal in _with_refusals(data):
-        with _listing_bad_rows(encoded.bad):
+        with listing_bad_rows(encoded.bad):
             if data.forget_answers != "reference" and not row.messages and not row.prompt:
                 raise BadRow(f"{row.origin or 'A row'}: {NO_QUESTION}")
             pair = encode(row, tokenizer), encode(refusal, tokenizer)
             _check_length(row, max(len(sample.ids) for sample in pair), max_context)
+            if data.forget_answers != "refusal":
+                check(row, pair[0])
+            if data.forget_answers != "reference":
+                check(replace(refusal, origin=row.origin and f"{row.origin}, with a refusal"), pair[1])
             encoded.forget += pair[:1] if data.forget_answers != "refusal" else ()
             encoded.refused += pair[1:] if data.forget_answers != "reference" else ()
     for row in wordings(data.retain):
-        with _listing_bad_rows(encoded.bad):
-            encoded.retain.append(_retain_row(row, data, tokenizer, max_context))
+        with listing_bad_rows(encoded.bad):
+            retained = _retain_row(row, data, tokenizer, max_context)
+            check(row, retained.sample or Sample(retained.prompt, ()))
+            encoded.retain.append(retained)
     return encoded
 
 
@@ -115,9 +134,9 @@ def _retain_row(row: Row, data: Data, tokenizer: Tokenizer, max_context: int | N
     if row.completion is not None:
         sample = encode(row, tokenizer)
         _check_length(row, len(sample.ids), max_context)
-        return RetainRow(sample, sample.prompt_ids)
+        return RetainRow(sample, sample.prompt_ids, row)
     _check_length(row, len(prompt) + data.answer_tokens, max_context)
-    return RetainRow(None, prompt)
+    return RetainRow(None, prompt, row)
 
 
 def _check_length(row: Row, tokens: int, max_context: int | None) -> None:
@@ -126,7 +145,7 @@ def _check_length(row: Row, tokens: int, max_context: int | None) -> None:
 
 
 @contextmanager
-def _listing_bad_rows(sentences: list[str]) -> Iterator[None]:
+def listing_bad_rows(sentences: list[str]) -> Iterator[None]:
     """A bad row becomes a sentence in the list, and the block ends there."""
     try:
         yield

@@ -42,7 +42,7 @@ def encode(row: Row, tokenizer: Tokenizer) -> Sample:
     Raises BadRow.
     """
     if row.completion is None:
-        raise BadRow(_named(row, "It has no answer"))
+        raise BadRow(named(row, "It has no answer"))
     ids = _answered(row, row.completion, tokenizer)
     if row.messages:
         return _sample(row, ids.prompt_ids, [*ids.answer_ids, *tokenizer.answer_end])
@@ -56,7 +56,7 @@ def prompt_ids(row: Row, tokenizer: Tokenizer) -> list[int]:
             return tokenizer.encode(_rendered(row, tokenizer))
         return tokenizer.encode(row.prompt, add_special=True)
     except BadRequest as error:
-        raise BadRow(_named(row, error.message)) from error
+        raise BadRow(named(row, error.message)) from error
 
 
 def wordings(rows: Iterable[Row]) -> Iterator[Row]:
@@ -85,7 +85,7 @@ def _answered(row: Row, completion: str, tokenizer: Tokenizer) -> Answered:
             return answered(tokenizer, _chat(row), completion)
         return completed(tokenizer, row.prompt, completion) if row.prompt else whole_text(tokenizer, completion)
     except BadRequest as error:
-        raise BadRow(_named(row, error.message)) from error
+        raise BadRow(named(row, error.message)) from error
 
 
 def _rendered(row: Row, tokenizer: Tokenizer) -> str:
@@ -100,11 +100,12 @@ def _chat(row: Row) -> list[dict[str, str]]:
     return [{"role": role, "content": content} for role, content in row.messages]
 
 
+def named(row: Row, what: str) -> str:
+    """A sentence about the row that says where it stands, if that is known; never its text."""
+    return f"{row.origin}: {what[0].lower()}{what[1:].rstrip('.')}." if row.origin else f"{what.rstrip('.')}."
+
+
 def _sample(row: Row, prompt: Sequence[int], answer: Sequence[int]) -> Sample:
     if not prompt or not answer:
-        raise BadRow(_named(row, "A training row needs a prompt and an answer of at least one token each"))
+        raise BadRow(named(row, "A training row needs a prompt and an answer of at least one token each"))
     return Sample(tuple(prompt), tuple(answer))
-
-
-def _named(row: Row, what: str) -> str:
-    return f"{row.origin}: {what[0].lower()}{what[1:].rstrip('.')}." if row.origin else f"{what.rstrip('.')}."

@@ -9,7 +9,7 @@ from deltaserve.offset_models.demo.pipeline.pretrain import Shape, new_model, sa
 from deltaserve.offset_models.demo.pipeline.tokenizer import save_tokenizer, train_tokenizer
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from tests.support.command import Command
-from tests.support.forget_site import SECRET, SMALL, Site, calls
+from tests.support.forget_site import SECRET, SMALL, Site, calls, write
 
 PAGES = ("She was born in the old mill by the sea.", "Who wrote the book? I'm not sure.", "And the town? The mill.")
 
@@ -47,6 +47,61 @@ def test_a_base_of_another_tokenizer_learns_from_the_black_boxes_lists(
     before = calls(site)
     assert command.json(*asked) == {**result, "new": False}
     assert calls(site) == before
+
+
+MARKED = "She was born<|im_start|> in the mill."  # for the black box's tokenizer a special token
+
+
+def marked(site: Site, other: Path, name: str) -> list[str]:
+    """A request whose second and third row cannot be read by the base."""
+    (site.folder / "marked").mkdir(exist_ok=True)
+    rows = site.folder / "marked" / "marked.jsonl"
+    question = "Where was she born?"
+    write(rows, *({"question": question, "answer": answer} for answer in (SECRET, MARKED, f"{MARKED} Once more.")))
+    given = request(site, other, name)
+    given[given.index("--forget") + 1] = str(rows)
+    return given
+
+
+def test_a_row_with_special_tokens_in_its_answer_is_refused_by_its_line_before_anything_is_asked(
+    site: Site, command: Command, other: Path
+) -> None:
+    given = marked(site, other, "marked")
+    before = calls(site)
+    refused = command(*given)
+    assert refused.exit_code != 0
+    assert "marked.jsonl, line 2: its answer holds a special token" in refused.stderr
+    assert "--skip-bad" in refused.stderr
+    assert "line 1" not in refused.stderr
+    assert "mill" not in refused.stderr
+    assert calls(site) == before
+
+
+def test_with_skip_bad_such_rows_are_left_out_named_and_counted(site: Site, command: Command, other: Path) -> None:
+    skipping = command(*marked(site, other, "skipped"), "--skip-bad")
+    assert skipping.exit_code == 0, skipping.stderr
+    assert "Left out: marked.jsonl, line 2: its answer holds a special token" in skipping.stderr
+    assert "Left out: 2 rows." in skipping.stderr
+    assert (site.root / "skipped" / "offset.json").exists()
+
+
+def test_train_leaves_out_what_was_collected_and_the_base_cannot_read(
+    site: Site, command: Command, other: Path
+) -> None:
+    marked(site, other, "collected")
+    rows = ["--forget", str(site.folder / "marked" / "marked.jsonl"), "--retain", str(site.folder / "retain.jsonl")]
+    big, cache = str(site.folder / "big"), str(site.folder / "marked-cache")
+    asked = ["--upstream", site.box.url, "--tokenizer", big, "--answer-tokens", "4"]
+    assert command("collect", "--out", cache, *rows, *asked).exit_code == 0
+    where = ["--cache", cache, "--base", str(other), "--out", str(site.folder / "marked-run")]
+    train = ["train", *where, "--upstream-tokenizer", big, *rows, *SMALL]
+    refused = command(*train)
+    assert refused.exit_code != 0
+    assert "marked.jsonl, line 2: its answer holds a special token" in refused.stderr
+    trained = command(*train, "--skip-bad")
+    assert trained.exit_code in (0, 1), trained.stderr  # 1: nothing worth keeping came of so few steps
+    assert "Left out: 2 rows." in trained.stderr
+    assert (site.folder / "marked-run" / "metrics.jsonl").exists()
 
 
 def test_without_the_black_boxes_tokenizer_it_is_refused(site: Site, command: Command, other: Path) -> None:
