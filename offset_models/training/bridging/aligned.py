@@ -21,7 +21,7 @@ from deltaserve.errors import BadRequest, NoOffset
 from deltaserve.offset_models.bridge.bridge import Bridge
 from deltaserve.offset_models.bridge.neighbours import Path
 from deltaserve.offset_models.bridge.position import Position
-from deltaserve.offset_models.training.bridging.sums import Steps, Sums, Term, Ways
+from deltaserve.offset_models.training.bridging.sums import Steps, Sums, Term, Ways, slice_of
 from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.offset_models.training.rows.scored import TopK
 
@@ -49,6 +49,16 @@ class OpenWays:
     ways: Ways
     rests: tuple[bytes, ...]  # what each leaves of t
 
+    def part(self, first: int, end: int) -> "OpenWays":
+        """At the places from `first` on up to `end`."""
+        within = slice_of(self.at, first, end)
+        ways = self.ways.part(within.start, within.stop)
+        return OpenWays(self.at[within] - first, self.row[within], ways, self.rests[within])
+
+    def from_row(self, first: int) -> "OpenWays":
+        """Of a text that begins at this row."""
+        return OpenWays(self.at, self.row - first, self.ways.from_row(first), self.rests)
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -57,6 +67,15 @@ class Told:
     at: Tensor  # [told] int32 the place
     ids: Tensor  # [told] int32
     sums: Sums
+
+    def part(self, first: int, end: int) -> "Told":
+        """At the places from `first` on up to `end`."""
+        within = slice_of(self.at, first, end)
+        return Told(self.at[within] - first, self.ids[within], self.sums.part(within.start, within.stop))
+
+    def from_row(self, first: int) -> "Told":
+        """Of a text that begins at this row."""
+        return Told(self.at, self.ids, self.sums.from_row(first))
 
 
 @dataclass(frozen=True, slots=True)

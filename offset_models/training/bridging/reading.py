@@ -8,7 +8,6 @@ from typing import Final
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
-from torch.utils.checkpoint import checkpoint
 
 from deltaserve.errors import BadRequest
 from deltaserve.offset_models.bridge.bridge import Bridge
@@ -18,6 +17,7 @@ from deltaserve.offset_models.bridge.spelled import spelled
 from deltaserve.offset_models.files.digests import digest_of
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.bridging.aligned import Aligned, Aligner
+from deltaserve.offset_models.training.bridging.pieces import Piece, Sizes, in_pieces, pieces
 from deltaserve.offset_models.training.bridging.projected import Projection
 from deltaserve.offset_models.training.bridging.prompts import OtherTokenizer, pair_prompts
 from deltaserve.offset_models.training.rows.dataset import Data
@@ -28,6 +28,7 @@ from deltaserve.offset_models.training.rows.scored import Scored
 _FORM: Final = 1  # another number for other arithmetic: a run does not go on with it
 _KEPT: Final = 1 << 15  # rows whose places are remembered, some 20 KB each
 _BROKEN: Final = 1 << 9  # those that are read broken come in one step only
+_JUDGED: Final = 16  # places at a time, some 8 MB each
 _ANSWERED: Final = "(that is how the black box answers it: give the row an answer of your own)"
 
 
@@ -111,31 +112,28 @@ class BridgedReading:
         """
         projection = self._projection(initial.device)
         parts = zip(self._parts(initial, rows), rows, strict=True)
-        shape = torch.cat([projection.shape(part, self._aligned(row)) for part, row in parts])
+        shape = torch.cat([in_pieces(projection.shape, part, self._pieces(row)) for part, row in parts])
         return torch.where((shape <= UNTOLD) & (tables > UNTOLD), tables, shape)
 
     def tables(self, logits: Tensor, rows: Sequence[Scored]) -> Tensor:
-        """One row at a time; where a gradient is wanted its tables are made anew for it, for they are large."""
+        """One row after the other, each in pieces: what a table is made of is large."""
         projection = self._projection(logits.device)
-        made = []
-        for part, row in zip(self._parts(logits, rows), rows, strict=True):
-            aligned = self._aligned(row)
-            if part.requires_grad:
-                made.append(checkpoint(projection.of, part, aligned, use_reentrant=False))
-            else:
-                made.append(projection.of(part, aligned))
-        return torch.cat(made)
+        parts = zip(self._parts(logits, rows), rows, strict=True)
+        return torch.cat([in_pieces(projection.of, part, self._pieces(row)) for part, row in parts])
 
     @torch.no_grad()
     def divergence(self, unlearned: Tensor, initial: Tensor, rows: Sequence[Scored]) -> Tensor | None:
         """At the pair's own rows, as a served gate is."""
         found = []
         for row, u, o in zip(rows, self._parts(unlearned, rows), self._parts(initial, rows), strict=True):
-            log_u, log_o = (
-                self._log_p(part[self._aligned(row).deepest.to(part.device, torch.long)]) for part in (u, o)
-            )
-            found.append(kl_div(log_o, log_u, reduction="none", log_target=True).sum(1))
+            for at in torch.split(self._aligned(row).deepest.to(u.device, torch.long), _JUDGED):
+                log_u, log_o = (self._log_p(part[at]) for part in (u, o))
+                found.append(kl_div(log_o, log_u, reduction="none", log_target=True).sum(1))
         return torch.cat(found)
+
+    def _pieces(self, row: Scored) -> list[Piece]:
+        pair, box = self.bridge.pair.vocabulary, self.bridge.box.vocabulary
+        return pieces(self._aligned(row), Sizes.of(len(pair.ids), len(box.spellings)))
 
     def _log_p(self, logits: Tensor) -> Tensor:
         return logits[:, : self.bridge.pair.tokenizer.vocab_size].float().log_softmax(1)

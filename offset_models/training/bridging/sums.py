@@ -49,6 +49,14 @@ class Ways:
     def of(cls, ways: Sequence[Steps]) -> "Ways":
         return cls(len(ways), _columns(3, ((way, *step) for way, steps in enumerate(ways) for step in steps)))
 
+    def part(self, first: int, end: int) -> "Ways":
+        """Those from `first` on up to `end`."""
+        return Ways(end - first, part_of(self.steps, first, end))
+
+    def from_row(self, first: int) -> "Ways":
+        """Of a text that begins at this row."""
+        return Ways(self.count, _shifted(self.steps, 1, first))
+
     def masses(self, rows: TextRows) -> Tensor:
         """Probability of the tokens of each way, [count]; 1 of none."""
         way, row, place = self.steps.to(rows.log_p.device, torch.long)
@@ -74,6 +82,16 @@ class Sums:
             _columns(1, ((number,) for number, of_one in enumerate(sums) if not of_one))[0],
         )
 
+    def part(self, first: int, end: int) -> "Sums":
+        """Those from `first` on up to `end`."""
+        within = slice_of(self.terms[0], first, end)
+        ways, empty = self.ways.part(within.start, within.stop), part_of(self.empty[None], first, end)[0]
+        return Sums(end - first, ways, _shifted(self.terms[:, within], 0, first), empty)
+
+    def from_row(self, first: int) -> "Sums":
+        """Of a text that begins at this row."""
+        return Sums(self.count, self.ways.from_row(first), _shifted(self.terms, 1, first), self.empty)
+
     def logs(self, rows: TextRows) -> Tensor:
         """log P(x) of each, [count]; 0 of one without terms, which is that of no bytes."""
         sums, row, first, end = self.terms.to(rows.log_p.device, torch.long)
@@ -85,6 +103,24 @@ class Sums:
         )
         total = rows.log_p.new_zeros(self.count).index_fill(0, self.empty.to(row.device, torch.long), 1.0)
         return total.index_add(0, sums, self.ways.masses(rows) * intervals).clamp(min=TINY).log()
+
+
+def slice_of(numbers: Tensor, first: int, end: int) -> slice:
+    """Where ascending numbers are at least `first` and below `end`."""
+    bounds = torch.tensor([first, end], dtype=numbers.dtype)
+    start, stop = torch.searchsorted(numbers.contiguous(), bounds).tolist()
+    return slice(start, stop)
+
+
+def part_of(columns: Tensor, first: int, end: int) -> Tensor:
+    """Those of the columns whose number, in row 0, is in the range; numbered from 0."""
+    return _shifted(columns[:, slice_of(columns[0], first, end)], 0, first)
+
+
+def _shifted(columns: Tensor, row: int, by: int) -> Tensor:
+    shifted = columns.clone()
+    shifted[row] -= by
+    return shifted
 
 
 def _columns(width: int, numbers: Iterable[tuple[int, ...]]) -> Tensor:
