@@ -58,6 +58,7 @@ def train(
     quiet()
     from deltaserve.offset_models.progress.progress import Progress
     from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+    from deltaserve.offset_models.training.aligning import align, rows_of, use_kept
     from deltaserve.offset_models.training.bridging.reading import bridged_reading, check_tokenizers
     from deltaserve.offset_models.training.collecting.collected import read_collected
     from deltaserve.offset_models.training.learning.fabric import Fabric
@@ -78,10 +79,14 @@ def train(
     every = [trained_on, *([] if judged_by is None else [judged_by])]
     reading = bridged_reading(upstream_tokenizer, base, every, out)
     check = no_check if reading is None else reading.check
+    if reading is not None:
+        use_kept(reading, [cache, held_out_cache or cache])
 
     def read(data: "Data", folder: Path) -> "Collected":
         collected = read_collected(folder, data, tokenizer, skip_bad=skip_bad, check=check)
         options.note_left_out(collected.bad)
+        if reading is not None:
+            align(rows_of(collected), reading, folder)
         return collected
 
     held = None if judged_by is None else read(judged_by, held_out_cache or cache)

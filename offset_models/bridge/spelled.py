@@ -46,6 +46,13 @@ class Spelled:
         """Changes with what ids mean, and with which are ends or no text: models of one tokenizer differ there."""
         return digest_of([self.tokenizer.fingerprint.ids, self.ends, sorted(self.tokenizer.reserved_ids)])
 
+    @cached_property
+    def way(self) -> str:
+        """Changes with how a text is split into tokens, beside what `identity` says."""
+        backend = self.tokenizer.backend
+        steps = (backend.normalizer, backend.pre_tokenizer, backend.post_processor)
+        return digest_of([None if step is None else step.__getstate__().decode() for step in steps])
+
     def encode(self, text: bytes) -> Sequence[int] | None:
         """Ids of bytes inside a text, never at its beginning; None where they are no text by themselves."""
         try:

@@ -19,6 +19,7 @@ from deltaserve.offset_models.files.digests import digest_of
 from deltaserve.offset_models.files.safe_files import write_atomically
 from deltaserve.offset_models.progress.progress import Stages
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.aligning import align, rows_of, use_kept
 from deltaserve.offset_models.training.answers import context_of, serving
 from deltaserve.offset_models.training.bridging.prompts import OtherTokenizer
 from deltaserve.offset_models.training.bridging.reading import BridgedReading, bridged_reading
@@ -48,6 +49,7 @@ from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.listing.methods import MethodName
 
 COLLECTED: Final = "collected"
+SIDES: Final = ("train", "held-out")
 Announce = Callable[[Forecast], None]
 
 
@@ -75,6 +77,10 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+
+    def collected(self, side: str) -> Path:
+        """What the black box says of the rows of one of `SIDES`."""
+        return self.work / f"{COLLECTED}-{side}"
 
     def tokenizer(self) -> Tokenizer:
         """The black box's, whose ids the rows are in."""
@@ -143,10 +149,12 @@ def collected_rows(plan: Plan, progress: Stages, announce: Announce) -> Collecte
     """Asks the black box for what is missing. Raises BadRequest for rows that the base cannot read, UpstreamError."""
     every = [plan.data, *([plan.held] if plan.held else [])]
     reading = bridged_reading(plan.upstream_tokenizer, plan.base, every, plan.work)
+    if reading is not None:
+        use_kept(reading, map(plan.collected, SIDES))
     check = no_check if reading is None else reading.check
     collected = _collected(plan, plan.data, "train", check, progress, announce)
     held = None if plan.held is None else _collected(plan, plan.held, "held-out", check, progress, announce)
-    _refuse_long_rows(plan, [collected, *([held] if held else [])], reading, progress)
+    _refuse_long_rows(plan, {"train": collected, **({"held-out": held} if held else {})}, reading, progress)
     return CollectedRows(collected, held, plan.tokenizer(), reading)
 
 
@@ -181,7 +189,7 @@ def finished(plan: Plan, rows: CollectedRows, run: Run, progress: Stages) -> For
 
 def _collected(plan: Plan, data: Data, side: str, check: Check, progress: Stages, announce: Announce) -> Collected:
     """Asks for what is missing, then reads all of it. What the black box itself answered may be bad too."""
-    tokenizer, out = plan.tokenizer(), plan.work / f"{COLLECTED}-{side}"
+    tokenizer, out = plan.tokenizer(), plan.collected(side)
     job = Job(data, plan.source, tokenizer, out, plan.method, plan.skip_bad, check)
     forecast = asyncio.run(collect(job, progress, announce))
     collected = read_collected(out, data, tokenizer, skip_bad=plan.skip_bad, check=check)
@@ -191,12 +199,14 @@ def _collected(plan: Plan, data: Data, side: str, check: Check, progress: Stages
 
 
 def _refuse_long_rows(
-    plan: Plan, collected: Sequence[Collected], reading: BridgedReading | None, progress: Stages
+    plan: Plan, collected: Mapping[str, Collected], reading: BridgedReading | None, progress: Stages
 ) -> None:
     """Before anything is trained. Raises BadRequest."""
     most = context_of(plan.base)
-    listed = [row for rows in collected for row in (*rows.forget, *rows.refused, *rows.retain)]
-    lengths = [len(sample.ids) for sample, _ in listed] if reading is None else _read(listed, reading, progress)
+    if reading is None:
+        lengths = [len(sample.ids) for each in collected.values() for sample, _ in rows_of(each)]
+    else:
+        lengths = _read(plan, collected, reading, progress)
     if long := sum(length > most for length in lengths):
         raise BadRequest(
             f"{long} of the rows are longer than the {most} tokens that the base {plan.base.name} can read: "
@@ -204,14 +214,15 @@ def _refuse_long_rows(
         )
 
 
-def _read(rows: Sequence[Scored], reading: BridgedReading, progress: Stages) -> list[int]:
-    """How many tokens of the pair each row is; what is found is remembered, for training reads all of them."""
-    lengths = []
-    with progress.stage("read in the pair's tokens", len(rows)) as advance:
-        for row in rows:
-            lengths.append(len(reading.ids(row)))
-            advance()
-    return lengths
+def _read(plan: Plan, collected: Mapping[str, Collected], reading: BridgedReading, progress: Stages) -> list[int]:
+    """How many tokens of the pair each row is; what is found is kept, for training reads all of them."""
+    rows = {side: rows_of(each) for side, each in collected.items()}
+    with progress.stage("read in the pair's tokens", sum(map(len, rows.values()))) as advance:
+        return [
+            length
+            for side, of_side in rows.items()
+            for length in align(of_side, reading, plan.collected(side), advance)
+        ]
 
 
 def _chosen(plan: Plan, trained: Trained, run: Run, rows: CollectedRows, progress: Stages) -> Trained:

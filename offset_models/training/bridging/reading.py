@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div
@@ -17,19 +18,32 @@ from deltaserve.offset_models.bridge.spelled import spelled
 from deltaserve.offset_models.files.digests import digest_of
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 from deltaserve.offset_models.training.bridging.aligned import Aligned, Aligner
+from deltaserve.offset_models.training.bridging.flat import Numbers, aligned_from, numbers_of
 from deltaserve.offset_models.training.bridging.pieces import Piece, Sizes, in_pieces, pieces
 from deltaserve.offset_models.training.bridging.projected import Projection
 from deltaserve.offset_models.training.bridging.prompts import OtherTokenizer, pair_prompts
 from deltaserve.offset_models.training.rows.dataset import Data
-from deltaserve.offset_models.training.rows.row import BadRow, Row
+from deltaserve.offset_models.training.rows.row import BadRow, Row, digest_of_ids
 from deltaserve.offset_models.training.rows.samples import Sample, named, prompt_ids
-from deltaserve.offset_models.training.rows.scored import Scored
+from deltaserve.offset_models.training.rows.scored import Scored, TopK
 
+_KEPT_FORM: Final = 1  # another number for another form of what is kept, or other places
 _FORM: Final = 1  # another number for other arithmetic: a run does not go on with it
 _KEPT: Final = 1 << 15  # rows whose places are remembered, some 20 KB each
 _BROKEN: Final = 1 << 9  # those that are read broken come in one step only
 _JUDGED: Final = 16  # places at a time, some 8 MB each
+_MARK: Final = 8  # numbers of a digest
 _ANSWERED: Final = "(that is how the black box answers it: give the row an answer of your own)"
+
+
+class Kept(Protocol):
+    """Arrays of numbers by 32 bytes, on disk."""
+
+    def get(self, key: bytes) -> Numbers | None:
+        """None where there is none."""
+
+    def put(self, key: bytes, numbers: Numbers) -> None:
+        """In place of what was there."""
 
 
 def bridged_reading(folder: Path | None, base: Path, data: Iterable[Data], tables: Path) -> "BridgedReading | None":
@@ -64,6 +78,7 @@ class BridgedReading:
 
     bridge: Bridge
     box: OtherTokenizer
+    kept: Sequence[Kept] = ()  # what was aligned before; to be looked into
     _known: dict[bytes, Aligned] = field(default_factory=dict)
     _broken: dict[bytes, Aligned] = field(default_factory=dict)
     _checked: set[bytes] = field(default_factory=set)
@@ -77,9 +92,23 @@ class BridgedReading:
         """Changes with what is read, and how."""
         return digest_of([_FORM, self.bridge.pair.identity, sorted(map(list, self.box.prompts.values()))])
 
+    @property
+    def tokenizers(self) -> str:
+        """Changes with what aligning reads, but for the row: both tokenizers, and how it is kept."""
+        bridge = self.bridge
+        return digest_of(
+            [_KEPT_FORM, bridge.box.identity, bridge.box.tokenizer.bos_id, bridge.pair.identity, bridge.pair.way]
+        )
+
+    def keep(self, row: Scored, kept: Kept) -> None:
+        """Puts the aligned row there, unless it is there."""
+        key = self._key(row[0])
+        if not _is_of(kept.get(key), row[1]):
+            kept.put(key, np.concatenate([_mark(row[1]), numbers_of(self._aligned(row))]))
+
     def check(self, row: Row, sample: Sample) -> None:
         """Raises BadRow, which names the row, for what the base cannot be trained on: `rows.dataset.Check`."""
-        if sample.digest in self._checked:
+        if sample.digest in self._checked or self._was_aligned(sample):
             return
         self._check_prompt(row, sample.prompt_ids)
         try:
@@ -147,11 +176,36 @@ class BridgedReading:
         if sample.digest not in kept:
             if len(kept) >= most:
                 kept.clear()
-            kept[sample.digest] = self._aligner.align(sample, top)
+            kept[sample.digest] = self._from_kept(row) or self._aligner.align(sample, top)
         return kept[sample.digest]
+
+    def _from_kept(self, row: Scored) -> Aligned | None:
+        key = self._key(row[0])
+        for kept in self.kept:
+            numbers = kept.get(key)
+            if numbers is not None and _is_of(numbers, row[1]):
+                return aligned_from(numbers[_MARK:])
+        return None
+
+    def _was_aligned(self, sample: Sample) -> bool:
+        """Along whatever lists."""
+        return any(kept.get(self._key(sample)) is not None for kept in self.kept)
+
+    def _key(self, sample: Sample) -> bytes:
+        """32 bytes: the row as both tokenizers have it."""
+        return digest_of_ids([sample.digest.hex(), self.box.prompts.get(sample.prompt_ids)])
 
     def _projection(self, device: torch.device) -> Projection:
         """Remembered: it moves the tables of both vocabularies."""
         if device not in self._projections:
             self._projections[device] = Projection(self.bridge, device)
         return self._projections[device]
+
+
+def _mark(top: TopK | None) -> Numbers:
+    """Of the lists that a row was aligned along, [_MARK]."""
+    return np.frombuffer(digest_of_ids(None if top is None else top.ids.tolist()), np.int32)
+
+
+def _is_of(numbers: Numbers | None, top: TopK | None) -> bool:
+    return numbers is not None and np.array_equal(numbers[:_MARK], _mark(top))

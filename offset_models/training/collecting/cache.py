@@ -24,7 +24,7 @@ SHARD: Final = 32  # rows written at a time: what a kill may lose
 LONGEST_UNSAVED_S: Final = 5.0  # a slow black box gives fewer rows; a kill loses no more than this time's either
 PARTIAL: Final = ".partial"
 _SHARD: Final = re.compile(r"\d+\.(safetensors|partial)")
-_CACHE: Final = re.compile(r"-(k|answers)\d+$")
+_CACHE: Final = re.compile(r"-(k|answers)\d+$|^aligned-[0-9a-f]{32}$")
 T = TypeVar("T")
 
 
@@ -127,6 +127,33 @@ class AnswerCache(ShardedCache[tuple[int, ...]]):
     def _unpack(self, columns: Mapping[str, NDArray[Any]]) -> list[tuple[int, ...]]:
         parts = np.split(columns["ids"], np.cumsum(columns["lengths"])[:-1])
         return [tuple(part.tolist()) for part in parts]
+
+
+class AlignedCache(ShardedCache[NDArray[np.int32]]):
+    """Rows as a pair of another tokenizer reads them, as arrays of numbers, by key; of two tokenizers."""
+
+    def __init__(self, folder: Path, tokenizers: str) -> None:
+        """`tokenizers`: digest (hex) of both."""
+        super().__init__(folder / f"aligned-{tokenizers[:32]}")
+
+    def get(self, key: bytes) -> NDArray[np.int32] | None:
+        return self._get(key)
+
+    def put(self, key: bytes, numbers: NDArray[np.int32]) -> None:
+        self._put(key, numbers)
+
+    def _read(self, path: Path) -> dict[bytes, NDArray[np.int32]]:
+        """A damaged shard is as good as none: its rows are aligned anew, and kept in another one."""
+        try:
+            return super()._read(path)
+        except CorruptState:
+            return {}
+
+    def _pack(self, rows: Sequence[NDArray[np.int32]]) -> dict[str, NDArray[Any]]:
+        return {"lengths": np.array([len(row) for row in rows], np.int32), "numbers": np.concatenate(rows)}
+
+    def _unpack(self, columns: Mapping[str, NDArray[Any]]) -> list[NDArray[np.int32]]:
+        return np.split(columns["numbers"], np.cumsum(columns["lengths"])[:-1])
 
 
 def is_cache(folder: Path) -> bool:

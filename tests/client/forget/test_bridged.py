@@ -8,6 +8,9 @@ from deltaserve.offset_models.checkpoints.checkpoint import open_checkpoint
 from deltaserve.offset_models.demo.pipeline.pretrain import Shape, new_model, save_model
 from deltaserve.offset_models.demo.pipeline.tokenizer import save_tokenizer, train_tokenizer
 from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
+from deltaserve.offset_models.training.bridging.aligned import Aligned, Aligner
+from deltaserve.offset_models.training.rows.samples import Sample
+from deltaserve.offset_models.training.rows.scored import TopK
 from tests.support.command import Command
 from tests.support.forget_site import SECRET, SMALL, Site, calls, write
 
@@ -102,6 +105,47 @@ def test_train_leaves_out_what_was_collected_and_the_base_cannot_read(
     assert trained.exit_code in (0, 1), trained.stderr  # 1: nothing worth keeping came of so few steps
     assert "Left out: 2 rows." in trained.stderr
     assert (site.folder / "marked-run" / "metrics.jsonl").exists()
+
+
+@pytest.fixture
+def aligned(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
+    """The rows that are aligned anew, those that are read broken aside."""
+    samples: list[Sample] = []
+    align = Aligner.align
+
+    def counted(self: Aligner, sample: Sample, top: TopK | None) -> Aligned:
+        if not sample.read_ids:
+            samples.append(sample)
+        return align(self, sample, top)
+
+    monkeypatch.setattr(Aligner, "align", counted)
+    return samples
+
+
+def test_what_was_aligned_is_kept_beside_the_lists_for_further_runs_until_it_is_purged(
+    site: Site, command: Command, other: Path, aligned: list[Sample]
+) -> None:
+    work = site.root / ".work" / "kept"
+    assert command(*request(site, other, "kept")).exit_code == 0
+    assert aligned
+    aligned.clear()
+    further = command(*request(site, other, "further", "--steps", "6", "--work", str(work)))
+    assert further.exit_code == 0, further.stderr
+    assert not aligned
+    collected = work / "collected-train"
+    assert list(collected.glob("aligned-*/*.safetensors"))
+    assert command("collect", "--out", str(collected), "--purge", "--yes").exit_code == 0
+    assert not list(collected.glob("aligned-*"))
+
+
+def test_other_lists_along_the_same_rows_are_aligned_anew(
+    site: Site, command: Command, other: Path, aligned: list[Sample]
+) -> None:
+    work = ["--work", str(site.root / ".work" / "lists")]
+    assert command(*request(site, other, "twenty", *work)).exit_code == 0
+    rows = len(aligned)
+    assert command(*request(site, other, "ten", "--k", "10", *work)).exit_code == 0
+    assert len(aligned) == 2 * rows > 0
 
 
 def test_without_the_black_boxes_tokenizer_it_is_refused(site: Site, command: Command, other: Path) -> None:

@@ -7,7 +7,14 @@ import pytest
 from safetensors.numpy import load_file
 
 from deltaserve.errors import CorruptState
-from deltaserve.offset_models.training.collecting.cache import SHARD, AnswerCache, TopKCache
+from deltaserve.offset_models.training.collecting.cache import (
+    SHARD,
+    AlignedCache,
+    AnswerCache,
+    TopKCache,
+    is_cache,
+    is_shard,
+)
 from deltaserve.offset_models.training.rows.samples import Sample
 from deltaserve.offset_models.training.rows.scored import TopK
 
@@ -65,3 +72,31 @@ def test_a_torn_shard_is_named_and_not_taken_for_an_empty_one(tmp_path: Path) ->
     shard.write_bytes(shard.read_bytes()[:-4])
     with pytest.raises(CorruptState, match=shard.name):
         TopKCache(tmp_path, "box", 3)
+
+
+def test_aligned_rows_are_kept_where_a_purge_finds_them(tmp_path: Path) -> None:
+    cache = AlignedCache(tmp_path, "0123456789abcdef" * 4)
+    rows = {bytes([i]) * 32: np.arange(i, dtype=np.int32) for i in range(1, 4)}
+    for key, numbers in rows.items():
+        cache.put(key, numbers)
+    cache.flush()
+    again = AlignedCache(tmp_path, "0123456789abcdef" * 4)
+    kept = [again.get(key) for key in rows]
+    assert [None if row is None else row.tolist() for row in kept] == [row.tolist() for row in rows.values()]
+    assert AlignedCache(tmp_path, "f" * 64).get(next(iter(rows))) is None  # of other tokenizers
+    (folder,) = tmp_path.iterdir()
+    assert is_cache(folder)
+    assert all(map(is_shard, folder.iterdir()))
+
+
+def test_a_damaged_shard_of_aligned_rows_is_as_good_as_none(tmp_path: Path) -> None:
+    cache = AlignedCache(tmp_path, "0" * 64)
+    cache.put(b"a" * 32, np.arange(3, dtype=np.int32))
+    cache.flush()
+    (shard,) = next(tmp_path.iterdir()).iterdir()
+    shard.write_bytes(shard.read_bytes()[:-4])
+    again = AlignedCache(tmp_path, "0" * 64)
+    assert again.get(b"a" * 32) is None
+    again.put(b"a" * 32, np.arange(4, dtype=np.int32))
+    again.flush()
+    assert AlignedCache(tmp_path, "0" * 64).get(b"a" * 32) is not None
