@@ -3,6 +3,7 @@
 The checkpoint is served on loopback as it will be served, and is attacked through the public API. No text is kept.
 """
 
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from deltaserve.client.evaluation.data.reading import BadData
 from deltaserve.client.evaluation.leakage_results import LeakageReport
 from deltaserve.client.evaluation.report.card import add_to, figures
 from deltaserve.client.evaluation.report.page import heading, markdown
+from deltaserve.offset_models.bridge.tables import table_files
 from deltaserve.offset_models.checkpoints.checkpoint import read_manifest
 from deltaserve.offset_models.demo.process import HOST, READY_WITHIN_S, free_port
 from deltaserve.offset_models.files.digests import digest_of
@@ -70,15 +72,15 @@ async def attacked(
 ) -> dict[str, JsonValue]:
     """The figures, which are in the checkpoint's card then; what an earlier call tried is not tried again.
 
-    `work` keeps the result, and a run that was cut off. Raises BadData for a suite with nothing to attack, Stop when
-    the server does not start, ClientError.
+    `work` keeps the result, and a run that was cut off; the server gets its tables between tokenizers. Raises BadData
+    for a suite with nothing to attack, Stop when the server does not start, ClientError.
     """
     if not suite.forget:
         raise BadData("No question says what would give it away: there is nothing to attack the offset with.")
     out = work / f"attack-{_digest(serving.checkpoint, suite, settings)}.json"
     report = LeakageReport.model_validate_json(out.read_bytes()) if out.exists() else None
     if report is None:
-        async with _served(serving) as url:
+        async with _served(serving, work) as url:
             report = await measure(suite, {"after": Address(url)}, settings, out, progress)
     add_to(serving.checkpoint, markdown(None, report, heading(None, report)), None, report)
     return figures(None, report)
@@ -96,12 +98,14 @@ def _digest(checkpoint: Path, suite: Suite, settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def _served(serving: Serving) -> AsyncIterator[str]:
+async def _served(serving: Serving, work: Path) -> AsyncIterator[str]:
     """The address of a server in front of the black box, ended with its process. Raises Stop."""
     port = free_port()
     key = serving.upstream.key
     environment = {f"{PREFIX}UPSTREAM_KEY": key} if key else {}
     with tempfile.TemporaryDirectory() as state:
+        for tables in table_files(work):  # megabytes, and seconds to build
+            shutil.copy(tables, state)
         arguments = ("-m", "deltaserve", "serve", *serving.options(port, state))
         async with running("server", *arguments, environment=environment) as child:
             await until_ready(child, f"http://{HOST}:{port}", READY_WITHIN_S)

@@ -17,6 +17,7 @@ from deltaserve.offset_models.files.safe_files import read_bounded, write_atomic
 
 _FORM: Final = 1  # of the file; another number, another file
 _LARGEST: Final = 64 * 2**20
+_NAMED: Final = "bridge-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,18 @@ def interval_tables(box: Spelled, pair: Spelled, folder: Path | None = None) -> 
     """The tables of two tokenizers, from `folder` where they have been built before; a damaged file is built anew."""
     if folder is None:
         return built(box.vocabulary, pair.vocabulary)
-    path = folder / f"bridge-{digest_of([_FORM, box.identity, pair.identity])[:32]}.safetensors"
+    path = folder / f"{_NAMED}{digest_of([_FORM, box.identity, pair.identity])[:32]}.safetensors"
     if (known := _read(path, len(box.vocabulary.spellings))) is not None:
         return known
     tables = built(box.vocabulary, pair.vocabulary)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, save(asdict(tables)))
     return tables
+
+
+def table_files(folder: Path) -> list[Path]:
+    """Those that a folder keeps, for whichever tokenizers."""
+    return sorted(folder.glob(f"{_NAMED}*.safetensors"))
 
 
 def built(box: ByteVocabulary, pair: ByteVocabulary) -> IntervalTables:

@@ -86,8 +86,10 @@ async def serving(
         device=device,
         dtype=default_dtype(device),
     )
-    tokenizer = None if box is None else box.folder
-    async with open_versions(settings, root, base=base, served=source.model, tokenizer=tokenizer) as registry:
+    tokenizer, tables = (None, None) if box is None else (box.folder, box.tables)
+    async with open_versions(
+        settings, root, base=base, served=source.model, tokenizer=tokenizer, tables=tables
+    ) as registry:
         version = await _loaded(registry, names)
         upstream = await connect(
             source.url,

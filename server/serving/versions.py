@@ -31,18 +31,20 @@ async def open_versions(
     writes: "Writes | None" = None,
     target: Mapping[str, Any] | None = None,
     tokenizer: Path | None = None,
+    tables: Path | None = None,
 ) -> AsyncIterator["Registry"]:
     """A running engine and its registry, which still has to be started. Imports torch. The rest is as `Registry` says.
 
     `base`: the folder of the base model, for checkpoints that do not bring their own. `tokenizer`: the folder of the
-    black box's tokenizer, where the offsets may have another one. Raises BadCheckpoint for one that cannot be read.
+    black box's tokenizer, where the offsets may have another one; `tables`: what is built for it once is kept there,
+    by default in `folder`. Raises BadCheckpoint for one that cannot be read.
     """
     from deltaserve.offset_models.engine.engine import Engine
     from deltaserve.offset_models.engine.pair_engine import PairEngine
     from deltaserve.offset_models.registry.registry import Registry
     from deltaserve.offset_models.registry.weights import WeightsPool
 
-    bridges = None if tokenizer is None else await asyncio.to_thread(_bridges, tokenizer, folder)
+    bridges = None if tokenizer is None else await asyncio.to_thread(_bridges, tokenizer, tables or folder)
     if bridges is not None:
         target = {**(target or {}), "tokenizer": bridges.box.fingerprint.ids}
     engine = Engine(engine_settings)
@@ -66,7 +68,7 @@ async def open_versions(
 
 
 def _bridges(tokenizer: Path, folder: Path | None) -> "Bridges":
-    """From the black box's tokenizer to whatever the offsets have; tables are kept where the state is."""
+    """From the black box's tokenizer to whatever the offsets have; tables are kept in the folder."""
     from deltaserve.offset_models.bridge.bridges import Bridges
     from deltaserve.offset_models.tokenizer.tokenizer import Tokenizer
 

@@ -18,6 +18,7 @@ class OtherTokenizer:
 
     folder: Path
     prompts: PairPrompts  # those of chats in the pair's own tokens
+    tables: Path  # folder of what is built once for both tokenizers
 
 
 def pair_prompts(data: Iterable[Data], box: Tokenizer, pair: Tokenizer) -> PairPrompts:

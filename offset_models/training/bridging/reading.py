@@ -57,7 +57,7 @@ def bridged_reading(folder: Path | None, base: Path, data: Iterable[Data], table
     bridge = Bridges(box, tables).to(pair)
     if bridge is None:
         return None
-    return BridgedReading(bridge, OtherTokenizer(folder, pair_prompts(data, box, pair)))
+    return BridgedReading(bridge, OtherTokenizer(folder, pair_prompts(data, box, pair), tables))
 
 
 def check_tokenizers(folder: Path | None, base: Path) -> None:

@@ -1,9 +1,15 @@
 """`deltaserve forget` for a base whose tokenizer is not the black box's."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from deltaserve.client.address import Address
+from deltaserve.client.evaluation import short_attack
+from deltaserve.offset_models.bridge import tables
+from deltaserve.offset_models.bridge.vocabulary import ByteVocabulary
 from deltaserve.offset_models.checkpoints.checkpoint import open_checkpoint
 from deltaserve.offset_models.demo.pipeline.pretrain import Shape, new_model, save_model
 from deltaserve.offset_models.demo.pipeline.tokenizer import save_tokenizer, train_tokenizer
@@ -146,6 +152,46 @@ def test_other_lists_along_the_same_rows_are_aligned_anew(
     rows = len(aligned)
     assert command(*request(site, other, "ten", "--k", "10", *work)).exit_code == 0
     assert len(aligned) == 2 * rows > 0
+
+
+def test_the_tables_between_both_tokenizers_are_built_once_for_training_and_what_judges_it(
+    site: Site, command: Command, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds: list[int] = []
+    build = tables.built
+
+    def counted(box: ByteVocabulary, pair: ByteVocabulary) -> tables.IntervalTables:
+        builds.append(len(pair.ids))
+        return build(box, pair)
+
+    monkeypatch.setattr(tables, "built", counted)
+    assert command(*request(site, other, "tabled")).exit_code == 0
+    assert len(builds) == 1
+    (file,) = tables.table_files(site.root / ".work" / "tabled")
+    assert file.stat().st_size
+
+
+@pytest.mark.anyio
+async def test_a_server_that_is_attacked_begins_with_the_tables_of_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "bridge-0123.safetensors"
+    table.write_bytes(b"a table")
+    begun: list[bytes] = []
+
+    @asynccontextmanager
+    async def running(_what: str, *arguments: str, **_: object) -> AsyncIterator[None]:
+        (state,) = (text.partition("=")[2] for text in arguments if text.startswith("--state-folder="))
+        begun.append((Path(state) / table.name).read_bytes())
+        yield
+
+    async def ready(*_: object) -> None: ...
+
+    monkeypatch.setattr(short_attack, "running", running)
+    monkeypatch.setattr(short_attack, "until_ready", ready)
+    serving = short_attack.Serving(tmp_path / "root" / "one", tmp_path / "base", Address("http://127.0.0.1:1"))
+    async with short_attack._served(serving, tmp_path):
+        assert begun == [b"a table"]
 
 
 def test_without_the_black_boxes_tokenizer_it_is_refused(site: Site, command: Command, other: Path) -> None:
