@@ -144,16 +144,6 @@ def test_what_was_aligned_is_kept_beside_the_lists_for_further_runs_until_it_is_
     assert not list(collected.glob("aligned-*"))
 
 
-def test_other_lists_along_the_same_rows_are_aligned_anew(
-    site: Site, command: Command, other: Path, aligned: list[Sample]
-) -> None:
-    work = ["--work", str(site.root / ".work" / "lists")]
-    assert command(*request(site, other, "twenty", *work)).exit_code == 0
-    rows = len(aligned)
-    assert command(*request(site, other, "ten", "--k", "10", *work)).exit_code == 0
-    assert len(aligned) == 2 * rows > 0
-
-
 def test_the_tables_between_both_tokenizers_are_built_once_for_training_and_what_judges_it(
     site: Site, command: Command, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
