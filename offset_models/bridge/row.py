@@ -163,6 +163,12 @@ class BridgedRow(NumpyRow):
         if self.inexact.any():
             self.max_offset = math.inf
 
+    def without(self, ids: Ids) -> "BridgedRow":
+        """The row in which these ids have no weight."""
+        offset = self.log_offset.copy()
+        offset[ids] = -math.inf
+        return BridgedRow(self.log_base, offset, self.inexact, self.untold)
+
     def tail(self, explicit: Ids, log_scale: float, log_cap: float) -> BridgedTail:
         return BridgedTail(self, explicit, log_scale, log_cap)
 

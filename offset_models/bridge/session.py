@@ -24,6 +24,7 @@ from deltaserve.server.decoding.protocols import Floats, Ids, OffsetRow, Proposa
 from deltaserve.server.decoding.scoring import ScoredToken, score_tokens
 
 _WITHIN: Final = "The offset's tokenizer is not the black box's: the prompt of such a chat cannot be scored."
+_LEFT_OUT: Final = 0.02  # of the black box's probability, that listed tokens without an offset may have together
 _NONE: Final = "The pair of another tokenizer has no offset for the token that would come next: the answer ends here."
 _KEPT: Final = 8  # places of the last positions, with their rows: a block of drafts is looked at twice
 
@@ -205,7 +206,8 @@ class BridgedSession(RowSession):
 class BridgedCorrector(RowCorrector):
     """Listed tokens are corrected exactly; a drawn one beside them is not: the target must not depend on the draw.
 
-    A token without an offset has its share of the target, and is never emitted: a draw of it ends the answer.
+    A token without an offset is never emitted. Where the black box gives such tokens next to nothing, they have no part
+    in the target; else they have their share, and a draw of one ends the answer: another one would be made up.
     """
 
     def __init__(self, session: BridgedSession, answer: AnswerSpec) -> None:
@@ -227,7 +229,11 @@ class BridgedCorrector(RowCorrector):
 
     async def _row_at(self, proposal: Proposal, drafted: OffsetRow | None) -> OffsetRow:  # noqa: ARG002
         listed, stakes = proposal.top_ids.tolist(), self._stakes(proposal)
-        self._row = await self._bridged.row_of(self.ids, listed, self.params.eos_ids, stakes)
+        row = await self._bridged.row_of(self.ids, listed, self.params.eos_ids, stakes)
+        untold = row.untold[proposal.top_ids] & (not self.history.held)
+        if untold.any() and float(np.exp(proposal.top_logprobs[untold]).sum()) <= _LEFT_OUT:
+            row = row.without(proposal.top_ids[untold])
+        self._row = row
         self._breaks = self._bridged.count(self.ids, self._breaks)
         return self._row
 

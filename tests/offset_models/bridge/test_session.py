@@ -246,6 +246,24 @@ async def test_a_token_without_an_offset_is_never_emitted_nor_shown(opened, brid
             await corrector.decide([proposal], 1.0)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_tokens_without_an_offset_have_no_part_where_the_black_box_hardly_gives_them_any(
+    opened, bridge, temperature
+):
+    session, ids = await opened(), box_ids(bridge, PROMPT)
+    word, other, mark = box_ids(bridge, "a")[0], box_ids(bridge, "b")[0], 1
+    listed = np.array([word, other, mark])
+    for share, ends in ((0.019, False), (0.03, True)):
+        proposal = Proposal(mark, listed, np.log([0.7, 0.28 - share, share]))
+        spec = AnswerSpec(ids, SamplingParams(max_tokens=9, temperature=temperature, logit_bias={mark: 30.0}))
+        if ends:
+            with pytest.raises(NoOffset):
+                await session.corrector(spec).decide([proposal], 1.0)
+        else:
+            (decision,) = await session.corrector(spec).decide([proposal], 1.0)
+            assert decision.token_id != mark
+
+
 async def test_a_mark_that_the_black_box_was_seen_to_end_with_has_the_offset_of_an_end(opened, bridge):
     session, ids, (end, *_) = await opened(), box_ids(bridge, PROMPT), bridge.box.ends
     row = await session.row_of(ids, [1], [1, end])
