@@ -195,11 +195,11 @@ def test_without_the_black_boxes_tokenizer_it_is_refused(site: Site, command: Co
 def test_train_reads_what_was_collected_with_the_black_boxes_tokenizer(
     site: Site, command: Command, other: Path
 ) -> None:
-    cache, big = str(site.folder / "cache"), str(site.folder / "big")
+    cache, big = str(site.folder / "bridged-cache"), str(site.folder / "big")
     rows = site.rows(held=False)
     asked = ["--upstream", site.box.url, "--tokenizer", big, "--answer-tokens", "4"]
     assert command("collect", "--out", cache, *rows, *asked).exit_code == 0
-    where = ["--cache", cache, "--base", str(other), "--out", str(site.folder / "run")]
+    where = ["--cache", cache, "--base", str(other), "--out", str(site.folder / "bridged-run")]
     trained = command.json("train", *where, "--upstream-tokenizer", big, *rows, *SMALL, "--steps", "16")
     assert (trained["steps"], trained["stopped"]) == (16, None)
     weights = [file.read_bytes() for file in Path(trained["weights"]).rglob("*") if file.is_file()]
