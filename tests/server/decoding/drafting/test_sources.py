@@ -231,7 +231,7 @@ async def test_how_long_the_tokens_of_a_block_took_to_decide_is_measured():
         run = draft.arrived()
         for proposal, decision in zip(run, await stream.corrector.decide(run, draft.temperature), strict=False):
             stream.advance(stream.step(proposal, decision))
-    assert 0.06 / 4 <= drafts.pace.decided_s.value < 0.5
+    assert drafts.pace.decided_s.known and drafts.pace.decided_s.value >= 0.06 / 4  # a token of at most four
 
 
 def test_a_black_box_that_became_busy_does_not_make_blocks_look_cheap():
