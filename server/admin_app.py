@@ -14,10 +14,10 @@ from deltaserve.server.api import errors
 from deltaserve.server.api.access.admin_door import AdminDoor
 from deltaserve.server.api.access.middleware import BodyLimit, RequestContext
 from deltaserve.server.api.routes import admin
+from deltaserve.server.observability.fastapi_telemetry import OFF
+from deltaserve.server.observability.metrics import Metrics
 from deltaserve.server.settings import Settings
 from deltaserve.server.sockets.listening import Listener
-from deltaserve.server.telemetry import Metrics
-from deltaserve.server.tracing.fastapi_telemetry import OFF
 
 
 def admin_layer(settings: Settings) -> list[Middleware]:

@@ -7,9 +7,10 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Final, Self, TypeVar
 
@@ -31,15 +32,18 @@ from deltaserve.server.api.doors.messages import route as messages
 from deltaserve.server.api.doors.responses import route as responses
 from deltaserve.server.api.replies.exchange import Spellings
 from deltaserve.server.api.routes import admin, chat, completions, health, models, playground, uncorrected
+from deltaserve.server.observability.fastapi_telemetry import OFF
+from deltaserve.server.observability.logs import log_config, logger, send_structlog_to_logging
+from deltaserve.server.observability.metrics import Metrics
+from deltaserve.server.observability.pushing import pusher_for
+from deltaserve.server.observability.spans import Tracer, tracer_for
+from deltaserve.server.observability.telling import Telling
 from deltaserve.server.serving.admission.places import Places
 from deltaserve.server.serving.ports import Backends, Registry
 from deltaserve.server.serving.service import Serving
 from deltaserve.server.settings import Settings, load_settings
 from deltaserve.server.sockets.listening import Listener
 from deltaserve.server.starting import PlainStart
-from deltaserve.server.telemetry import Metrics, log_config, logger, send_structlog_to_logging
-from deltaserve.server.tracing.fastapi_telemetry import OFF
-from deltaserve.server.tracing.spans import Tracer, tracer_for
 from deltaserve.server.wiring import SWITCH_INTERVAL_S, connect_upstream, open_here
 
 FAILED: Final = 1  # a defect at the start, whose traceback is in the log; uvicorn's own 3 would mean something else
@@ -53,11 +57,12 @@ Connect = Callable[[Settings, Registry], Awaitable[Backends]]
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """How the backends are opened: the registry first, since the black box is probed with its tokenizer."""
+    """How the backends are opened, the registry first, since the black box is probed with its tokenizer; and when."""
 
     registry: Open = open_here
     upstream: Connect = connect_upstream
     places: Places | None = None  # None: those of this process alone
+    began_ns: int = field(default_factory=time.time_ns)  # when the whole server was started, Unix time
 
 
 def create_app(
@@ -70,11 +75,12 @@ def create_app(
     """The ASGI app. `backends` is given where they exist already; else they are opened when the app starts.
 
     `tracer` defaults to what the settings ask for. Raises NotConfigured where the file of keys cannot be used, or
-    traces are asked for without the packages that make them.
+    traces or metrics are to be sent without the packages that do it.
     """
     settings = settings or load_settings()
     ring, tracer = key_ring(settings), tracer or tracer_for(settings.otlp_traces_endpoint)
     metrics, log, build = Metrics(), logger(), build or Build()
+    pusher = pusher_for(settings.otlp_metrics_endpoint, build.began_ns)
     serving = Serving(settings, metrics, build.places)
     app = FastAPI(
         title="deltaserve",
@@ -83,7 +89,7 @@ def create_app(
         openapi_url=None,  # `health.document`
         strict_content_type=False,
         telemetry=OFF,
-        lifespan=_lifespan(serving, backends, build, ring, tracer, log),
+        lifespan=_lifespan(serving, backends, build, ring, Telling(tracer, pusher), log),
         middleware=_layers(settings, serving, ring, tracer, log),
     )
     app.state.settings, app.state.serving, app.state.log = settings, serving, log
@@ -231,7 +237,7 @@ def _lifespan(
     backends: Backends | None,
     build: Build,
     ring: KeyRing | None,
-    tracer: Tracer | None,
+    telling: Telling,
     log: Any,
 ) -> Any:
     @asynccontextmanager
@@ -241,28 +247,21 @@ def _lifespan(
                 log.warning("no api_keys: listening on loopback only", host=serving.settings.host)
             else:
                 stack.enter_context(KeysFile(serving.settings, ring, serving.metrics, log).heard())
-            if tracer is not None:
-                stack.callback(_sent, tracer)
+            telling.open(stack)
             joiner = None
             if backends is None:
                 joiner = await _unless_told(_open(serving, build, stack, log), serving)
             else:
                 serving.attach(backends)
-            watcher = asyncio.create_task(_watch(serving, joiner))
+            tasks = [asyncio.create_task(_watch(serving, joiner)), *telling.begin(serving.counted)]
             try:
                 yield
             finally:
                 serving.draining = True
-                await _cancelled(watcher)
+                for task in tasks:
+                    await _cancelled(task)
 
     return lifespan
-
-
-def _sent(tracer: Tracer) -> None:
-    """The last spans, unless their collector is away."""
-    sending = threading.Thread(target=tracer.close, daemon=True)
-    sending.start()
-    sending.join(_AT_ONCE_S)
 
 
 async def _unless_told(work: Coroutine[Any, Any, T], serving: Serving) -> T | None:

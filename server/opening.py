@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deltaserve.server.garbage import keep_what_is_there
+from deltaserve.server.observability.logs import logger
 from deltaserve.server.preflight import place
 from deltaserve.server.serving.versions import default_dtype, json_object, longest_context, open_versions
 from deltaserve.server.settings import Settings
-from deltaserve.server.telemetry import logger
 
 if TYPE_CHECKING:
     from deltaserve.offset_models.engine.settings import EngineSettings

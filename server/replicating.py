@@ -15,10 +15,10 @@ from deltaserve.server.fleet.offsets import READY_WITHIN_S, FleetOffsets
 from deltaserve.server.fleet.presence import PATIENCE
 from deltaserve.server.fleet.replica import Replica, Terms
 from deltaserve.server.fleet.stores.opening import FOLDER
+from deltaserve.server.observability.logs import logger
 from deltaserve.server.opening import open_engine, report, watch
 from deltaserve.server.preflight import opened_store, place, state_folder
 from deltaserve.server.settings import Settings
-from deltaserve.server.telemetry import logger
 
 if TYPE_CHECKING:
     from deltaserve.offset_models.registry.registry import Registry as OffsetRegistry

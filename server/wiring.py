@@ -5,12 +5,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from deltaserve.errors import NotConfigured
+from deltaserve.server.observability.logs import logger
 from deltaserve.server.opening import open_engine, report, watch
 from deltaserve.server.preflight import place, state_folder
 from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Backends, Registry
 from deltaserve.server.settings import Settings
-from deltaserve.server.telemetry import logger
 from deltaserve.server.upstream.base import TokenizerView
 from deltaserve.server.upstream.http.throttle import Rates, Throttle
 from deltaserve.server.upstream.http.transport import Limits, Timeouts

@@ -37,6 +37,8 @@ class Handover:
     front_ends: int
     public: tuple[int, ...] = ()
     admin: tuple[int, ...] = ()
+    began_ns: int = 0  # when the server was started, Unix time
+    pushes: bool = False  # whether this process sends the metrics of all
 
     @property
     def engine_socket(self) -> Path:

@@ -23,8 +23,8 @@ def run(settings: Settings) -> int:
 
 
 def _run_processes(settings: Settings) -> int:
+    from deltaserve.server.observability.logs import log_config, logger, send_structlog_to_logging
     from deltaserve.server.processes.supervisor import INTERRUPTED, Supervisor
-    from deltaserve.server.telemetry import log_config, logger, send_structlog_to_logging
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(INTERRUPTED))

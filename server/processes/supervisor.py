@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from deltaserve.server.observability.metrics import SHARED
 from deltaserve.server.processes.child import Child, Role, environment
 from deltaserve.server.processes.handover import Handover
 from deltaserve.server.processes.wire.translation import error
 from deltaserve.server.settings import Settings
-from deltaserve.server.telemetry import SHARED
 
 FAILED: Final = 1
 INTERRUPTED: Final = 130
@@ -73,6 +73,7 @@ class Supervisor:
     _posts: list[Post] = field(init=False)
     _selector: selectors.BaseSelector = field(init=False, default_factory=selectors.DefaultSelector)
     _signals: int = field(init=False, default=0)
+    _began_ns: int = field(init=False, default_factory=time.time_ns)
     _complete: bool = field(init=False, default=False)  # all processes have been there once
     _end_by: float | None = field(init=False, default=None)
 
@@ -111,24 +112,25 @@ class Supervisor:
     def _start_due(self) -> None:
         for post in self._posts:
             if post.child is None and not self._signals and time.monotonic() >= post.due:
-                post.child = self._start(post.role)
+                post.child = self._start(post)
                 self._selector.register(post.child.channel, selectors.EVENT_READ, post)
 
-    def _start(self, role: Role) -> Child:
+    def _start(self, post: Post) -> Child:
         if self.settings.keys_file is None:
-            return self._child(role)
+            return self._child(post)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # the process inherits it: see `access.reloading`
         try:
-            return self._child(role)
+            return self._child(post)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
-    def _child(self, role: Role) -> Child:
-        if role == "engine":
-            return Child(self.module, role, Handover(self.settings, self.folder, self.front_ends))
-        public, admin = ([one.fileno() for one in sockets] for sockets in (self.public, self.admin))
-        handover = Handover(self.settings, self.folder, self.front_ends, tuple(public), tuple(admin))
-        return Child(self.module, role, handover, environment(**{SHARED: str(self.folder / _METRICS)}))
+    def _child(self, post: Post) -> Child:
+        if post.role == "engine":
+            return Child(self.module, post.role, Handover(self.settings, self.folder, self.front_ends))
+        public, admin = (tuple(one.fileno() for one in sockets) for sockets in (self.public, self.admin))
+        first = post is self._posts[1]
+        handover = Handover(self.settings, self.folder, self.front_ends, public, admin, self._began_ns, pushes=first)
+        return Child(self.module, post.role, handover, environment(**{SHARED: str(self.folder / _METRICS)}))
 
     def _wait_s(self) -> float | None:
         """Until something has to be done that nobody tells of."""

@@ -10,12 +10,12 @@ from fastapi import FastAPI
 from deltaserve.errors import DeltaserveError, Unavailable
 from deltaserve.server.app import Build, create_app
 from deltaserve.server.fleet.offsets import FleetOffsets
+from deltaserve.server.observability.logs import log_config, send_structlog_to_logging
 from deltaserve.server.ray_serve.loopback import LoopbackOnly
 from deltaserve.server.ray_serve.wishes import Wishes, wish_of
 from deltaserve.server.replicating import open_replica
 from deltaserve.server.serving.service import Serving
 from deltaserve.server.settings import Settings
-from deltaserve.server.telemetry import log_config, send_structlog_to_logging
 from deltaserve.server.wiring import SWITCH_INTERVAL_S
 
 

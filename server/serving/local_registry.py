@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from deltaserve.errors import BadRequest, DeltaserveError, Unavailable
+from deltaserve.server.observability.logs import logger
 from deltaserve.server.serving.ports import Json, Version
-from deltaserve.server.telemetry import logger
 
 if TYPE_CHECKING:
     from deltaserve.offset_models.registry.audit import Actor

@@ -26,6 +26,10 @@ from deltaserve.server.decoding.drafting.sources import Drafting
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.stream import Piece, Stream, StreamStats
+from deltaserve.server.observability.facts import describe_answer
+from deltaserve.server.observability.metrics import Metrics
+from deltaserve.server.observability.records import RequestRecord
+from deltaserve.server.observability.spans import Span, span
 from deltaserve.server.serving.admission.clients import Client
 from deltaserve.server.serving.admission.gate import Gate, Ticket
 from deltaserve.server.serving.admission.places import LocalPlaces, Places
@@ -34,9 +38,6 @@ from deltaserve.server.serving.ports import Backends, Registry, Version
 from deltaserve.server.serving.prompt_scoring import PromptScoring
 from deltaserve.server.serving.worker_threads import WorkerThreads
 from deltaserve.server.settings import Settings
-from deltaserve.server.telemetry import Metrics, RequestRecord
-from deltaserve.server.tracing.facts import describe_answer
-from deltaserve.server.tracing.spans import Span, span
 from deltaserve.server.upstream.base import UpstreamSession
 from deltaserve.server.upstream.cost import Cost
 from deltaserve.server.upstream.forms import written
@@ -164,11 +165,18 @@ class Serving:
         """Whether the client's key is for that model; None: the active one, under the served name."""
         return client.models is None or (model or self.backends.served_name) in client.models
 
-    async def engine_stats(self) -> Mapping[str, float]:
+    async def counted(self) -> Metrics:
+        """The metrics, once they say what is so now."""
+        self.metrics.ready.set(not await self.problems())
+        self.metrics.show_engine(await self._engine_stats())
+        self.metrics.show_upstreams(self.upstream_members)
+        return self.metrics
+
+    async def _engine_stats(self) -> Mapping[str, float]:
         """The engine's counters; empty before there is one, and where it does not answer."""
         if self._backends is None:
             return {}
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, DeltaserveError):
             async with asyncio.timeout(self.settings.connect_timeout_s):
                 return await self._backends.registry.engine_stats()
         return {}

@@ -44,6 +44,12 @@ class PublicSide(BaseModel):
         pattern=r"^https?://[^\s/]+(/\S*)?$",
         description="where traces go by OTLP over HTTP: http://collector:4318/v1/traces (needs deltaserve[otel])",
     )
+    otlp_metrics_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]+(/\S*)?$",
+        description="where what /metrics counts is sent by OTLP over HTTP, every minute: "
+        "http://collector:4318/v1/metrics (needs deltaserve[otel])",
+    )
 
     @field_validator("api_keys", "admin_key")
     @classmethod

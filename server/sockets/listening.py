@@ -9,10 +9,10 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from deltaserve.server.addresses import in_use
+from deltaserve.server.observability.metrics import Metrics
 from deltaserve.server.settings import Settings
 from deltaserve.server.sockets.accepting import SharedAcceptor
 from deltaserve.server.sockets.connections import Bounds, bounded
-from deltaserve.server.telemetry import Metrics
 
 _LAST_WORDS_S: Final = 1.0  # for the errors of requests that are cut, and for their clients to take them
 _POLL_S: Final = 0.05

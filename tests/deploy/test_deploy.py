@@ -10,10 +10,10 @@ import yaml
 
 from benchmarks.replicas.proxy import CONFIGURATION, placed
 from deltaserve.server.api.routes.health import health_router, metrics_router
+from deltaserve.server.observability.metrics import Metrics
 from deltaserve.server.secret_files import SUFFIX
 from deltaserve.server.setting_sources import PREFIX
 from deltaserve.server.settings import Settings, load_settings, secret_settings
-from deltaserve.server.telemetry import Metrics
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"

@@ -14,8 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from deltaserve.offset_models.engine.worker import EngineStats
 from deltaserve.server.billing import Bill, Item
 from deltaserve.server.fleet.replica import Replica
+from deltaserve.server.observability.metrics import Metrics
+from deltaserve.server.observability.records import RequestRecord
 from deltaserve.server.serving.admission.clients import Client
-from deltaserve.server.telemetry import Metrics, RequestRecord
 
 ROOT = Path(__file__).parents[2] / "deploy"
 RULES = yaml.safe_load((ROOT / "observability" / "alerts.yaml").read_text("utf-8"))["groups"]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from deltaserve.errors import BadCheckpoint, BadRequest, StateFolderUnusable, UncorrectableUpstream
+from deltaserve.server.observability.logs import LOGGER
 from deltaserve.server.opening import _max_len
 from deltaserve.server.settings import Settings
-from deltaserve.server.telemetry import LOGGER
 from deltaserve.server.wiring import connect_upstream, open_registry
 from tests.support.blackbox import make_model
 from tests.support.fake_upstream import FakeUpstream

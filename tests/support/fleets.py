@@ -22,7 +22,7 @@ from deltaserve.server.fleet.presence import Presence
 from deltaserve.server.fleet.record import Record, decode, encode
 from deltaserve.server.fleet.replica import Replica, Terms
 from deltaserve.server.fleet.stores.ports import Stored
-from deltaserve.server.telemetry import logger
+from deltaserve.server.observability.logs import logger
 from tests.support.offsets import BookkeepingEngine
 
 CONTACT_S = 30.0

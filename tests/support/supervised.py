@@ -53,7 +53,7 @@ def play(role: str, handover: Handover, parent: Parent) -> int:
     signal.signal(signal.SIGHUP, lambda *_: (folder / f"again-{role}-{os.getpid()}").touch())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     parent.started()
-    (folder / f"{role}-{os.getpid()}").touch()
+    (folder / f"{role}-{os.getpid()}").write_text(f"{handover.began_ns} {handover.pushes}")
     while len(told) == 1 or deaf:
         time.sleep(0.01)
     (folder / f"ended-{role}-{os.getpid()}").touch()

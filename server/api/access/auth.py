@@ -11,10 +11,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deltaserve.errors import DeltaserveError, KeyExpired, KeyLimited, OffsetUnavailable, Unauthorized
 from deltaserve.server.api.errors import error_response
+from deltaserve.server.observability.records import RequestRecord
 from deltaserve.server.serving.admission.clients import Client
 from deltaserve.server.serving.admission.keys_file import Holder, Holders, digest_of
 from deltaserve.server.serving.service import Serving
-from deltaserve.server.telemetry import RequestRecord
 
 HEADER: Final = "x-api-key"  # where Anthropic's clients put the key
 _OPEN = ("/health", "/version", "/metrics", "/playground", "/admin")  # /admin: see admin_door

@@ -14,10 +14,11 @@ from deltaserve.errors import BadRequest, DeltaserveError, PayloadTooLarge, Requ
 from deltaserve.server.api.access.rates import rate_headers
 from deltaserve.server.api.errors import error_event, error_response, speaks_anthropic, unexpected
 from deltaserve.server.api.requests.naming import is_unicode
+from deltaserve.server.observability.facts import describe_request
+from deltaserve.server.observability.logs import log_request
+from deltaserve.server.observability.records import RequestRecord
+from deltaserve.server.observability.spans import NOTHING, Span, Tracer, traced
 from deltaserve.server.serving.service import Serving
-from deltaserve.server.telemetry import RequestRecord, log_request
-from deltaserve.server.tracing.facts import describe_request
-from deltaserve.server.tracing.spans import NOTHING, Span, Tracer, traced
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LENGTH_DIGITS = 19

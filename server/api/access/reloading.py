@@ -9,9 +9,9 @@ from typing import Any
 
 from deltaserve.errors import DeltaserveError, NotConfigured
 from deltaserve.server.api.access.auth import KeyRing
+from deltaserve.server.observability.metrics import Metrics
 from deltaserve.server.serving.admission.keys_file import Holders, keys_of
 from deltaserve.server.settings import Settings
-from deltaserve.server.telemetry import Metrics
 
 
 def key_ring(settings: Settings) -> KeyRing | None:

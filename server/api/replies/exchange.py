@@ -11,10 +11,10 @@ from deltaserve.server.api.replies.explain import check_explain_allowed
 from deltaserve.server.api.replies.tokens import Spelling
 from deltaserve.server.api.replies.usage import Usage
 from deltaserve.server.api.requests.schema import Generation
+from deltaserve.server.observability.records import RequestRecord
 from deltaserve.server.serving.ports import Version
 from deltaserve.server.serving.service import Choice, Serving
 from deltaserve.server.serving.worker_threads import SHORT_BYTES
-from deltaserve.server.telemetry import RequestRecord
 
 T = TypeVar("T")
 

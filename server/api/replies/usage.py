@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deltaserve.server.billing import Bill
-from deltaserve.server.telemetry import RequestRecord
+from deltaserve.server.observability.records import RequestRecord
 
 
 @dataclass(slots=True)

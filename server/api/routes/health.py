@@ -51,9 +51,7 @@ async def document(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Prometheus text format. What is told by client is for those who have the admin key, and else for nobody."""
     serving: Serving = request.app.state.serving
-    serving.metrics.ready.set(not await serving.problems())
-    serving.metrics.show_engine(await serving.engine_stats())
-    serving.metrics.show_upstreams(serving.upstream_members)
+    counts = await serving.counted()
     privilege: Privilege = request.app.state.privilege
     by_key = privilege.held(request.headers)
-    return Response(serving.metrics.exposition(by_key=by_key), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(counts.exposition(by_key=by_key), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -22,11 +22,11 @@ from deltaserve.server.api.requests.schema import MAX_STOP, TEMPERATURE, StopStr
 from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Policy
 from deltaserve.server.decoding.stream import Piece
+from deltaserve.server.observability.records import RequestRecord
 from deltaserve.server.serving.outbox import Outbox
 from deltaserve.server.serving.ports import Version
 from deltaserve.server.serving.service import Choice, Serving
 from deltaserve.server.serving.uncorrected import Uncorrected
-from deltaserve.server.telemetry import RequestRecord
 
 SOURCE: Final = "black box, uncorrected"
 

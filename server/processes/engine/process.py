@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import uvloop
 
+from deltaserve.server.observability.logs import log_config, logger, send_structlog_to_logging
 from deltaserve.server.processes.engine.connection import FrontEnd
 from deltaserve.server.processes.handover import Handover, Parent
 from deltaserve.server.serving.admission.places import LocalPlaces
 from deltaserve.server.settings import Settings
-from deltaserve.server.telemetry import log_config, logger, send_structlog_to_logging
 from deltaserve.server.wiring import SWITCH_INTERVAL_S, open_here
 
 _LOOKED_AT_EVERY_S: Final = 0.5

@@ -10,10 +10,10 @@ from fastapi import FastAPI
 from deltaserve.errors import DeltaserveError
 from deltaserve.server.app import FAILED, Build, Server, create_app, run_until_told, tell_start_once
 from deltaserve.server.garbage import keep_what_is_there
+from deltaserve.server.observability.logs import send_structlog_to_logging
 from deltaserve.server.processes.frontend.registry import RemoteRegistry
 from deltaserve.server.processes.handover import Handover, Parent
 from deltaserve.server.settings import Settings
-from deltaserve.server.telemetry import send_structlog_to_logging
 from deltaserve.server.upstream_settings import LIMITS
 from deltaserve.server.wiring import connect_upstream
 
@@ -36,6 +36,8 @@ def run(handover: Handover, parent: Parent) -> int:
     """Until it is told to end. Gives the exit status; raises what the start ended with."""
     send_structlog_to_logging()
     settings = share(handover.settings, handover.front_ends)
+    if not handover.pushes:
+        settings = settings.model_copy(update={"otlp_metrics_endpoint": None})
     app = front_end(handover, settings)
     server = FrontEndServer.over(app, settings, [socket.socket(fileno=one) for one in handover.admin])
     server.parent = parent
@@ -68,7 +70,7 @@ def front_end(handover: Handover, settings: Settings) -> FastAPI:
         await registry.link.wait()
         return registry
 
-    return create_app(settings, build=Build(opened, connect_upstream, registry))
+    return create_app(settings, build=Build(opened, connect_upstream, registry, handover.began_ns))
 
 
 async def _cancelled(task: "asyncio.Task[Any]") -> None:

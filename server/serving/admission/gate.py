@@ -5,10 +5,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from deltaserve.server.observability.metrics import Metrics
+from deltaserve.server.observability.spans import span
 from deltaserve.server.serving.admission.clients import Client
 from deltaserve.server.serving.admission.places import Places, Reservation
-from deltaserve.server.telemetry import Metrics
-from deltaserve.server.tracing.spans import span
 
 
 class Gate:

@@ -20,8 +20,8 @@ from deltaserve.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from deltaserve.server.tracing.spans import Span, Value
-from deltaserve.server.tracing.spans import call as traced_call
+from deltaserve.server.observability.spans import Span, Value
+from deltaserve.server.observability.spans import call as traced_call
 from deltaserve.server.upstream.http.attempts import LONGEST_WAIT_S, Call, asks_for_a_pause, retry_wait
 from deltaserve.server.upstream.http.continuity import Continuity
 from deltaserve.server.upstream.http.events import Framing

@@ -34,6 +34,7 @@ from deltaserve.server.decoding.params import SamplingParams
 from deltaserve.server.decoding.policy import Guard, Naming, Policy
 from deltaserve.server.decoding.scoring import score
 from deltaserve.server.decoding.stream import Step, Stream
+from deltaserve.server.observability.logs import logger
 from deltaserve.server.processes.engine.connection import FrontEnd
 from deltaserve.server.processes.frontend import link
 from deltaserve.server.processes.frontend.registry import BUSY_S, RemoteRegistry, RemoteReservation
@@ -42,7 +43,6 @@ from deltaserve.server.serving.admission.clients import ANYBODY, Client, Left
 from deltaserve.server.serving.admission.places import LocalPlaces
 from deltaserve.server.serving.local_registry import LocalRegistry
 from deltaserve.server.serving.ports import Version
-from deltaserve.server.telemetry import logger
 from tests.support.letters import END, Letters, compiled, regex
 from tests.support.offsets import BookkeepingEngine, lora_checkpoint
 from tests.support.toy import ToyBlackBox, ToyDetokenizer, ToyNames, ToySession, toy_stream

@@ -52,6 +52,11 @@ class Family:
     def private(self) -> Path:
         return Path((self.folder / "private").read_text())
 
+    @property
+    def pushing(self) -> list[str]:
+        """What the front-ends were told of the metrics: since when they count, and whose task it is to send them."""
+        return sorted((self.folder / f"frontend-{pid}").read_text() for pid in self.pids("frontend"))
+
     def tell(self, number: signal.Signals) -> None:
         os.kill(self.parent.pid, number)
 
@@ -77,7 +82,9 @@ def test_what_dies_is_started_again_the_others_stay_and_a_signal_ends_all_in_ord
         one.tell(signal.SIGHUP)  # the file of keys is the front-ends' to read
         eventually(lambda: one.pids("again-frontend") == one.pids("frontend"))
         assert not one.pids("again-engine")
-        for role in ("engine", "frontend"):
+        told_first = one.pushing
+        assert [told.split()[1] for told in told_first] == ["False", "True"]
+        for role in ("engine", "frontend", "frontend"):
             before, dead = set(one.all), one.pids(role)[0]
             crash(dead)
             eventually(lambda dead=dead: one.complete and dead not in one.all)  # type: ignore[misc]
@@ -85,6 +92,7 @@ def test_what_dies_is_started_again_the_others_stay_and_a_signal_ends_all_in_ord
             told = json.loads(one.parent.lines[-1])
             assert told["event"] == f"the {role} has ended and is started again"
             assert told["status"] == -signal.SIGKILL
+            assert one.pushing == told_first
         (tmp_path / "bad-offset").touch()
         crash(one.pids("engine")[0])
         eventually(lambda: any("The offset is bad." in line for line in one.parent.lines))

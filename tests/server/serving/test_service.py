@@ -9,6 +9,7 @@ import pytest
 
 from deltaserve.errors import BadRequest, RateLimited, UpstreamUnreachable
 from deltaserve.server.decoding.stream import Piece
+from deltaserve.server.observability.metrics import Metrics
 from deltaserve.server.serving.admission.clients import ANYBODY
 from deltaserve.server.serving.admission.gate import Gate
 from deltaserve.server.serving.admission.places import LocalPlaces
@@ -16,7 +17,6 @@ from deltaserve.server.serving.outbox import Outbox
 from deltaserve.server.serving.ports import Backends
 from deltaserve.server.serving.service import Serving
 from deltaserve.server.settings import Settings
-from deltaserve.server.telemetry import Metrics
 from tests.support.app import FlatVersion, OneVersion, ScriptedBlackBox
 
 pytestmark = pytest.mark.anyio
@@ -140,4 +140,4 @@ async def test_an_engine_that_does_not_answer_makes_the_server_not_ready() -> No
     serving.attach(Backends(ScriptedBlackBox(), Stuck(FlatVersion(None)), "tiny"))  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         assert await serving.problems() == ["the offset engine does not answer"]
-        assert await serving.engine_stats() == {}
+        assert await serving._engine_stats() == {}

@@ -12,10 +12,10 @@ import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from deltaserve.server.observability.metrics import Metrics
 from deltaserve.server.settings import Settings
 from deltaserve.server.sockets.connections import Bounds, bounded
 from deltaserve.server.sockets.listening import Listener
-from deltaserve.server.telemetry import Metrics
 from tests.support.app import eventually, in_thread
 from tests.support.clients import SMALL_BUFFER, until_closed
 from tests.support.process import free_port

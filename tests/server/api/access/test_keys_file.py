@@ -22,10 +22,10 @@ from deltaserve.server.api.access.auth import KeyRing, RequireKey
 from deltaserve.server.api.access.rates import RATE_HEADERS, duration
 from deltaserve.server.api.access.reloading import KeysFile, ignore_hangups, key_ring
 from deltaserve.server.app import create_app
+from deltaserve.server.observability.metrics import Metrics
 from deltaserve.server.serving.admission.clients import Client
 from deltaserve.server.serving.admission.keys_file import KeyEntry, digest_of, new_key, read_keys
 from deltaserve.server.settings import Settings, load_settings
-from deltaserve.server.telemetry import Metrics
 from tests.support.app import RunningApp, running_app
 
 BODY = {"model": "tiny", "prompt": "hello", "temperature": 0, "max_tokens": 4}

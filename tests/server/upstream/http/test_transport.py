@@ -19,8 +19,8 @@ from deltaserve.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from deltaserve.server.tracing.open_telemetry import OtelTracer
-from deltaserve.server.tracing.spans import traced
+from deltaserve.server.observability.otel_traces import OtelTracer
+from deltaserve.server.observability.spans import traced
 from deltaserve.server.upstream.http.transport import Limits, Timeouts, Transport, base_url
 from tests.support.replay import DONE, UNTIL_THE_CLIENT_LEAVES, Replay, Reply, event, json_reply, recorded, replaying
 

@@ -1,21 +1,16 @@
-"""Logs and metrics of one app. Numbers, ids and names only: never a prompt or an answer."""
+"""Counts of one app, as Prometheus reads them. Numbers and names only: never a prompt or an answer."""
 
-import logging
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from deltaserve.server.billing import Bill
-from deltaserve.server.serving.admission.clients import ANYBODY, Client, Standing
+from deltaserve.server.observability.records import RequestRecord, Stats
 
-LOGGER = "deltaserve"
 BY_KEY: Final = "deltaserve_key_"  # what metrics are called that name clients
 SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"  # read by prometheus_client when it is imported
 
@@ -31,53 +26,6 @@ _BILLED: Final = {
     "completion_tokens": "Tokens that the black box generated, by upstream.",
     "wasted_tokens": "Of these, tokens that no answer has.",
 }
-
-
-class Stats(Protocol):
-    """Counts of one choice, as the decoder keeps them."""
-
-    upstream_calls: int
-    proposed: int
-    accepted: int
-    replaced: int
-    local_proposed: int
-    local_accepted: int
-    forced: int
-    swallowed: int
-    blind: int
-    wasted: int
-    block_positions: int
-    early_calls: int
-    early_used: int
-    named_calls: int
-    certified: int
-    tail_mass_sum: float
-    guarded: int
-    unnamed: int
-    bridged: int
-
-
-@dataclass(slots=True)
-class RequestRecord:
-    """What the access log says of one request; filled in while it is answered."""
-
-    id: str
-    started: float = field(default_factory=time.perf_counter)
-    client: Client = ANYBODY
-    standing: Standing = field(default_factory=Standing)  # what is left of the client's limits
-    body_bytes: int = 0
-    model: str | None = None
-    fingerprint: str | None = None
-    error: str | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    upstream_calls: int = 0
-    replaced: int = 0
-    bill: Bill = field(default_factory=Bill)
-
-    def add(self, stats: Stats) -> None:
-        self.upstream_calls += stats.upstream_calls
-        self.replaced += stats.replaced
 
 
 class Metrics:
@@ -214,14 +162,22 @@ class Metrics:
 
     def exposition(self, *, by_key: bool = True) -> bytes:
         """Prometheus text format; without `by_key` nothing tells who the clients are."""
-        registry = self.registry
-        if SHARED in os.environ:
-            MultiProcessCollector(registry := CollectorRegistry())  # type: ignore[no-untyped-call]
+        registry = self._whole()
         if by_key:
             return generate_latest(registry)
         shown = CollectorRegistry(auto_describe=False)
         shown.register(_WithoutKeys(registry))
         return generate_latest(shown)
+
+    def families(self) -> list[Metric]:
+        """All that is counted, added up over the server's processes."""
+        return list(self._whole().collect())
+
+    def _whole(self) -> CollectorRegistry:
+        if SHARED not in os.environ:
+            return self.registry
+        MultiProcessCollector(registry := CollectorRegistry())  # type: ignore[no-untyped-call]
+        return registry
 
 
 class _WithoutKeys(Collector):
@@ -232,76 +188,3 @@ class _WithoutKeys(Collector):
 
     def collect(self) -> Iterator[Metric]:
         return (family for family in self._registry.collect() if not family.name.startswith(BY_KEY))
-
-
-def logger() -> Any:
-    """A structlog logger over the standard library's, so that uvicorn's lines and ours share one format."""
-    return structlog.wrap_logger(
-        logging.getLogger(LOGGER), wrapper_class=structlog.stdlib.BoundLogger, processors=_processors()
-    )
-
-
-def send_structlog_to_logging() -> None:
-    """For the whole process: modules that use `structlog.get_logger` log where `log_config` says (stderr)."""
-    structlog.configure(
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        processors=_processors(),
-        cache_logger_on_first_use=False,
-    )
-
-
-def _processors() -> list[Any]:
-    return [
-        structlog.stdlib.filter_by_level,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-    ]
-
-
-def log_config(level: str, as_json: bool) -> dict[str, Any]:
-    """For logging.config.dictConfig: everything to stderr, one JSON object a line or coloured text."""
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
-    foreign = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {
-            "line": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": foreign,
-                "processors": [
-                    structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                    structlog.processors.format_exc_info,
-                    renderer,
-                ],
-            }
-        },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
-        "loggers": {
-            LOGGER: {"level": level.upper()},
-            "uvicorn": {"level": "WARNING"},
-        },
-        "root": {"handlers": ["stderr"], "level": "ERROR" if level == "error" else "WARNING"},
-    }
-
-
-def log_request(log: Any, record: RequestRecord, method: str, route: str, status: int) -> None:
-    """The access line: one a request."""
-    log.info(
-        "request",
-        id=record.id,
-        method=method,
-        route=route,
-        status=status,
-        ms=round((time.perf_counter() - record.started) * 1000, 1),
-        key=record.client.name or None,
-        model=record.model,
-        fingerprint=record.fingerprint,
-        error=record.error,
-        prompt_tokens=record.prompt_tokens,
-        completion_tokens=record.completion_tokens,
-        upstream_calls=record.upstream_calls,
-        replaced=record.replaced,
-    )

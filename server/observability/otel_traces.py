@@ -1,4 +1,4 @@
-"""Spans of OpenTelemetry's SDK, exported by OTLP over HTTP. The only place that imports it."""
+"""Spans of OpenTelemetry's SDK, exported by OTLP over HTTP."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -6,15 +6,14 @@ from typing import Final, Self
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from deltaserve.server.tracing.spans import Value
+from deltaserve.server.observability.otel_resource import resource
+from deltaserve.server.observability.spans import Value
 
-NAME: Final = "deltaserve"  # of the service, where OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES do not say otherwise
 _W3C: Final = TraceContextTextMapPropagator()
 
 
@@ -22,9 +21,8 @@ class OtelTracer:
     """`spans.Tracer`. Sampling is decided by OTEL_TRACES_SAMPLER, as OpenTelemetry's own variables say."""
 
     def __init__(self, processor: SpanProcessor) -> None:
-        told = OTELResourceDetector().detect()
         self._provider = TracerProvider(
-            resource=Resource({SERVICE_NAME: NAME}).merge(told),
+            resource=resource(),
             shutdown_on_exit=False,  # `close` says how long is waited
         )
         self._provider.add_span_processor(processor)

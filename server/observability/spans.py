@@ -105,7 +105,7 @@ def tracer_for(endpoint: str | None) -> Tracer | None:
     if endpoint is None:
         return None
     try:
-        from deltaserve.server.tracing.open_telemetry import OtelTracer  # an extra
+        from deltaserve.server.observability.otel_traces import OtelTracer  # an extra
     except ImportError as error:
         raise NotConfigured(NEEDED) from error
     return OtelTracer.exporting(endpoint)

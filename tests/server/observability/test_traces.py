@@ -1,72 +1,22 @@
 """Traces as a collector gets them: by OTLP over HTTP, from a server in front of a real black box."""
 
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import httpx2 as httpx
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from deltaserve.errors import NotConfigured
 from deltaserve.server.app import create_app
+from deltaserve.server.observability.spans import NEEDED, tracer_for
 from deltaserve.server.settings import Settings
-from deltaserve.server.tracing.spans import NEEDED, tracer_for
 from tests.support.app import serve
 from tests.support.blackbox import blackbox, make_model
+from tests.support.collector import collecting
 from tests.support.demo_weights import make_demo_weights
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PROMPT = "The river runs north"
-
-
-@dataclass
-class Collector:
-    """What was exported, as plain values."""
-
-    url: str = ""
-    spans: list[dict[str, Any]] = field(default_factory=list)
-    services: set[str] = field(default_factory=set)
-
-    def take(self, body: bytes) -> None:
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            self.services |= {a.value.string_value for a in resource.resource.attributes if a.key == "service.name"}
-            for scope in resource.scope_spans:
-                self.spans += [_plain(span) for span in scope.spans]
-
-    def named(self, name: str) -> list[dict[str, Any]]:
-        return [span for span in self.spans if span["name"] == name]
-
-
-def _plain(span: Any) -> dict[str, Any]:
-    values = {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in span.attributes}
-    ids = {"trace": span.trace_id.hex(), "id": span.span_id.hex(), "parent": span.parent_span_id.hex()}
-    return {"name": span.name, "values": values, "text": str(span), **ids}
-
-
-@contextmanager
-def collecting() -> Iterator[Collector]:
-    found = Collector()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            found.take(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found.url = f"http://127.0.0.1:{server.server_port}/v1/traces"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield found
-        server.shutdown()
 
 
 def test_a_request_is_one_trace_with_its_wait_its_session_and_its_calls_and_no_text(
@@ -75,10 +25,10 @@ def test_a_request_is_one_trace_with_its_wait_its_session_and_its_calls_and_no_t
     root = make_demo_weights(tmp_path / "weights")
     with blackbox(make_model(tmp_path / "box", seed=3)) as box, collecting() as collector:
         monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")  # FastAPI's own spans and logs hold text
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.removesuffix("/v1/traces"))
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         settings = Settings(
             upstream_url=box.url, offsets_root=root, offset="registry-erasure", base=root / "base", torch_threads=1,
-            state_folder=tmp_path / "state", otlp_traces_endpoint=collector.url,
+            state_folder=tmp_path / "state", otlp_traces_endpoint=f"{collector.url}/v1/traces",
         )  # fmt: skip
         with serve(create_app(settings)) as (_, url):
             headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-request-id": "r-1"}
@@ -117,7 +67,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracer_for(None) is None
-    monkeypatch.setitem(sys.modules, "deltaserve.server.tracing.open_telemetry", None)
+    monkeypatch.setitem(sys.modules, "deltaserve.server.observability.otel_traces", None)
     with pytest.raises(NotConfigured) as refused:
         tracer_for("http://127.0.0.1:1/v1/traces")
     assert refused.value.message == NEEDED

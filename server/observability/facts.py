@@ -1,7 +1,7 @@
 """What spans say, in OpenTelemetry's names where it has one: of a request, and of one of its answers."""
 
-from deltaserve.server.telemetry import RequestRecord, Stats
-from deltaserve.server.tracing.spans import Span
+from deltaserve.server.observability.records import RequestRecord, Stats
+from deltaserve.server.observability.spans import Span
 
 _COUNTED = (
     "accepted", "replaced", "forced", "local_accepted", "certified", "guarded", "wasted", "upstream_calls",

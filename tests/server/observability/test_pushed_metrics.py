@@ -1,0 +1,146 @@
+"""Metrics as a collector gets them: by OTLP over HTTP, the same numbers that /metrics has."""
+
+import itertools
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+from prometheus_client import CollectorRegistry, Histogram
+
+from deltaserve.errors import NotConfigured
+from deltaserve.server.app import create_app
+from deltaserve.server.observability.otel_metrics import metrics_data
+from deltaserve.server.observability.otel_resource import resource
+from deltaserve.server.observability.pushing import NEEDED, pusher_for
+from deltaserve.server.settings import Settings
+from tests.support.app import serve
+from tests.support.blackbox import blackbox, make_model
+from tests.support.collector import collecting, labels
+from tests.support.demo_weights import make_demo_weights
+
+INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
+PROMPT = "The river runs north"
+
+
+def settings_for(folder: Path, box: str, endpoint: str) -> Settings:
+    root = make_demo_weights(folder / "weights")
+    return Settings(
+        upstream_url=box, offsets_root=root, offset="registry-erasure", base=root / "base", torch_threads=1,
+        state_folder=folder / "state", otlp_metrics_endpoint=endpoint,
+    )  # fmt: skip
+
+
+def values(metric: Any) -> dict[tuple[tuple[str, str], ...], tuple[float, ...]]:
+    """By labels: a number, or a histogram's count, sum and buckets."""
+    kind = metric.WhichOneof("data")
+    found = {}
+    for point in getattr(metric, kind).data_points:
+        number = (point.count, point.sum, *point.bucket_counts) if kind == "histogram" else (point.as_double,)
+        found[tuple(sorted(labels(point).items()))] = number
+    return found
+
+
+def expected(family: Any) -> dict[tuple[tuple[str, str], ...], tuple[float, ...]]:
+    """The same of Prometheus' own family."""
+    plain: dict[Any, tuple[float, ...]] = {}
+    series: dict[Any, dict[str, list[float]]] = {}
+    for sample in family.samples:
+        rest = tuple(sorted((name, value) for name, value in sample.labels.items() if name != "le"))
+        end = sample.name.removeprefix(family.name)
+        if end in ("", "_total"):
+            plain[rest] = (sample.value,)
+        series.setdefault(rest, {}).setdefault(end, []).append(sample.value)
+    if family.type != "histogram":
+        return plain
+    return {
+        rest: (each["_count"][0], each["_sum"][0], *(b - a for a, b in itertools.pairwise([0.0, *each["_bucket"]])))
+        for rest, each in series.items()
+    }
+
+
+def test_a_collector_gets_what_metrics_counts_also_of_the_last_request_and_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(INTERVAL, "50")
+    with blackbox(make_model(tmp_path / "box", seed=3)) as box, collecting() as collector:
+        app = create_app(settings_for(tmp_path, box.url, f"{collector.url}/v1/metrics"))
+        with serve(app) as (_, url):
+            for _ in range(2):
+                asked = {"prompt": PROMPT, "max_tokens": 5, "temperature": 0}
+                assert httpx.post(f"{url}/v1/completions", json=asked, timeout=60).status_code == 200
+            httpx.get(f"{url}/metrics")
+    first, last = collector.exports[0], collector.exports[-1]
+    families = {family.name: family for family in app.state.serving.metrics.families()}
+    assert {name: values(metric) for name, metric in last.items()} == {
+        name: expected(family) for name, family in families.items() if expected(family)
+    }
+    assert last["deltaserve_generation_tokens"].sum.data_points[0].as_double == 10
+    assert last["deltaserve_generation_tokens"].sum.is_monotonic
+    assert last["deltaserve_e2e_request_latency_seconds"].unit == "s"
+    assert not last["deltaserve_inter_token_latency_seconds"].histogram.data_points[0].HasField("min")
+    starts = {export["deltaserve_upstream_calls"].sum.data_points[0].start_time_unix_nano for export in (first, last)}
+    assert starts == {collector_began(last)}
+    assert collector.services == {"deltaserve"}
+    assert len({about["service.instance.id"] for about in collector.about}) == 1
+    assert not any(word in str(export) for export in collector.exports for word in PROMPT.split()[1:])
+
+
+def collector_began(export: Any) -> int:
+    """The start of a histogram, which is the server's too."""
+    began: int = export["deltaserve_queue_time_seconds"].histogram.data_points[0].start_time_unix_nano
+    assert began > 0
+    return began
+
+
+def test_buckets_are_counted_between_their_bounds() -> None:
+    registry = CollectorRegistry()
+    one = Histogram("wait_seconds", "A wait.", ("of",), buckets=(1.0, 2.0), registry=registry)
+    for value in (0.5, 0.7, 1.5, 9.0):
+        one.labels("a").observe(value)
+    one.labels("b").observe(3.0)
+    data = metrics_data(registry.collect(), resource(), 1, 2)
+    points = {
+        tuple(point.attributes.values()): point
+        for point in data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
+    }
+    first, second = points["a",], points["b",]
+    assert (first.bucket_counts, first.explicit_bounds, first.count, first.sum) == ([2, 1, 1], [1.0, 2.0], 4, 11.7)
+    assert (second.bucket_counts, second.count, second.sum) == ([0, 0, 1], 1, 3.0)
+    assert (first.start_time_unix_nano, first.time_unix_nano) == (1, 2)
+
+
+def test_a_collector_that_is_away_holds_nothing_up_and_old_counts_are_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(INTERVAL, "10")
+    with blackbox(make_model(tmp_path / "box", seed=3)) as box:
+        app = create_app(settings_for(tmp_path, box.url, "http://127.0.0.1:9/v1/metrics"))
+        with serve(app) as (_, url):
+            answer = httpx.post(f"{url}/v1/completions", json={"prompt": PROMPT, "max_tokens": 3}, timeout=60)
+            assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("told", ["soon", "-1", "0", "nan", "inf"])
+def test_an_interval_that_is_none_is_refused(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(INTERVAL, told)
+    before = threading.active_count()
+    with pytest.raises(NotConfigured, match="milliseconds"):
+        pusher_for("http://127.0.0.1:9/v1/metrics", 1)
+    assert threading.active_count() == before
+
+
+def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pusher_for(None, 1) is None
+    monkeypatch.setitem(sys.modules, "deltaserve.server.observability.otel_metrics", None)
+    with pytest.raises(NotConfigured) as refused:
+        pusher_for("http://127.0.0.1:9/v1/metrics", 1)
+    assert refused.value.message == NEEDED
+
+
+@pytest.mark.parametrize("address", ["collector:4318", "ftp://collector/v1/metrics", ""])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="otlp_metrics_endpoint"):
+        Settings(otlp_metrics_endpoint=address)
