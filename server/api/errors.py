@@ -1,6 +1,7 @@
 """Errors on the wire: OpenAI's body, Anthropic's on its routes; Retry-After and x-should-retry."""
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ _ANTHROPIC_TYPES: Final[Mapping[int, str]] = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+_SPREAD: Final = 1.5  # the longest wait ÷ the least
 
 
 def error_body(error: DeltaserveError) -> bytes:
@@ -45,10 +47,14 @@ def error_event(error: DeltaserveError) -> bytes:
 
 
 def error_headers(error: DeltaserveError) -> dict[str, str]:
-    """openai-python obeys both: whether to try again, and when."""
+    """openai-python obeys all: whether to try again, and when.
+
+    It prefers `retry-after-ms`, which differs from answer to answer, lest who is refused together come back together.
+    """
     headers = {"x-should-retry": "true" if error.retryable else "false"}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+        headers["retry-after-ms"] = str(math.ceil(1000 * error.retry_after_s * random.uniform(1, _SPREAD)))
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     return headers

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deltaserve.server.api.access.rates import RATE_HEADERS
 
-_SHOWN: Final = ("x-request-id", "retry-after", "x-should-retry", *RATE_HEADERS)
+_SHOWN: Final = ("x-request-id", "retry-after", "retry-after-ms", "x-should-retry", *RATE_HEADERS)
 _OURS_ALONE: Final = ("/admin", "/playground")
 
 

@@ -9,7 +9,8 @@ import httpx2 as httpx
 import openai
 import pytest
 
-from deltaserve.errors import UpstreamUnreachable
+from deltaserve.errors import RateLimited, UpstreamUnreachable
+from deltaserve.server.api.errors import error_headers
 from tests.support.app import RunningApp, ScriptedBlackBox, eventually, running_app
 
 BODY = {"model": "tiny", "prompt": "hello", "temperature": 0, "max_tokens": 50}
@@ -25,6 +26,11 @@ def in_background(app: RunningApp, count: int) -> list[threading.Thread]:
     return threads
 
 
+def test_who_is_refused_together_is_told_other_times_to_come_back() -> None:
+    waits = {error_headers(RateLimited("Busy.", retry_after_s=0.2))["retry-after-ms"] for _ in range(20)}
+    assert len(waits) > 1 and all(200 <= int(wait) <= 300 for wait in waits)
+
+
 def test_a_full_queue_is_a_rate_limit_error_with_retry_after(tokenizer: Any) -> None:
     with running_app(tokenizer, ScriptedBlackBox(delay_s=0.02), max_streams=1, max_queue=1, retry_after_s=2) as app:
         busy = in_background(app, 2)
@@ -32,8 +38,9 @@ def test_a_full_queue_is_a_rate_limit_error_with_retry_after(tokenizer: Any) -> 
         client = openai.OpenAI(base_url=f"{app.url}/v1", api_key="k", max_retries=0)
         with client, pytest.raises(openai.RateLimitError) as caught:
             client.completions.create(**BODY)
-        assert caught.value.response.headers["retry-after"] == "2"
-        assert caught.value.response.headers["x-should-retry"] == "true"
+        headers = caught.value.response.headers
+        assert (headers["retry-after"], headers["x-should-retry"]) == ("2", "true")
+        assert 2000 <= int(headers["retry-after-ms"]) <= 3000
         for thread in busy:
             thread.join()
         eventually(app.idle)
