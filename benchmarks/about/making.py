@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from deltaserve.offset_models.demo.process import ends_with_us
+
 TIMES = "took.json"
 ANNOUNCED = re.compile(r"([\d,]+) calls to ")  # of `forget`, before it asks for the lists along its rows
 
@@ -73,7 +75,9 @@ def asked(work: Path) -> int:
 
 def _run(command: Sequence[str], took: dict[str, Any]) -> int:
     """The exit status. What the command says passes through; calls that it announces for its rows are added up."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=ends_with_us()
+    ) as process:
         for line in process.stderr or ():
             sys.stderr.write(line)
             if announced := ANNOUNCED.match(line):

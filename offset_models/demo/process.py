@@ -55,7 +55,7 @@ class Child:
             command,
             env=env,
             stdin=subprocess.DEVNULL,
-            preexec_fn=_ends_with_us() if tied and sys.platform == "linux" else None,
+            preexec_fn=ends_with_us() if tied else None,
             start_new_session=tied,
             **streams[read],
         )
@@ -159,8 +159,10 @@ async def _ready_url(child: Child) -> str:
     return url
 
 
-def _ends_with_us() -> Callable[[], None]:
-    """For a process before it runs: SIGTERM when ours is gone, even by SIGKILL."""
+def ends_with_us() -> Callable[[], None] | None:
+    """For a process before it runs: SIGTERM when ours is gone, even by SIGKILL. None where only Linux can."""
+    if sys.platform != "linux":
+        return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()  # looked up here: after the fork as little as can be
 
     def ask() -> None:

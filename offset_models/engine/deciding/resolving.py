@@ -20,8 +20,6 @@ from deltaserve.server.decoding.deciding.corrector import Agreement, Decision
 from deltaserve.server.decoding.protocols import Floats, Ids
 from deltaserve.server.decoding.sampling import nothing_left
 
-LOCAL_EVERY = 16  # accepted steps of a sampled answer whose agreement with the pair is worked out
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drafted:

@@ -5,7 +5,6 @@ from typing import Final
 from deltaserve.offset_models.targets.subject import Kind
 
 ONLY: Final = " Write only the names, one per line."  # what a black box that lists obeys, and others do not mind
-COUNT: Final = "ten"
 
 # The nearest in kind, then others that are as well known.
 SIMILAR: Final[dict[Kind, tuple[str, ...]]] = {
