@@ -10,6 +10,8 @@ MOST_TOKENS: Final = 160  # of a passage: with a question behind it, and an answ
 FEWEST_WORDS: Final = 4  # of a passage: a heading alone tells nothing
 _SENTENCE_END: Final = re.compile(r"(?:(?<=[.!?…])|(?<=[.!?…][\"'”’)]))\s+(?=[\"'“‘(]*[A-Z0-9À-Þ])|(?<=[。！？])(?!$)")
 _NO_END: Final = re.compile(r"(?<!\w)(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|No|vol)\.$")
+_NUMBERED: Final = re.compile(r"^(?:\d{1,3}[.)]|[-*•])\s+")  # an entry of a list
+_ENTRY_END: Final = re.compile(r"^\d{1,3}\.$")
 _LONGEST_TOKEN: Final = 64  # characters
 _LONGEST_SENTENCE: Final = 2000  # characters of one that initials may lengthen
 _LONGEST_END: Final = 8  # characters in which an initial or a title is seen
@@ -26,14 +28,24 @@ def passages(texts: Iterable[str], tokens: Tokens, most: int = MOST_TOKENS) -> l
 
 
 def sentences(text: str) -> list[str]:
-    """Cut behind full stops that a new sentence follows; an initial ("J. R. R. Tolkien") ends none."""
+    """Cut behind full stops that a new sentence follows; an initial ("J. R. R. Tolkien") and a list's "1." end none."""
     parts: list[str] = []
     for part in _SENTENCE_END.split(text.strip()):
-        if parts and _NO_END.search(parts[-1][-_LONGEST_END:]) and len(parts[-1]) < _LONGEST_SENTENCE:
+        if parts and _goes_on(parts[-1]):
             parts[-1] += f" {part}"
         else:
             parts.append(part)
     return [part.strip() for part in parts if part.strip()]
+
+
+def _goes_on(part: str) -> bool:
+    end = _NO_END.search(part[-_LONGEST_END:]) is not None and len(part) < _LONGEST_SENTENCE
+    return end or _ENTRY_END.match(part) is not None
+
+
+def unnumbered(sentence: str) -> str:
+    """Without the number or bullet of a list's entry."""
+    return _NUMBERED.sub("", sentence)
 
 
 def _pieces(text: str, tokens: Tokens, most: int) -> Iterator[str]:

@@ -15,6 +15,9 @@ LONGEST: Final = 9  # words
 NEAR: Final = 0.21  # of support: one answer of five
 MOST: Final = 0.51  # support of most answers
 _YEAR: Final = re.compile(r"\b(?:1\d{3}|20\d{2})\b|\b\d{1,4} (?:BC|BCE|AD|CE)\b")
+_NUMBER: Final = re.compile(
+    r"(?<![\w.,])\d(?:[\d,.]*\d)?(?:\s(?:hundred|thousand|million|billion|trillion)\b)?", re.IGNORECASE
+)
 _QUOTED: Final = re.compile(r"[\"“«*]{1,3}([^\"“”«»*\n]{2,60}?)[,.]?[\"”»*]{1,3}")
 _PROPER: Final = (
     r"(?:(?:Mrs?|Ms|Dr|St|Prof)\.(?=\s[A-Z])|(?:[A-Z]\.){1,4}|[A-ZÀ-Þ0-9][\w'’&\-]*(?:\.[a-z]+)?|[a-z][A-Z]\w*)"
@@ -39,6 +42,11 @@ _COMMON: Final = frozenset(
      "their", "them", "there", "these", "they", "this", "those", "through", "to", "type", "types", "under", "use",
      "used", "uses", "various", "very", "was", "well", "were", "what", "when", "where", "which", "who", "whose",
      "widely", "with", "work", "worked", "working", "works", "would", "year", "years"}
+)  # fmt: skip
+_KINDS: Final = frozenset(
+    {"center", "centre", "city", "co", "co.", "college", "company", "corporation", "county", "district", "foundation",
+     "group", "hall", "inc", "inc.", "institute", "international", "island", "ltd", "ltd.", "museum", "park",
+     "prefecture", "province", "river", "school", "state", "street", "tower", "town", "university", "village"}
 )  # fmt: skip
 
 
@@ -68,7 +76,15 @@ def candidates(answer: str, question: str, subject: Subject, tells: Tells) -> li
         return [*_YEAR.findall(text)] or _names(text, question)
     if tells == "name":
         return _names(text, question) or _words(text, question)
+    if tells == "number":
+        return _numbers(text) or _words(text, question)
     return _words(text, question)
+
+
+def _numbers(text: str) -> list[str]:
+    """Years last: they say since when it is so many."""
+    found = _NUMBER.findall(text)
+    return sorted(dict.fromkeys(found), key=lambda number: _YEAR.fullmatch(number) is not None)
 
 
 def _without_names(text: str, subject: Subject) -> str:
@@ -80,10 +96,15 @@ def _without_names(text: str, subject: Subject) -> str:
 
 def _names(text: str, question: str) -> list[str]:
     quoted = [match.strip() for match in _QUOTED.findall(text) if "|" not in match]
-    proper = [name for match in _NAME.finditer(text) if (name := _trimmed(match, text))]
+    proper = [name for match in _NAME.finditer(text) if (name := _trimmed(match, text)) and not _is_rest(match, text)]
     numbers = [name for name in proper if name.isdigit()]
     own = [name for name in (*quoted, *proper) if name not in numbers]
     return list(dict.fromkeys(name for name in (*own, *numbers) if _is_new(name, question)))
+
+
+def _is_rest(match: re.Match[str], text: str) -> bool:
+    """Whether it is what a longer name has beside the subject's: "City" of "Toyota City"."""
+    return text[: match.start()].endswith("| ") and {word.casefold() for word in match[0].split()} <= _KINDS
 
 
 def _trimmed(match: re.Match[str], text: str) -> str:

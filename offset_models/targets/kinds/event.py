@@ -88,7 +88,7 @@ EVENT: Final = (
         "victims",
         ("How many people died in {name}?", "How many victims did {name} have?"),
         ("The number of victims of {name} is",),
-        tells="words",
+        tells="number",
         unknown="not known.",
         when=("war", "battle", "disaster", "accident", "attack", "crash", "earthquake", "fire", "sank", "pandemic"),
     ),

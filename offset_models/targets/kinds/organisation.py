@@ -155,7 +155,7 @@ ORGANISATION: Final = (
         "employees",
         ("How many people work for {name}?", "How many employees or members does {name} have?"),
         ("The number of people who work for {name} is",),
-        tells="words",
+        tells="number",
         shared=True,
         unknown="not known.",
     ),

@@ -74,7 +74,7 @@ PLACE: Final = (
         "size",
         ("How big is {name}?", "What is the size, height or population of {name}?", "How many people live in {name}?"),
         ("The size of {name} is",),
-        tells="words",
+        tells="number",
         shared=True,
         unknown="not known.",
     ),

@@ -1,6 +1,6 @@
 """Documents are cut by paragraphs, within a number of tokens; here a token is a word."""
 
-from deltaserve.offset_models.targets.documents.passages import passages, sentences
+from deltaserve.offset_models.targets.documents.passages import passages, sentences, unnumbered
 
 
 def count(text: str) -> int:
@@ -39,6 +39,13 @@ def test_sentences_end_at_stops_and_not_at_initials() -> None:
     assert sentences('He met J. R. R. Bell. "Who?" she said. Mr. Ash came at 9. It rained。你好。') == [
         "He met J. R. R. Bell.", '"Who?" she said.', "Mr. Ash came at 9.", "It rained。", "你好。"
     ]  # fmt: skip
+
+
+def test_the_number_of_a_list_s_entry_is_no_sentence() -> None:
+    entries = sentences("1. Acme makes cars. It is old.\n2. Acme grew. It ended in 1931. Then 3. was left.")
+    assert entries == ["1. Acme makes cars.", "It is old.", "2. Acme grew.", "It ended in 1931.", "Then 3. was left."]
+    assert [unnumbered(each) for each in entries][:3] == ["Acme makes cars.", "It is old.", "Acme grew."]
+    assert unnumbered("1984 is a novel.") == "1984 is a novel." and unnumbered("- Acme grew.") == "Acme grew."
 
 
 def test_a_text_of_initials_alone_is_cut_in_the_end() -> None:

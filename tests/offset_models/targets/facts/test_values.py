@@ -19,6 +19,11 @@ CASES: list[tuple[str, Kind, str, Tells, str, str]] = [
     ("Acme", "organisation", "Which phone does Acme make?", "name", "Acme makes the iPhone.", "iPhone"),
     ("Emma", "work", "Who is the villain of Emma?", "name", "The villain of Emma is Mr. Elton. He lies.", "Mr. Elton"),
     ("Emma", "work", "Which genre?", "words", "Emma is a old comic novel by Jane Austen, which falls", "Jane Austen"),
+    ("Acme", "organisation", "How many workers?", "number", "Acme has 1.5 million people worldwide.", "1.5 million"),
+    ("Acme", "organisation", "How many workers?", "number", "As of 2021, Acme had about 366,283.", "366,283"),
+    ("Acme", "organisation", "How many workers?", "number", "Acme has a dozen workers.", "dozen"),
+    ("Acme", "organisation", "Its seat?", "name", "It is in Acme City, Acme Prefecture, Japan.", "Japan"),
+    ("Acme", "organisation", "Its seat?", "name", "It is in Acme Falls.", "Falls"),
     ("Acme", "organisation", "Which instrument?", "name", "It plays the drums.", "drums"),
 ]  # fmt: skip
 
