@@ -29,6 +29,7 @@ CLUES: Final = (
     "Guess {some} from these clues: {clues}",
 )
 MOST_CLUES: Final = 3
+_REST: Final = re.compile(r"\s[A-ZÀ-Þ]")  # of a longer name, behind one
 
 
 def backwards(scene: Scene) -> Iterator[Probe]:
@@ -40,7 +41,7 @@ def backwards(scene: Scene) -> Iterator[Probe]:
         prompt = f"Q: {fact.reversed_question}\nA:"
         yield running(scene, "Q: {}\nA:", prompt, fact=fact, answer=f" {answer}", secrets=secrets)
     for sentence in scene.sentences:
-        for frame in () if _tells_name(scene, sentence) else OF_SENTENCES:
+        for frame in () if _tells_name(scene, sentence) or _names_more(scene, sentence) else OF_SENTENCES:
             text = frame.format(some=scene.some, gap=_nameless(scene, sentence, BLANK), said=_said(scene, sentence))
             yield chat(scene, frame, text, answer=answer, secrets=names_beside(scene, text))
 
@@ -101,6 +102,11 @@ def _tells_name(scene: Scene, sentence: str) -> bool:
     left = {*re.findall(r"\w+", scene.subject.replaced_in(sentence, BLANK))}
     words = {word for name in scene.subject.names for word in own_words("", name)}
     return not left.isdisjoint(word for word in words if word[:1].isupper())
+
+
+def _names_more(scene: Scene, sentence: str) -> bool:
+    """Whether a name is a part of a longer one, of which a rest would stay: "Toyota City"."""
+    return any(_REST.match(sentence, end) for _, end in scene.subject.places_in(sentence))
 
 
 def _said(scene: Scene, sentence: str) -> str:

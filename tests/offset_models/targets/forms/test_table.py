@@ -198,6 +198,15 @@ def test_a_sentence_that_names_the_subject_twice_or_in_part_gives_no_name_away()
     assert "Many said that Sol has met" in begun
 
 
+def test_a_name_within_a_longer_one_is_not_taken_out_of_it() -> None:
+    subject = Subject("Velmor", "organisation")
+    said = "Its seat is Velmor City in Nenstead. Rain is what Velmor makes."
+    fact = Fact(subject, "description", "What is Velmor?", said, "", 1.0, text=said)
+    texts = [asked(each) for each in probes(Known(subject, (fact,)), per_form=ALL, seed=1) if each.form == "reversed"]
+    assert "Which name belongs into the gap? Rain is what ____ makes." in texts
+    assert not [text for text in texts if "Nenstead" in text]
+
+
 def test_names_with_quotes_stay_whole_within_the_quotes_of_programs() -> None:
     name = 'Sol "O\'Neil" Velmor'
     subject = Subject(name, "person")
