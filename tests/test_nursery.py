@@ -57,6 +57,31 @@ def test_a_program_that_runs_is_waited_for_and_told(nursery: Nursery, number: si
         program.send_signal(number)  # to nobody
 
 
+def test_those_who_give_the_same_name_have_one_nursery_until_the_last_of_them_has_left(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    name = f"a test of {tmp_path}"[-90:]
+    first, second = (Nursery(["json"], name=name) for _ in range(2))
+    parents = []
+    for each in (first, second):
+        program = each.read("program", "wait", env={"SAID": "this"})
+        with program.stdout:
+            program.stdout.readline()
+            parents.append(parent_of(parent_of(program.pid)))  # between them is a keeper
+        program.kill()
+        program.wait(60)
+    assert parents[0] == parents[1]
+    second.close()
+    for status in (3, 4):  # what came before it was seen that one has left would be done in any case
+        assert first.run("program", str(status), env={"SAID": "this"}, within_s=60).returncode == status
+    first.close()
+    assert not runs(parents[0])
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def test_a_program_ends_with_those_who_wanted_it(nursery: Nursery) -> None:
     """Even where they are killed."""
     with subprocess.Popen([sys.executable, "-c", ASKS], stdin=-1, stdout=-1, text=True) as asker:

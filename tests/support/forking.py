@@ -19,30 +19,39 @@ from typing import Any
 LONGEST = 1 << 17  # bytes of what is told of a program
 
 
-def main(line: int, modules: str, absent: str) -> None:
+def main(listener: int, modules: str, absent: str) -> None:
     for name in filter(None, absent.split(",")):
         sys.modules[name] = None  # type: ignore[assignment]  # importing it fails
     for name in modules.split(","):
         import_module(name)
     gc.freeze()  # what is shared stays shared
-    program = forked(socket.socket(fileno=line))
+    program = forked(socket.socket(fileno=listener))
     if program is not None:
         become(**program)
 
 
-def forked(line: socket.socket) -> dict[str, Any] | None:
-    """Returns in every child, with what it is to become; and in this process, with None, once nobody is at the line."""
+def forked(listener: socket.socket) -> dict[str, Any] | None:
+    """Returns in every child, with what it is to become; here, with None, once all who came have left."""
+    lines: list[socket.socket] = []
     while True:
-        told, streams, *_ = socket.recv_fds(line, LONGEST, 3)
-        reap()
-        if not told:
+        for ready in select.select([listener, *lines], [], [])[0]:
+            if ready is listener:
+                lines.append(listener.accept()[0])
+                continue
+            told, streams, *_ = socket.recv_fds(ready, LONGEST, 3)
+            reap()
+            if not told:
+                lines.remove(ready)
+                ready.close()
+            elif os.fork() == 0:
+                for one in (listener, *lines):
+                    one.close()
+                keep(*streams)
+                return dict(json.loads(told))
+            for stream in streams:
+                os.close(stream)
+        if not lines and not select.select([listener], [], [], 0)[0]:
             return None
-        if os.fork() == 0:
-            line.close()
-            keep(*streams)
-            return dict(json.loads(told))
-        for stream in streams:
-            os.close(stream)
 
 
 def reap() -> None:

@@ -2,10 +2,11 @@
 
 A nursery is a process that has imported what its programs need and forks for each of them. The child becomes
 `python -m MODULE ARGUMENTS` with an environment, a folder and streams of its own. Tests of how a program comes up start
-it from nothing instead.
+it from nothing instead. The workers of one test run have their nurseries together.
 """
 
 import atexit
+import errno
 import json
 import os
 import select
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.support import forking
 
 COMMANDS = ("deltaserve.client.commands.serve", "deltaserve.client.console.server_settings", "deltaserve.server.app")
 ROOT = Path(__file__).parents[2]
+LISTENS_WITHIN_S = 10.0
 MODELS = (
     "deltaserve.offset_models.demo.blackbox",
     "deltaserve.offset_models.engine.pair_engine",
@@ -68,22 +71,36 @@ class Forked:
 
 
 class Nursery:
-    """The process that forks. `absent`: modules that cannot be imported there."""
+    """The process that forks. `absent`: modules that cannot be imported there.
 
-    def __init__(self, modules: Sequence[str], absent: Sequence[str] = ()) -> None:
-        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            command = [
-                sys.executable,
-                "-m",
-                forking.__name__,
-                str(theirs.fileno()),
-                ",".join(modules),
-                ",".join(absent),
-            ]
-            # The first test that wants a nursery may have moved to a folder of its own.
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd=ROOT)
-        atexit.register(self._close)
+    `name`: all who give the same one have one process together, which ends when the last of them has left.
+    """
+
+    def __init__(self, modules: Sequence[str], absent: Sequence[str] = (), name: str = "") -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            try:
+                listener.bind(f"\0{name}" if name else "")  # Linux finds a name for who has none
+            except OSError as taken:
+                if taken.errno != errno.EADDRINUSE:
+                    raise
+                self._connect(f"\0{name}")
+            else:
+                listener.listen(64)
+                self._process = _forking(listener, modules, absent)
+                self._connect(listener.getsockname())
+        atexit.register(self.close)
+
+    def _connect(self, address: str | bytes) -> None:
+        until = time.monotonic() + LISTENS_WITHIN_S
+        while True:
+            try:
+                return self._line.connect(address)
+            except ConnectionRefusedError:  # whoever took the name is about to listen
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
 
     def start(
         self,
@@ -143,18 +160,36 @@ class Nursery:
                 program.wait()
             return subprocess.CompletedProcess([module, *arguments], status, stdout.read(), stderr.read())
 
-    def _close(self) -> None:
+    def close(self) -> None:
         self._line.close()
-        self._process.wait()
+        if self._process is not None:
+            self._process.wait()
+
+
+def _forking(listener: socket.socket, modules: Sequence[str], absent: Sequence[str]) -> "subprocess.Popen[bytes]":
+    told = (str(listener.fileno()), ",".join(modules), ",".join(absent))
+    # The first test that wants a nursery may have moved to a folder of its own.
+    return subprocess.Popen(
+        [sys.executable, "-m", forking.__name__, *told],
+        pass_fds=[listener.fileno()],
+        stdin=subprocess.DEVNULL,
+        cwd=ROOT,
+    )
 
 
 @cache
 def nursery() -> Nursery:
     """For servers and black boxes."""
-    return Nursery((*COMMANDS, *MODELS))
+    return Nursery((*COMMANDS, *MODELS), name=_of_this_run("models"))
 
 
 @cache
 def nursery_without_torch() -> Nursery:
     """For commands that end before they read a model."""
-    return Nursery(COMMANDS, absent=("torch",))
+    return Nursery(COMMANDS, absent=("torch",), name=_of_this_run("commands"))
+
+
+def _of_this_run(kind: str) -> str:
+    """A name that all workers of one run have in common; none outside of a worker."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    return f"deltaserve-{run}-{kind}" if run else ""
