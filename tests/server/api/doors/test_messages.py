@@ -1,9 +1,7 @@
 """/v1/messages as anthropic-python sees it, over real HTTP."""
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import anthropic
 import httpx2 as httpx
 import pydantic
 import pytest
@@ -11,17 +9,14 @@ import pytest
 from deltaserve.errors import MalformedTopK
 from tests.support.app import RunningApp, ScriptedBlackBox, eventually, running_app
 
+if TYPE_CHECKING:
+    from anthropic import Anthropic
+
 USER: Any = {"role": "user", "content": "Hi"}
 GREEDY: dict[str, Any] = {
     "model": "tiny", "messages": [USER], "max_tokens": 7, "extra_body": {"temperature": 0},
 }  # fmt: skip
 RAW = {"model": "tiny", "messages": [USER], "max_tokens": 7, "temperature": 0}
-
-
-@pytest.fixture(scope="module")
-def claude(app: RunningApp) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=app.url, api_key="none", max_retries=0) as made:
-        yield made
 
 
 def post(app: RunningApp, body: dict[str, Any], path: str = "", **headers: str) -> httpx.Response:
@@ -38,7 +33,7 @@ def text_of(message: Any) -> str:
     return "".join(block.text for block in message.content if block.type == "text")
 
 
-def test_a_message_says_what_chat_says(app: RunningApp, claude: anthropic.Anthropic) -> None:
+def test_a_message_says_what_chat_says(app: RunningApp, claude: "Anthropic") -> None:
     message, same = claude.messages.create(**GREEDY), chat(app, max_tokens=7)
     assert text_of(message) == same["choices"][0]["message"]["content"]
     assert (message.role, message.model, message.stop_reason) == ("assistant", "tiny", "max_tokens")
@@ -49,7 +44,7 @@ def test_a_message_says_what_chat_says(app: RunningApp, claude: anthropic.Anthro
     assert message.usage.model_dump()["deltaserve"]["upstream_calls"] == 1
 
 
-def test_a_streamed_message_is_the_whole_one(claude: anthropic.Anthropic) -> None:
+def test_a_streamed_message_is_the_whole_one(claude: "Anthropic") -> None:
     whole = claude.messages.create(**GREEDY)
     with claude.messages.stream(**GREEDY) as stream:
         words = "".join(stream.text_stream)
@@ -60,7 +55,7 @@ def test_a_streamed_message_is_the_whole_one(claude: anthropic.Anthropic) -> Non
     assert final.usage.input_tokens == whole.usage.input_tokens
 
 
-def test_a_stop_sequence_is_named(claude: anthropic.Anthropic) -> None:
+def test_a_stop_sequence_is_named(claude: "Anthropic") -> None:
     whole = text_of(claude.messages.create(**GREEDY))
     message = claude.messages.create(**GREEDY, stop_sequences=[whole[3]])
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", whole[3])
@@ -68,6 +63,8 @@ def test_a_stop_sequence_is_named(claude: anthropic.Anthropic) -> None:
 
 
 def test_an_answer_that_ends_by_itself_ends_its_turn(tokenizer: Any) -> None:
+    import anthropic
+
     with (
         running_app(tokenizer, ScriptedBlackBox(ends_at=60)) as app,
         anthropic.Anthropic(base_url=app.url, api_key="none", max_retries=0) as claude,
@@ -75,7 +72,7 @@ def test_an_answer_that_ends_by_itself_ends_its_turn(tokenizer: Any) -> None:
         assert claude.messages.create(**{**GREEDY, "max_tokens": 90}).stop_reason == "end_turn"
 
 
-def test_an_assistants_last_turn_goes_on(app: RunningApp, claude: anthropic.Anthropic) -> None:
+def test_an_assistants_last_turn_goes_on(app: RunningApp, claude: "Anthropic") -> None:
     begun: Any = {"role": "assistant", "content": "The town is"}
     message = claude.messages.create(**{**GREEDY, "messages": [USER, begun]})
     assert (
@@ -91,7 +88,7 @@ class Town(pydantic.BaseModel):
     large: bool
 
 
-def test_anthropics_helper_parses_what_a_schema_holds(claude: anthropic.Anthropic) -> None:
+def test_anthropics_helper_parses_what_a_schema_holds(claude: "Anthropic") -> None:
     asked: dict[str, Any] = {**GREEDY, "max_tokens": 60}
     asked["extra_body"] = {"temperature": 0, "bad_words": [*" \t\r\n"]}
     message = claude.messages.parse(**asked, output_format=Town)
@@ -101,7 +98,7 @@ def test_anthropics_helper_parses_what_a_schema_holds(claude: anthropic.Anthropi
         assert isinstance(stream.get_final_message().parsed_output, Town)
 
 
-def test_the_prompts_tokens_are_counted_even_past_the_context(claude: anthropic.Anthropic) -> None:
+def test_the_prompts_tokens_are_counted_even_past_the_context(claude: "Anthropic") -> None:
     said: dict[str, Any] = {"model": "tiny", "messages": [USER], "system": "Be brief."}
     counted = claude.messages.count_tokens(**said)
     assert counted.input_tokens == claude.messages.create(**said, max_tokens=1).usage.input_tokens
@@ -156,6 +153,8 @@ def test_clients_of_any_version_of_the_api_get_the_same(app: RunningApp, version
 
 
 def test_a_later_fault_ends_the_stream_with_anthropics_error_event(tokenizer: Any) -> None:
+    import anthropic
+
     fault = MalformedTopK("The black box's list is not sorted.")
     with (
         running_app(tokenizer, ScriptedBlackBox(fault=fault, fault_after=3)) as app,
@@ -167,6 +166,8 @@ def test_a_later_fault_ends_the_stream_with_anthropics_error_event(tokenizer: An
 
 
 def test_the_key_comes_in_either_header(tokenizer: Any) -> None:
+    import anthropic
+
     with running_app(tokenizer, api_keys="first", admin_key="secret-admin-key") as app:
         for how in ({"api_key": "first"}, {"auth_token": "first", "api_key": None}):
             with anthropic.Anthropic(base_url=app.url, max_retries=0, **how) as claude:

@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import openai
 import pytest
 
 from tests.support.app import RunningApp
 from tests.support.speaking import marked_tokenizer, speaking_app
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic
 
 ARGUMENTS = {"at": "漢", "n": 2}
 CALL = f'<tool_call>\n{{"name": "look", "arguments": {json.dumps(ARGUMENTS, ensure_ascii=False)}}}\n</tool_call>'
@@ -30,12 +32,6 @@ TOOL: Any = {"name": "look", "input_schema": SCHEMA}
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
     with speaking_app(marked_tokenizer(tmp_path_factory.mktemp("doors")), SCRIPTS) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def claude(app: RunningApp) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=app.url, api_key="none", max_retries=0) as made:
-        yield made
 
 
 def asks(question: str, **fields: Any) -> dict[str, Any]:
@@ -106,7 +102,7 @@ def test_a_response_may_have_to_call(client: openai.OpenAI, choice: Any) -> None
     assert json.loads(call.arguments)["of"] in (1, 2)
 
 
-def test_half_a_call_is_no_call(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+def test_half_a_call_is_no_call(client: openai.OpenAI, claude: "Anthropic") -> None:
     events = list(client.responses.create(**asks("half", tools=[FUNCTION], max_output_tokens=45), stream=True))
     assert events[-1].type == "response.incomplete"
     assert "response.function_call_arguments.done" not in [event.type for event in events]
@@ -115,7 +111,7 @@ def test_half_a_call_is_no_call(client: openai.OpenAI, claude: anthropic.Anthrop
     assert (message.content, message.stop_reason) == ([], "max_tokens")
 
 
-def test_a_message_thinks_where_it_may(claude: anthropic.Anthropic) -> None:
+def test_a_message_thinks_where_it_may(claude: "Anthropic") -> None:
     message = claude.messages.create(**says("think", thinking={"type": "enabled", "budget_tokens": 1024}))
     thought, said = message.content
     assert thought.type == "thinking" and thought.thinking.strip() == "Let me see. é"
@@ -128,7 +124,7 @@ def test_a_message_thinks_where_it_may(claude: anthropic.Anthropic) -> None:
     assert [block.type for block in silent.content] == ["text"]
 
 
-def test_a_message_uses_tools_and_is_told_what_they_gave(claude: anthropic.Anthropic) -> None:
+def test_a_message_uses_tools_and_is_told_what_they_gave(claude: "Anthropic") -> None:
     message = claude.messages.create(**says("twice", tools=[TOOL]))
     assert [block.type for block in message.content] == ["thinking", "text", "tool_use", "tool_use"]
     assert message.stop_reason == "tool_use"
@@ -150,7 +146,7 @@ def test_a_message_uses_tools_and_is_told_what_they_gave(claude: anthropic.Anthr
 @pytest.mark.parametrize(
     "choice", [{"type": "any", "disable_parallel_tool_use": True}, {"type": "tool", "name": "pick"}]
 )
-def test_a_message_may_have_to_use_a_tool(claude: anthropic.Anthropic, choice: Any) -> None:
+def test_a_message_may_have_to_use_a_tool(claude: "Anthropic", choice: Any) -> None:
     pick: Any = {"name": "pick", "input_schema": PICKED}
     message = claude.messages.create(**says("answer", tools=[pick], tool_choice=choice, thinking={"type": "disabled"}))
     use = message.content[0]
@@ -158,7 +154,7 @@ def test_a_message_may_have_to_use_a_tool(claude: anthropic.Anthropic, choice: A
     assert message.stop_reason == "tool_use"
 
 
-def test_tools_are_counted_with_the_prompt(claude: anthropic.Anthropic) -> None:
+def test_tools_are_counted_with_the_prompt(claude: "Anthropic") -> None:
     asked = says("think", tools=[TOOL])
     counted = claude.messages.count_tokens(model="tiny", messages=asked["messages"], tools=[TOOL])
     assert counted.input_tokens == claude.messages.create(**{**asked, "max_tokens": 1}).usage.input_tokens
