@@ -14,8 +14,6 @@ from typing import Any
 
 from deltaserve.errors import BadCheckpoint, DeltaserveError
 from deltaserve.server.processes.handover import Handover, Parent, exit_on_defect
-from deltaserve.server.processes.supervisor import Supervisor
-from deltaserve.server.settings import Settings
 
 
 class Log:
@@ -26,6 +24,9 @@ class Log:
 
 
 def supervise(folder: Path, **settings: Any) -> int:
+    from deltaserve.server.processes.supervisor import Supervisor  # its processes need not read it
+    from deltaserve.server.settings import Settings
+
     os.environ["SUPERVISED"] = str(folder)
     with socket.socket() as public:
         public.bind(("127.0.0.1", 0))

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import pytest
 from benchmarks.support.process_tree import crash, ended, runs
 from deltaserve.server.processes.handover import SOCKET
 from deltaserve.server.processes.supervisor import INTERRUPTED, Post, _private_folder
-from tests.support.process import Running, running
+from tests.support.process import Running, forked
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 
@@ -66,7 +65,7 @@ class Family:
 
 @contextmanager
 def started(folder: Path) -> Iterator[Family]:
-    with running(sys.executable, "-m", "tests.support.supervised", str(folder)) as parent:
+    with forked("tests.support.supervised", str(folder)) as parent:
         yield Family(parent, folder)
 
 
