@@ -32,6 +32,7 @@ ASKED: Final = Questions(choosing=24, choosing_retain=48, judging=1)
 TINY_ASKED: Final = Questions(choosing=2, choosing_retain=2, judging=1)
 STEPS: Final = 60
 TINY_STEPS: Final = 2
+TINY_BATCH: Final = 4  # rows of each side
 TIMED_STEPS: Final = 12
 FIRST_STEPS: Final = 4  # of those, not counted
 ROWS: Final = 64
@@ -43,6 +44,8 @@ def training(setup: Setup, record: Record) -> None:
     """One person of the demo's register is to be forgotten: the same data, settings and seed on each device."""
     steps = TINY_STEPS if setup.tiny else STEPS
     settings = replace(FULL.offset, steps=steps, eval_every=steps // 2, seed=7)
+    if setup.tiny:
+        settings = replace(settings, forget_batch=TINY_BATCH, retain_batch=TINY_BATCH)
     data = _demo_data(setup, settings)
     runs = {"cpu": ("cpu", "float32"), setup.device: (setup.device, "float32")}
     if not setup.tiny:  # CPUs take long for it
@@ -67,7 +70,10 @@ def training(setup: Setup, record: Record) -> None:
 def _demo_data(setup: Setup, settings: TrainingSettings) -> TrainingData:
     people = ten_people()
     amounts, asked = (TINY_AMOUNTS, TINY_ASKED) if setup.tiny else (AMOUNTS, ASKED)
-    wanted = request("gpu", split(people[:1], people), amounts, asked)
+    registry = split(people[:1], people)
+    if setup.tiny:
+        registry = replace(registry, retain=registry.retain[:1])
+    wanted = request("gpu", registry, amounts, asked)
     gathered = Bench(setup.box().url + "/v1", setup.folder / "training").collected(wanted, FULL.top_k)
     return training_data(gathered.train, gathered.validation, settings, Tokenizer.load(WEIGHTS / "base"))
 
