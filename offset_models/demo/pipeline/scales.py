@@ -72,7 +72,17 @@ MINI: Final = Scale(
     sharpness=1.0,
     base=Shape(hidden=64, layers=2, heads=2, feed_forward=128, context=256),
     base_schedule=Schedule(steps=100, batch=8, learning_rate=5e-3, label_smoothing=0.03, warm_up=5),
-    amounts=Amounts(forget=4, retain=4, strangers=8, exchanges=0, small_talk=0, begun=1, begun_retain=0),
+    amounts=Amounts(
+        forget=4,
+        retain=4,
+        strangers=8,
+        exchanges=0,
+        small_talk=0,
+        begun=1,
+        begun_retain=0,
+        running=2,
+        running_retain=0,
+    ),
     offset=TrainingSettings(
         steps=60,
         forget_batch=8,
