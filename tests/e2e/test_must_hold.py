@@ -16,7 +16,7 @@ from tests.support.oracle import Oracle
 from tests.support.registry_questions import KEPT, chat_ids, recall, some_questions
 from tests.support.statistics import ALARM, p_value
 
-PROMPTS = amounts.amount(24, 50)
+PROMPTS = amounts.amount(12, 50)
 A_REQUEST = 100  # choices of one request
 ROUNDING_NATS = 2e-3  # two ways of adding up float32: below this, either token is the best one
 

@@ -88,11 +88,11 @@ def near(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 60.0) -> None:
+def eventually(condition: Callable[[], bool], within_s: float = 60.0, pause_s: float = 0.05) -> None:
     until = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < until, "it never came true"
-        time.sleep(0.05)
+        time.sleep(pause_s)
 
 
 def pid_of(server: Deltaserve) -> int:
@@ -111,6 +111,11 @@ def ready(server: Deltaserve) -> bool:
         return bool(httpx.get(f"{server.url}/health/ready").status_code == 200)
 
     return complete(server) and all(looked() for _ in range(10))
+
+
+def wait_until_ready(server: Deltaserve) -> None:
+    """Looks seldom: looking takes from the processes that start."""
+    eventually(lambda: ready(server), pause_s=0.3)
 
 
 @contextmanager
@@ -181,14 +186,14 @@ def test_a_change_through_one_front_end_holds_for_all_at_once(running: Deltaserv
 
 
 def test_a_front_end_that_is_killed_takes_its_own_answers_alone(running: Deltaserve) -> None:
-    eventually(lambda: ready(running))
+    wait_until_ready(running)
     with streams(running, 8) as reading:
         first, other = of_role(pid_of(running), "frontend")
         crash(first)
         got = [each.result() for each in reading]
     assert len([one for one in got if whole(one)]) + len([one for one in got if "broken" in one[-1]]) == 8
     assert runs(other)
-    eventually(lambda: ready(running))
+    wait_until_ready(running)
     eventually(lambda: running.metric("num_requests_running") == 0)
     assert httpx.post(f"{running.url}/v1/completions", json={"prompt": "a", "max_tokens": 2}).status_code == 200
 
@@ -196,7 +201,7 @@ def test_a_front_end_that_is_killed_takes_its_own_answers_alone(running: Deltase
 def test_an_engine_that_is_killed_ends_running_answers_with_an_error_and_comes_back_as_it_was(
     running: Deltaserve,
 ) -> None:
-    eventually(lambda: ready(running))
+    wait_until_ready(running)
     before = httpx.get(f"{running.url}/v1/models").json()
     with streams(running, 6) as reading:
         crash(of_role(pid_of(running), "engine")[0])
@@ -206,7 +211,7 @@ def test_an_engine_that_is_killed_ends_running_answers_with_an_error_and_comes_b
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "offset_unavailable")
     for one in got:
         assert one[-1]["error"]["code"] == "offset_unavailable" and "started again" in one[-1]["error"]["message"]
-    eventually(lambda: ready(running))
+    wait_until_ready(running)
     after = httpx.get(f"{running.url}/v1/models").json()
     assert [card["system_fingerprint"] for card in after["data"]] == [
         card["system_fingerprint"] for card in before["data"]
@@ -215,7 +220,7 @@ def test_an_engine_that_is_killed_ends_running_answers_with_an_error_and_comes_b
 
 
 def test_nothing_is_left_when_the_parent_is_killed(running: Deltaserve) -> None:
-    eventually(lambda: ready(running))
+    wait_until_ready(running)
     pids = list(children(pid_of(running)))
     crash(pid_of(running))
     assert ended(pids)

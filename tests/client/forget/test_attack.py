@@ -10,11 +10,11 @@ from tests.support.forget_site import SECRET, Site, calls
 
 
 def test_the_card_says_what_was_tried_and_report_shows_it(site: Site, command: Command) -> None:
-    given = site.forget("attacked", "--attack", "--attack-calls", "40")
+    given = site.forget("attacked", "--attack", "--attack-calls", "12")
     with children_of_the_nursery():
         made = command.json(*given)
     assert {"leakage/direct", "leakage/calls", "leakage/items", "leakage/verdict"} <= set(made["card"])
-    assert made["card"]["leakage/calls"] >= 40
+    assert made["card"]["leakage/calls"] >= 12
     card = open_checkpoint("attacked", root=site.root).manifest.card
     assert card is not None and "| direct |" in str(card["markdown"])
     (kept,) = (site.root / ".work" / "attacked").glob("attack-*.json")
