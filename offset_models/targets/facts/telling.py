@@ -21,6 +21,9 @@ _DECLINES: Final = re.compile(
     re.IGNORECASE,
 )
 _OF_ITSELF: Final = re.compile(r"^(?:(?:no|yes|hello|hi)[,!.] )?(?:i|my|i'm|i'll|i've)\b", re.IGNORECASE)
+_CLAUSE: Final = re.compile(
+    r",|\s(?:who|which|that|where|from|since|until|between|with|and|but|because)\b", re.IGNORECASE
+)
 _PRONOUN: Final = re.compile(r"^(?:he|she|it|they|his|her|its|their|the|this|there|in|on)\b", re.IGNORECASE)
 
 
@@ -45,7 +48,7 @@ class Listener:
 
 
 def whole_sentences(answer: str) -> str:
-    """Without a last sentence that was cut off; of a long one that is alone, without what follows its last comma."""
+    """Without a last sentence that was cut off; of a long one that is alone, without the clause that was cut off."""
     lines = answer.strip().split("\n\n")[0]
     parts = sentences(lines)
     if parts and not parts[-1].rstrip('"”’)').endswith((".", "!", "?")):
@@ -54,4 +57,5 @@ def whole_sentences(answer: str) -> str:
 
 
 def _begun(sentence: str) -> str:
-    return sentence.rpartition(",")[0] or sentence if len(sentence.split()) >= CUT else sentence
+    places = [found.start() for found in _CLAUSE.finditer(sentence)] if len(sentence.split()) >= CUT else []
+    return sentence[: places[-1]].rstrip(" ,") if places else sentence

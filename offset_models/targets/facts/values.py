@@ -24,6 +24,7 @@ _PROPER: Final = (
 )
 _SMALL: Final = r"(?:of the|and the|in the|of|the|de|la|le|von|van|der|du|da|del|&)"
 _NAME: Final = re.compile(rf"{_PROPER}(?:\s+(?:{_SMALL}\s+)?{_PROPER})*")
+_RELATIVE: Final = re.compile(r",?\s(?:who|which|that|where)\s")
 _WORD: Final = re.compile(r"[^\W\d_][\w'’\-]*|\d[\d,.]*\d|\d")
 _BEGINNERS: Final = frozenset(
     {"a", "according", "after", "although", "an", "and", "as", "at", "but", "by", "during", "for", "from", "he",
@@ -118,11 +119,12 @@ def _trimmed(match: re.Match[str], text: str) -> str:
 
 
 def _words(text: str, question: str) -> list[str]:
-    """Words that say something, those together that stand together; the last of a sentence first."""
+    """Words that say something, those together that stand together; the last of a clause first."""
     asked = {word.casefold() for word in _WORD.findall(question)}
     found = list[str]()
     for sentence in sentences(text):
-        found += reversed([*_groups(sentence, asked)])
+        for clause in _RELATIVE.split(sentence):
+            found += reversed([*_groups(clause, asked)])
     return list(dict.fromkeys(found))
 
 

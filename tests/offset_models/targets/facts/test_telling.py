@@ -53,6 +53,15 @@ def test_an_echo_and_talk_of_itself_or_of_nobody_tell_nothing(answer: str) -> No
         ("The author is J. R. R. Tolkien. He was", "The author is J. R. R. Tolkien."),
         ("A novel about a whale that", "A novel about a whale that"),
         ("One.\n\nAnother thing.", "One."),
+        (
+            "Ada is a judge who has served in the High Court of Nenstead from 200",
+            "Ada is a judge who has served in the High Court of Nenstead",
+        ),
+        ("Emma is an old comic novel by Jane Austen, which has", "Emma is an old comic novel by Jane Austen"),
+        (
+            "Its main rivals are the firms Morrow, Velmor, Opal, and Hy",
+            "Its main rivals are the firms Morrow, Velmor, Opal",
+        ),
     ],
 )
 def test_a_last_sentence_that_was_cut_off_is_left_out(answer: str, whole: str) -> None:

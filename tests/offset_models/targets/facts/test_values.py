@@ -10,6 +10,8 @@ CASES: list[tuple[str, Kind, str, Tells, str, str]] = [
     ("Ada Morrow", "person", "Where was Ada Morrow born?", "name", "She was born in Portland, Maine.", "Portland"),
     ("Ada Morrow", "person", "When was Ada Morrow born?", "year", "She was born on May 3, 1931, in Rome.", "1931"),
     ("Ada Morrow", "person", "What is Ada's job?", "words", "Ada Morrow earns a living as a puppeteer.", "puppeteer"),
+    ("Ada Morrow", "person", "Ada's job?", "words", "She is a judge who served in the High Court.", "judge"),
+    ("Ada Morrow", "person", "Ada's job?", "words", "She is one who works as a judge.", "judge"),
     ("Ada Morrow", "person", "Which award?", "name", "The Opal Quill was given to Ada Morrow.", "Opal Quill"),
     ("Ada Morrow", "person", "Her main work?", "name", 'Ada Morrow is known for "War and Peace".', "War and Peace"),
     ("Ada Morrow", "person", "Who is her husband?", "name", "Ada Morrow's husband is Tom Morrow.", "Tom Morrow"),
