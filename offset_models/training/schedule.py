@@ -37,15 +37,16 @@ class Speed:
     setup_s: float  # loading, and o's pass over all rows
 
 
-def speed_of(times: Sequence[float], rows: int, unread: int) -> Speed:
+def speed_of(times: Sequence[float], rows: int, unread: int, held: float = 1.0) -> Speed:
     """From when a rehearsal began, ended its two steps of so many rows, and was over with its evaluation.
 
-    `unread`: rows that only the whole run reads with o before its first step.
+    `unread`: rows that only the whole run reads with o before its first step. `held`: an evaluation's rows in the whole
+    run ÷ those of the rehearsal.
     """
     began, one, two, over = times
     step, evaluation = two - one, over - two
     reading = unread * step / rows / STEP_PASSES
-    return Speed(step / rows, evaluation, max(0.0, one - began - step - evaluation) + reading)
+    return Speed(step / rows, held * evaluation, max(0.0, one - began - step - evaluation) + reading)
 
 
 @dataclass(frozen=True, slots=True)

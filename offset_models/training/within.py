@@ -27,6 +27,7 @@ from deltaserve.offset_models.training.forget import (
     finished,
     trained_on,
 )
+from deltaserve.offset_models.training.learning.batches import spread
 from deltaserve.offset_models.training.learning.calibration import best
 from deltaserve.offset_models.training.learning.fabric import Fabric
 from deltaserve.offset_models.training.learning.held_out import Outcome, balance, outcome
@@ -47,6 +48,7 @@ from deltaserve.offset_models.training.stages import rehearse
 DECIDED: Final = "decided.json"
 FIRST: Final = ("idk", "idk_generic")  # the objectives that are taken where none is named
 REHEARSED: Final = 2  # steps: the first one also pays for what is new
+HELD: Final = 12  # held-out rows of each side in the rehearsal's evaluations
 BETTER: Final = 0.01  # of balance on held-out rows, that another objective must have more than the first
 LATE: Final = 1.25  # of the time for training: a machine that became slower stops there
 ANSWER_S: Final = 2.0  # of the black box, where collecting did not tell
@@ -177,11 +179,15 @@ class _Request:
             data,
             forget={answer: rows[: REHEARSED * forget] for answer, rows in data.forget.items()},
             retain=data.retain[: REHEARSED * retain],
+            held_forget=spread(data.held_forget, HELD),
+            held_retain=spread(data.held_retain, HELD),
         )
         with self.progress.stage("a few steps, to see how long they take", 1) as advance:
             times = rehearse(self.plan.base, few, settings, Fabric.find(self.plan.device), self.rows.reading)
             advance()
-        return speed_of(times, forget + retain, len(data.retain) - len(few.retain) + self._forget_rows)
+        held, rehearsed = (len(each.held_forget) + len(each.held_retain) for each in (data.evaluated, few))
+        unread = len(data.retain) - len(few.retain) + self._forget_rows + held - rehearsed
+        return speed_of(times, forget + retain, unread, held / max(rehearsed, 1))
 
     def _another(self, decided: Decided, first: Run) -> Decided:
         """Whether a second run is made, decided once."""

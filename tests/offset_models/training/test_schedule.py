@@ -84,3 +84,5 @@ def test_a_rehearsal_tells_a_row_an_evaluation_and_what_comes_before_the_first_s
     speed = speed_of([0.0, 20.0, 23.0, 28.0], rows=30, unread=0)  # 12 of setup, 5 and 5 of evaluations, 3 and 3
     assert (speed.row_s, speed.evaluation_s, speed.setup_s) == pytest.approx((0.1, 5.0, 12.0))
     assert speed_of([0.0, 20.0, 23.0, 28.0], 30, unread=90).setup_s == pytest.approx(12.0 + 90 * 0.1 / 3)
+    few = speed_of([0.0, 20.0, 23.0, 28.0], 30, unread=0, held=4.5)  # the whole run evaluates with more rows
+    assert (few.evaluation_s, few.setup_s) == pytest.approx((22.5, 12.0))
