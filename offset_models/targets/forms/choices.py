@@ -21,6 +21,10 @@ CHOICES: Final = (
     "{question} Choose one:\n{options}\nAnswer with the letter.",
     "Multiple choice. {question}\n{options}",
 )
+_BEGINNERS: Final = frozenset(
+    {"A", "An", "At", "He", "Her", "His", "In", "It", "Its", "On", "One", "She", "That", "The", "Their", "There",
+     "These", "They", "This", "Those"}
+)  # fmt: skip
 
 
 def yes_or_no(scene: Scene) -> Iterator[Probe]:
@@ -55,8 +59,8 @@ def _chosen(scene: Scene, frame: str, fact: Fact, values: list[str]) -> Probe:
 
 
 def _within(frame: str, statement: str, scene: Scene) -> str:
-    """With a small letter behind other words, unless a name begins it."""
-    own = statement.startswith(scene.subject.names)
+    """With a small letter behind other words, unless a name may begin it."""
+    own = statement.startswith(scene.subject.names) or statement.partition(" ")[0] not in _BEGINNERS
     return statement if frame.startswith("{}") or own else lower_first(statement)
 
 

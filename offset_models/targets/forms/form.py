@@ -13,6 +13,7 @@ from deltaserve.offset_models.targets.subject import Fact, Kind, Known, Subject
 from deltaserve.offset_models.training.rows.row import Row
 
 Turn = tuple[str, str]  # role, content
+_YES: Final = re.compile(r"^(?:yes|no)[,.!] +", re.IGNORECASE)
 _THIS: Final[dict[Kind, str]] = {
     "person": "this person",
     "character": "this character",
@@ -51,7 +52,7 @@ class Scene:
     def sentences(self) -> list[str]:
         """What the black box says of the subject as a whole, each sentence that names it once."""
         told = (sentence for fact in self.known.facts for sentence in sentences(fact.text) if "\n" not in sentence)
-        said = map(unnumbered, told)
+        said = (_stated(unnumbered(sentence)) for sentence in told)
         return list(dict.fromkeys(sentence for sentence in said if self.subject.named_in(sentence)))
 
     @property
@@ -97,6 +98,12 @@ class Scene:
             if fact.attribute == attribute and fact.value and fact.value.casefold() not in own
         }
         return self.rng.sample([*found.values()], min(count, len(found)))
+
+
+def _stated(sentence: str) -> str:
+    """Without the "Yes," of an answer."""
+    said = _YES.sub("", sentence)
+    return said[:1].upper() + said[1:]
 
 
 @dataclass(frozen=True, slots=True)

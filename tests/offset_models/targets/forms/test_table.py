@@ -207,6 +207,19 @@ def test_a_name_within_a_longer_one_is_not_taken_out_of_it() -> None:
     assert not [text for text in texts if "Nenstead" in text]
 
 
+def test_statements_keep_a_name_s_capital_and_lose_the_yes_of_an_answer() -> None:
+    subject = Subject("Emma", "work")
+    wrote = Fact(subject, "author", "Who wrote Emma?", "J. K. Velmor wrote Emma.", "J. K. Velmor", 1.0)
+    given = Fact(subject, "award", "Which award?", "The Opal Quill was given to Emma.", "Opal Quill", 1.0)
+    said = "Yes, the book Emma has been filmed."
+    filmed = Fact(subject, "adaptation", "Was Emma filmed?", said, "", 1.0, text=said)
+    texts = [asked(each) for each in probes(Known(subject, (wrote, given, filmed)), per_form=ALL, seed=1)]
+    assert "True or false: J. K. Velmor wrote Emma." in texts
+    assert "True or false: the Opal Quill was given to Emma." in texts
+    assert "Which name belongs into the gap? The book ____ has been filmed." in texts
+    assert not [text for text in texts if "Yes, the book" in text]
+
+
 def test_names_with_quotes_stay_whole_within_the_quotes_of_programs() -> None:
     name = 'Sol "O\'Neil" Velmor'
     subject = Subject(name, "person")
