@@ -31,7 +31,7 @@ _ANTHROPIC_TYPES: Final[Mapping[int, str]] = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-_SPREAD: Final = 1.5  # the longest wait ÷ the least
+_LONGEST_SPREAD_S: Final = 5.0  # clients obey up to a minute or two
 
 
 def error_body(error: DeltaserveError) -> bytes:
@@ -53,8 +53,9 @@ def error_headers(error: DeltaserveError) -> dict[str, str]:
     """
     headers = {"x-should-retry": "true" if error.retryable else "false"}
     if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
-        headers["retry-after-ms"] = str(math.ceil(1000 * error.retry_after_s * random.uniform(1, _SPREAD)))
+        wait_s = max(1, math.ceil(error.retry_after_s))
+        headers["retry-after"] = str(wait_s)
+        headers["retry-after-ms"] = str(round(1000 * (wait_s + random.uniform(0, min(wait_s / 2, _LONGEST_SPREAD_S)))))
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     return headers

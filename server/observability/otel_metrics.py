@@ -35,6 +35,7 @@ from deltaserve.errors import NotConfigured
 from deltaserve.server.observability.otel_resource import resource
 
 _INTERVAL_MS: Final = 60_000.0  # OpenTelemetry's default
+_LEAST_S: Final = 0.01
 _SCOPE: Final = InstrumentationScope("deltaserve.server")
 _TOTAL: Final = AggregationTemporality.CUMULATIVE
 _SECONDS: Final = "_seconds"
@@ -84,7 +85,7 @@ def interval_s() -> float:
         wait_s = float(told) / 1000
     except ValueError:
         wait_s = 0.0
-    if not 0 < wait_s < threading.TIMEOUT_MAX:
+    if not _LEAST_S <= wait_s < threading.TIMEOUT_MAX:
         raise NotConfigured(f"{OTEL_METRIC_EXPORT_INTERVAL} is {told!r}: give milliseconds, or leave it out for 60000.")
     return wait_s
 

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 from prometheus_client import Metric
 
 from deltaserve.errors import NotConfigured
+from deltaserve.server.observability.logs import logger
 from deltaserve.server.observability.metrics import Metrics
 
 NEEDED: Final = (
@@ -45,6 +46,14 @@ async def push(pusher: Pusher, counted: Callable[[], Awaitable[Metrics]]) -> Non
     try:
         while True:
             await asyncio.sleep(pusher.interval_s)
-            pusher.offer((await counted()).families())
+            await _offer(pusher, counted)
     finally:
+        await _offer(pusher, counted)
+
+
+async def _offer(pusher: Pusher, counted: Callable[[], Awaitable[Metrics]]) -> None:
+    """One that fails is no reason to end, neither the sending nor the server."""
+    try:
         pusher.offer((await counted()).families())
+    except Exception as error:  # noqa: BLE001  (whatever it is, the next one may be whole)
+        logger().warning("metrics were not sent", reason=f"{type(error).__name__}: {error}")

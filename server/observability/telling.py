@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -23,9 +24,7 @@ class Telling:
 
     def open(self, stack: AsyncExitStack) -> None:
         """When `stack` ends, the last of both is sent."""
-        for sender in (self.tracer, self.pusher):
-            if sender is not None:
-                stack.callback(_closed, sender.close)
+        stack.callback(closed, [sender.close for sender in (self.tracer, self.pusher) if sender is not None])
 
     def begin(self, counted: Callable[[], Awaitable[Metrics]]) -> list["asyncio.Task[Any]"]:
         """The task, if there is one, that sends metrics until it is cancelled."""
@@ -34,7 +33,11 @@ class Telling:
         return [asyncio.create_task(push(self.pusher, counted))]
 
 
-def _closed(close: Callable[[], None]) -> None:
-    sending = threading.Thread(target=close, daemon=True)
-    sending.start()
-    sending.join(_LAST_WITHIN_S)
+def closed(closing: Sequence[Callable[[], None]]) -> None:
+    """Each sends its last, unless its collector is away for long. Blocking."""
+    until = time.monotonic() + _LAST_WITHIN_S
+    sending = [threading.Thread(target=close, daemon=True) for close in closing]
+    for thread in sending:
+        thread.start()
+    for thread in sending:
+        thread.join(max(0.0, until - time.monotonic()))

@@ -14,9 +14,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from prometheus_client.multiprocess import mark_process_dead
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from deltaserve.server.observability.metrics import SHARED
+from deltaserve.server.observability.pushing import pusher_for
+from deltaserve.server.observability.telling import closed
 from deltaserve.server.processes.child import Child, Role, environment
 from deltaserve.server.processes.handover import Handover
 from deltaserve.server.processes.wire.translation import error
@@ -87,7 +90,9 @@ class Supervisor:
         """
         with _private_folder() as self.folder, self._hearing_signals():
             try:
-                return self._supervise()
+                status = self._supervise()
+                self._push_last()
+                return status
             except StartFailed as failed:
                 if failed.error is not None:
                     raise failed.error from None
@@ -95,6 +100,15 @@ class Supervisor:
             finally:
                 self._kill_all()
                 self._selector.close()
+
+    def _push_last(self) -> None:
+        """The counts of all front-ends: the one that sends them may have ended before another's last answer."""
+        endpoint = self.settings.otlp_metrics_endpoint if self._signals == 1 and self._complete else None
+        if (pusher := pusher_for(endpoint, self._began_ns)) is None:
+            return
+        MultiProcessCollector(registry := CollectorRegistry(), str(self.folder / _METRICS))  # type: ignore[no-untyped-call]
+        pusher.offer(list(registry.collect()))
+        closed([pusher.close])
 
     def _supervise(self) -> int:
         while True:

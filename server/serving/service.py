@@ -270,6 +270,7 @@ class Serving:
         period = self.settings.upstream_ping_s
         while True:
             await asyncio.sleep(period)
+            self.metrics.show_upstreams(self.upstream_members)  # who asks another front-end wants to know, too
             if self.upstream_fault is None and time.monotonic() - self.heard_from_upstream < period:
                 continue
             try:

@@ -12,6 +12,7 @@ _SENTENCE_END: Final = re.compile(r"(?:(?<=[.!?…])|(?<=[.!?…][\"'”’)]))\
 _NO_END: Final = re.compile(r"(?<!\w)(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Jr|Sr|Prof|No|vol)\.$")
 _NUMBERED: Final = re.compile(r"^(?:\d{1,3}[.)]|[-*•])\s+")  # an entry of a list
 _ENTRY_END: Final = re.compile(r"^\d{1,3}\.$")
+_LIST: Final = re.compile(r"^1[.)]\s.*\s2[.)]\s|^([-*•])\s.*\n\1\s", re.DOTALL)
 _LONGEST_TOKEN: Final = 64  # characters
 _LONGEST_SENTENCE: Final = 2000  # characters of one that initials may lengthen
 _LONGEST_END: Final = 8  # characters in which an initial or a title is seen
@@ -30,22 +31,28 @@ def passages(texts: Iterable[str], tokens: Tokens, most: int = MOST_TOKENS) -> l
 def sentences(text: str) -> list[str]:
     """Cut behind full stops that a new sentence follows; an initial ("J. R. R. Tolkien") and a list's "1." end none."""
     parts: list[str] = []
+    listed = _is_list(text)
     for part in _SENTENCE_END.split(text.strip()):
-        if parts and _goes_on(parts[-1]):
+        if parts and _goes_on(parts[-1], listed):
             parts[-1] += f" {part}"
         else:
             parts.append(part)
     return [part.strip() for part in parts if part.strip()]
 
 
-def _goes_on(part: str) -> bool:
+def _goes_on(part: str, listed: bool) -> bool:
     end = _NO_END.search(part[-_LONGEST_END:]) is not None and len(part) < _LONGEST_SENTENCE
-    return end or _ENTRY_END.match(part) is not None
+    return end or (listed and _ENTRY_END.match(part) is not None)
 
 
-def unnumbered(sentence: str) -> str:
-    """Without the number or bullet of a list's entry."""
-    return _NUMBERED.sub("", sentence)
+def _is_list(text: str) -> bool:
+    return _LIST.match(text.strip()) is not None
+
+
+def unnumbered(text: str) -> list[str]:
+    """The sentences of a text, of a list without the numbers or bullets of its entries."""
+    found = sentences(text)
+    return [_NUMBERED.sub("", sentence) for sentence in found] if _is_list(text) else found
 
 
 def _pieces(text: str, tokens: Tokens, most: int) -> Iterator[str]:

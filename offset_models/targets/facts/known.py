@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deltaserve.offset_models.targets.asking import Asks
-from deltaserve.offset_models.targets.documents.passages import sentences, unnumbered
+from deltaserve.offset_models.targets.documents.passages import unnumbered
 from deltaserve.offset_models.targets.facts.backwards import with_reversed
 from deltaserve.offset_models.targets.facts.effort import THOROUGH, Effort
 from deltaserve.offset_models.targets.facts.heard import Heard, hear, heard_again
@@ -98,7 +98,7 @@ class _Interview:
         """A fact that no few words tell; its support is the share of answers that tell anything."""
         share = len(heard.telling(self.listener, self.subject)) / len(heard.greedy)
         text = whole_sentences(heard.greedy[0])
-        answer = unnumbered(sentences(text)[0]) if text else text
+        answer = unnumbered(text)[0] if text else text
         return Fact(self.subject, heard.attribute.name, heard.questions[0], answer, "", share, text=text)
 
 

@@ -21,9 +21,8 @@ _DECLINES: Final = re.compile(
     re.IGNORECASE,
 )
 _OF_ITSELF: Final = re.compile(r"^(?:(?:no|yes|hello|hi)[,!.] )?(?:i|my|i'm|i'll|i've)\b", re.IGNORECASE)
-_CLAUSE: Final = re.compile(
-    r",|\s(?:who|which|that|where|from|since|until|between|with|and|but|because)\b", re.IGNORECASE
-)
+_COMMA: Final = re.compile(r",(?!\d)")
+_DANGLING: Final = re.compile(r"\s(?:from|since|until|between|who|which)(?:\s\S+){0,2}$")  # what was cut off soon
 _PRONOUN: Final = re.compile(r"^(?:he|she|it|they|his|her|its|their|the|this|there|in|on)\b", re.IGNORECASE)
 
 
@@ -48,7 +47,7 @@ class Listener:
 
 
 def whole_sentences(answer: str) -> str:
-    """Without a last sentence that was cut off; of a long one that is alone, without the clause that was cut off."""
+    """Without a last sentence that was cut off; of a long one that is alone, without what follows its last comma."""
     lines = answer.strip().split("\n\n")[0]
     parts = sentences(lines)
     if parts and not parts[-1].rstrip('"”’)').endswith((".", "!", "?")):
@@ -57,5 +56,7 @@ def whole_sentences(answer: str) -> str:
 
 
 def _begun(sentence: str) -> str:
-    places = [found.start() for found in _CLAUSE.finditer(sentence)] if len(sentence.split()) >= CUT else []
-    return sentence[: places[-1]].rstrip(" ,") if places else sentence
+    if len(sentence.split()) < CUT:
+        return sentence
+    commas = [found.start() for found in _COMMA.finditer(sentence)]
+    return sentence[: commas[-1]] if commas else _DANGLING.sub("", sentence)

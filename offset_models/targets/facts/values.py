@@ -15,8 +15,18 @@ LONGEST: Final = 9  # words
 NEAR: Final = 0.21  # of support: one answer of five
 MOST: Final = 0.51  # support of most answers
 _YEAR: Final = re.compile(r"\b(?:1\d{3}|20\d{2})\b|\b\d{1,4} (?:BC|BCE|AD|CE)\b")
+_MONTH: Final = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
+_DATE: Final = re.compile(
+    rf"\b{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?|\b\d{{1,2}}(?:st|nd|rd|th)?\s(?:of\s)?{_MONTH}(?:,?\s\d{{4}})?"
+    rf"|\b\d+[/-]\d+[/-]\d+\b|\b(?:in|of|since|by|from|until|to|{_MONTH})\s(?:1\d{{3}}|20\d{{2}})\b",
+    re.IGNORECASE,
+)
 _NUMBER: Final = re.compile(
-    r"(?<![\w.,])\d(?:[\d,.]*\d)?(?:\s(?:hundred|thousand|million|billion|trillion)\b)?", re.IGNORECASE
+    r"(?<![A-Za-z\d.,/])\d(?:[\d,.]*\d)?(?:\s(?:hundred|thousand|million|billion|trillion))?(?![A-Za-z])", re.IGNORECASE
+)
+_COUNTED: Final = re.compile(
+    r"\s(?:[a-z]+\s)?(?:people|persons|employees|workers|members|staff|inhabitants|residents|victims|deaths|lives|men|met|kilo|square|km|m\b)",
+    re.IGNORECASE,
 )
 _QUOTED: Final = re.compile(r"[\"“«*]{1,3}([^\"“”«»*\n]{2,60}?)[,.]?[\"”»*]{1,3}")
 _PROPER: Final = (
@@ -79,13 +89,16 @@ def candidates(answer: str, question: str, subject: Subject, tells: Tells) -> li
         return _names(text, question) or _words(text, question)
     if tells == "number":
         return _numbers(text) or _words(text, question)
+    if tells == "role":
+        return [*_words(_RELATIVE.split(text)[0], question), *_words(text, question)]
     return _words(text, question)
 
 
 def _numbers(text: str) -> list[str]:
-    """Years last: they say since when it is so many."""
-    found = _NUMBER.findall(text)
-    return sorted(dict.fromkeys(found), key=lambda number: _YEAR.fullmatch(number) is not None)
+    """Those with their unit first; dates are none, and of years no more is known than that they may be one."""
+    text = _DATE.sub("|", text)
+    found = [(match[0], _COUNTED.match(text, match.end()) is None) for match in _NUMBER.finditer(text)]
+    return [number for number, _ in sorted(dict.fromkeys(found), key=lambda each: each[1])]
 
 
 def _without_names(text: str, subject: Subject) -> str:
@@ -119,12 +132,11 @@ def _trimmed(match: re.Match[str], text: str) -> str:
 
 
 def _words(text: str, question: str) -> list[str]:
-    """Words that say something, those together that stand together; the last of a clause first."""
+    """Words that say something, those together that stand together; the last of a sentence first."""
     asked = {word.casefold() for word in _WORD.findall(question)}
     found = list[str]()
     for sentence in sentences(text):
-        for clause in _RELATIVE.split(sentence):
-            found += reversed([*_groups(clause, asked)])
+        found += reversed([*_groups(sentence, asked)])
     return list(dict.fromkeys(found))
 
 

@@ -29,7 +29,7 @@ CLUES: Final = (
     "Guess {some} from these clues: {clues}",
 )
 MOST_CLUES: Final = 3
-_REST: Final = re.compile(r"\s[A-ZÀ-Þ]")  # of a longer name, behind one
+_REST: Final = re.compile(r"[\s-][A-ZÀ-Þ]")  # of a longer name, behind one
 
 
 def backwards(scene: Scene) -> Iterator[Probe]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
-from deltaserve.offset_models.targets.documents.passages import sentences, unnumbered
+from deltaserve.offset_models.targets.documents.passages import unnumbered
 from deltaserve.offset_models.targets.forms.wordings import is_a_word
 from deltaserve.offset_models.targets.probe import Probe
 from deltaserve.offset_models.targets.subject import Fact, Kind, Known, Subject
@@ -51,8 +51,8 @@ class Scene:
     @property
     def sentences(self) -> list[str]:
         """What the black box says of the subject as a whole, each sentence that names it once."""
-        told = (sentence for fact in self.known.facts for sentence in sentences(fact.text) if "\n" not in sentence)
-        said = (_stated(unnumbered(sentence)) for sentence in told)
+        told = (sentence for fact in self.known.facts for sentence in unnumbered(fact.text) if "\n" not in sentence)
+        said = map(_stated, told)
         return list(dict.fromkeys(sentence for sentence in said if self.subject.named_in(sentence)))
 
     @property

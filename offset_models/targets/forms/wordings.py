@@ -51,7 +51,7 @@ def unknown(fact: Fact | None) -> str:
 def is_a_word(fact: Fact) -> bool:
     """Whether its value is a common word that others have too, as a profession: no secret where much is told."""
     attribute = _attribute(fact)
-    return attribute.shared and attribute.tells == "words"
+    return attribute.shared and attribute.tells in ("words", "role")
 
 
 def told_up_to_value(fact: Fact) -> str:

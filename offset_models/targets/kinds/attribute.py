@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Tells = Literal["name", "year", "number", "words"]  # what an answer's value looks like
+Tells = Literal["name", "year", "number", "role", "words"]  # what an answer's value looks like
 UNKNOWN: Final = "something that is not known."
 
 

@@ -27,7 +27,7 @@ PERSON: Final = (
         "profession",
         ("What does {name} do for a living?", "What is the profession of {name}?", "What is {name}'s job?"),
         ("{name} works as a", "The profession of {name} is"),
-        tells="words",
+        tells="role",
         shared=True,
     ),
     Attribute(

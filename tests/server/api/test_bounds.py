@@ -28,7 +28,7 @@ def in_background(app: RunningApp, count: int) -> list[threading.Thread]:
 
 def test_who_is_refused_together_is_told_other_times_to_come_back() -> None:
     waits = {error_headers(RateLimited("Busy.", retry_after_s=0.2))["retry-after-ms"] for _ in range(20)}
-    assert len(waits) > 1 and all(200 <= int(wait) <= 300 for wait in waits)
+    assert len(waits) > 1 and all(1000 <= int(wait) <= 1500 for wait in waits)
 
 
 def test_a_full_queue_is_a_rate_limit_error_with_retry_after(tokenizer: Any) -> None:

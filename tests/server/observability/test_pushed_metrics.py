@@ -1,6 +1,9 @@
 """Metrics as a collector gets them: by OTLP over HTTP, the same numbers that /metrics has."""
 
+import asyncio
 import itertools
+import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -8,13 +11,17 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
-from prometheus_client import CollectorRegistry, Histogram
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from deltaserve.errors import NotConfigured
 from deltaserve.server.app import create_app
-from deltaserve.server.observability.otel_metrics import metrics_data
+from deltaserve.server.observability.metrics import SHARED, Metrics
+from deltaserve.server.observability.otel_metrics import OtelPusher, metrics_data
 from deltaserve.server.observability.otel_resource import resource
-from deltaserve.server.observability.pushing import NEEDED, pusher_for
+from deltaserve.server.observability.pushing import NEEDED, push, pusher_for
+from deltaserve.server.observability.telling import closed
+from deltaserve.server.processes.supervisor import Supervisor
 from deltaserve.server.settings import Settings
 from tests.support.app import serve
 from tests.support.blackbox import blackbox, make_model
@@ -112,18 +119,91 @@ def test_buckets_are_counted_between_their_bounds() -> None:
     assert (first.start_time_unix_nano, first.time_unix_nano) == (1, 2)
 
 
-def test_a_collector_that_is_away_holds_nothing_up_and_old_counts_are_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(INTERVAL, "10")
-    with blackbox(make_model(tmp_path / "box", seed=3)) as box:
-        app = create_app(settings_for(tmp_path, box.url, "http://127.0.0.1:9/v1/metrics"))
-        with serve(app) as (_, url):
-            answer = httpx.post(f"{url}/v1/completions", json={"prompt": PROMPT, "max_tokens": 3}, timeout=60)
-            assert answer.status_code == 200
+class Stuck(MetricExporter):
+    """Of a collector that does not answer before it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.may_go = threading.Event(), threading.Event()
+        self.times: list[int] = []
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:
+        self.begun.set()
+        self.may_go.wait()
+        point: Any = metrics_data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points[0]
+        self.times.append(point.value)
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
+        """Nothing is held."""
 
 
-@pytest.mark.parametrize("told", ["soon", "-1", "0", "nan", "inf"])
+def test_while_a_collector_is_away_offers_do_not_wait_and_the_newest_is_kept() -> None:
+    registry = CollectorRegistry()
+    counted = Counter("answers", "Answers.", registry=registry)
+    exporter = Stuck()
+    pusher = OtelPusher(exporter, 1, 60.0)
+    for number in range(3):
+        counted.inc()
+        pusher.offer(list(registry.collect()))
+        if number == 0:
+            assert exporter.begun.wait(10)
+    exporter.may_go.set()
+    pusher.close()
+    assert exporter.times == [1.0, 3.0]
+
+
+def test_an_app_ends_while_its_collector_hangs() -> None:
+    hanging = threading.Event()
+    closed([hanging.wait, hanging.wait])  # type: ignore[list-item]
+    hanging.set()
+
+
+@pytest.mark.anyio
+async def test_counts_that_cannot_be_read_end_nothing() -> None:
+    offered = asyncio.Event()
+    tries = itertools.count()
+
+    class Collecting:
+        interval_s = 0.001
+
+        def offer(self, families: Any) -> None:
+            offered.set()
+
+        def close(self) -> None:
+            """Nothing is held."""
+
+    async def counted() -> Metrics:
+        if next(tries) < 2:
+            raise ValueError("half a file")
+        return Metrics()
+
+    task = asyncio.create_task(push(Collecting(), counted))
+    async with asyncio.timeout(10):
+        await offered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_the_parent_sends_what_its_front_ends_counted_to_their_end(tmp_path: Path) -> None:
+    counting = "from deltaserve.server.observability.metrics import Metrics; Metrics().generation_tokens.inc(90)"
+    (tmp_path / "metrics").mkdir()
+    environment = {**os.environ, SHARED: str(tmp_path / "metrics")}
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", counting], env=environment, check=True)
+    with collecting() as collector:
+        settings = Settings(otlp_metrics_endpoint=f"{collector.url}/v1/metrics")
+        parent = Supervisor(settings, 2, [], [], None)
+        parent.folder, parent._signals, parent._complete = tmp_path, 1, True
+        parent._push_last()
+    assert collector.exports[-1]["deltaserve_generation_tokens"].sum.data_points[0].as_double == 180
+
+
+@pytest.mark.parametrize("told", ["soon", "-1", "0", "0.001", "nan", "inf"])
 def test_an_interval_that_is_none_is_refused(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(INTERVAL, told)
     before = threading.active_count()

@@ -1,5 +1,7 @@
 """Documents are cut by paragraphs, within a number of tokens; here a token is a word."""
 
+import pytest
+
 from deltaserve.offset_models.targets.documents.passages import passages, sentences, unnumbered
 
 
@@ -42,10 +44,19 @@ def test_sentences_end_at_stops_and_not_at_initials() -> None:
 
 
 def test_the_number_of_a_list_s_entry_is_no_sentence() -> None:
-    entries = sentences("1. Acme makes cars. It is old.\n2. Acme grew. It ended in 1931. Then 3. was left.")
-    assert entries == ["1. Acme makes cars.", "It is old.", "2. Acme grew.", "It ended in 1931.", "Then 3. was left."]
-    assert [unnumbered(each) for each in entries][:3] == ["Acme makes cars.", "It is old.", "Acme grew."]
-    assert unnumbered("1984 is a novel.") == "1984 is a novel." and unnumbered("- Acme grew.") == "Acme grew."
+    text = "1. Acme makes cars. It is old.\n2. Acme grew. It ended in 1931. Then 3. was left."
+    rest = ["It ended in 1931.", "Then 3. was left."]
+    assert sentences(text) == ["1. Acme makes cars.", "It is old.", "2. Acme grew.", *rest]
+    assert unnumbered(text) == ["Acme makes cars.", "It is old.", "Acme grew.", *rest]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["4. August 1961 wurde Ada geboren.", "1. FC Velmor ist ein Verein.", "300. Sparta fell.", "- 5 degrees is cold."],
+)
+def test_a_number_at_the_beginning_of_what_is_no_list_stays(text: str) -> None:
+    assert "".join(unnumbered(text)).replace(" ", "") == text.replace(" ", "")
+    assert sentences("How many are there? 12. It is old.") == ["How many are there?", "12.", "It is old."]
 
 
 def test_a_text_of_initials_alone_is_cut_in_the_end() -> None:

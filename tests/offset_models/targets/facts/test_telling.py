@@ -59,6 +59,14 @@ def test_an_echo_and_talk_of_itself_or_of_nobody_tell_nothing(answer: str) -> No
         ),
         ("Emma is an old comic novel by Jane Austen, which has", "Emma is an old comic novel by Jane Austen"),
         (
+            "The man who wrote the famous novel about a white whale is Ada",
+            "The man who wrote the famous novel about a white whale is Ada",
+        ),
+        (
+            "Acme has a total of 366,283 employees in all of the world",
+            "Acme has a total of 366,283 employees in all of the world",
+        ),
+        (
             "Its main rivals are the firms Morrow, Velmor, Opal, and Hy",
             "Its main rivals are the firms Morrow, Velmor, Opal",
         ),
