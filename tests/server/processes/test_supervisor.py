@@ -86,7 +86,7 @@ def test_what_dies_is_started_again_the_others_stay_and_a_signal_ends_all_in_ord
         for role in ("engine", "frontend", "frontend"):
             before, dead = set(one.all), one.pids(role)[0]
             crash(dead)
-            eventually(lambda dead=dead: one.complete and dead not in one.all)  # type: ignore[misc]
+            eventually(lambda dead=dead: dead not in one.all and one.complete)  # type: ignore[misc]
             assert len(before & set(one.all)) == 2
             told = json.loads(one.parent.lines[-1])
             assert told["event"] == f"the {role} has ended and is started again"
