@@ -106,8 +106,11 @@ class Supervisor:
         endpoint = self.settings.otlp_metrics_endpoint if self._signals == 1 and self._complete else None
         if (pusher := pusher_for(endpoint, self._began_ns)) is None:
             return
-        MultiProcessCollector(registry := CollectorRegistry(), str(self.folder / _METRICS))  # type: ignore[no-untyped-call]
-        pusher.offer(list(registry.collect()))
+        try:
+            MultiProcessCollector(registry := CollectorRegistry(), str(self.folder / _METRICS))  # type: ignore[no-untyped-call]
+            pusher.offer(list(registry.collect()))
+        except Exception as error:  # noqa: BLE001  (a process that was killed may have left half a file: no reason to fail)
+            self.log.error("the last metrics were not sent", reason=f"{type(error).__name__}: {error}")
         closed([pusher.close])
 
     def _supervise(self) -> int:

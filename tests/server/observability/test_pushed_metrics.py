@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2 as httpx
@@ -200,7 +201,12 @@ def test_the_parent_sends_what_its_front_ends_counted_to_their_end(tmp_path: Pat
         parent = Supervisor(settings, 2, [], [], None)
         parent.folder, parent._signals, parent._complete = tmp_path, 1, True
         parent._push_last()
-    assert collector.exports[-1]["deltaserve_generation_tokens"].sum.data_points[0].as_double == 180
+        assert collector.exports[-1]["deltaserve_generation_tokens"].sum.data_points[0].as_double == 180
+        (tmp_path / "metrics" / "counter_999999.db").touch()  # of one that was killed as it began
+        said = list[str]()
+        parent.log = SimpleNamespace(error=lambda event, **_: said.append(event))
+        parent._push_last()
+    assert said == ["the last metrics were not sent"] and len(collector.exports) == 1
 
 
 @pytest.mark.parametrize("told", ["soon", "-1", "0", "0.001", "nan", "inf"])
