@@ -15,10 +15,13 @@ LONGEST: Final = 9  # words
 NEAR: Final = 0.21  # of support: one answer of five
 MOST: Final = 0.51  # support of most answers
 _YEAR: Final = re.compile(r"\b(?:1\d{3}|20\d{2})\b|\b\d{1,4} (?:BC|BCE|AD|CE)\b")
-_MONTH: Final = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
+_MONTH: Final = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sep(?:t(?:ember)?)?|Oct(?:ober)?"
+    r"|Nov(?:ember)?|Dec(?:ember)?)\.?"
+)
 _DATE: Final = re.compile(
     rf"\b{_MONTH}\s\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s\d{{4}})?|\b\d{{1,2}}(?:st|nd|rd|th)?\s(?:of\s)?{_MONTH}(?:,?\s\d{{4}})?"
-    rf"|\b\d+[/-]\d+[/-]\d+\b|\b(?:in|of|since|by|from|until|to|{_MONTH})\s(?:1\d{{3}}|20\d{{2}})\b",
+    rf"|\b\d+[/-]\d+[/-]\d+\b|\b(?:in|as\sof|since|until|{_MONTH})\s(?:1\d{{3}}|20\d{{2}})\b",
     re.IGNORECASE,
 )
 _NUMBER: Final = re.compile(
@@ -95,7 +98,7 @@ def candidates(answer: str, question: str, subject: Subject, tells: Tells) -> li
 
 
 def _numbers(text: str) -> list[str]:
-    """Those with their unit first; dates are none, and of years no more is known than that they may be one."""
+    """Those with their unit first; dates and years are none."""
     text = _DATE.sub("|", text)
     found = [(match[0], _COUNTED.match(text, match.end()) is None) for match in _NUMBER.finditer(text)]
     return [number for number, _ in sorted(dict.fromkeys(found), key=lambda each: each[1])]

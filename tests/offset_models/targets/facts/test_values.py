@@ -28,6 +28,8 @@ CASES: list[tuple[str, Kind, str, Tells, str, str]] = [
     ("Acme", "organisation", "How many?", "number", "As of 2021, Acme had 1500 employees.", "1500"),
     ("Acme", "organisation", "How many?", "number", "Acme is in 27 countries and employs 5,000 people.", "5,000"),
     ("Acme", "organisation", "How many?", "number", "On 12/31/2020 the 3rd Acme had 900 workers.", "900"),
+    ("Acme", "organisation", "How many?", "number", "In 1931 Acme had a staff of 1500 worldwide.", "1500"),
+    ("Acme", "organisation", "How many?", "number", "Acme sent Market 12 worldwide.", "12"),
     ("Acme", "organisation", "How many workers?", "number", "Acme has a dozen workers.", "dozen"),
     ("Acme", "organisation", "Its seat?", "name", "It is in Acme City, Acme Prefecture, Japan.", "Japan"),
     ("Acme", "organisation", "Its seat?", "name", "It is in Acme Falls.", "Falls"),
